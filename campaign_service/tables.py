@@ -1,0 +1,95 @@
+"""The campaign service's own tables, beside the chat store's in the one database."""
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+)
+
+from chat_store.columns import Count, JsonValue, Key, PlainText, UtcTime
+
+metadata = MetaData()
+
+campaigns = Table(
+    "campaigns",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("name", PlainText, nullable=False),
+    Column("description", PlainText, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("status_reason", PlainText, nullable=False),
+    Column("sender_id", Key, nullable=False),
+    Column("segment_ids", JsonValue, nullable=False),
+    Column("sender_mode", String(16)),
+    Column("sender_visibility", String(16)),
+    Column("message_template", JsonValue, nullable=False),
+    Column("create_channels", Boolean, nullable=False),
+    Column("show_channels", Boolean, nullable=False),
+    Column("channel_template", JsonValue),
+    Column("skip_push", Boolean, nullable=False),
+    Column("skip_webhook", Boolean, nullable=False),
+    Column("max_messages_per_second", Integer, nullable=False),
+    Column("scheduled_for", UtcTime),
+    Column("stop_at", UtcTime),
+    Column("started_at", UtcTime),
+    Column("completed_at", UtcTime),
+    Column("targets_total", Count, nullable=False),
+    # grows with every change a caller makes; the etag tells it
+    Column("revision", Integer, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+    Column("deleted_at", UtcTime),
+    Index("campaigns_by_created_at", "created_at", "id"),
+    Index("campaigns_by_status", "status"),
+)
+
+campaign_users = Table(
+    "campaign_users",
+    metadata,
+    Column("campaign_id", Key, nullable=False),
+    Column("user_id", Key, nullable=False),
+    PrimaryKeyConstraint("campaign_id", "user_id"),
+    sqlite_with_rowid=False,
+)
+
+# The sender's own progress: who works on which part of the audience, and how far it is.
+campaign_shards = Table(
+    "campaign_shards",
+    metadata,
+    Column("campaign_id", Key, nullable=False),
+    Column("shard", Integer, nullable=False),
+    Column("shard_count", Integer, nullable=False),
+    # the audience is walked again when a listed segment changed under the walk
+    Column("pass_number", Integer, nullable=False),
+    Column("audience_version", PlainText, nullable=False),
+    Column("cursor", PlainText, nullable=False),
+    Column("finished", Boolean, nullable=False),
+    Column("lease_owner", PlainText),
+    Column("lease_until", UtcTime),
+    # grows with every claim: a sender that slept through its lease is refused by it
+    Column("fence", Integer, nullable=False),
+    Column("messages_sent", Count, nullable=False),
+    Column("channels_created", Count, nullable=False),
+    Column("targets_skipped", Count, nullable=False),
+    Column("targets_failed", Count, nullable=False),
+    PrimaryKeyConstraint("campaign_id", "shard"),
+    Index("campaign_shards_by_lease", "finished", "lease_until"),
+)
+
+# One row for every target that got no message; who got one is in `messages`.
+campaign_outcomes = Table(
+    "campaign_outcomes",
+    metadata,
+    Column("campaign_id", Key, nullable=False),
+    Column("target_id", Key, nullable=False),
+    Column("outcome", String(16), nullable=False),
+    Column("reason", String(32), nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    PrimaryKeyConstraint("campaign_id", "target_id"),
+    sqlite_with_rowid=False,
+)

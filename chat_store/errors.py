@@ -1,0 +1,57 @@
+"""What can go wrong in the store, in words that any caller can act on."""
+
+
+class ChatStoreError(Exception):
+    """Root of the store's own errors."""
+
+
+class StoreUnavailableError(ChatStoreError):
+    """The database can't be reached, is locked or full: nothing was written; try again later."""
+
+
+class SchemaMismatchError(ChatStoreError):
+    """The database is at another schema revision than this code."""
+
+    def __init__(self, *, found: str | None, expected: str) -> None:
+        super().__init__(
+            f"the database is at schema revision {found or 'none'}, this server needs {expected}: "
+            "run `python -m chat_store migrate`"
+        )
+        self.found = found
+        self.expected = expected
+
+
+class InvalidInputError(ChatStoreError):
+    """Input that breaks a rule, at the path where it does."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+        self.problem = problem
+
+
+class InvalidFilterError(InvalidInputError):
+    """A mistake in a filter, at its path (`filter.$and[1].age.$in`)."""
+
+
+class InvalidSortError(InvalidInputError):
+    """A sort that can't be followed, at its path (`sort[0].field`)."""
+
+
+class UserNotFoundError(ChatStoreError):
+    def __init__(self, user_id: str) -> None:
+        super().__init__(f"no user {user_id!r}")
+        self.user_id = user_id
+
+
+class ChannelNotFoundError(ChatStoreError):
+    def __init__(self, cid: str) -> None:
+        super().__init__(f"no channel {cid!r}")
+        self.cid = cid
+
+
+class MemberNotFoundError(ChatStoreError):
+    def __init__(self, cid: str, user_id: str) -> None:
+        super().__init__(f"no member {user_id!r} in channel {cid!r}")
+        self.cid = cid
+        self.user_id = user_id

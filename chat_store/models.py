@@ -1,0 +1,107 @@
+"""The records of the chat store: users, channels, members, messages."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+Json = Mapping[str, Any]
+
+
+class WriteMode(StrEnum):
+    """What a write does with a record whose id is taken."""
+
+    REPLACE = "replace"
+    INSERT = "insert"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """A person or a bot. `deleted_at` marks a soft deletion: the row stays."""
+
+    id: str
+    name: str | None = None
+    username: str | None = None
+    email: str | None = None
+    role: str = "user"
+    language: str | None = None
+    image: str | None = None
+    teams: tuple[str, ...] = ()
+    custom: Json = field(default_factory=dict)
+    banned: bool = False
+    shadow_banned: bool = False
+    push_preferences: Json = field(default_factory=dict)
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    last_active: datetime | None = None
+    deactivated_at: datetime | None = None
+    deleted_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channel:
+    """A conversation, named by its CID `type:id`.
+
+    `distinct` channels are identified by who is in them (see `distinct.channel_id`). The two
+    counts are kept by the store and ignored on input.
+    """
+
+    type: str
+    id: str
+    name: str | None = None
+    team: str | None = None
+    created_by_id: str | None = None
+    custom: Json = field(default_factory=dict)
+    filter_tags: tuple[str, ...] = ()
+    frozen: bool = False
+    disabled: bool = False
+    distinct: bool = False
+    member_count: int = 0
+    message_count: int = 0
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    last_message_at: datetime | None = None
+    deleted_at: datetime | None = None
+
+    @property
+    def cid(self) -> str:
+        return cid_of(self.type, self.id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A user's place in a channel. `hidden` and `archived_at` are for that user alone."""
+
+    cid: str
+    user_id: str
+    channel_role: str = "channel_member"
+    custom: Json = field(default_factory=dict)
+    hidden: bool = False
+    archived_at: datetime | None = None
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """A message of `user_id` in the channel `cid`.
+
+    `target_id` is the campaign's target that it was sent to, set exactly when `campaign_id` is.
+    """
+
+    id: str
+    cid: str
+    user_id: str
+    type: str = "regular"
+    text: str = ""
+    attachments: tuple[Json, ...] = ()
+    poll_id: str | None = None
+    custom: Json = field(default_factory=dict)
+    searchable: bool = False
+    campaign_id: str | None = None
+    target_id: str | None = None
+    created_at: datetime | None = None
+
+
+def cid_of(channel_type: str, channel_id: str) -> str:
+    return f"{channel_type}:{channel_id}"

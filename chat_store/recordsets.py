@@ -1,0 +1,144 @@
+"""Set-based writes: many rows in one statement, as a handful of bound parameters."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    FromClause,
+    String,
+    Table,
+    Text,
+    bindparam,
+    cast,
+    func,
+    literal_column,
+    select,
+    text,
+    type_coerce,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.types import TypeEngine
+
+from chat_store.columns import JsonValue, UtcTime, to_microseconds
+from chat_store.database import DialectName
+
+Values = Mapping[str, Sequence[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordSet:
+    """Rows that travelled as parameters, to be selected from or joined with in a statement."""
+
+    source: FromClause
+    c: Mapping[str, ColumnElement[Any]]
+
+
+def record_set(
+    dialect: DialectName, types: Mapping[str, TypeEngine[Any]], values: Values
+) -> RecordSet:
+    """Reads `values` (column name → one value per row) as a table with the columns of `types`.
+
+    One JSON parameter through `json_each` on SQLite, one array a column through `unnest` on
+    PostgreSQL. The statement's text does not depend on the number of rows.
+    """
+    if dialect == "sqlite":
+        return _json_rows(types, values)
+    return _unnested_arrays(types, values)
+
+
+def _json_rows(types: Mapping[str, TypeEngine[Any]], values: Values) -> RecordSet:
+    columns = [
+        [moment and to_microseconds(moment) for moment in values[name]]
+        if isinstance(type_, UtcTime)
+        else values[name]
+        for name, type_ in types.items()
+    ]
+    rows = orjson.dumps(list(zip(*columns, strict=True))).decode()
+    source = func.json_each(bindparam(None, rows, Text)).table_valued("value", name="given")
+    return RecordSet(
+        source,
+        {
+            name: type_coerce(
+                func.json_extract(source.c.value, literal_column(f"'$[{index}]'")), type_
+            )
+            for index, (name, type_) in enumerate(types.items())
+        },
+    )
+
+
+def _unnested_arrays(types: Mapping[str, TypeEngine[Any]], values: Values) -> RecordSet:
+    arrays: list[ColumnElement[Any]] = []
+    for name, type_ in types.items():
+        if type_ is JsonValue:
+            # as text: casting once in the statement is cheaper than a codec a row
+            texts = [None if v is None else orjson.dumps(v).decode() for v in values[name]]
+            arrays.append(bindparam(None, texts, ARRAY(Text)))
+        else:
+            element = Text() if isinstance(type_, String) else type_
+            arrays.append(bindparam(None, list(values[name]), ARRAY(element)))
+    source = func.unnest(*arrays).table_valued(*types, name="given").render_derived()
+    return RecordSet(
+        source,
+        {
+            name: cast(source.c[name], postgresql.JSONB)
+            if type_ is JsonValue
+            else type_coerce(source.c[name], type_)
+            for name, type_ in types.items()
+        },
+    )
+
+
+def insert_rows(
+    dialect: DialectName,
+    table: Table,
+    values: Values,
+    *,
+    constants: Mapping[str, Any] | None = None,
+    replace: Iterable[str] = (),
+    keep_if_none: Sequence[str] = (),
+    default_if_none: Sequence[str] = (),
+) -> postgresql.Insert | sqlite.Insert:
+    """An INSERT of all rows at once.
+
+    A row whose key is taken is left alone, or has the columns of `replace` overwritten.
+    `constants` are the same in every row and travel once. A None in a column of
+    `default_if_none` means the constant of the same name; in one of `keep_if_none`, what is
+    stored, or else that constant.
+    """
+    constants = constants or {}
+    given = record_set(dialect, {name: table.c[name].type for name in values}, values)
+    columns: dict[str, ColumnElement[Any]] = {
+        name: bindparam(None, value, table.c[name].type)
+        for name, value in constants.items()
+        if name not in values
+    }
+    columns |= given.c
+    source: FromClause = given.source
+    stored = table.alias("stored")
+    if keep_if_none:
+        key = next(iter(table.primary_key.columns)).name
+        source = source.outerjoin(stored, stored.c[key] == given.c[key])
+    for name in (*default_if_none, *keep_if_none):
+        type_ = table.c[name].type
+        kept = [stored.c[name]] if name in keep_if_none else []
+        default = bindparam(None, constants[name], type_)
+        columns[name] = func.coalesce(given.c[name], *kept, default, type_=type_)
+    # SQLite can't tell ON CONFLICT from a join's ON without a WHERE between them
+    rows = select(*columns.values()).select_from(source).where(text("true"))
+    if dialect == "sqlite":
+        return _on_conflict(sqlite.insert(table).from_select(list(columns), rows), replace)
+    return _on_conflict(postgresql.insert(table).from_select(list(columns), rows), replace)
+
+
+def _on_conflict(
+    insert: postgresql.Insert | sqlite.Insert, replace: Iterable[str]
+) -> postgresql.Insert | sqlite.Insert:
+    replaced = {name: insert.excluded[name] for name in replace}
+    if not replaced:
+        return insert.on_conflict_do_nothing()
+    key = [column.name for column in insert.table.primary_key.columns]
+    return insert.on_conflict_do_update(index_elements=key, set_=replaced)

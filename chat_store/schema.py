@@ -1,0 +1,60 @@
+"""The schema's revision: bringing a database to it, and refusing one that is elsewhere."""
+
+from importlib import resources
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+
+from chat_store.database import Database
+from chat_store.errors import SchemaMismatchError
+
+# any number of servers may start on an empty database at the same moment
+_MIGRATION_LOCK = text("SELECT pg_advisory_xact_lock(hashtext('herald-migrations'))")
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(resources.files("chat_store") / "migrations"))
+    return config
+
+
+def expected_revision() -> str:
+    (head,) = ScriptDirectory.from_config(_config()).get_heads()
+    return head
+
+
+async def migrate(database: Database) -> None:
+    """Brings the schema to this code's revision, all of it or none. Harmless when it is there."""
+    async with database.write() as connection:
+        if database.dialect == "postgresql":
+            await connection.execute(_MIGRATION_LOCK)
+        await connection.run_sync(_upgrade)
+
+
+async def require_current_schema(database: Database) -> None:
+    """Raises `SchemaMismatchError` unless the database is at exactly this code's revision."""
+    async with database.read() as connection:
+        found = await connection.run_sync(_current_revision)
+    if found != expected_revision():
+        raise SchemaMismatchError(found=found, expected=expected_revision())
+
+
+async def prepare(database: Database) -> None:
+    """What a server does at start: the embedded SQLite migrates itself, PostgreSQL is checked."""
+    if database.dialect == "sqlite":
+        await migrate(database)
+    else:
+        await require_current_schema(database)
+
+
+def _upgrade(connection: Connection) -> None:
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _current_revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()

@@ -1,0 +1,105 @@
+"""The chat store's tables. Alembic (`chat_store.migrations`) creates them."""
+
+from sqlalchemy import Boolean, Column, Index, MetaData, PrimaryKeyConstraint, String, Table, text
+
+from chat_store.columns import Count, JsonValue, Key, PlainText, UtcTime
+
+metadata = MetaData()
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("name", PlainText),
+    Column("username", PlainText),
+    Column("email", PlainText),
+    Column("role", PlainText, nullable=False),
+    Column("language", PlainText),
+    Column("image", PlainText),
+    Column("teams", JsonValue, nullable=False),
+    Column("custom", JsonValue, nullable=False),
+    Column("banned", Boolean, nullable=False),
+    Column("shadow_banned", Boolean, nullable=False),
+    Column("push_preferences", JsonValue, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+    Column("last_active", UtcTime),
+    Column("deactivated_at", UtcTime),
+    Column("deleted_at", UtcTime),
+    Index("users_by_created_at", "created_at", "id"),
+)
+
+channels = Table(
+    "channels",
+    metadata,
+    Column("cid", Key, primary_key=True),
+    Column("type", Key, nullable=False),
+    Column("id", Key, nullable=False),
+    Column("name", PlainText),
+    Column("team", PlainText),
+    Column("created_by_id", Key),
+    Column("custom", JsonValue, nullable=False),
+    Column("filter_tags", JsonValue, nullable=False),
+    Column("frozen", Boolean, nullable=False),
+    Column("disabled", Boolean, nullable=False),
+    Column("distinct", Boolean, nullable=False),
+    Column("member_count", Count, nullable=False),
+    Column("message_count", Count, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+    Column("last_message_at", UtcTime),
+    Column("deleted_at", UtcTime),
+    Index("channels_by_created_at", "created_at", "cid"),
+)
+
+members = Table(
+    "members",
+    metadata,
+    Column("cid", Key, nullable=False),
+    Column("user_id", Key, nullable=False),
+    Column("channel_role", String(64), nullable=False),
+    Column("custom", JsonValue, nullable=False),
+    Column("hidden", Boolean, nullable=False),
+    Column("archived_at", UtcTime),
+    Column("created_at", UtcTime, nullable=False),
+    PrimaryKeyConstraint("cid", "user_id"),
+    Index("members_by_user", "user_id", "cid"),
+    sqlite_with_rowid=False,
+)
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("cid", Key, nullable=False),
+    Column("user_id", Key, nullable=False),
+    Column("type", String(16), nullable=False),
+    Column("text", PlainText, nullable=False),
+    Column("attachments", JsonValue, nullable=False),
+    Column("poll_id", PlainText),
+    Column("custom", JsonValue, nullable=False),
+    Column("searchable", Boolean, nullable=False),
+    Column("campaign_id", Key),
+    Column("target_id", Key),
+    Column("created_at", UtcTime, nullable=False),
+    Index("messages_by_channel", "cid", "created_at", "id"),
+    # The last guard of "each target at most once", below every cursor and lease.
+    Index(
+        "messages_by_campaign_target",
+        "campaign_id",
+        "target_id",
+        unique=True,
+        sqlite_where=text("campaign_id IS NOT NULL"),
+        postgresql_where=text("campaign_id IS NOT NULL"),
+    ),
+)
+
+reads = Table(
+    "reads",
+    metadata,
+    Column("cid", Key, nullable=False),
+    Column("user_id", Key, nullable=False),
+    Column("read_at", UtcTime, nullable=False),
+    PrimaryKeyConstraint("cid", "user_id"),
+    sqlite_with_rowid=False,
+)

@@ -1,0 +1,38 @@
+"""The segment service's own tables, beside the chat store's in the one database."""
+
+from sqlalchemy import Boolean, Column, Index, MetaData, PrimaryKeyConstraint, String, Table
+
+from chat_store.columns import Count, JsonValue, Key, PlainText, UtcTime
+
+metadata = MetaData()
+
+segments = Table(
+    "segments",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("type", String(16), nullable=False),
+    Column("name", PlainText, nullable=False),
+    Column("description", PlainText, nullable=False),
+    Column("filter", JsonValue),
+    Column("all_users", Boolean, nullable=False),
+    Column("all_sender_channels", Boolean, nullable=False),
+    Column("size", Count, nullable=False),
+    Column("size_updated_at", UtcTime),
+    # when the worker counts it next; empty for lists, which count themselves
+    Column("count_due_at", UtcTime),
+    Column("created_at", UtcTime, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+    Column("deleted_at", UtcTime),
+    Index("segments_by_created_at", "created_at", "id"),
+    Index("segments_by_count_due_at", "count_due_at"),
+)
+
+segment_targets = Table(
+    "segment_targets",
+    metadata,
+    Column("segment_id", Key, nullable=False),
+    Column("target_id", Key, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    PrimaryKeyConstraint("segment_id", "target_id"),
+    sqlite_with_rowid=False,
+)
