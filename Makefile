@@ -1,0 +1,84 @@
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CORE := $(VENV)/.core
+DEV := $(VENV)/.dev
+
+PROTO_OUT := protos/python/herald
+PROTOS := $(shell find protos/herald -name '*.proto' | sort)
+SERVICES := $(filter %_service.proto,$(PROTOS))
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*##/\1\t/' | expand -t 18
+
+demo: $(CORE)  ## Run the main job on a fresh machine: 10,000 users, one campaign
+	$(BIN)/python -m tests.demo
+
+run: $(CORE)  ## Run both servers on ./data, to be used
+	$(BIN)/python -m tests.pair
+
+test: $(DEV)  ## Run every test, on SQLite and on a real PostgreSQL
+	$(BIN)/pytest -q
+
+check: format-check lint types imports proto-check test  ## All that CI checks
+
+format: $(DEV)  ## Format the code and the contracts
+	$(BIN)/ruff format .
+	$(BIN)/buf format -w protos
+
+format-check: $(DEV)
+	$(BIN)/ruff format --check .
+	$(BIN)/buf format -d --exit-code protos
+
+lint: $(DEV)  ## Lint the code and the contracts
+	$(BIN)/ruff check .
+	$(BIN)/buf lint protos
+
+types: $(DEV)  ## Check the types
+	$(BIN)/mypy
+
+imports: $(DEV)  ## Check the layers
+	$(BIN)/lint-imports
+
+proto: $(DEV)  ## Generate the Python stubs from the contracts
+	@rm -rf $(VENV)/proto && $(MAKE) -s generate OUT=$(VENV)/proto
+	@rm -rf $(PROTO_OUT) && mv $(VENV)/proto/herald $(PROTO_OUT)
+
+proto-check: $(DEV)  ## Fail when the checked-in stubs are not those of the contracts
+	@rm -rf $(VENV)/proto && $(MAKE) -s generate OUT=$(VENV)/proto
+	@diff -r -x __pycache__ $(VENV)/proto/herald $(PROTO_OUT) || (echo "run: make proto"; exit 1)
+
+proto-breaking: $(DEV)  ## Compare the contracts with those of the main branch
+	$(BIN)/buf breaking protos --against '.git#branch=main,subdir=protos'
+
+generate:
+	@mkdir -p $(OUT)
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=$(OUT) --mypy_out=quiet:$(OUT) $(PROTOS)
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iprotos --grpc_python_out=$(OUT) --mypy_grpc_out=quiet:$(OUT) $(SERVICES)
+	@touch $(OUT)/herald/py.typed
+
+bench: $(DEV)  ## Measure a campaign against the floor of the bare drivers
+	$(BIN)/python -m tests.bench
+
+clean:  ## Remove the environment, the data and all caches
+	rm -rf $(VENV) data bench-results .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# A Debian without python3-venv has no ensurepip: there the system's pip fills the environment.
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV) || \
+	  ($(PYTHON) -m venv --clear --without-pip $(VENV) && $(PYTHON) -m pip --python $@ install -q pip)
+
+$(CORE): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e .
+	@touch $@
+
+$(DEV): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
+	@touch $(CORE) $@
+
+.PHONY: help demo run test check format format-check lint types imports proto proto-check proto-breaking generate bench clean
