@@ -1,0 +1,90 @@
+"""Channels from one of our processes to a server of ours."""
+
+import ipaddress
+import json
+import re
+
+import grpc
+
+_SERVICE_CONFIG = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    # The overall health: a replica that drains or is degraded gets no further calls.
+    "healthCheckConfig": {"serviceName": ""},
+    "methodConfig": [
+        {
+            "name": [{}],
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "2s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+}
+
+_OPTIONS = (
+    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+    # A server that is gone without a word is noticed within 30 s; ours permit a ping every 10 s.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    # gRPC's own back-off grows to two minutes, in which a server that is back goes unused.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+    # A proxy for the web is no way to a server of ours, loopback least of all.
+    ("grpc.enable_http_proxy", 0),
+)
+
+
+_HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
+
+
+class TargetError(ValueError):
+    """A target is neither `host:port` nor a list of numeric ones."""
+
+    def __init__(self, target: str) -> None:
+        super().__init__(f"{target!r} is not host:port, nor a list of ip:port with commas between")
+        self.target = target
+
+
+def open_channel(target: str) -> grpc.aio.Channel:
+    """Open a channel that spreads calls over the healthy ones of its servers.
+
+    `target` is one `host:port`, or several of numeric IPv4 or numeric IPv6 addresses with commas
+    between. Connecting happens with the first call. A call that meets UNAVAILABLE before
+    anything of its answer has arrived is tried up to four times in all, streams too; a stream
+    that breaks later is for its reader to resume.
+
+    Raises `TargetError` if the target is none of these.
+    """
+    return grpc.aio.insecure_channel(target_uri(target), options=_OPTIONS)
+
+
+def target_uri(target: str) -> str:
+    """Return a target by gRPC's name for it: `ipv4:…`, `ipv6:…` or `dns:///…`.
+
+    Raises `TargetError` as `open_channel` does.
+    """
+    addresses = [address.strip() for address in target.split(",")]
+    schemes = [_scheme(address) for address in addresses]
+    if schemes == ["dns"]:
+        return f"dns:///{addresses[0]}"
+    if None in schemes or "dns" in schemes or len(set(schemes)) > 1:
+        raise TargetError(target)
+    return f"{schemes[0]}:{','.join(addresses)}"
+
+
+def _scheme(address: str) -> str | None:
+    parts = _HOST_AND_PORT.fullmatch(address)
+    if parts is None:
+        return None
+    host, port = parts.groups()
+    if not 0 < int(port) < 2**16:
+        return None
+    try:
+        return f"ipv{ipaddress.ip_address(host.strip('[]')).version}"
+    except ValueError:
+        return None if host.startswith("[") else "dns"

@@ -1,0 +1,163 @@
+"""What a caller is told when a call fails: one canonical code, one reason, typed details."""
+
+import base64
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from itertools import islice
+from typing import TypeAlias
+
+import grpc
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2 as details
+from google.rpc import status_pb2
+
+DOMAIN = "herald"
+
+TRAILER_BYTES = 7 * 1024
+"""The most a status may take in the trailers, of the 8 KiB that gRPC clients accept in all."""
+
+_METADATA_ENTRIES = 16
+
+_UNESCAPED = frozenset(range(ord(" "), ord("~") + 1)) - {ord("%")}
+
+# Longest text in bytes, and most violations of a kind. The last pair fits whatever is put in.
+_CUTS = ((1_024, 20), (256, 20), (64, 20), (32, 5))
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """What is wrong with one field; `field` is its path in the request."""
+
+    field: str
+    description: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Precondition:
+    """A state that forbids the call: its kind, the resource in it, and what would be allowed."""
+
+    type: str
+    subject: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """What was looked for, or is there already."""
+
+    type: str
+    name: str
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaViolation:
+    """A limit that is used up, and whose it is."""
+
+    subject: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A refusal as its caller sees it. The message may change, `code` and `reason` may not.
+
+    `metadata` repeats every dynamic part of `message`, so that no caller has to parse it.
+    `retry_after` says when the same call may succeed; `None` says nothing about it.
+    """
+
+    code: grpc.StatusCode
+    reason: str
+    message: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    violations: Sequence[Violation] = ()
+    preconditions: Sequence[Precondition] = ()
+    resource: Resource | None = None
+    quota: Sequence[QuotaViolation] = ()
+    retry_after: timedelta | None = None
+
+
+FailureFor: TypeAlias = Callable[[Exception], Failure | None]
+"""How a service tells the failures it knows from those nobody foresaw (`None`)."""
+
+
+def to_status(failure: Failure) -> status_pb2.Status:
+    """Pack a failure with its details, ErrorInfo first.
+
+    Texts are cut and violations left out, no further than needed to keep the trailers within
+    `TRAILER_BYTES`: larger ones a client refuses, and then it knows nothing at all.
+    """
+    for text_bytes, most in _CUTS:
+        code: int = failure.code.value[0]
+        status = status_pb2.Status(code=code, message=_cut(failure.message, text_bytes))
+        for detail in _details(failure, partial(_cut, most_bytes=text_bytes), most):
+            status.details.add().Pack(detail)
+        if _trailer_bytes(status) <= TRAILER_BYTES:
+            break
+    return status
+
+
+def _details(failure: Failure, cut: Callable[[str], str], most: int) -> Iterator[Message]:
+    metadata = islice(failure.metadata.items(), _METADATA_ENTRIES)
+    yield details.ErrorInfo(
+        reason=failure.reason,
+        domain=DOMAIN,
+        metadata={cut(key): cut(value) for key, value in metadata},
+    )
+    if failure.violations:
+        yield details.BadRequest(
+            field_violations=[
+                details.BadRequest.FieldViolation(  # type: ignore[call-arg,unused-ignore]
+                    field=cut(violation.field),
+                    description=cut(violation.description),
+                    reason=cut(violation.reason),  # which the stubs do not know yet
+                )
+                for violation in failure.violations[:most]
+            ]
+        )
+    if failure.preconditions:
+        yield details.PreconditionFailure(
+            violations=[
+                details.PreconditionFailure.Violation(
+                    type=cut(precondition.type),
+                    subject=cut(precondition.subject),
+                    description=cut(precondition.description),
+                )
+                for precondition in failure.preconditions[:most]
+            ]
+        )
+    if failure.resource:
+        yield details.ResourceInfo(
+            resource_type=cut(failure.resource.type),
+            resource_name=cut(failure.resource.name),
+            description=cut(failure.resource.description),
+        )
+    if failure.quota:
+        yield details.QuotaFailure(
+            violations=[
+                details.QuotaFailure.Violation(
+                    subject=cut(violation.subject), description=cut(violation.description)
+                )
+                for violation in failure.quota[:most]
+            ]
+        )
+    if failure.retry_after is not None:
+        retry = details.RetryInfo()
+        retry.retry_delay.FromTimedelta(failure.retry_after)
+        yield retry
+
+
+def _cut(text: str, most_bytes: int) -> str:
+    raw = text.encode("utf-8", "replace")
+    if len(raw) <= most_bytes:
+        return raw.decode()
+    return raw[: most_bytes - len("…".encode())].decode("utf-8", "ignore") + "…"
+
+
+def _trailer_bytes(status: status_pb2.Status) -> int:
+    """Return what the status weighs as `grpc-message` and `grpc-status-details-bin`."""
+    message = sum(1 if byte in _UNESCAPED else len("%00") for byte in status.message.encode())
+    return message + len(base64.b64encode(status.SerializeToString()))

@@ -1,0 +1,228 @@
+"""What every call of both servers goes through: it gets an id, and its exceptions a status."""
+
+import asyncio
+import inspect
+import re
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeAlias, TypeVar
+
+import grpc
+import structlog
+from grpc_status import rpc_status
+from structlog.contextvars import bound_contextvars
+
+from herald_rpc.failures import Failure, FailureFor, to_status
+
+REQUEST_ID_KEY = "x-request-id"
+"""The metadata key by which a request id comes in, and goes back in the trailers."""
+
+REASON_INTERNAL = "ERROR_REASON_INTERNAL"
+REASON_UNIMPLEMENTED = "ERROR_REASON_UNIMPLEMENTED"
+REASON_MALFORMED_REQUEST = "ERROR_REASON_MALFORMED_REQUEST"
+
+_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_WORTH_A_WARNING = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL}
+
+_T = TypeVar("_T")
+_Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+_Found: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
+_Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+# By whether requests are a stream, and whether responses are.
+_MAKE_HANDLER: Mapping[tuple[bool, bool], Callable[..., _Handler]] = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}
+
+logger = structlog.get_logger(__name__)
+
+
+# Generic in one set of the stubs, in none at run time.
+class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg,unused-ignore]
+    """Answers whatever a servicer raises, so that servicers raise what they mean and catch nothing.
+
+    What `failure_for` knows becomes its failure. Anything else is logged with its traceback and
+    answered INTERNAL with a fixed text; the request id is in both. An RPC that a servicer leaves
+    out, or that no service has, is UNIMPLEMENTED. A cancelled call stays cancelled, one that was
+    aborted keeps its status, and a stream's generator is closed before its call is over.
+    """
+
+    def __init__(self, failure_for: FailureFor) -> None:
+        self._failure_for = failure_for
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def unwound(self, most_seconds: float) -> None:
+        """Wait until no handler runs any more, once the server has stopped and cancelled them."""
+        if self._tasks:
+            _, running = await asyncio.wait(self._tasks, timeout=most_seconds)
+            for task in running:
+                logger.warning("a handler does not end", task=str(task))
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Found]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> _Handler:
+        handler = await continuation(handler_call_details)
+        call = _Call(
+            method=handler_call_details.method,
+            request_id=_request_id(handler_call_details.invocation_metadata),
+            failure_for=self._failure_for,
+            tasks=self._tasks,
+        )
+        return call.refused() if handler is None else call.wrapped(handler)
+
+
+class _UnknownMethodError(Exception):
+    """No service here has the method."""
+
+
+class _MalformedRequestError(Exception):
+    """The bytes of the request are no message of its type."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    method: str
+    request_id: str
+    failure_for: FailureFor
+    tasks: set[asyncio.Task[Any]]
+
+    def refused(self) -> _Handler:
+        """Refuse as gRPC itself would, but with a reason; streams both ways suit every client."""
+
+        async def refuse() -> NoReturn:
+            raise _UnknownMethodError
+
+        async def respond(_requests: Any, context: _Context) -> None:
+            await self._answer(context, refuse)
+
+        return _MAKE_HANDLER[True, True](respond)
+
+    def wrapped(self, handler: Any) -> _Handler:
+        """Wrap a handler of any of the four kinds.
+
+        Messages are decoded and encoded inside, too: what that raises would otherwise reach the
+        caller as UNKNOWN with the exception's text.
+        """
+        behaviour = (
+            handler.unary_unary
+            or handler.unary_stream
+            or handler.stream_unary
+            or handler.stream_stream
+        )
+        decode = _refusing(handler.request_deserializer)
+
+        def begin(incoming: Any, context: _Context) -> Any:
+            return behaviour(incoming if handler.request_streaming else decode(incoming), context)
+
+        async def unary(incoming: Any, context: _Context) -> Any:
+            async def one_message() -> Any:
+                response = await begin(incoming, context)
+                encode = handler.response_serializer
+                return encode(response) if encode else response
+
+            return await self._answer(context, one_message)
+
+        async def stream(incoming: Any, context: _Context) -> None:
+            async def pages() -> None:
+                answer = begin(incoming, context)
+                if inspect.isawaitable(answer):
+                    await answer
+                    return
+                async with aclosing(answer):
+                    async for page in answer:
+                        await context.write(page)
+
+            await self._answer(context, pages)
+
+        make = _MAKE_HANDLER[handler.request_streaming, handler.response_streaming]
+        return make(
+            stream if handler.response_streaming else unary,
+            decode if handler.request_streaming else None,
+            handler.response_serializer if handler.response_streaming else None,
+        )
+
+    async def _answer(self, context: _Context, respond: Callable[[], Awaitable[_T]]) -> _T:
+        if task := asyncio.current_task():
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+        with bound_contextvars(request_id=self.request_id, method=self.method):
+            # Not with the headers: clients retry a call only while nothing of its answer is there.
+            context.set_trailing_metadata(((REQUEST_ID_KEY, self.request_id),))
+            try:
+                return await respond()
+            except grpc.aio.AbortError:
+                raise
+            except Exception as error:  # noqa: BLE001  the one place that answers for all others
+                status = rpc_status.to_status(to_status(self._failure_of(error, context)))
+                trailers = (*status.trailing_metadata, (REQUEST_ID_KEY, self.request_id))
+                await context.abort(status.code, status.details, trailers)
+
+    def _failure_of(self, error: Exception, context: _Context) -> Failure:
+        failure = self._own_failure(error, context)
+        if failure is None:
+            try:
+                failure = self.failure_for(error)
+            except Exception as mapping_error:  # noqa: BLE001  its text must not leak either
+                error = mapping_error
+        if failure is None:
+            logger.error("unforeseen error in a call", exc_info=error)
+            return Failure(
+                code=grpc.StatusCode.INTERNAL,
+                reason=REASON_INTERNAL,
+                message="internal error",
+                metadata={"request_id": self.request_id},
+            )
+        if failure.code in _WORTH_A_WARNING:
+            logger.warning("call failed", code=failure.code.name, exc_info=error)
+        else:
+            logger.debug("call refused", code=failure.code.name, reason=failure.reason)
+        return failure
+
+    def _own_failure(self, error: Exception, context: _Context) -> Failure | None:
+        # A generated servicer sets the code before it raises; any other NotImplementedError is
+        # a fault of ours.
+        left_out = (
+            isinstance(error, NotImplementedError)
+            and context.code() is grpc.StatusCode.UNIMPLEMENTED
+        )
+        if left_out or isinstance(error, _UnknownMethodError):
+            return Failure(
+                code=grpc.StatusCode.UNIMPLEMENTED,
+                reason=REASON_UNIMPLEMENTED,
+                message="this server does not have this method",
+                metadata={"method": self.method},
+            )
+        if isinstance(error, _MalformedRequestError):
+            return Failure(
+                code=grpc.StatusCode.INVALID_ARGUMENT,
+                reason=REASON_MALFORMED_REQUEST,
+                message="the request is not a message of this method",
+                metadata={"method": self.method},
+            )
+        return None
+
+
+def _refusing(deserializer: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
+    def decode(raw: bytes) -> Any:
+        if deserializer is None:
+            return raw
+        try:
+            return deserializer(raw)
+        except Exception as error:
+            raise _MalformedRequestError from error
+
+    return decode
+
+
+def _request_id(metadata: Iterable[tuple[str, str | bytes]]) -> str:
+    for key, value in metadata:
+        if key == REQUEST_ID_KEY and isinstance(value, str) and _SANE_REQUEST_ID.fullmatch(value):
+            return value
+    return uuid.uuid4().hex

@@ -1,0 +1,149 @@
+"""A gRPC server with what both services want of one: health, reflection, reasons, a clean end."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer  # health.aio, which not all stubs know
+from grpc_health.v1.health import OVERALL_HEALTH
+from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
+from grpc_reflection.v1alpha.reflection import SERVICE_NAME as REFLECTION_SERVICE
+from grpc_reflection.v1alpha.reflection import enable_server_reflection
+
+from herald_rpc.failures import FailureFor
+from herald_rpc.interceptor import CallInterceptor
+
+_OPTIONS = (
+    # A second server on the same port must fail, and not take half of the calls.
+    ("grpc.so_reuseport", 0),
+    # Clients may ping every 10 s without a call; the limit is lower, for pings come unevenly.
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+)
+
+# For what a handler that was cut has in its `finally` blocks.
+_UNWINDING_SECONDS = 5.0
+
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class CannotListenError(OSError):
+    """A server's address is taken, or is none of this machine."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(f"cannot listen on {address}: it is taken, or not of this machine")
+        self.address = address
+
+
+class RunningServer:
+    """A server that answers calls until it is drained or its context ends."""
+
+    def __init__(
+        self,
+        server: grpc.aio.Server,
+        calls: CallInterceptor,
+        health: HealthServicer,
+        names: Sequence[str],
+        address: str,
+    ) -> None:
+        self._server = server
+        self._calls = calls
+        self._health = health
+        self._names = names
+        self.address = address
+        """Where it listens, with the real port."""
+
+    async def set_serving(self, serving: bool) -> None:  # noqa: FBT001  a setter's one argument
+        """Tell health checks whether calls are welcome; they are answered in either case.
+
+        Without effect once the server drains.
+        """
+        known = health_pb2.HealthCheckResponse
+        status = known.SERVING if serving else known.NOT_SERVING
+        for name in self._names:
+            await self._health.set(name, status)
+
+    async def drain(self, grace_seconds: float) -> None:
+        """Take no more calls, and return when those in progress are over.
+
+        Health says NOT_SERVING first. What is not over within the grace is cut, and its caller
+        sees UNAVAILABLE; an endless stream takes all of the grace unless its servicer ends it.
+        No handler runs any more on return, so that what they use can be taken down; one that
+        was cut has 5 s for its `finally` blocks.
+        """
+        await self._health.enter_graceful_shutdown()
+        await self.stop(grace_seconds)
+
+    async def stop(self, grace_seconds: float | None) -> None:
+        """As `drain`, without a word to health checks; no grace at all if it is None."""
+        await self._server.stop(grace_seconds)
+        await self._calls.unwound(_UNWINDING_SECONDS)
+
+
+@asynccontextmanager
+async def serving(
+    *,
+    address: str,
+    services: Mapping[str, Callable[[grpc.aio.Server], None]],
+    failure_for: FailureFor,
+    reflection: bool,
+) -> AsyncIterator[RunningServer]:
+    """Serve until the context ends; what is in progress then is cut without grace.
+
+    No handler runs any more when the context has ended, as after `RunningServer.drain`.
+
+    `services` holds for each full service name the function that adds its servicer. Port 0 takes
+    a free one.
+
+    Raises `CannotListenError` when the address cannot be bound.
+    """
+    calls = CallInterceptor(failure_for)
+    server = grpc.aio.server(interceptors=[calls], options=_OPTIONS)
+    health = HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    for add_to in services.values():
+        add_to(server)
+    if reflection:
+        enable_server_reflection([*services, HEALTH_SERVICE, REFLECTION_SERVICE], server)
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise CannotListenError(address) from error
+
+    host, _, _ = address.rpartition(":")
+    running = RunningServer(server, calls, health, (OVERALL_HEALTH, *services), f"{host}:{port}")
+    await server.start()
+    try:
+        await running.set_serving(True)
+        yield running
+    finally:
+        await running.stop(None)
+
+
+@asynccontextmanager
+async def stop_signal() -> AsyncIterator[asyncio.Event]:
+    """Give an event that the first SIGTERM or SIGINT sets; the second ends the process at once.
+
+    Must be entered in the main thread.
+    """
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in _STOP_SIGNALS}
+    stop = asyncio.Event()
+
+    def on_signal() -> None:
+        stop.set()
+        for number in _STOP_SIGNALS:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+
+    for number in _STOP_SIGNALS:
+        loop.add_signal_handler(number, on_signal)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)

@@ -1,0 +1,110 @@
+"""Settings that both servers have: read from HERALD_* variables, checked before all else."""
+
+import re
+import sys
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+
+from herald_rpc.logs import LogFormat
+
+ENV_PREFIX = "HERALD_"
+EXIT_CODE = 2
+
+_DRIVERS = {
+    "sqlite": "sqlite+aiosqlite",
+    "sqlite+aiosqlite": "sqlite+aiosqlite",
+    "postgresql": "postgresql+asyncpg",
+    "postgresql+asyncpg": "postgresql+asyncpg",
+}
+
+# Up to the last "@": a password that nobody escaped may hold any other character.
+_USER_AND_PASSWORD = re.compile(r"://([^:/@]*):.*@", re.DOTALL)
+_PASSWORD_ARGUMENT = re.compile(r"([?&][^=&]*password)=[^&]*", re.IGNORECASE)
+
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+LogLevel = Annotated[
+    Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)
+]
+
+
+class ServerSettings(BaseSettings):
+    """What both servers are told from outside; a service's own settings extend it.
+
+    An empty variable counts as one that is not set. Validators of subclasses must not put a
+    secret into their messages: these are printed.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    database_url: str = Field(default="sqlite+aiosqlite:///data/herald.db", repr=False)
+    """Always with its async driver; `sqlite:///…` and `postgresql://…` get theirs."""
+
+    log_level: LogLevel = "INFO"
+
+    log_format: LogFormat | None = None
+    """Unset: `console` on a terminal, otherwise `json`."""
+
+    grace_seconds: float = Field(default=10.0, gt=0, allow_inf_nan=False)
+    """How long calls in progress may go on after a stop signal."""
+
+    reflection: bool = True
+
+    @field_validator("database_url")
+    @classmethod
+    def _with_async_driver(cls, url: str) -> str:
+        scheme, separator, rest = url.partition("://")
+        driver = _DRIVERS.get(scheme)
+        if not separator or driver is None or not rest.strip("/"):
+            raise ValueError("must be sqlite:///path or postgresql://user:password@host/database")
+        return f"{driver}://{rest}"
+
+    def described(self) -> dict[str, str]:
+        """Return every setting by the name of its variable, with all secrets masked."""
+        return {
+            _variable(name): _shown(getattr(self, name)) for name in sorted(type(self).model_fields)
+        }
+
+
+_Settings = TypeVar("_Settings", bound=ServerSettings)
+
+
+def load(settings_class: type[_Settings]) -> _Settings:
+    """Read the settings, or end the process with code 2.
+
+    Before it ends, standard error has a line for each variable that is wrong, without its value.
+    """
+    try:
+        return settings_class()
+    except ValidationError as error:
+        problems = [
+            f"{_variable(*problem['loc'])}: {problem['msg'].removeprefix('Value error, ')}"
+            for problem in error.errors()
+        ]
+    except SettingsError as error:
+        problems = [re.sub(r'field "(\w+)"', lambda field: _variable(field[1]), str(error))]
+    for problem in problems:
+        print(problem, file=sys.stderr)  # noqa: T201  logging is configured by these settings
+    raise SystemExit(EXIT_CODE)
+
+
+def _variable(*path: int | str) -> str:
+    return f"{ENV_PREFIX}{path[0]}".upper() if path else "settings"
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return ""
+    url = _USER_AND_PASSWORD.sub(r"://\1:***@", str(value))
+    return _PASSWORD_ARGUMENT.sub(r"\1=***", url)

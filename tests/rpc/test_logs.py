@@ -1,0 +1,102 @@
+"""Whoever logs, and however: one form, on standard error."""
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from herald_rpc import logs
+
+LOCAL = "hunter2"
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def records(capsys: pytest.CaptureFixture[str]) -> list[dict[str, str]]:
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    return [json.loads(line) for line in captured.err.splitlines()]
+
+
+def test_both_kinds_of_loggers_write_the_same_json(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("INFO", "json")
+
+    with structlog.contextvars.bound_contextvars(request_id="r1"):
+        structlog.get_logger("ours").warning("page sent", targets=3)
+        logging.getLogger("theirs").warning("%d rows", 3, extra={"table": "users"})
+
+    ours, theirs = records(capsys)
+    assert ours.pop("timestamp") <= theirs.pop("timestamp")
+    assert ours == {
+        "event": "page sent",
+        "level": "warning",
+        "logger": "ours",
+        "request_id": "r1",
+        "targets": 3,
+    }
+    assert theirs == {
+        "event": "3 rows",
+        "level": "warning",
+        "logger": "theirs",
+        "request_id": "r1",
+        "table": "users",
+    }
+
+
+def test_what_is_below_the_level_is_not_written(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("WARNING", "json")
+
+    structlog.get_logger("ours").info("unheard")
+    logging.getLogger("theirs").info("unheard")
+
+    assert records(capsys) == []
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_a_traceback_has_no_values_of_variables(
+    log_format: logs.LogFormat, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure("INFO", log_format)
+
+    def connect(password: str) -> None:
+        raise ConnectionError(f"refused after {len(password)} letters")
+
+    try:
+        connect(LOCAL)
+    except ConnectionError:
+        structlog.get_logger("ours").exception("no database")
+        logging.getLogger("theirs").exception("no database")
+
+    written = capsys.readouterr().err
+    assert written.count("ConnectionError: refused after 7 letters") == 2
+    assert written.count("in connect") == 2
+    assert LOCAL not in written
+
+
+def test_without_a_terminal_the_form_is_json(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("INFO")
+
+    structlog.get_logger("ours").info("started")
+
+    (record,) = records(capsys)
+    assert record["event"] == "started"
+
+
+def test_configuring_again_replaces_and_does_not_add(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("INFO", "console")
+    logs.configure("INFO", "json")
+
+    logging.getLogger("theirs").info("once")
+
+    (record,) = records(capsys)
+    assert record["event"] == "once"

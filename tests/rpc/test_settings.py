@@ -1,0 +1,159 @@
+"""A wrong setting ends the process by name; a secret one is never shown."""
+
+import pytest
+from pydantic import Field, SecretStr, ValidationError
+
+from herald_rpc.settings import ServerSettings, load
+
+
+class WebhookSettings(ServerSettings):
+    webhook_key: SecretStr = SecretStr("")
+    webhook_hosts: list[str] = Field(default_factory=list)
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in WebhookSettings.model_fields:
+        monkeypatch.delenv(f"HERALD_{name.upper()}", raising=False)
+
+
+def test_without_settings_a_server_runs_on_an_embedded_database() -> None:
+    settings = load(ServerSettings)
+
+    assert settings.described() == {
+        "HERALD_DATABASE_URL": "sqlite+aiosqlite:///data/herald.db",
+        "HERALD_GRACE_SECONDS": "10.0",
+        "HERALD_LOG_FORMAT": "",
+        "HERALD_LOG_LEVEL": "INFO",
+        "HERALD_REFLECTION": "True",
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("sqlite:///a/b.db", "sqlite+aiosqlite:///a/b.db"),
+        ("sqlite+aiosqlite:////var/b.db", "sqlite+aiosqlite:////var/b.db"),
+        ("postgresql://u@h:1/d?ssl=require", "postgresql+asyncpg://u@h:1/d?ssl=require"),
+        ("postgresql+asyncpg://u:p@h/d", "postgresql+asyncpg://u:p@h/d"),
+    ],
+)
+def test_a_database_url_gets_its_asynchronous_driver(
+    given: str, used: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HERALD_DATABASE_URL", given)
+
+    assert load(ServerSettings).database_url == used
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HERALD_DATABASE_URL", "mysql://u:hunter2@h/d"),
+        ("HERALD_DATABASE_URL", "postgresql+psycopg://u:hunter2@h/d"),
+        ("HERALD_DATABASE_URL", "hunter2"),
+        ("HERALD_DATABASE_URL", "sqlite://"),
+        ("HERALD_GRACE_SECONDS", "0"),
+        ("HERALD_GRACE_SECONDS", "inf"),
+        ("HERALD_GRACE_SECONDS", "hunter2"),
+        ("HERALD_LOG_LEVEL", "hunter2"),
+        ("HERALD_LOG_FORMAT", "hunter2"),
+        ("HERALD_REFLECTION", "hunter2"),
+        ("HERALD_WEBHOOK_HOSTS", "hunter2"),
+    ],
+)
+def test_a_wrong_setting_ends_the_process_and_is_named_without_its_value(
+    name: str,
+    value: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(SystemExit) as ended:
+        load(WebhookSettings)
+
+    printed = capsys.readouterr()
+    assert ended.value.code == 2
+    assert name in printed.err
+    assert "hunter2" not in printed.err
+    assert len(printed.err.splitlines()) == 1
+    assert printed.out == ""
+
+
+def test_every_wrong_setting_is_named_at_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HERALD_LOG_LEVEL", "loud")
+    monkeypatch.setenv("HERALD_GRACE_SECONDS", "-1")
+
+    with pytest.raises(SystemExit):
+        load(ServerSettings)
+
+    lines = capsys.readouterr().err.splitlines()
+    assert {line.partition(":")[0] for line in lines} == {
+        "HERALD_LOG_LEVEL",
+        "HERALD_GRACE_SECONDS",
+    }
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://herald:hunter2@db/d", "postgresql+asyncpg://herald:***@db/d"),
+        ("postgresql://herald:hun@ter2/?#@db/d", "postgresql+asyncpg://herald:***@db/d"),
+        ("postgresql://:hunter2@db/d", "postgresql+asyncpg://:***@db/d"),
+        (
+            "postgresql://db/d?user=u&password=hunter2&ssl=on",
+            "postgresql+asyncpg://db/d?user=u&password=***&ssl=on",
+        ),
+        ("postgresql://herald@db:5432/d", "postgresql+asyncpg://herald@db:5432/d"),
+    ],
+)
+def test_settings_are_described_without_secrets(
+    url: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HERALD_DATABASE_URL", url)
+    monkeypatch.setenv("HERALD_WEBHOOK_KEY", "hunter2")
+
+    settings = load(WebhookSettings)
+    described = settings.described()
+
+    assert described["HERALD_DATABASE_URL"] == shown
+    assert settings.webhook_key.get_secret_value() == "hunter2"
+    assert "hunter2" not in repr(settings) + repr(described)
+    assert "ter2" not in repr(settings) + repr(described)
+
+
+def test_a_wrong_value_is_not_in_the_error_either() -> None:
+    with pytest.raises(ValidationError) as raised:
+        ServerSettings(database_url="mysql://u:hunter2@h/d")
+
+    assert "hunter2" not in str(raised.value)
+
+
+def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HERALD_GRACE_SECONDS", "")
+
+    assert load(ServerSettings).grace_seconds == 10
+
+
+def test_the_level_of_the_log_can_be_written_in_any_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HERALD_LOG_LEVEL", "debug")
+
+    assert load(ServerSettings).log_level == "DEBUG"
+
+
+def test_variables_of_the_other_service_are_none_of_our_business(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HERALD_MESSAGES_PER_MONTH", "1000")
+
+    assert load(ServerSettings) == ServerSettings()
+
+
+def test_settings_do_not_change_after_they_were_read() -> None:
+    settings = load(ServerSettings)
+
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.reflection = False
