@@ -9,6 +9,10 @@ class StoreUnavailableError(ChatStoreError):
     """The database can't be reached, is locked or full: nothing was written; try again later."""
 
 
+class StalePageError(ChatStoreError):
+    """A page was planned against facts that no longer hold: plan it again."""
+
+
 class SchemaMismatchError(ChatStoreError):
     """The database is at another schema revision than this code."""
 
@@ -28,6 +32,15 @@ class InvalidInputError(ChatStoreError):
         super().__init__(f"{field}: {problem}")
         self.field = field
         self.problem = problem
+
+
+class LimitExceededError(InvalidInputError):
+    """More than there may be, at the path where it is."""
+
+    def __init__(self, field: str, *, limit: int, given: int) -> None:
+        super().__init__(field, f"at most {limit}, {given} given")
+        self.limit = limit
+        self.given = given
 
 
 class InvalidFilterError(InvalidInputError):

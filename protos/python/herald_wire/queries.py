@@ -1,0 +1,117 @@
+"""What every Query RPC shares: filter, sort, page and tokens."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.struct_pb2 import Struct
+
+from chat_store.errors import InvalidInputError
+from chat_store.fields import Catalogue
+from chat_store.filters import parse_filter
+from chat_store.paging import NEWEST_FIRST, Cursor, Page, PageRequest, Sort, parse_sort
+from chat_store.predicates import Predicate
+from herald.chat.v1 import sort_pb2
+from herald_rpc import tokens
+from herald_wire.structs import json_object
+
+
+class InvalidTokenError(InvalidInputError):
+    """A page or resume token that is damaged or belongs to another call."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageSizes:
+    default: int
+    largest: int
+
+    def size(self, asked: int, field: str = "page_size") -> int:
+        """0 means the default, too large is coerced, negative is refused."""
+        if asked < 0:
+            raise InvalidInputError(field, "must not be negative")
+        return min(asked or self.default, self.largest)
+
+
+@dataclass(frozen=True, slots=True)
+class Paging:
+    """The pages of one call: its tokens hold for exactly these arguments."""
+
+    kind: str
+    bound_to: Sequence[object]
+    request: PageRequest
+
+    def tokens(self, page: Page[Any]) -> tuple[str, str]:
+        """The next and the previous page's token; empty where there is none."""
+        return self._token(page.next_cursor), self._token(page.prev_cursor)
+
+    def _token(self, cursor: Cursor | None) -> str:
+        if cursor is None:
+            return ""
+        return tokens.encode(self.kind, self.bound_to, [cursor.backward, *cursor.key])
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    predicate: Predicate
+    paging: Paging
+
+
+def read_query(
+    kind: str,
+    *,
+    filter: Struct,  # noqa: A002 - the request's own word
+    sort: Iterable[sort_pb2.Sort],
+    page_size: int,
+    page_token: str,
+    sizes: PageSizes,
+    catalogue: Catalogue,
+    default_sort: tuple[Sort, ...] = NEWEST_FIRST,
+    bound_to: Sequence[object] = (),
+) -> Query:
+    """Raises the error of whichever argument is wrong, at its path.
+
+    `bound_to` are the call's further arguments that its tokens hold for.
+    """
+    document = json_object(filter, "filter")
+    wanted = [(item.field, item.direction == sort_pb2.SORT_DIRECTION_DESC) for item in sort]
+    return Query(
+        parse_filter(document, catalogue),
+        read_paging(
+            kind,
+            page_size,
+            page_token,
+            sizes=sizes,
+            sort=parse_sort(wanted, catalogue, default=default_sort),
+            bound_to=[document, wanted, *bound_to],
+        ),
+    )
+
+
+def read_paging(
+    kind: str,
+    page_size: int,
+    page_token: str,
+    *,
+    sizes: PageSizes,
+    sort: tuple[Sort, ...] = (),
+    bound_to: Sequence[object] = (),
+    field: str = "page",
+) -> Paging:
+    """Paging without a filter. Raises for a bad size or token at `{field}_size`, `{field}_token`."""
+    cursor = None
+    if page_token:
+        backward, *key = read_token(kind, bound_to, page_token, f"{field}_token")
+        cursor = Cursor(tuple(key), bool(backward))
+    size = sizes.size(page_size, f"{field}_size")
+    return Paging(kind, bound_to, PageRequest(size, sort, cursor))
+
+
+def read_token(kind: str, bound_to: Sequence[object], token: str, field: str) -> Sequence[Any]:
+    """Raises `InvalidTokenError` at `field`."""
+    try:
+        position = tokens.decode(kind, bound_to, token)
+    except tokens.InvalidTokenError as error:
+        raise InvalidTokenError(field, "is damaged, or belongs to another call") from error
+    if not isinstance(position, list) or not position:
+        raise InvalidTokenError(field, "is damaged, or belongs to another call")
+    return position
