@@ -1,0 +1,194 @@
+"""Templates: checked once when a campaign is written, compiled once a run, rendered per receiver."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import Template, TemplateError, TemplateSyntaxError, meta, nodes
+from jinja2.runtime import Undefined
+
+from campaign_service.errors import InvalidTemplateError
+from campaign_service.sandbox import MAX_TEXT, Meter, Sandbox, forbidden
+
+Variables = Mapping[str, Any]
+_SANDBOX = Sandbox()
+
+
+class RenderError(Exception):
+    """The text can't be made for this receiver."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledText:
+    """A template for a text. `names` are the variables that it reads."""
+
+    names: frozenset[str]
+    _render: Callable[[Variables], str]
+
+    def render(self, variables: Variables) -> str:
+        """Raises `RenderError`."""
+        return self._render(variables)
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledJson:
+    """A JSON value with templates in its strings. Without any, `constant` is true."""
+
+    names: frozenset[str]
+    _render: Callable[[Variables], Any]
+    constant: bool = False
+
+    def render(self, variables: Variables) -> Any:
+        """Raises `RenderError`."""
+        return self._render(variables)
+
+
+def compile_text(source: str, field: str, allowed: frozenset[str]) -> CompiledText:
+    """Raises `InvalidTemplateError` at `field` for syntax, forbidden parts and unknown names."""
+    if not _has_template(source):
+        return CompiledText(frozenset(), lambda _: source)
+    tree, names = _parse(source, field, allowed)
+    macro = nodes.Macro(
+        "render",
+        [nodes.Name(name, "param") for name in sorted(names)],
+        [],
+        tree.body,
+        lineno=1,
+    )
+    template = _compile(nodes.Template([macro], lineno=1), field)
+    render = template.module.render  # type: ignore[attr-defined]  # the macro defined above
+    order = sorted(names)
+
+    def render_text(variables: Variables) -> str:
+        _SANDBOX.start_render()
+        try:
+            return str(render(*[variables[name] for name in order]))
+        except _RENDER_FAULTS as error:
+            raise RenderError(str(error)) from error
+
+    return CompiledText(names, render_text)
+
+
+def compile_json(value: Any, field: str, allowed: frozenset[str]) -> CompiledJson:
+    """Compiles every string inside `value`; keys are never templates.
+
+    A string that is exactly one `{{ expression }}` becomes the expression's value with its JSON
+    type, a missing one null.
+    """
+    if isinstance(value, str):
+        return _compile_json_text(value, field, allowed)
+    if isinstance(value, Mapping):
+        items = {k: compile_json(v, f"{field}.{k}", allowed) for k, v in value.items()}
+        return _compose(
+            list(items.values()),
+            value,
+            lambda variables: {k: item.render(variables) for k, item in items.items()},
+        )
+    if isinstance(value, list | tuple):
+        parts = [compile_json(v, f"{field}[{i}]", allowed) for i, v in enumerate(value)]
+        return _compose(parts, value, lambda variables: [p.render(variables) for p in parts])
+    return _constant(value)
+
+
+def _constant(value: Any) -> CompiledJson:
+    return CompiledJson(frozenset(), lambda _: value, constant=True)
+
+
+def _compose(
+    parts: list[CompiledJson], value: Any, render: Callable[[Variables], Any]
+) -> CompiledJson:
+    if all(part.constant for part in parts):
+        return _constant(value)
+    return CompiledJson(frozenset[str]().union(*(part.names for part in parts)), render)
+
+
+def _compile_json_text(source: str, field: str, allowed: frozenset[str]) -> CompiledJson:
+    if not _has_template(source):
+        return _constant(source)
+    tree, names = _parse(source, field, allowed)
+    expression = _only_expression(tree)
+    if expression is None:
+        text = compile_text(source, field, allowed)
+        return CompiledJson(text.names, text.render)
+    assign = nodes.Assign(nodes.Name("value", "store"), expression, lineno=1)
+    template = _compile(nodes.Template([assign], lineno=1), field)
+
+    def render_value(variables: Variables) -> Any:
+        _SANDBOX.start_render()
+        context = template.new_context({name: variables[name] for name in names})
+        try:
+            for _ in template.root_render_func(context):
+                pass
+        except _RENDER_FAULTS as error:
+            raise RenderError(str(error)) from error
+        return _as_json(context.vars["value"])
+
+    return CompiledJson(names, render_value)
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, Undefined):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _as_json(item) for key, item in value.items()}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return [_as_json(item) for item in value]
+
+
+def _has_template(source: str) -> bool:
+    return "{{" in source or "{%" in source or "{#" in source
+
+
+def _parse(
+    source: str, field: str, allowed: frozenset[str]
+) -> tuple[nodes.Template, frozenset[str]]:
+    if len(source) > MAX_TEXT:
+        raise InvalidTemplateError(field, f"more than {MAX_TEXT} characters")
+    try:
+        tree = _SANDBOX.parse(source)
+        problem = forbidden(tree)
+        names = frozenset(meta.find_undeclared_variables(tree))
+    except TemplateSyntaxError as error:
+        raise InvalidTemplateError(field, f"line {error.lineno}: {error.message}") from error
+    except _COMPILE_FAULTS as error:
+        raise InvalidTemplateError(field, "nested too deeply") from error
+    if problem:
+        raise InvalidTemplateError(field, problem)
+    if unknown := sorted(names - allowed):
+        known = ", ".join(sorted(allowed))
+        raise InvalidTemplateError(field, f"unknown name {unknown[0]!r}; known here: {known}")
+    return Meter().visit(tree), names
+
+
+def _compile(tree: nodes.Template, field: str) -> Template:
+    tree.set_environment(_SANDBOX)
+    try:
+        code = _SANDBOX.compile(tree)
+        return Template.from_code(_SANDBOX, code, {})
+    except TemplateSyntaxError as error:
+        raise InvalidTemplateError(field, str(error.message)) from error
+    except _COMPILE_FAULTS as error:
+        raise InvalidTemplateError(field, "nested too deeply") from error
+
+
+def _only_expression(tree: nodes.Template) -> nodes.Expr | None:
+    if len(tree.body) != 1 or not isinstance(tree.body[0], nodes.Output):
+        return None
+    parts = tree.body[0].nodes
+    if len(parts) != 1 or isinstance(parts[0], nodes.TemplateData):
+        return None
+    return parts[0]
+
+
+_COMPILE_FAULTS = (RecursionError, SyntaxError, MemoryError, OverflowError, TemplateError)
+# what an expression over arbitrary JSON values may raise: all of it is the template's fault
+_RENDER_FAULTS = (
+    TemplateError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,  # orjson's refusals are among these
+    ValueError,
+)
