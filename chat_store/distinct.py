@@ -16,3 +16,8 @@ def distinct_channel_id(member_ids: Iterable[str]) -> str:
     joined = ",".join(sorted(set(member_ids), key=str.encode)).encode()
     digest = hashlib.new("sha512_256", joined).digest()
     return PREFIX + urlsafe_b64encode(digest).decode().rstrip("=")
+
+
+def is_distinct(channel_id: str) -> bool:
+    """Only such ids hold a `!`."""
+    return channel_id.startswith(PREFIX)

@@ -1,0 +1,118 @@
+"""Which channel each target's message goes to, before anyone has looked whether it is there."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from campaign_service.campaigns import ChannelTemplate
+from campaign_service.compiled import CompiledCampaign
+from campaign_service.ids import derived_channel_id
+from campaign_service.outcomes import NotSent, Reason
+from campaign_service.templates import RenderError
+from campaign_service.views import user_view
+from chat_store.distinct import distinct_channel_id, is_distinct
+from chat_store.models import User, cid_of
+
+_CHANNEL_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A target that may get a message. `variables` are what its templates see.
+
+    `channel_id` and `distinct` are for making the channel, where that is possible at all.
+    """
+
+    target_id: str
+    cid: str
+    variables: dict[str, Any]
+    channel_id: str | None = None
+    distinct: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """A user who can be reached, and what the campaign's templates see."""
+
+    id: str
+    variables: dict[str, Any]
+
+
+def reachable(
+    run: CompiledCampaign, targets: Iterable[str], users: Mapping[str, User]
+) -> tuple[list[Receiver], list[NotSent]]:
+    receivers = []
+    not_sent = []
+    for target_id in targets:
+        user = users.get(target_id)
+        if user is None:
+            not_sent.append(NotSent(target_id, Reason.USER_NOT_FOUND))
+        elif user.deleted_at is not None:
+            not_sent.append(NotSent(target_id, Reason.USER_DELETED))
+        elif user.deactivated_at is not None:
+            not_sent.append(NotSent(target_id, Reason.USER_DEACTIVATED))
+        else:
+            view = user_view(user)
+            receivers.append(
+                Receiver(
+                    target_id,
+                    {"sender": run.sender_view, "receiver": view, "custom": view["custom"]},
+                )
+            )
+    return receivers, not_sent
+
+
+def address_by_template(
+    run: CompiledCampaign, template: ChannelTemplate, receivers: Iterable[Receiver]
+) -> tuple[list[Address], list[NotSent]]:
+    """The channel with the rendered id; without one, that of its members; else a derived one."""
+    addresses = []
+    not_sent = []
+    for receiver in receivers:
+        channel_id = _channel_id(run, receiver)
+        if isinstance(channel_id, Reason):
+            not_sent.append(NotSent(receiver.id, channel_id))
+        else:
+            addresses.append(
+                Address(
+                    receiver.id,
+                    cid_of(template.type, channel_id),
+                    receiver.variables,
+                    channel_id,
+                    is_distinct(channel_id),
+                )
+            )
+    return addresses, not_sent
+
+
+def address_directly(
+    receivers: Iterable[Receiver], cids: Mapping[str, str]
+) -> tuple[list[Address], list[NotSent]]:
+    """Without a template: `cids` has each receiver's existing channel with the sender."""
+    addresses = []
+    not_sent = []
+    for receiver in receivers:
+        cid = cids.get(receiver.id)
+        if cid is None:
+            not_sent.append(NotSent(receiver.id, Reason.CHANNEL_NOT_FOUND))
+        else:
+            addresses.append(Address(receiver.id, cid, receiver.variables))
+    return addresses, not_sent
+
+
+def address_channels(run: CompiledCampaign, cids: Iterable[str]) -> list[Address]:
+    return [Address(cid, cid, {"sender": run.sender_view}) for cid in cids]
+
+
+def _channel_id(run: CompiledCampaign, receiver: Receiver) -> str | Reason:
+    if run.templates.channel_id is not None:
+        try:
+            channel_id = run.templates.channel_id.render(receiver.variables)
+        except RenderError:
+            return Reason.TEMPLATE_ERROR
+        return channel_id if _CHANNEL_ID.fullmatch(channel_id) else Reason.CHANNEL_ID_INVALID
+    members = run.standing_ids | {receiver.id}
+    if len(members) > 1:
+        return distinct_channel_id(members)
+    return derived_channel_id(run.id, receiver.id)

@@ -1,0 +1,105 @@
+"""A campaign made ready to run: its templates compiled, its constants worked out once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from campaign_service.campaigns import Campaign, Definition, SenderMode, SenderVisibility
+from campaign_service.ids import message_id_prefix
+from campaign_service.templates import CompiledJson, CompiledText, compile_json, compile_text
+from campaign_service.views import user_view
+from chat_store.models import Member, User
+
+_OF_MESSAGES = frozenset({"sender", "receiver", "channel", "custom"})
+_OF_CHANNEL_AUDIENCES = frozenset({"sender", "channel", "custom"})
+_OF_CHANNELS = frozenset({"sender", "receiver", "custom"})
+
+
+@dataclass(frozen=True, slots=True)
+class Templates:
+    """Every template of a campaign. `channel_id` is None where the id is not rendered."""
+
+    text: CompiledText
+    custom: CompiledJson
+    attachments: CompiledJson
+    channel_id: CompiledText | None
+    channel_custom: CompiledJson
+
+    @property
+    def message_reads_channel(self) -> bool:
+        return any("channel" in part.names for part in (self.text, self.custom, self.attachments))
+
+
+def compile_templates(definition: Definition, *, to_channels: bool) -> Templates:
+    """Raises `InvalidTemplateError` at the field that holds the template."""
+    names = _OF_CHANNEL_AUDIENCES if to_channels else _OF_MESSAGES
+    message = definition.message_template
+    channel = definition.channel_template
+    at = "campaign.message_template"
+    return Templates(
+        text=compile_text(message.text, f"{at}.text", names),
+        custom=compile_json(message.custom, f"{at}.custom", names),
+        attachments=compile_json(message.attachments, f"{at}.attachments", names),
+        channel_id=compile_text(channel.id, "campaign.channel_template.id", _OF_CHANNELS)
+        if channel and channel.id
+        else None,
+        channel_custom=compile_json(
+            channel.custom if channel else {}, "campaign.channel_template.custom", _OF_CHANNELS
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledCampaign:
+    """All that planning a page needs and that is the same for every page."""
+
+    id: str
+    definition: Definition
+    to_channels: bool
+    sender: User
+    sender_view: Mapping[str, Any]
+    templates: Templates
+    message_id_prefix: str
+    standing_members: tuple[Member, ...]
+    standing_ids: frozenset[str]
+
+
+def compile_campaign(campaign: Campaign, sender: User, moment: datetime) -> CompiledCampaign:
+    standing = _standing_members(campaign.definition, moment)
+    return CompiledCampaign(
+        id=campaign.id,
+        definition=campaign.definition,
+        to_channels=campaign.to_channels,
+        sender=sender,
+        sender_view=user_view(sender),
+        templates=compile_templates(campaign.definition, to_channels=campaign.to_channels),
+        message_id_prefix=message_id_prefix(campaign.id),
+        standing_members=standing,
+        standing_ids=frozenset(member.user_id for member in standing),
+    )
+
+
+def _standing_members(definition: Definition, moment: datetime) -> tuple[Member, ...]:
+    """Who is in every new channel beside its receiver: the sender, then the template's members."""
+    members: dict[str, Member] = {}
+    if definition.sender_mode is not SenderMode.EXCLUDE:
+        visibility = definition.sender_visibility
+        members[definition.sender_id] = Member(
+            cid="",
+            user_id=definition.sender_id,
+            hidden=visibility is SenderVisibility.HIDDEN,
+            archived_at=moment if visibility is SenderVisibility.ARCHIVED else None,
+        )
+    template = definition.channel_template
+    for extra in template.extra_members if template else ():
+        members.setdefault(
+            extra.user_id,
+            Member(
+                cid="",
+                user_id=extra.user_id,
+                channel_role=extra.channel_role,
+                custom=extra.custom,
+            ),
+        )
+    return tuple(members.values())
