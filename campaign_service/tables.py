@@ -25,6 +25,7 @@ campaigns = Table(
     Column("status_reason", PlainText, nullable=False),
     Column("sender_id", Key, nullable=False),
     Column("segment_ids", JsonValue, nullable=False),
+    Column("to_channels", Boolean, nullable=False),
     Column("sender_mode", String(16)),
     Column("sender_visibility", String(16)),
     Column("message_template", JsonValue, nullable=False),
@@ -39,7 +40,7 @@ campaigns = Table(
     Column("started_at", UtcTime),
     Column("completed_at", UtcTime),
     Column("targets_total", Count, nullable=False),
-    # grows with every change a caller makes; the etag tells it
+    # grows with every change of the definition or the status; the etag tells it
     Column("revision", Integer, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("updated_at", UtcTime, nullable=False),

@@ -9,6 +9,7 @@ from sqlalchemy import (
     ARRAY,
     ColumnElement,
     FromClause,
+    Select,
     String,
     Table,
     Text,
@@ -38,7 +39,10 @@ class RecordSet:
 
 
 def record_set(
-    dialect: DialectName, types: Mapping[str, TypeEngine[Any]], values: Values
+    dialect: DialectName,
+    types: Mapping[str, TypeEngine[Any]],
+    values: Values,
+    name: str = "given",
 ) -> RecordSet:
     """Reads `values` (column name → one value per row) as a table with the columns of `types`.
 
@@ -46,11 +50,11 @@ def record_set(
     PostgreSQL. The statement's text does not depend on the number of rows.
     """
     if dialect == "sqlite":
-        return _json_rows(types, values)
-    return _unnested_arrays(types, values)
+        return _json_rows(types, values, name)
+    return _unnested_arrays(types, values, name)
 
 
-def _json_rows(types: Mapping[str, TypeEngine[Any]], values: Values) -> RecordSet:
+def _json_rows(types: Mapping[str, TypeEngine[Any]], values: Values, alias: str) -> RecordSet:
     columns = [
         [moment and to_microseconds(moment) for moment in values[name]]
         if isinstance(type_, UtcTime)
@@ -58,7 +62,7 @@ def _json_rows(types: Mapping[str, TypeEngine[Any]], values: Values) -> RecordSe
         for name, type_ in types.items()
     ]
     rows = orjson.dumps(list(zip(*columns, strict=True))).decode()
-    source = func.json_each(bindparam(None, rows, Text)).table_valued("value", name="given")
+    source = func.json_each(bindparam(None, rows, Text)).table_valued("value", name=alias)
     return RecordSet(
         source,
         {
@@ -70,7 +74,7 @@ def _json_rows(types: Mapping[str, TypeEngine[Any]], values: Values) -> RecordSe
     )
 
 
-def _unnested_arrays(types: Mapping[str, TypeEngine[Any]], values: Values) -> RecordSet:
+def _unnested_arrays(types: Mapping[str, TypeEngine[Any]], values: Values, alias: str) -> RecordSet:
     arrays: list[ColumnElement[Any]] = []
     for name, type_ in types.items():
         if type_ is JsonValue:
@@ -80,7 +84,7 @@ def _unnested_arrays(types: Mapping[str, TypeEngine[Any]], values: Values) -> Re
         else:
             element = Text() if isinstance(type_, String) else type_
             arrays.append(bindparam(None, list(values[name]), ARRAY(element)))
-    source = func.unnest(*arrays).table_valued(*types, name="given").render_derived()
+    source = func.unnest(*arrays).table_valued(*types, name=alias).render_derived()
     return RecordSet(
         source,
         {
@@ -127,18 +131,25 @@ def insert_rows(
         kept = [stored.c[name]] if name in keep_if_none else []
         default = bindparam(None, constants[name], type_)
         columns[name] = func.coalesce(given.c[name], *kept, default, type_=type_)
-    # SQLite can't tell ON CONFLICT from a join's ON without a WHERE between them
     rows = select(*columns.values()).select_from(source).where(text("true"))
-    if dialect == "sqlite":
-        return _on_conflict(sqlite.insert(table).from_select(list(columns), rows), replace)
-    return _on_conflict(postgresql.insert(table).from_select(list(columns), rows), replace)
+    return insert_from(dialect, table, list(columns), rows, replace)
 
 
-def _on_conflict(
-    insert: postgresql.Insert | sqlite.Insert, replace: Iterable[str]
+def insert_from(
+    dialect: DialectName,
+    table: Table,
+    columns: Sequence[str],
+    rows: Select[Any],
+    replace: Iterable[str] = (),
 ) -> postgresql.Insert | sqlite.Insert:
+    """INSERT … SELECT that leaves taken keys alone, or overwrites the columns of `replace`.
+
+    `rows` needs a WHERE: SQLite can't tell ON CONFLICT from a join's ON without one between.
+    """
+    insert = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
     replaced = {name: insert.excluded[name] for name in replace}
+    insert = insert.from_select(list(columns), rows)
     if not replaced:
         return insert.on_conflict_do_nothing()
-    key = [column.name for column in insert.table.primary_key.columns]
+    key = [column.name for column in table.primary_key.columns]
     return insert.on_conflict_do_update(index_elements=key, set_=replaced)

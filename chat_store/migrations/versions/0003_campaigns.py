@@ -21,6 +21,7 @@ def upgrade() -> None:
         sa.Column("status_reason", PlainText, nullable=False),
         sa.Column("sender_id", Key, nullable=False),
         sa.Column("segment_ids", JsonValue, nullable=False),
+        sa.Column("to_channels", sa.Boolean(), nullable=False),
         sa.Column("sender_mode", sa.String(16)),
         sa.Column("sender_visibility", sa.String(16)),
         sa.Column("message_template", JsonValue, nullable=False),

@@ -1,0 +1,209 @@
+"""The sender's own progress in SQL: leases, pages, and how a run ends."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Update, exists, func, or_, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from campaign_service.campaigns import TRANSITIONS, Action, Status
+from campaign_service.errors import RunEndedError
+from campaign_service.locks import hold_still, take_over
+from campaign_service.outcomes import Outcome
+from campaign_service.page import PlannedPage
+from campaign_service.store import Lease
+from campaign_service.tables import campaign_outcomes, campaign_shards, campaigns
+from chat_store.columns import Key
+from chat_store.database import Database
+from chat_store.pages import write_page
+from chat_store.recordsets import insert_rows, record_set
+from chat_store.sql_messages import sent_targets
+
+_shards = campaign_shards.c
+
+
+class SqlRunStore:
+    """See `campaign_service.store.RunStore`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def claim(self, owner: str, now: datetime, until: datetime) -> Lease | None:
+        free = or_(_shards.lease_until.is_(None), _shards.lease_until < now)
+        claimable = (
+            select(_shards.campaign_id, _shards.shard)
+            .join(campaigns, campaigns.c.id == _shards.campaign_id)
+            .where(campaigns.c.status == Status.IN_PROGRESS, ~_shards.finished, free)
+            .order_by(campaigns.c.started_at, _shards.shard)
+            .limit(1)
+        )
+        async with self._database.read() as connection:
+            # an idle sender asks often: it must not take SQLite's write lock for a no
+            if (await connection.execute(claimable)).first() is None:
+                return None
+        statement = (
+            update(campaign_shards)
+            .where(
+                tuple_(_shards.campaign_id, _shards.shard).in_(
+                    claimable.with_for_update(of=campaign_shards, skip_locked=True)
+                )
+            )
+            .where(free)
+            .values(lease_owner=owner, lease_until=until, fence=_shards.fence + 1)
+            .returning(
+                _shards.campaign_id,
+                _shards.shard,
+                _shards.shard_count,
+                _shards.fence,
+                _shards.cursor,
+                _shards.pass_number,
+                _shards.audience_version,
+            )
+        )
+        async with self._database.write() as connection:
+            row = (await connection.execute(statement)).one_or_none()
+        return None if row is None else Lease(**row._asdict())
+
+    async def renew(self, lease: Lease, until: datetime) -> None:
+        async with self._database.write() as connection:
+            await _move(connection, lease, _of(lease).values(lease_until=until))
+
+    async def release(self, lease: Lease, claimable_from: datetime | None = None) -> None:
+        async with self._database.write() as connection:
+            await connection.execute(
+                _of(lease).values(lease_owner=None, lease_until=claimable_from)
+            )
+
+    async def begin_pass(self, lease: Lease, audience_version: str) -> None:
+        async with self._database.write() as connection:
+            await _move(connection, lease, _of(lease).values(audience_version=audience_version))
+
+    async def handled(self, campaign_id: str, target_ids: Sequence[str]) -> Collection[str]:
+        dialect = self._database.dialect
+        given = record_set(dialect, {"target_id": Key}, {"target_id": target_ids})
+        refused = select(campaign_outcomes.c.target_id).join_from(
+            given.source,
+            campaign_outcomes,
+            (campaign_outcomes.c.campaign_id == campaign_id)
+            & (campaign_outcomes.c.target_id == given.c["target_id"]),
+        )
+        async with self._database.read() as connection:
+            sent = await sent_targets(connection, dialect, campaign_id, target_ids)
+            return {*sent, *(await connection.scalars(refused))}
+
+    async def commit_page(self, lease: Lease, page: PlannedPage, cursor: str) -> None:
+        dialect = self._database.dialect
+        reasons = [not_sent.reason for not_sent in page.not_sent]
+        failed = sum(reason.outcome is Outcome.FAILED for reason in reasons)
+        advance = _of(lease).values(
+            cursor=cursor,
+            messages_sent=_shards.messages_sent + page.sent,
+            channels_created=_shards.channels_created + page.channels_created,
+            targets_skipped=_shards.targets_skipped + len(reasons) - failed,
+            targets_failed=_shards.targets_failed + failed,
+        )
+        async with self._database.write() as connection:
+            await hold_still(connection, dialect, lease.campaign_id)
+            await _move(connection, lease, advance)
+            await write_page(connection, dialect, page.rows)
+            if reasons:
+                await connection.execute(
+                    insert_rows(
+                        dialect,
+                        campaign_outcomes,
+                        {
+                            "target_id": [not_sent.target_id for not_sent in page.not_sent],
+                            "outcome": [reason.outcome for reason in reasons],
+                            "reason": reasons,
+                        },
+                        constants={
+                            "campaign_id": lease.campaign_id,
+                            "created_at": page.rows.moment,
+                        },
+                    )
+                )
+
+    async def finish_pass(self, lease: Lease, audience_version: str, now: datetime) -> None:
+        of_campaign = _shards.campaign_id == lease.campaign_id
+        async with self._database.write() as connection:
+            await take_over(connection, self._database.dialect, lease.campaign_id)
+            await _move(
+                connection,
+                lease,
+                _of(lease).values(finished=True, lease_owner=None, lease_until=None),
+            )
+            unfinished = exists().where(of_campaign, ~_shards.finished)
+            if await connection.scalar(select(unfinished)):
+                return
+            again = (
+                update(campaign_shards)
+                .where(of_campaign, _shards.audience_version != audience_version)
+                .values(finished=False, cursor="", pass_number=_shards.pass_number + 1)
+            )
+            if (await connection.execute(again)).rowcount == 0:
+                await _complete(connection, lease.campaign_id, now)
+
+    async def abort(self, lease: Lease, reason: str, now: datetime) -> None:
+        async with self._database.write() as connection:
+            await take_over(connection, self._database.dialect, lease.campaign_id)
+            await _move(connection, lease, _of(lease).values(lease_owner=None, lease_until=None))
+            await connection.execute(
+                _in_status(lease.campaign_id, Action.ABORT).values(
+                    status=Status.STOPPED,
+                    status_reason=reason,
+                    revision=campaigns.c.revision + 1,
+                    updated_at=now,
+                )
+            )
+
+    async def explain(self, lease: Lease, reason: str) -> None:
+        async with self._database.write() as connection:
+            await connection.execute(
+                update(campaigns)
+                .where(campaigns.c.id == lease.campaign_id, _in_progress(lease.campaign_id))
+                .values(status_reason=reason)
+            )
+
+
+def _of(lease: Lease) -> Update:
+    """The lease's shard, unless someone else has claimed it or the campaign has stopped."""
+    return update(campaign_shards).where(
+        _shards.campaign_id == lease.campaign_id,
+        _shards.shard == lease.shard,
+        _shards.fence == lease.fence,
+        _in_progress(lease.campaign_id),
+    )
+
+
+def _in_progress(campaign_id: str) -> ColumnElement[bool]:
+    running = campaigns.alias("running")
+    return exists().where(running.c.id == campaign_id, running.c.status == Status.IN_PROGRESS)
+
+
+async def _move(connection: AsyncConnection, lease: Lease, statement: Update) -> None:
+    if (await connection.execute(statement)).rowcount != 1:
+        raise RunEndedError(lease.campaign_id)
+
+
+def _in_status(campaign_id: str, action: Action) -> Update:
+    return update(campaigns).where(
+        campaigns.c.id == campaign_id, campaigns.c.status.in_(TRANSITIONS[action])
+    )
+
+
+async def _complete(connection: AsyncConnection, campaign_id: str, now: datetime) -> None:
+    handled = (
+        select(func.sum(_shards.messages_sent + _shards.targets_skipped + _shards.targets_failed))
+        .where(_shards.campaign_id == campaign_id)
+        .scalar_subquery()
+    )
+    await connection.execute(
+        _in_status(campaign_id, Action.COMPLETE).values(
+            status=Status.COMPLETED,
+            status_reason="",
+            completed_at=now,
+            targets_total=handled,
+            revision=campaigns.c.revision + 1,
+            updated_at=now,
+        )
+    )
