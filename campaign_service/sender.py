@@ -1,0 +1,141 @@
+"""The worker that sends: claims shards of running campaigns and walks them to their end."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+
+from campaign_service.audience import audience_of
+from campaign_service.compiled import compile_campaign
+from campaign_service.errors import (
+    InvalidTemplateError,
+    ReferenceGoneError,
+    RunEndedError,
+    SegmentServiceUnavailableError,
+)
+from campaign_service.planner import Planner, require_sender
+from campaign_service.segment_client import SegmentClient
+from campaign_service.shard_run import ShardRun
+from campaign_service.store import CampaignStore, Lease, RunStore
+from chat_store.errors import StoreUnavailableError
+from chat_store.store import ChatStore
+
+logger = structlog.get_logger(__name__)
+
+_POLL_SECONDS = 0.5
+_LONGEST_BACK_OFF = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True)
+class SenderOptions:
+    """`owner` names this process in its leases, for people who read the table."""
+
+    owner: str
+    page_size: int
+    lease_time: timedelta
+
+
+class Sender:
+    """Any number of these, in any number of processes, share the work through leases."""
+
+    def __init__(
+        self,
+        campaigns: CampaignStore,
+        runs: RunStore,
+        chat: ChatStore,
+        segments: SegmentClient,
+        options: SenderOptions,
+        *,
+        now: Callable[[], datetime],
+        wake: asyncio.Event,
+    ) -> None:
+        self._campaigns = campaigns
+        self._runs = runs
+        self._chat = chat
+        self._segments = segments
+        self._options = options
+        self._now = now
+        self._failures = 0
+        # set when a campaign has been started here, so that it need not wait for the next look
+        self._wake = wake
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Sends until `stop` is set; then finishes the page in hand and gives its lease back."""
+        while not stop.is_set():
+            try:
+                worked = await self.run_once(stop)
+            except StoreUnavailableError as error:
+                logger.warning("database unavailable", error=str(error))
+                worked = False
+            if not worked:
+                await self._idle()
+
+    async def run_once(self, stop: asyncio.Event) -> bool:
+        """Claims one shard and walks it as far as it goes; false when there was none to claim."""
+        now = self._now()
+        lease = await self._runs.claim(self._options.owner, now, now + self._options.lease_time)
+        if lease is None:
+            return False
+        log = logger.bind(campaign_id=lease.campaign_id, shard=lease.shard, fence=lease.fence)
+        log.info("shard claimed", cursor=lease.cursor, pass_number=lease.pass_number)
+        try:
+            await self._send(lease, stop)
+            self._failures = 0
+        except* RunEndedError:
+            log.info("run ended by another")
+        except* (ReferenceGoneError, InvalidTemplateError) as gone:
+            reason = str(gone.exceptions[0])
+            log.warning("run can't go on", reason=reason)
+            await self._abort(lease, reason)
+        except* (StoreUnavailableError, SegmentServiceUnavailableError) as down:
+            log.warning("run interrupted", error=str(down.exceptions[0]))
+            await self._back_off(lease, str(down.exceptions[0]))
+        return True
+
+    async def _send(self, lease: Lease, stop: asyncio.Event) -> None:
+        campaign = await self._campaigns.get(lease.campaign_id)
+        sender_id = campaign.definition.sender_id
+        users = await self._chat.users.by_id([sender_id])
+        sender = require_sender(sender_id, users.get(sender_id))
+        audience = audience_of(campaign, self._segments, self._campaigns)
+        run = ShardRun(
+            lease,
+            audience,
+            Planner(compile_campaign(campaign, sender, self._now()), self._chat, self._now),
+            self._runs,
+            page_size=self._options.page_size,
+            lease_time=self._options.lease_time,
+            now=self._now,
+            waiting=bool(campaign.status_reason),
+        )
+        if await run.walk(stop):
+            await self._runs.finish_pass(lease, await audience.version(), self._now())
+        else:
+            await self._runs.release(lease)
+
+    async def _abort(self, lease: Lease, reason: str) -> None:
+        try:
+            await self._runs.abort(lease, reason, self._now())
+        except RunEndedError:
+            logger.info("run ended by another", campaign_id=lease.campaign_id)
+
+    async def _back_off(self, lease: Lease, reason: str) -> None:
+        """Leaves the shard alone for a while, ever longer.
+
+        Should even this fail, the lease runs out by itself.
+        """
+        self._failures += 1
+        pause = min(_LONGEST_BACK_OFF, timedelta(milliseconds=100) * 2 ** min(self._failures, 10))
+        pause *= random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+        await self._runs.explain(lease, f"retrying: {reason}")
+        await self._runs.release(lease, self._now() + pause)
+
+    async def _idle(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_POLL_SECONDS):
+                await self._wake.wait()
+        self._wake.clear()
