@@ -1,0 +1,110 @@
+"""Puts the campaign server together, and takes it down in order."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+from campaign_service.lifecycle import Lifecycle
+from campaign_service.presentation import Presentation
+from campaign_service.references import References
+from campaign_service.segment_client import SegmentClient
+from campaign_service.sender import Sender, SenderOptions
+from campaign_service.servicer import CampaignServicer
+from campaign_service.settings import CampaignSettings
+from campaign_service.sql_campaigns import SqlCampaignStore
+from campaign_service.sql_runs import SqlRunStore
+from campaign_service.status import failure_for
+from chat_store import schema
+from chat_store.database import Database, open_database
+from chat_store.sql import sql_chat_store
+from herald.campaign.v1 import campaign_service_pb2_grpc
+from herald.event.v1 import event_service_pb2_grpc
+from herald.segment.v1 import segment_service_pb2_grpc
+from herald_rpc.channels import open_channel
+from herald_rpc.server import RunningServer, serving
+
+CAMPAIGN_SERVICE = "herald.campaign.v1.CampaignService"
+EVENT_SERVICE = "herald.event.v1.EventService"
+
+
+async def run_until(
+    stop: asyncio.Event,
+    settings: CampaignSettings,
+    started: Callable[[RunningServer], None] = lambda _: None,
+) -> None:
+    """Serves and sends until `stop` is set; then finishes the pages and the calls in hand.
+
+    A worker that dies ends it too, with the worker's exception: recovery is a restart.
+    """
+    async with _server(settings) as (server, senders):
+        started(server)
+        async with asyncio.TaskGroup() as group:
+            for sender in senders:
+                group.create_task(sender.run(stop))
+            await stop.wait()
+            await server.set_serving(False)
+        await server.drain(settings.grace_seconds)
+
+
+@asynccontextmanager
+async def _server(
+    settings: CampaignSettings,
+) -> AsyncIterator[tuple[RunningServer, list[Sender]]]:
+    now = partial(datetime.now, UTC)
+    wake = asyncio.Event()
+    async with AsyncExitStack() as stack:
+        database = open_database(settings.database_url)
+        stack.push_async_callback(database.close)
+        await schema.prepare(database)
+        channel = await stack.enter_async_context(open_channel(settings.segment_target))
+        segments = SegmentClient(segment_service_pb2_grpc.SegmentServiceStub(channel))
+
+        chat = sql_chat_store(database)
+        campaigns = SqlCampaignStore(database)
+        lifecycle = Lifecycle(
+            campaigns,
+            References(chat, segments),
+            segments,
+            shards=_shards(database),
+            now=now,
+            wake=wake,
+        )
+        # what is not written yet answers UNIMPLEMENTED
+        servicer = CampaignServicer(  # type: ignore[abstract]
+            lifecycle, campaigns, Presentation(chat, segments, now)
+        )
+        options = SenderOptions(
+            owner=f"{socket.gethostname()}:{os.getpid()}",
+            page_size=settings.page_size,
+            lease_time=timedelta(seconds=settings.lease_seconds),
+        )
+        senders = [
+            Sender(campaigns, SqlRunStore(database), chat, segments, options, now=now, wake=wake)
+            for _ in range(settings.sender_slots)
+        ]
+        server = await stack.enter_async_context(
+            serving(
+                address=settings.campaign_listen,
+                services={
+                    CAMPAIGN_SERVICE: partial(
+                        campaign_service_pb2_grpc.add_CampaignServiceServicer_to_server, servicer
+                    ),
+                    EVENT_SERVICE: partial(
+                        event_service_pb2_grpc.add_EventServiceServicer_to_server,
+                        event_service_pb2_grpc.EventServiceServicer(),  # type: ignore[abstract]
+                    ),
+                },
+                failure_for=failure_for,
+                reflection=settings.reflection,
+            )
+        )
+        yield server, senders
+
+
+def _shards(database: Database) -> int:
+    # SQLite has one writer: more shards would only take turns
+    return 1 if database.dialect == "sqlite" else 2

@@ -1,0 +1,21 @@
+"""What the campaign server is told from outside, as HERALD_* variables."""
+
+from pydantic import Field
+
+from herald_rpc.settings import ServerSettings
+
+
+class CampaignSettings(ServerSettings):
+    campaign_listen: str = "127.0.0.1:50052"
+
+    segment_target: str = "127.0.0.1:50051"
+    """One or several segment servers: `host:port`, or numeric addresses with commas between."""
+
+    page_size: int = Field(default=1_000, ge=1, le=10_000)
+    """How many targets are sent in one transaction."""
+
+    lease_seconds: float = Field(default=10.0, ge=1, le=600)
+    """How long a sender that went silent keeps its work from others."""
+
+    sender_slots: int = Field(default=2, ge=1, le=64)
+    """How many campaigns, or shards of one, this process sends at the same time."""
