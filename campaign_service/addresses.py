@@ -10,10 +10,14 @@ from campaign_service.compiled import CompiledCampaign
 from campaign_service.ids import derived_channel_id
 from campaign_service.outcomes import NotSent, Reason
 from campaign_service.templates import RenderError
-from campaign_service.views import user_view
+from campaign_service.views import view
 from chat_store.distinct import distinct_channel_id, is_distinct
-from chat_store.models import User, cid_of
+from chat_store.models import PickedUser, UserState, cid_of
 
+_UNREACHABLE = {
+    UserState.DELETED: Reason.USER_DELETED,
+    UserState.DEACTIVATED: Reason.USER_DEACTIVATED,
+}
 _CHANNEL_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
 
 
@@ -40,26 +44,23 @@ class Receiver:
 
 
 def reachable(
-    run: CompiledCampaign, targets: Iterable[str], users: Mapping[str, User]
+    run: CompiledCampaign, targets: Iterable[str], users: Mapping[str, PickedUser]
 ) -> tuple[list[Receiver], list[NotSent]]:
     receivers = []
     not_sent = []
+    sender = run.sender_view
     for target_id in targets:
         user = users.get(target_id)
-        if user is None:
-            not_sent.append(NotSent(target_id, Reason.USER_NOT_FOUND))
-        elif user.deleted_at is not None:
-            not_sent.append(NotSent(target_id, Reason.USER_DELETED))
-        elif user.deactivated_at is not None:
-            not_sent.append(NotSent(target_id, Reason.USER_DEACTIVATED))
-        else:
-            view = user_view(user)
-            receivers.append(
-                Receiver(
-                    target_id,
-                    {"sender": run.sender_view, "receiver": view, "custom": view["custom"]},
-                )
-            )
+        reason = Reason.USER_NOT_FOUND if user is None else _UNREACHABLE.get(user.state)
+        if user is None or reason is not None:
+            not_sent.append(NotSent(target_id, reason or Reason.USER_NOT_FOUND))
+            continue
+        variables = {
+            "sender": sender,
+            "receiver": view(user.values),
+            "custom": user.values.get("custom"),
+        }
+        receivers.append(Receiver(target_id, variables))
     return receivers, not_sent
 
 

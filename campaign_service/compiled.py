@@ -7,8 +7,14 @@ from typing import Any
 
 from campaign_service.campaigns import Campaign, Definition, SenderMode, SenderVisibility
 from campaign_service.ids import message_id_prefix
-from campaign_service.templates import CompiledJson, CompiledText, compile_json, compile_text
-from campaign_service.views import user_view
+from campaign_service.templates import (
+    CompiledJson,
+    CompiledText,
+    Reads,
+    compile_json,
+    compile_text,
+)
+from campaign_service.views import UserFields, user_fields, user_view
 from chat_store.models import Member, User
 
 _OF_MESSAGES = frozenset({"sender", "receiver", "channel", "custom"})
@@ -27,8 +33,22 @@ class Templates:
     channel_custom: CompiledJson
 
     @property
-    def message_reads_channel(self) -> bool:
-        return any("channel" in part.names for part in (self.text, self.custom, self.attachments))
+    def of_message(self) -> Reads:
+        return self.text.reads | self.custom.reads | self.attachments.reads
+
+    @property
+    def of_channel(self) -> Reads:
+        own = self.channel_custom.reads
+        return own | self.channel_id.reads if self.channel_id else own
+
+    @property
+    def receiver_fields(self) -> UserFields:
+        """`custom` alone is the receiver's custom object."""
+        reads = self.of_message | self.of_channel
+        read = reads.fields_of("receiver")
+        if read is not None and "custom" in reads.names:
+            read |= {"custom"}
+        return user_fields(read)
 
 
 def compile_templates(definition: Definition, *, to_channels: bool) -> Templates:
@@ -60,6 +80,8 @@ class CompiledCampaign:
     sender: User
     sender_view: Mapping[str, Any]
     templates: Templates
+    message_reads_channel: bool
+    receiver_fields: UserFields
     message_id_prefix: str
     standing_members: tuple[Member, ...]
     standing_ids: frozenset[str]
@@ -67,13 +89,16 @@ class CompiledCampaign:
 
 def compile_campaign(campaign: Campaign, sender: User, moment: datetime) -> CompiledCampaign:
     standing = _standing_members(campaign.definition, moment)
+    templates = compile_templates(campaign.definition, to_channels=campaign.to_channels)
     return CompiledCampaign(
         id=campaign.id,
         definition=campaign.definition,
         to_channels=campaign.to_channels,
         sender=sender,
         sender_view=user_view(sender),
-        templates=compile_templates(campaign.definition, to_channels=campaign.to_channels),
+        templates=templates,
+        message_reads_channel="channel" in templates.of_message.names or campaign.to_channels,
+        receiver_fields=templates.receiver_fields,
         message_id_prefix=message_id_prefix(campaign.id),
         standing_members=standing,
         standing_ids=frozenset(member.user_id for member in standing),

@@ -48,49 +48,52 @@ class PageDraft:
 
     def add(self, address: Address, channel: Channel | None) -> None:
         """Plans one message; `channel` is what the store has under the address's CID."""
-        reason = self._obstacle(address, channel)
+        creating = channel is None and address.cid not in self._new
+        reason = self._obstacle(address, channel, creating=creating)
         if reason is None:
             try:
-                reason = self._write(address, channel)
+                reason = self._write(address, channel, creating=creating)
             except RenderError:
                 reason = Reason.TEMPLATE_ERROR
         if reason is not None:
             self._not_sent.append(NotSent(address.target_id, reason))
 
-    def _obstacle(self, address: Address, channel: Channel | None) -> Reason | None:
-        if channel is None:
+    def _obstacle(
+        self, address: Address, channel: Channel | None, *, creating: bool
+    ) -> Reason | None:
+        if creating:
             creatable = self._run.definition.create_channels and address.channel_id is not None
-            known = address.cid in self._new
-            return None if creatable or known else Reason.CHANNEL_NOT_FOUND
+            return None if creatable else Reason.CHANNEL_NOT_FOUND
+        if channel is None:
+            return None
         if channel.deleted_at is not None:
             return Reason.CHANNEL_NOT_FOUND
         if channel.frozen or channel.disabled:
             return Reason.CHANNEL_FROZEN
         return None
 
-    def _write(self, address: Address, channel: Channel | None) -> Reason | None:
+    def _write(self, address: Address, channel: Channel | None, *, creating: bool) -> Reason | None:
         run = self._run
+        templates = run.templates
         variables: Mapping[str, Any] = address.variables
-        new_custom = None
-        if channel is None and address.cid not in self._new:
-            new_custom = run.templates.channel_custom.render(variables)
-        if run.templates.message_reads_channel or run.to_channels:
+        new_custom = templates.channel_custom.render(variables) if creating else None
+        if run.message_reads_channel:
             variables = self._with_channel(address, channel, new_custom)
-        text = run.templates.text.render(variables)
+        text = templates.text.render(variables)
         if len(text) > MAX_TEXT:
             return Reason.MESSAGE_TOO_LONG
-        custom = run.templates.custom.render(variables)
-        attachments = run.templates.attachments.render(variables)
-
-        if channel is None and address.cid not in self._new:
+        custom = templates.custom.render(variables)
+        attachments = templates.attachments.render(variables)
+        # nothing can fail from here on: the columns stay of one length
+        self._customs.append(custom)
+        self._attachments.append(attachments)
+        id_ = message_id(run.message_id_prefix, address.target_id)
+        self._messages.append((id_, address.cid, address.target_id, text))
+        if creating:
             self._new[address.cid] = (address, new_custom)
         else:
             self._arrivals[address.cid] += 1
             self._enter(address, channel)
-        id_ = message_id(run.message_id_prefix, address.target_id)
-        self._messages.append((id_, address.cid, address.target_id, text))
-        self._customs.append(custom)
-        self._attachments.append(attachments)
         return None
 
     def _enter(self, address: Address, channel: Channel | None) -> None:

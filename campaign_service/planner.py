@@ -1,25 +1,29 @@
 """Plans pages: looks up whom and what they concern, and renders in slices."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
+from typing import TypeVar
 
 from campaign_service.addresses import (
     Address,
+    Receiver,
     address_by_template,
     address_channels,
     address_directly,
     reachable,
 )
+from campaign_service.campaigns import ChannelTemplate
 from campaign_service.compiled import CompiledCampaign
 from campaign_service.errors import ReferenceGoneError
-from campaign_service.outcomes import NotSent
 from campaign_service.page import PageDraft, PlannedPage
-from chat_store.models import User
+from chat_store.models import User, UserState
 from chat_store.store import ChatStore
 
-# so many renders at a time keep the event loop: about a millisecond or two
-_SLICE = 200
+T = TypeVar("T")
+
+# so many targets at a time keep the event loop: a millisecond or two
+_SLICE = 100
 
 
 class Planner:
@@ -30,37 +34,59 @@ class Planner:
 
     async def plan(self, target_ids: Sequence[str]) -> PlannedPage:
         """Raises `ReferenceGoneError` when the sender is not there any more."""
-        addresses, not_sent = await self._addresses(target_ids)
-        channels = await self._chat.channels.by_cid({address.cid for address in addresses})
         draft = PageDraft(self._run, self._now())
-        draft.refuse(not_sent)
-        for start in range(0, len(addresses), _SLICE):
-            for address in addresses[start : start + _SLICE]:
+        addresses = await self._addresses(target_ids, draft)
+        channels = await self._chat.channels.by_cid({address.cid for address in addresses})
+        async for part in _slices(addresses):
+            for address in part:
                 draft.add(address, channels.get(address.cid))
-            await asyncio.sleep(0)
         return draft.finish()
 
-    async def _addresses(self, target_ids: Sequence[str]) -> tuple[list[Address], list[NotSent]]:
+    async def _addresses(self, target_ids: Sequence[str], draft: PageDraft) -> Sequence[Address]:
         run = self._run
         sender_id = run.sender.id
         if run.to_channels:
             require_sender(sender_id, (await self._chat.users.by_id([sender_id])).get(sender_id))
-            return address_channels(run, target_ids), []
-        users = await self._chat.users.by_id([*target_ids, sender_id])
-        require_sender(sender_id, users.get(sender_id))
-        receivers, not_sent = reachable(run, target_ids, users)
-        template = run.definition.channel_template
-        if template is None:
-            cids = await self._chat.channels.between(
-                sender_id, [receiver.id for receiver in receivers]
-            )
-            addresses, without = address_directly(receivers, cids)
-        else:
-            addresses, without = address_by_template(run, template, receivers)
-        return addresses, [*not_sent, *without]
+            return address_channels(run, target_ids)
+        users = await self._chat.users.pick([*target_ids, sender_id], run.receiver_fields.names)
+        if sender_id not in users or users[sender_id].state is not UserState.ACTIVE:
+            raise ReferenceGoneError("sender", sender_id)
+        receivers: list[Receiver] = []
+        async for part in _slices(target_ids):
+            found, not_sent = reachable(run, part, users)
+            receivers += found
+            draft.refuse(not_sent)
+        if run.definition.channel_template is None:
+            return await self._directly(receivers, draft)
+        return await self._by_template(run.definition.channel_template, receivers, draft)
+
+    async def _directly(self, receivers: Sequence[Receiver], draft: PageDraft) -> list[Address]:
+        cids = await self._chat.channels.between(
+            self._run.sender.id, [receiver.id for receiver in receivers]
+        )
+        addresses, not_sent = address_directly(receivers, cids)
+        draft.refuse(not_sent)
+        return addresses
+
+    async def _by_template(
+        self, template: ChannelTemplate, receivers: Sequence[Receiver], draft: PageDraft
+    ) -> list[Address]:
+        addresses: list[Address] = []
+        async for part in _slices(receivers):
+            found, not_sent = address_by_template(self._run, template, part)
+            addresses += found
+            draft.refuse(not_sent)
+        return addresses
 
 
 def require_sender(sender_id: str, sender: User | None) -> User:
     if sender is None or sender.deleted_at is not None or sender.deactivated_at is not None:
         raise ReferenceGoneError("sender", sender_id)
     return sender
+
+
+async def _slices(items: Sequence[T]) -> AsyncIterator[Sequence[T]]:
+    """Parts of the items, with a turn for everyone else after each."""
+    for start in range(0, len(items), _SLICE):
+        yield items[start : start + _SLICE]
+        await asyncio.sleep(0)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, func, select, update
+from sqlalchemy import Row, func, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from campaign_service.campaigns import Action, Campaign, Definition, Status, next_status
@@ -17,7 +17,7 @@ from campaign_service.fields import CAMPAIGN_BINDING, CAMPAIGN_USER_BINDING
 from campaign_service.locks import take_over
 from campaign_service.records import campaign_from_row, definition_values
 from campaign_service.tables import campaign_shards, campaign_users, campaigns
-from chat_store.columns import Key
+from chat_store.columns import Key, UtcTime
 from chat_store.database import Database
 from chat_store.paging import Page, PageRequest
 from chat_store.predicates import Predicate
@@ -107,7 +107,7 @@ class SqlCampaignStore:
                 .values(
                     status=status,
                     status_reason="",
-                    started_at=func.coalesce(campaigns.c.started_at, now),
+                    started_at=func.coalesce(campaigns.c.started_at, literal(now, UtcTime())),
                     targets_total=targets_total,
                     revision=campaigns.c.revision + 1,
                     updated_at=now,

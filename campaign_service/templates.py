@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from jinja2 import Template, TemplateError, TemplateSyntaxError, meta, nodes
@@ -19,10 +21,28 @@ class RenderError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class CompiledText:
-    """A template for a text. `names` are the variables that it reads."""
+class Reads:
+    """What a template reads: its variables and, where it names no more than these, their fields."""
 
-    names: frozenset[str]
+    names: frozenset[str] = frozenset()
+    fields: frozenset[tuple[str, str]] = frozenset()
+    whole: frozenset[str] = frozenset()
+
+    def __or__(self, other: "Reads") -> "Reads":
+        return Reads(self.names | other.names, self.fields | other.fields, self.whole | other.whole)
+
+    def fields_of(self, name: str) -> frozenset[str] | None:
+        """None means that any field may be read."""
+        if name in self.whole:
+            return None
+        return frozenset(field for owner, field in self.fields if owner == name)
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledText:
+    """A template for a text."""
+
+    reads: Reads
     _render: Callable[[Variables], str]
 
     def render(self, variables: Variables) -> str:
@@ -34,7 +54,7 @@ class CompiledText:
 class CompiledJson:
     """A JSON value with templates in its strings. Without any, `constant` is true."""
 
-    names: frozenset[str]
+    reads: Reads
     _render: Callable[[Variables], Any]
     constant: bool = False
 
@@ -46,18 +66,19 @@ class CompiledJson:
 def compile_text(source: str, field: str, allowed: frozenset[str]) -> CompiledText:
     """Raises `InvalidTemplateError` at `field` for syntax, forbidden parts and unknown names."""
     if not _has_template(source):
-        return CompiledText(frozenset(), lambda _: source)
-    tree, names = _parse(source, field, allowed)
+        return CompiledText(Reads(), lambda _: source)
+    tree, reads = _parse(source, field, allowed)
+    order = sorted(reads.names)
     macro = nodes.Macro(
         "render",
-        [nodes.Name(name, "param") for name in sorted(names)],
+        [nodes.Name(name, "param") for name in order],
         [],
         tree.body,
         lineno=1,
     )
     template = _compile(nodes.Template([macro], lineno=1), field)
-    render = template.module.render  # type: ignore[attr-defined]  # the macro defined above
-    order = sorted(names)
+    # the function inside the macro: sorting out arguments costs as much as the render itself
+    render = template.module.render._func  # type: ignore[attr-defined]  # noqa: SLF001
 
     def render_text(variables: Variables) -> str:
         _SANDBOX.start_render()
@@ -66,7 +87,7 @@ def compile_text(source: str, field: str, allowed: frozenset[str]) -> CompiledTe
         except _RENDER_FAULTS as error:
             raise RenderError(str(error)) from error
 
-    return CompiledText(names, render_text)
+    return CompiledText(reads, render_text)
 
 
 def compile_json(value: Any, field: str, allowed: frozenset[str]) -> CompiledJson:
@@ -91,7 +112,7 @@ def compile_json(value: Any, field: str, allowed: frozenset[str]) -> CompiledJso
 
 
 def _constant(value: Any) -> CompiledJson:
-    return CompiledJson(frozenset(), lambda _: value, constant=True)
+    return CompiledJson(Reads(), lambda _: value, constant=True)
 
 
 def _compose(
@@ -99,23 +120,23 @@ def _compose(
 ) -> CompiledJson:
     if all(part.constant for part in parts):
         return _constant(value)
-    return CompiledJson(frozenset[str]().union(*(part.names for part in parts)), render)
+    return CompiledJson(reduce(or_, (part.reads for part in parts)), render)
 
 
 def _compile_json_text(source: str, field: str, allowed: frozenset[str]) -> CompiledJson:
     if not _has_template(source):
         return _constant(source)
-    tree, names = _parse(source, field, allowed)
+    tree, reads = _parse(source, field, allowed)
     expression = _only_expression(tree)
     if expression is None:
         text = compile_text(source, field, allowed)
-        return CompiledJson(text.names, text.render)
+        return CompiledJson(text.reads, text.render)
     assign = nodes.Assign(nodes.Name("value", "store"), expression, lineno=1)
     template = _compile(nodes.Template([assign], lineno=1), field)
 
     def render_value(variables: Variables) -> Any:
         _SANDBOX.start_render()
-        context = template.new_context({name: variables[name] for name in names})
+        context = template.new_context({name: variables[name] for name in reads.names})
         try:
             for _ in template.root_render_func(context):
                 pass
@@ -123,7 +144,7 @@ def _compile_json_text(source: str, field: str, allowed: frozenset[str]) -> Comp
             raise RenderError(str(error)) from error
         return _as_json(context.vars["value"])
 
-    return CompiledJson(names, render_value)
+    return CompiledJson(reads, render_value)
 
 
 def _as_json(value: Any) -> Any:
@@ -140,9 +161,7 @@ def _has_template(source: str) -> bool:
     return "{{" in source or "{%" in source or "{#" in source
 
 
-def _parse(
-    source: str, field: str, allowed: frozenset[str]
-) -> tuple[nodes.Template, frozenset[str]]:
+def _parse(source: str, field: str, allowed: frozenset[str]) -> tuple[nodes.Template, Reads]:
     if len(source) > MAX_TEXT:
         raise InvalidTemplateError(field, f"more than {MAX_TEXT} characters")
     try:
@@ -158,7 +177,26 @@ def _parse(
     if unknown := sorted(names - allowed):
         known = ", ".join(sorted(allowed))
         raise InvalidTemplateError(field, f"unknown name {unknown[0]!r}; known here: {known}")
-    return Meter().visit(tree), names
+    reads = _reads(tree, names)
+    return Meter().visit(tree), reads
+
+
+def _reads(tree: nodes.Template, names: frozenset[str]) -> Reads:
+    accesses = [(node.node, node.attr) for node in tree.find_all(nodes.Getattr)]
+    accesses += [(node.node, _constant_key(node)) for node in tree.find_all(nodes.Getitem)]
+    fields = set()
+    within_fields = set()
+    for owner, key in accesses:
+        if isinstance(owner, nodes.Name) and key:
+            fields.add((owner.name, key))
+            within_fields.add(id(owner))
+    whole = {node.name for node in tree.find_all(nodes.Name) if id(node) not in within_fields}
+    return Reads(names, frozenset(fields), frozenset(whole) & names)
+
+
+def _constant_key(node: nodes.Getitem) -> str:
+    key = node.arg.value if isinstance(node.arg, nodes.Const) else ""
+    return key if isinstance(key, str) else ""
 
 
 def _compile(tree: nodes.Template, field: str) -> Template:

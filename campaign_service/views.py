@@ -1,53 +1,83 @@
 """What templates see of users and channels: JSON objects with the product's field names."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from chat_store.models import Channel, User
 
+_USER_FIELDS = (
+    "id",
+    "name",
+    "username",
+    "email",
+    "role",
+    "language",
+    "image",
+    "teams",
+    "banned",
+    "shadow_banned",
+    "created_at",
+    "updated_at",
+    "last_active",
+)
+_CHANNEL_FIELDS = (
+    "cid",
+    "id",
+    "type",
+    "name",
+    "team",
+    "created_by_id",
+    "filter_tags",
+    "frozen",
+    "disabled",
+    "member_count",
+    "message_count",
+    "created_at",
+    "updated_at",
+    "last_message_at",
+)
 
-def user_view(user: User) -> dict[str, Any]:
+
+@dataclass(frozen=True, slots=True)
+class UserFields:
+    """The fields of users that templates read, so that no others need be fetched."""
+
+    built_in: tuple[str, ...] = _USER_FIELDS
+    custom: bool = True
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (*self.built_in, "custom") if self.custom else self.built_in
+
+
+def user_fields(read: frozenset[str] | None) -> UserFields:
+    """`read` may hold any name; what is not built in is a custom field. None means all."""
+    if read is None:
+        return UserFields()
+    built_in = tuple(name for name in _USER_FIELDS if name in read)
+    return UserFields(built_in, custom=not read <= set(_USER_FIELDS))
+
+
+def view(values: Mapping[str, Any]) -> dict[str, Any]:
     """Custom fields stand flat beside the built-in ones, which win, and whole under `custom`."""
     return {
-        **user.custom,
-        "id": user.id,
-        "name": user.name,
-        "username": user.username,
-        "email": user.email,
-        "role": user.role,
-        "language": user.language,
-        "image": user.image,
-        "teams": user.teams,
-        "banned": user.banned,
-        "shadow_banned": user.shadow_banned,
-        "created_at": _text(user.created_at),
-        "updated_at": _text(user.updated_at),
-        "last_active": _text(user.last_active),
-        "custom": user.custom,
+        **values.get("custom", {}),
+        **{
+            name: _rfc_3339(value) if isinstance(value, datetime) else value
+            for name, value in values.items()
+        },
     }
+
+
+def user_view(user: User) -> dict[str, Any]:
+    return view({name: getattr(user, name) for name in UserFields().names})
 
 
 def channel_view(channel: Channel) -> dict[str, Any]:
-    """As `user_view`."""
-    return {
-        **channel.custom,
-        "cid": channel.cid,
-        "id": channel.id,
-        "type": channel.type,
-        "name": channel.name,
-        "team": channel.team,
-        "created_by_id": channel.created_by_id,
-        "filter_tags": channel.filter_tags,
-        "frozen": channel.frozen,
-        "disabled": channel.disabled,
-        "member_count": channel.member_count,
-        "message_count": channel.message_count,
-        "created_at": _text(channel.created_at),
-        "updated_at": _text(channel.updated_at),
-        "last_message_at": _text(channel.last_message_at),
-        "custom": channel.custom,
-    }
+    return view({name: getattr(channel, name) for name in (*_CHANNEL_FIELDS, "custom")})
 
 
-def _text(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat().replace("+00:00", "Z")
+def _rfc_3339(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
