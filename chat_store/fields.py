@@ -1,0 +1,111 @@
+"""What can be filtered and sorted: the fields of users and of channels, and their kinds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from chat_store.json_values import text_problem
+
+MAX_FIELD_DEPTH = 20
+
+
+class Kind(StrEnum):
+    STRING = "string"
+    STRINGS = "strings"  # an array: order counts when compared with an array
+    STRING_SET = "string_set"  # many values without an order
+    BOOL = "bool"
+    DATE = "date"
+    NUMBER = "number"
+    CUSTOM = "custom"  # whatever JSON the record has there
+
+
+class FieldNameError(ValueError):
+    """No such field; the text says why, without the name's path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A name that a filter may use.
+
+    `stands_for`: a condition on this field holds if it holds on any of these instead.
+    `any_if_empty`: `{}` in place of a value is "no constraint".
+    """
+
+    name: str
+    kind: Kind
+    stands_for: tuple["Field", ...] = ()
+    any_if_empty: bool = False
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The way into the custom object, for a custom field."""
+        return tuple(self.name.split("."))
+
+    @property
+    def sortable(self) -> bool:
+        """Whether each record has one scalar here; a custom field may, so it is."""
+        return not self.stands_for and self.kind not in {Kind.STRINGS, Kind.STRING_SET}
+
+
+class Catalogue:
+    """The fields of one kind of record.
+
+    With `customs` every other name is a custom field, and its dots reach into objects.
+    """
+
+    def __init__(self, fields: Sequence[Field], *, customs: bool) -> None:
+        self.customs = customs
+        self._fields = {field.name: field for field in fields}
+
+    def find(self, name: str) -> Field:
+        """Raises `FieldNameError` for a name that can't be a field here."""
+        field = self._fields.get(name)
+        if field is not None:
+            return field
+        if not self.customs:
+            raise FieldNameError(f"unknown field; there are {', '.join(self._fields)}")
+        custom = Field(name, Kind.CUSTOM)
+        if problem := text_problem(name):
+            raise FieldNameError(problem)
+        if not all(custom.keys):
+            raise FieldNameError("a field's name has no empty part")
+        if len(custom.keys) > MAX_FIELD_DEPTH:
+            raise FieldNameError(f"a field's name has at most {MAX_FIELD_DEPTH} parts")
+        return custom
+
+
+def _fields(kind: Kind, *names: str) -> tuple[Field, ...]:
+    return tuple(Field(name, kind) for name in names)
+
+
+_TEAMS = Field("teams", Kind.STRINGS, any_if_empty=True)
+
+USER_FIELDS = Catalogue(
+    (
+        *_fields(Kind.STRING, "id", "name", "username", "email", "role", "language"),
+        _TEAMS,
+        Field(
+            "team",
+            Kind.STRINGS,
+            stands_for=(_TEAMS, Field("team", Kind.CUSTOM)),
+            any_if_empty=True,
+        ),
+        *_fields(Kind.BOOL, "banned", "shadow_banned"),
+        *_fields(Kind.DATE, "created_at", "updated_at", "last_active"),
+    ),
+    customs=True,
+)
+
+CHANNEL_FIELDS = Catalogue(
+    (
+        *_fields(Kind.STRING, "cid", "id", "type"),
+        Field("team", Kind.STRING, any_if_empty=True),
+        *_fields(Kind.STRING, "name", "created_by_id"),
+        *_fields(Kind.STRING_SET, "members", "member.user.name"),
+        *_fields(Kind.STRINGS, "filter_tags"),
+        *_fields(Kind.DATE, "created_at", "updated_at", "last_message_at", "last_updated"),
+        *_fields(Kind.NUMBER, "member_count", "message_count"),
+        *_fields(Kind.BOOL, "frozen", "disabled", "distinct"),
+    ),
+    customs=True,
+)

@@ -1,0 +1,194 @@
+"""The filter language: from a JSON document to a predicate, with every mistake at its path."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from chat_store import operands, words
+from chat_store.errors import InvalidFilterError
+from chat_store.fields import Catalogue, Field, FieldNameError, Kind
+from chat_store.json_values import is_array, text_problem
+from chat_store.predicates import (
+    AllOf,
+    AnyOf,
+    Compared,
+    Condition,
+    Containing,
+    EqualTo,
+    Includes,
+    NoneOf,
+    OneOf,
+    Order,
+    Predicate,
+    Present,
+    StartsWord,
+    Test,
+)
+
+MAX_CLAUSES = 250
+MAX_TEXT = 1000
+
+_CONNECTIVES: Mapping[str, Callable[[str, tuple[Predicate, ...]], Predicate]] = {
+    "$and": AllOf,
+    "$or": AnyOf,
+    "$nor": NoneOf,
+}
+_OF_EVERY_KIND = {"$eq", "$ne", "$in", "$nin", "$exists"}
+_ORDERS = {order.value for order in Order}
+_TEXT_SEARCHES = {"$autocomplete", "$q"}
+_ALL = _OF_EVERY_KIND | _ORDERS | _TEXT_SEARCHES | {"$contains"}
+_OPERATORS: Mapping[Kind, set[str]] = {
+    Kind.STRING: _OF_EVERY_KIND | _ORDERS | _TEXT_SEARCHES,
+    Kind.STRINGS: _OF_EVERY_KIND | _TEXT_SEARCHES | {"$contains"},
+    Kind.STRING_SET: _OF_EVERY_KIND | _TEXT_SEARCHES | {"$contains"},
+    Kind.BOOL: _OF_EVERY_KIND,
+    Kind.DATE: _OF_EVERY_KIND | _ORDERS,
+    Kind.NUMBER: _OF_EVERY_KIND | _ORDERS,
+    Kind.CUSTOM: _ALL,
+}
+
+
+def parse_filter(
+    document: Mapping[str, Any], catalogue: Catalogue, path: str = "filter"
+) -> Predicate:
+    """Raises `InvalidFilterError`. An empty document matches everything."""
+    return _Reading(catalogue).document(document, path, 0)
+
+
+class _Reading:
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._clauses = 0
+
+    def document(self, document: Any, path: str, depth: int) -> Predicate:
+        if not isinstance(document, Mapping):
+            raise InvalidFilterError(path, "must be an object")
+        if depth > operands.MAX_DEPTH:
+            raise InvalidFilterError(path, f"nests deeper than {operands.MAX_DEPTH}")
+        if not document:
+            self._count(path)
+        parts: list[Predicate] = []
+        for key, value in document.items():
+            if problem := text_problem(key):
+                raise InvalidFilterError(path, f"a field's name {problem}")
+            here = f"{path}.{key}"
+            if key in _CONNECTIVES:
+                items = operands.array(value, here)
+                if not items:
+                    raise InvalidFilterError(here, "must be a list that is not empty")
+                read = (
+                    self.document(item, f"{here}[{index}]", depth + 1)
+                    for index, item in enumerate(items)
+                )
+                parts.append(_CONNECTIVES[key](here, tuple(read)))
+            elif key.startswith("$"):
+                raise InvalidFilterError(
+                    here, f"unknown operator; here there are {', '.join(_CONNECTIVES)}"
+                )
+            else:
+                parts += self._conditions(self._field(key, here), value, here)
+        return parts[0] if len(parts) == 1 else AllOf(path, tuple(parts))
+
+    def _field(self, name: str, path: str) -> Field:
+        try:
+            return self._catalogue.find(name)
+        except FieldNameError as error:
+            raise InvalidFilterError(path, str(error)) from None
+
+    def _conditions(self, field: Field, value: Any, path: str) -> list[Predicate]:
+        if isinstance(value, Mapping) and any(key.startswith("$") for key in value):
+            return [
+                self._condition(field, operator, operand, path)
+                for operator, operand in value.items()
+            ]
+        self._count(path)
+        if field.any_if_empty and value == {}:
+            return [AllOf(path, ())]
+        return [Condition(path, field, *_equality(field.kind, value, path))]
+
+    def _condition(self, field: Field, operator: str, operand: Any, path: str) -> Condition:
+        here = path if text_problem(operator) else f"{path}.{operator}"
+        allowed = _OPERATORS[field.kind]
+        if operator not in allowed:
+            problem = f"is not for {field.name}" if operator in _ALL else "unknown operator"
+            choice = ", ".join(sorted(allowed))
+            raise InvalidFilterError(here, f"{problem}; here there are {choice}")
+        self._count(here)
+        return Condition(here, field, *_test(field.kind, operator, operand, here))
+
+    def _count(self, path: str) -> None:
+        self._clauses += 1
+        if self._clauses > MAX_CLAUSES:
+            raise InvalidFilterError(path, f"more than {MAX_CLAUSES} clauses")
+
+
+def _test(kind: Kind, operator: str, operand: Any, path: str) -> tuple[Test, bool]:
+    """The test, and whether it is negated."""
+    match operator:
+        case "$eq":
+            return _equality(kind, operand, path)
+        case "$ne":
+            test, negated = _equality(kind, operand, path)
+            return test, not negated
+        case "$in" | "$nin":
+            return _choice(kind, operand, path), operator == "$nin"
+        case "$exists":
+            return Present(), not operands.boolean(operand, path)
+        case "$contains":
+            return Containing(_contained(kind, operand, path)), False
+        case "$autocomplete":
+            text = _searched(operand, path)
+            if not words.has_word(text):
+                raise InvalidFilterError(path, "needs a letter or a digit")
+            return StartsWord(words.fold(words.trim_to_words(text))), False
+        case "$q":
+            return Includes(words.fold(_searched(operand, path))), False
+        case _:
+            return Compared(Order(operator), _ordered(kind, operand, path)), False
+
+
+def _equality(kind: Kind, operand: Any, path: str) -> tuple[Test, bool]:
+    if operand is None:
+        return Present(), True
+    if is_array(operand) and kind in {Kind.STRINGS, Kind.STRING_SET}:
+        values = _each(kind, operand, path)
+        return EqualTo(values if kind is Kind.STRINGS else frozenset(values)), False
+    return EqualTo(operands.scalar_of(kind, operand, path)), False
+
+
+def _choice(kind: Kind, operand: Any, path: str) -> OneOf:
+    choices = operands.array(operand, path)
+    values = [
+        operands.scalar_of(kind, choice, f"{path}[{index}]")
+        for index, choice in enumerate(choices)
+        if choice is not None
+    ]
+    return OneOf(tuple(values), or_missing=len(values) < len(choices))
+
+
+def _contained(kind: Kind, operand: Any, path: str) -> Any:
+    if is_array(operand) and kind is not Kind.CUSTOM:
+        return _each(kind, operand, path)
+    return operands.scalar_of(kind, operand, path)
+
+
+def _each(kind: Kind, operand: Any, path: str) -> list[Any]:
+    return [
+        operands.scalar_of(kind, item, f"{path}[{index}]") for index, item in enumerate(operand)
+    ]
+
+
+def _ordered(kind: Kind, operand: Any, path: str) -> Any:
+    if kind is Kind.CUSTOM and not isinstance(operand, str):
+        if isinstance(operand, bool) or not isinstance(operand, int | float):
+            raise InvalidFilterError(path, "must be a number or a string")
+        return operands.number(operand, path)
+    return operands.scalar_of(kind, operand, path)
+
+
+def _searched(operand: Any, path: str) -> str:
+    text = operands.string(operand, path)
+    if not text:
+        raise InvalidFilterError(path, "must not be empty")
+    if len(text) > MAX_TEXT:
+        raise InvalidFilterError(path, f"at most {MAX_TEXT} characters, not {len(text)}")
+    return text

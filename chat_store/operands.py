@@ -1,0 +1,130 @@
+"""The values of a filter: checked, and turned into the type of the field they stand for.
+
+Numbers may come as doubles (from a Struct): whole ones become ints.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from chat_store.errors import InvalidFilterError
+from chat_store.fields import Kind
+from chat_store.json_values import is_array, text_problem
+
+MAX_DEPTH = 20
+MAX_WHOLE_NUMBER = 2**53
+_RFC_3339 = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
+
+
+def scalar_of(kind: Kind, value: Any, path: str) -> Any:
+    """One value for a field of `kind` (of a field with many values: one of them); never None."""
+    match kind:
+        case Kind.STRING:
+            return string(value, path)
+        case Kind.STRINGS | Kind.STRING_SET:
+            text = string(value, path)
+            if not text:
+                raise InvalidFilterError(path, "is an empty string, which is never in a list")
+            return text
+        case Kind.BOOL:
+            return boolean(value, path)
+        case Kind.DATE:
+            return date(value, path)
+        case Kind.NUMBER:
+            return number(value, path)
+        case Kind.CUSTOM:
+            return json(value, path)
+
+
+def string(value: Any, path: str) -> str:
+    if not isinstance(value, str):
+        raise InvalidFilterError(path, f"must be a string, not {_name(value)}")
+    if problem := text_problem(value):
+        raise InvalidFilterError(path, problem)
+    return value
+
+
+def boolean(value: Any, path: str) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidFilterError(path, f"must be true or false, not {_name(value)}")
+    return value
+
+
+def number(value: Any, path: str) -> int | float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidFilterError(path, f"must be a number, not {_name(value)}")
+    if not math.isfinite(value):
+        raise InvalidFilterError(path, "is not a finite number")
+    if abs(value) > MAX_WHOLE_NUMBER:
+        raise InvalidFilterError(path, "is beyond 2^53: whole numbers are not exact there")
+    return int(value) if value == int(value) else value
+
+
+def date(value: Any, path: str) -> datetime:
+    """Digits beyond the microsecond are dropped."""
+    found = _RFC_3339.fullmatch(string(value, path))
+    if found is None:
+        raise InvalidFilterError(
+            path, "must be an RFC 3339 date with a zone (2026-01-31T12:00:00Z)"
+        )
+    day, time, fraction, zone = found.groups()
+    written = f"{day}T{time}{(fraction or '')[:7]}{zone.upper()}"
+    try:
+        return datetime.fromisoformat(written).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise InvalidFilterError(path, "is not a date there is") from None
+
+
+def array(value: Any, path: str) -> list[Any]:
+    if not is_array(value):
+        raise InvalidFilterError(path, f"must be a list, not {_name(value)}")
+    return list(value)
+
+
+def json(value: Any, path: str, depth: int = 0) -> Any:
+    """Any JSON, as stored values may be; no key is an operator."""
+    if depth > MAX_DEPTH:
+        raise InvalidFilterError(path, f"nests deeper than {MAX_DEPTH}")
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return string(value, path)
+    if is_array(value):
+        return [json(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
+    if isinstance(value, Mapping):
+        return {
+            _key(key, path): json(item, f"{path}.{key}", depth + 1) for key, item in value.items()
+        }
+    return number(value, path)
+
+
+def _key(key: str, path: str) -> str:
+    if problem := text_problem(key):
+        raise InvalidFilterError(path, f"a key {problem}")
+    if key.startswith("$"):
+        raise InvalidFilterError(
+            f"{path}.{key}", "an operator has no place in a value: dots reach into objects"
+        )
+    return key
+
+
+def _name(value: Any) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a string"
+        case Mapping():
+            return "an object"
+        case list() | tuple():
+            return "a list"
+        case _:
+            return type(value).__name__

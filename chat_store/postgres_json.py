@@ -1,0 +1,158 @@
+"""The tests of a filter on a value inside a jsonb column of PostgreSQL.
+
+Equality and containment are asked as `column @> …`, which a GIN index with jsonb_path_ops on the
+column can answer.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    Boolean,
+    ColumnElement,
+    Integer,
+    Numeric,
+    Text,
+    and_,
+    any_,
+    bindparam,
+    case,
+    cast,
+    collate,
+    exists,
+    false,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from chat_store.fields import Kind
+from chat_store.json_values import is_array, is_number, is_object, is_scalar
+from chat_store.predicates import Includes, Order, StartsWord
+from chat_store.sql_places import ONE, ORDERS, Holds, text_matches
+
+# without a dimension, lists among the values would be taken for rows of a matrix
+_DOCUMENTS = ARRAY(JSONB(), dimensions=1)
+_ROOT: ColumnElement[Any] = literal_column("'{}'", ARRAY(Text()))
+_RANKS = {"number": 0, "string": 1, "boolean": 2}
+
+
+class PostgresJsonPlace:
+    """The value under `keys` in `column`, which is a NOT NULL jsonb column."""
+
+    def __init__(self, column: ColumnElement[Any], keys: tuple[str, ...], kind: Kind) -> None:
+        self._column = column
+        self._keys = keys
+        self._kind = kind
+
+    @property
+    def _value(self) -> ColumnElement[Any]:
+        value = self._column
+        for key in self._keys:
+            value = value.op("->", return_type=JSONB())(bindparam(None, key, Text()))
+        return value
+
+    @property
+    def _type(self) -> ColumnElement[str]:
+        return func.jsonb_typeof(self._value, type_=Text())
+
+    def present(self) -> Holds:
+        if self._kind is Kind.CUSTOM:
+            return func.coalesce(self._type, "null") != "null"
+        return func.jsonb_array_length(self._value) > 0
+
+    def equal_to(self, value: Any) -> Holds:
+        if is_scalar(value):
+            return self.one_of([value])
+        return and_(self._holds_any([value]), self._value == _jsonb(value))
+
+    def one_of(self, values: Collection[Any]) -> Holds:
+        candidates = self._holds_any([*values, *([value] for value in values)])
+        if all(map(is_scalar, values)):
+            return candidates
+        choices = bindparam(None, list(values), _DOCUMENTS)
+        each = self._elements()
+        element = exists(select(ONE).select_from(each).where(each.c.value == any_(choices)))
+        return and_(candidates, or_(self._value == any_(choices), element))
+
+    def compared(self, order: Order, value: Any) -> Holds:
+        if is_number(value):
+            return self._by_type({"number": ORDERS[order](self._value, _jsonb(value))})
+        limit = bindparam(None, value, Text())
+        return self._by_type({"string": ORDERS[order](_text(self._value), limit)})
+
+    def containing(self, value: Any) -> Holds:
+        if is_object(value):
+            return self._holds_any([[value], value])
+        return self._holds_any([value if is_array(value) else [value]])
+
+    def searched(self, test: StartsWord | Includes) -> Holds:
+        each = self._elements()
+        found = _by_type(
+            func.jsonb_typeof(each.c.value, type_=Text()),
+            {"string": text_matches(_text(each.c.value), test, "postgresql")},
+        )
+        return self._by_type(
+            {
+                "string": text_matches(_text(self._value), test, "postgresql"),
+                "array": exists(select(ONE).select_from(each).where(found)),
+            }
+        )
+
+    def raw(self) -> ColumnElement[Any]:
+        """The whole value, as a result column."""
+        return self._value
+
+    def order(self) -> tuple[ColumnElement[Any], ...]:
+        """Numbers < strings < booleans: the type's rank, then the value as a number, as a text."""
+        value, type_ = self._value, self._type
+        numbers = {
+            "number": cast(value, Numeric()),
+            "boolean": cast(cast(value, Boolean()), Integer()),
+        }
+        return (
+            case(_RANKS, value=type_),
+            case(numbers, value=type_),
+            case({"string": _text(value)}, value=type_),
+        )
+
+    def order_of(self, value: Any) -> tuple[ColumnElement[Any] | None, ...]:
+        """A scalar as `order` has it; None is NULL."""
+        if isinstance(value, str):
+            return literal(_RANKS["string"]), None, bindparam(None, value, Text())
+        rank = _RANKS["boolean" if isinstance(value, bool) else "number"]
+        # by way of text: a float has more digits than the number it is written as
+        number = cast(bindparam(None, str(float(value)), Text()), Numeric())
+        return literal(rank), number, None
+
+    def _holds_any(self, values: Collection[Any]) -> Holds:
+        documents = bindparam(None, [self._document(value) for value in values], _DOCUMENTS)
+        return self._column.bool_op("@>")(any_(documents))
+
+    def _document(self, value: Any) -> Any:
+        for key in reversed(self._keys):
+            value = {key: value}
+        return value
+
+    def _elements(self) -> Any:
+        array = case({"array": self._value}, value=self._type)
+        return func.jsonb_array_elements(array).table_valued("value")
+
+    def _by_type(self, holds: Mapping[str, Holds]) -> Holds:
+        return _by_type(self._type, holds)
+
+
+def _by_type(type_: ColumnElement[str], holds: Mapping[str, Holds]) -> Holds:
+    return case(holds, value=type_, else_=false())
+
+
+def _jsonb(value: Any) -> ColumnElement[Any]:
+    return bindparam(None, value, JSONB())
+
+
+def _text(value: ColumnElement[Any]) -> ColumnElement[str]:
+    return collate(value.op("#>>", return_type=Text())(_ROOT), "C")

@@ -1,0 +1,147 @@
+"""Reads one page by key: the order, the place in it, and one record more than asked for."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, Row, Select, and_, false, or_
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chat_store.columns import from_microseconds, to_microseconds
+from chat_store.database import DialectName
+from chat_store.fields import Field, Kind
+from chat_store.json_values import is_scalar
+from chat_store.paging import Cursor, KeyValue, Page, PageRequest, Sort, page_of
+from chat_store.sql_filters import Binding
+from chat_store.sql_places import Holds, bound, may_be_null
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Term:
+    """One expression of ORDER BY in reading direction, and the cursor's value of it (None: NULL)."""
+
+    expression: ColumnElement[Any]
+    descending: bool
+    nulls_first: bool
+    at: ColumnElement[Any] | None = None
+
+    @property
+    def nullable(self) -> bool:
+        return may_be_null(self.expression)
+
+    def ordering(self) -> ColumnElement[Any]:
+        order = self.expression.desc() if self.descending else self.expression.asc()
+        if not self.nullable:
+            # spelled out, NULLS LAST would keep the column's index from being used
+            return order
+        return order.nulls_first() if self.nulls_first else order.nulls_last()
+
+    def level(self) -> Holds:
+        return self.expression.is_(None) if self.at is None else self.expression == self.at
+
+    def beyond(self) -> Holds:
+        if self.at is None:
+            return self.expression.is_not(None) if self.nulls_first else false()
+        past = self.expression < self.at if self.descending else self.expression > self.at
+        if self.nullable and not self.nulls_first:
+            return or_(past, self.expression.is_(None))
+        return past
+
+
+async def fetch_page(  # noqa: PLR0917 (a statement and all that it is read by)
+    connection: AsyncConnection,
+    statement: Select[Any],
+    request: PageRequest,
+    binding: Binding,
+    dialect: DialectName,
+    to_item: Callable[[Row[Any]], T],
+) -> Page[T]:
+    """`statement` selects and filters; its rows, with the columns it named, go to `to_item`."""
+    own = len(statement.selected_columns)
+    result = await connection.execute(paged(statement, request, binding, dialect))
+    frozen = result.freeze()
+    items = map(to_item, frozen().columns(*range(own)))
+    keys = frozen().columns(*range(own, own + len(sort_of(request, binding))))
+    return page_of([(_key(key), item) for key, item in zip(keys, items, strict=True)], request)
+
+
+def paged(
+    statement: Select[Any], request: PageRequest, binding: Binding, dialect: DialectName
+) -> Select[Any]:
+    """Adds the order, the condition and the limit, and the sorted values as last columns."""
+    sorts = sort_of(request, binding)
+    cursor = request.cursor or Cursor(())
+    if cursor.key and len(cursor.key) != len(sorts):
+        raise ValueError("a cursor of another sort")
+    values: list[ColumnElement[Any]] = []
+    terms: list[_Term] = []
+    for index, sort in enumerate(sorts):
+        column, expressions = _expressions(sort.field, binding, dialect)
+        values.append(column.label(f"sort_{index}"))
+        places: Sequence[ColumnElement[Any] | None] = [None] * len(expressions)
+        if cursor.key and cursor.key[index] is not None:
+            places = _places(sort.field, cursor.key[index], binding, dialect)
+        terms += [
+            _Term(expression, sort.descending != cursor.backward, cursor.backward, at)
+            for expression, at in zip(expressions, places, strict=True)
+        ]
+    if cursor.key:
+        statement = statement.where(_beyond(terms))
+    return (
+        statement.add_columns(*values)
+        .order_by(*(term.ordering() for term in terms))
+        .limit(request.size + 1)
+    )
+
+
+def sort_of(request: PageRequest, binding: Binding) -> tuple[Sort, ...]:
+    """The request's sort, made total by the unique key."""
+    if any(sort.field.name == binding.key for sort in request.sort):
+        return request.sort
+    return *request.sort, Sort(Field(binding.key, Kind.STRING))
+
+
+def _expressions(
+    field: Field, binding: Binding, dialect: DialectName
+) -> tuple[ColumnElement[Any], Sequence[ColumnElement[Any]]]:
+    """The value as a result, and what it is sorted by."""
+    if field.kind is Kind.CUSTOM:
+        place = binding.json_place(field, dialect)
+        return place.raw(), place.order()
+    column = binding.columns[field.name]
+    return column, [column]
+
+
+def _places(
+    field: Field, value: Any, binding: Binding, dialect: DialectName
+) -> Sequence[ColumnElement[Any] | None]:
+    if field.kind is Kind.CUSTOM:
+        return binding.json_place(field, dialect).order_of(value)
+    return [bound(from_microseconds(value) if field.kind is Kind.DATE else value, field.kind)]
+
+
+def _beyond(terms: Sequence[_Term]) -> Holds:
+    first = terms[0]
+    deeper = [
+        and_(*(outer.level() for outer in terms[:depth]), term.beyond())
+        for depth, term in enumerate(terms)
+    ]
+    if len(terms) == 1 or first.nullable:
+        return or_(*deeper)
+    # says again what the rest implies: a range that an index can be read by
+    reached = first.expression <= first.at if first.descending else first.expression >= first.at
+    return and_(reached, or_(*deeper))
+
+
+def _key(values: Iterable[Any]) -> tuple[KeyValue, ...]:
+    return tuple(
+        to_microseconds(value)
+        if isinstance(value, datetime)
+        else value
+        if is_scalar(value)
+        else None
+        for value in values
+    )

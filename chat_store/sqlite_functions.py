@@ -1,0 +1,72 @@
+"""What SQLite lacks, added to each of its connections: Unicode text search, whole JSON values, a hash.
+
+The first two are the matcher's own functions, so both say the same. Scalars are compared in plain
+SQL.
+"""
+
+import zlib
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Protocol
+
+import orjson
+
+from chat_store import words
+from chat_store.json_values import same, value_at
+from chat_store.matching import containing, one_of
+
+
+class _Connection(Protocol):
+    def create_function(
+        self, name: str, narg: int, func: Callable[..., Any], *, deterministic: bool
+    ) -> None: ...
+
+
+def register(dbapi_connection: _Connection) -> None:
+    for name, function in _FUNCTIONS.items():
+        dbapi_connection.create_function(name, 2, function, deterministic=True)
+
+
+def _starts_word(text: Any, folded: str) -> bool:
+    return isinstance(text, str) and words.starts_word(text, folded)
+
+
+def _includes(text: Any, folded: str) -> bool:
+    return isinstance(text, str) and words.includes(text, folded)
+
+
+def _same(held: str, wanted: str) -> bool:
+    return same(orjson.loads(held), _operand(wanted))
+
+
+def _one_of(held: str, wanted: str) -> bool:
+    return one_of(orjson.loads(held), _operand(wanted))
+
+
+def _containing(held: str, wanted: str) -> bool:
+    return containing(orjson.loads(held), _operand(wanted))
+
+
+def _value_at(document: str, keys: str) -> str | None:
+    value = value_at(orjson.loads(document), _operand(keys))
+    return None if value is None else orjson.dumps(value).decode()
+
+
+def _shard(id_: str, count: int) -> int:
+    return zlib.crc32(id_.encode()) % count
+
+
+@lru_cache(maxsize=256)
+def _operand(json: str) -> Any:
+    return orjson.loads(json)
+
+
+_FUNCTIONS: dict[str, Callable[[Any, Any], Any]] = {
+    "herald_starts_word": _starts_word,
+    "herald_includes": _includes,
+    "herald_same": _same,
+    "herald_one_of": _one_of,
+    "herald_containing": _containing,
+    "herald_value_at": _value_at,
+    "herald_shard": _shard,
+}

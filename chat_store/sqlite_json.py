@@ -1,0 +1,163 @@
+"""The tests of a filter on a value inside a JSON column of SQLite.
+
+SQLite keeps the parse of a row's JSON for all functions of one statement, so a document is parsed
+once a row however many conditions read it. Operands that are numbers go through the same parser
+as the stored ones: it may be off by a bit, but then by the same one.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    LargeBinary,
+    Text,
+    bindparam,
+    case,
+    exists,
+    false,
+    func,
+    literal_column,
+    select,
+    true,
+    type_coerce,
+)
+from sqlalchemy.types import NullType
+
+from chat_store.columns import JsonValue
+from chat_store.fields import Kind
+from chat_store.json_values import is_array, is_number, is_object, is_scalar
+from chat_store.predicates import Includes, Order, StartsWord
+from chat_store.sql_places import ONE, ORDERS, Holds, bound_json, text_matches
+
+_FALSE: ColumnElement[Any] = literal_column("x'00'", LargeBinary())
+_TRUE: ColumnElement[Any] = literal_column("x'01'", LargeBinary())
+_ESCAPED_IN_JSON = {'"', "\\", *map(chr, range(0x20))}
+
+
+class SqliteJsonPlace:
+    """The value under `keys` in `column`, which is a NOT NULL column of JSON text."""
+
+    def __init__(self, column: ColumnElement[Any], keys: tuple[str, ...], kind: Kind) -> None:
+        self._kind = kind
+        self._document = column
+        path = "$" + "".join(f'."{key}"' for key in keys)
+        if any(character in _ESCAPED_IN_JSON for key in keys for character in key):
+            # a path can't spell these keys
+            self._document = func.herald_value_at(column, bound_json(keys))
+            path = "$"
+        self._path = path
+
+    @property
+    def _type(self) -> ColumnElement[str]:
+        return func.json_type(self._document, self._bound_path(), type_=Text())
+
+    @property
+    def _value(self) -> ColumnElement[Any]:
+        return func.json_extract(self._document, self._bound_path(), type_=NullType())
+
+    def _bound_path(self) -> ColumnElement[str]:
+        return bindparam(None, self._path, Text())
+
+    def present(self) -> Holds:
+        if self._kind is Kind.CUSTOM:
+            return func.coalesce(self._type, "null") != "null"
+        return func.json_array_length(self._document) > 0
+
+    def equal_to(self, value: Any) -> Holds:
+        if is_object(value) or is_array(value):
+            type_ = "object" if is_object(value) else "array"
+            return self._by_type({type_: _call("herald_same", self._value, value)})
+        return self.one_of([value])
+
+    def one_of(self, values: Collection[Any]) -> Holds:
+        if not all(map(is_scalar, values)):
+            whole = _call("herald_one_of", self._value, list(values))
+            return self._by_type({"array": whole, "object": whole} | _among(self._value, values))
+        return self._by_type({"array": self._some_element(values)} | _among(self._value, values))
+
+    def compared(self, order: Order, value: Any) -> Holds:
+        if is_number(value):
+            holds = ORDERS[order](self._value, _number(value))
+            return self._by_type({"integer": holds, "real": holds})
+        return self._by_type({"text": ORDERS[order](self._value, bindparam(None, value, Text()))})
+
+    def containing(self, value: Any) -> Holds:
+        if value is not None and is_scalar(value):
+            return self._by_type({"array": self._some_element([value])})
+        whole = _call("herald_containing", self._value, value)
+        return self._by_type({"array": whole, "object": whole})
+
+    def searched(self, test: StartsWord | Includes) -> Holds:
+        each = self._elements()
+        found = each.c.type == "text", text_matches(each.c.value, test, "sqlite")
+        return self._by_type(
+            {
+                "text": text_matches(self._value, test, "sqlite"),
+                "array": exists(select(ONE).select_from(each).where(*found)),
+            }
+        )
+
+    def _some_element(self, values: Collection[Any]) -> Holds:
+        each = self._elements()
+        found = _by_type(each.c.type, _among(each.c.value, values))
+        return exists(select(ONE).select_from(each).where(found))
+
+    def _elements(self) -> Any:
+        each = func.json_each(self._document, self._bound_path())
+        return each.table_valued("type", "value")
+
+    def _by_type(self, holds: Mapping[str, Holds]) -> Holds:
+        return _by_type(self._type, holds)
+
+    def raw(self) -> ColumnElement[Any]:
+        """The whole value, as a result column."""
+        json = self._document.op("->", return_type=JsonValue)(self._bound_path())
+        return type_coerce(json, JsonValue)
+
+    def order(self) -> tuple[ColumnElement[Any], ...]:
+        """Numbers < strings < booleans: SQLite's own order of numbers, texts and blobs."""
+        value = self._value
+        scalars = {"integer": value, "real": value, "text": value, "false": _FALSE, "true": _TRUE}
+        return (case(scalars, value=self._type),)
+
+    def order_of(self, value: Any) -> tuple[ColumnElement[Any], ...]:
+        """A scalar as `order` has it."""
+        if isinstance(value, bool):
+            return (bindparam(None, b"\1" if value else b"\0", LargeBinary()),)
+        return (_number(value) if is_number(value) else bindparam(None, value, Text()),)
+
+
+def _by_type(type_: ColumnElement[str], holds: Mapping[str, Holds]) -> Holds:
+    return case(holds, value=type_, else_=false())
+
+
+def _among(value: ColumnElement[Any], choices: Collection[Any]) -> dict[str, Holds]:
+    """By JSON type: whether `value` is one of the choices of that type."""
+    strings = [choice for choice in choices if isinstance(choice, str)]
+    numbers = [choice for choice in choices if is_number(choice)]
+    holds: dict[str, Holds] = {
+        "true" if choice else "false": true() for choice in choices if isinstance(choice, bool)
+    }
+    if strings:
+        string = bindparam(None, strings[0], Text())
+        holds["text"] = value == string if len(choices) == 1 else value.in_(_listed(strings))
+    if numbers:
+        number = _number(numbers[0])
+        found = value == number if len(choices) == 1 else value.in_(_listed(numbers))
+        holds |= {"integer": found, "real": found}
+    return holds
+
+
+def _listed(choices: Collection[Any]) -> Any:
+    return select(func.json_each(bound_json(choices)).table_valued("value").c.value)
+
+
+def _number(value: float) -> ColumnElement[Any]:
+    return func.json_extract(bound_json(value), "$", type_=NullType())
+
+
+def _call(function: str, value: ColumnElement[Any], operand: Any) -> Holds:
+    holds: Holds = getattr(func, function)(value, bound_json(operand), type_=Boolean())
+    return holds
