@@ -1,6 +1,7 @@
 """The identity of a channel that is named by its members."""
 
 import hashlib
+import unicodedata
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable
 
@@ -16,6 +17,15 @@ def distinct_channel_id(member_ids: Iterable[str]) -> str:
     joined = ",".join(sorted(set(member_ids), key=str.encode)).encode()
     digest = hashlib.new("sha512_256", joined).digest()
     return PREFIX + urlsafe_b64encode(digest).decode().rstrip("=")
+
+
+def user_id_problem(user_id: str) -> str | None:
+    """Why nobody can have this id: with a comma, two sets of members could share one channel."""
+    if "," in user_id:
+        return "must not contain a comma"
+    if any(unicodedata.category(character) == "Cc" for character in user_id):
+        return "must not contain a control character"
+    return None
 
 
 def is_distinct(channel_id: str) -> bool:

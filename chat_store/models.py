@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
-from typing import Any
+from enum import IntEnum, StrEnum
+from typing import Any, NamedTuple
 
 Json = Mapping[str, Any]
 
@@ -37,6 +37,19 @@ class User:
     last_active: datetime | None = None
     deactivated_at: datetime | None = None
     deleted_at: datetime | None = None
+
+
+class UserState(IntEnum):
+    ACTIVE = 0
+    DEACTIVATED = 1
+    DELETED = 2
+
+
+class PickedUser(NamedTuple):
+    """Only what was asked for of a user, for those who ask for millions."""
+
+    state: UserState
+    values: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

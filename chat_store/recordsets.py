@@ -13,6 +13,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    and_,
     bindparam,
     cast,
     func,
@@ -124,8 +125,8 @@ def insert_rows(
     source: FromClause = given.source
     stored = table.alias("stored")
     if keep_if_none:
-        key = next(iter(table.primary_key.columns)).name
-        source = source.outerjoin(stored, stored.c[key] == given.c[key])
+        key = [column.name for column in table.primary_key.columns]
+        source = source.outerjoin(stored, and_(*(stored.c[name] == columns[name] for name in key)))
     for name in (*default_if_none, *keep_if_none):
         type_ = table.c[name].type
         kept = [stored.c[name]] if name in keep_if_none else []

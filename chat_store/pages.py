@@ -1,0 +1,143 @@
+"""What one page of a campaign writes to the chat store, and the part that runs in SQL.
+
+Everything is column-wise and goes out in set-based statements inside the sender's transaction,
+together with its cursor and counters: the page is there whole, or not at all.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import bindparam, select, text, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chat_store.columns import Key
+from chat_store.database import DialectName
+from chat_store.errors import StalePageError
+from chat_store.models import Member
+from chat_store.recordsets import Values, insert_from, insert_rows, record_set
+from chat_store.sql_members import count_members
+from chat_store.sql_messages import count_arrivals
+from chat_store.tables import channels, members, messages
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageRows:
+    """One page, planned against what the store held a moment ago.
+
+    `channels` and `messages` map a column to its values or, when every row has the same, to one
+    constant in `channel_constants` and `message_constants`. Every new channel gets the
+    `standing_members` and its row of `receivers` (columns `cid`, `user_id`). `arrivals` counts the
+    messages of channels that were there before; `joined` are those that the sender enters, and
+    `shown` (`cid`, `user_id`) is who sees the channel again.
+    """
+
+    moment: datetime
+    channels: Values = field(default_factory=dict)
+    channel_constants: Mapping[str, Any] = field(default_factory=dict)
+    standing_members: Sequence[Member] = ()
+    receivers: Values = field(default_factory=dict)
+    messages: Values = field(default_factory=dict)
+    message_constants: Mapping[str, Any] = field(default_factory=dict)
+    arrivals: Mapping[str, int] = field(default_factory=dict)
+    joined: Sequence[str] = ()
+    joining_user_id: str = ""
+    shown: Values = field(default_factory=dict)
+
+
+async def write_page(connection: AsyncConnection, dialect: DialectName, page: PageRows) -> None:
+    """Writes the page in the caller's transaction.
+
+    Raises `StalePageError` when a channel or a message that it would create is there by now;
+    the transaction must then be given up.
+    """
+    if page.channels:
+        await _insert_all(
+            connection,
+            insert_rows(dialect, channels, page.channels, constants=page.channel_constants),
+            len(page.channels["cid"]),
+        )
+        await _add_members(connection, dialect, page)
+    if page.messages:
+        await _insert_all(
+            connection,
+            insert_rows(dialect, messages, page.messages, constants=page.message_constants),
+            len(page.messages["id"]),
+        )
+    if page.arrivals:
+        await count_arrivals(
+            connection,
+            dialect,
+            {
+                "cid": list(page.arrivals),
+                "arrived": list(page.arrivals.values()),
+                "latest": [page.moment] * len(page.arrivals),
+            },
+        )
+    if page.joined:
+        await _join(connection, dialect, page)
+    if page.shown:
+        await _show(connection, dialect, page.shown)
+
+
+async def _insert_all(connection: AsyncConnection, insert: Any, planned: int) -> None:
+    if (await connection.execute(insert)).rowcount != planned:
+        raise StalePageError
+
+
+async def _add_members(connection: AsyncConnection, dialect: DialectName, page: PageRows) -> None:
+    constants = {
+        "channel_role": "channel_member",
+        "custom": {},
+        "hidden": False,
+        "created_at": page.moment,
+    }
+    if page.receivers.get("cid"):
+        await connection.execute(insert_rows(dialect, members, page.receivers, constants=constants))
+    standing = page.standing_members
+    if not standing:
+        return
+    names = ("user_id", "channel_role", "custom", "hidden", "archived_at")
+    new = record_set(dialect, {"cid": Key}, {"cid": page.channels["cid"]}, name="new")
+    each = record_set(
+        dialect,
+        {name: members.c[name].type for name in names},
+        {name: [getattr(member, name) for member in standing] for name in names},
+        name="each",
+    )
+    created_at = bindparam(None, page.moment, members.c.created_at.type)
+    rows = (
+        select(new.c["cid"], *each.c.values(), created_at)
+        .select_from(new.source.join(each.source, text("true")))
+        .where(text("true"))
+    )
+    await connection.execute(insert_from(dialect, members, ["cid", *names, "created_at"], rows))
+
+
+async def _join(connection: AsyncConnection, dialect: DialectName, page: PageRows) -> None:
+    insert = insert_rows(
+        dialect,
+        members,
+        {"cid": page.joined},
+        constants={
+            "user_id": page.joining_user_id,
+            "channel_role": "channel_member",
+            "custom": {},
+            "hidden": False,
+            "created_at": page.moment,
+        },
+    )
+    added = await connection.scalars(insert.returning(members.c.cid))
+    await count_members(connection, dialect, Counter(added))
+
+
+async def _show(connection: AsyncConnection, dialect: DialectName, shown: Values) -> None:
+    given = record_set(dialect, {"cid": Key, "user_id": Key}, shown)
+    await connection.execute(
+        update(members)
+        .where(members.c.cid == given.c["cid"], members.c.user_id == given.c["user_id"])
+        .where(members.c.hidden)
+        .values(hidden=False)
+    )

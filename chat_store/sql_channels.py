@@ -1,0 +1,227 @@
+"""Channels and their members in SQL."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, Select, and_, delete, func, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chat_store.columns import Key
+from chat_store.database import Database, DialectName
+from chat_store.errors import ChannelNotFoundError
+from chat_store.models import Channel, Member, WriteMode
+from chat_store.paging import Page, PageRequest
+from chat_store.predicates import Predicate
+from chat_store.recordsets import insert_rows, record_set
+from chat_store.sql_filters import CHANNEL_BINDING, MEMBER_BINDING, where
+from chat_store.sql_members import MEMBER_COLUMNS, count_members, member_from_row, write_members
+from chat_store.sql_paging import fetch_page
+from chat_store.sql_users import require_users
+from chat_store.store import ChannelDraft
+from chat_store.tables import channels, members
+
+_NAMES = tuple(field.name for field in fields(Channel))
+COLUMNS = tuple(channels.c[name] for name in _NAMES)
+# kept by the store as messages and members come and go
+_DERIVED = ("member_count", "message_count", "last_message_at", "updated_at", "deleted_at")
+_GIVEN = tuple(name for name in _NAMES if name not in _DERIVED)
+
+
+class SqlChannelStore:
+    """See `chat_store.store.ChannelStore`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def upsert(
+        self, given: Sequence[ChannelDraft], now: datetime, mode: WriteMode = WriteMode.REPLACE
+    ) -> list[Channel]:
+        dialect = self._database.dialect
+        drafts = {draft.channel.cid: draft for draft in given}
+        nameless = [
+            cid
+            for cid, draft in drafts.items()
+            if draft.channel.distinct and not draft.named_by_members
+        ]
+        async with self._database.write() as connection:
+            await _require_known(connection, dialect, nameless)
+            created = await write_channels(
+                connection, dialect, [draft.channel for draft in drafts.values()], now, mode
+            )
+            entering = [
+                Member(cid=cid, user_id=user_id)
+                for cid, draft in drafts.items()
+                if cid in created
+                for user_id in draft.first_member_ids
+            ]
+            await require_users(connection, dialect, [member.user_id for member in entering])
+            await write_members(connection, dialect, entering, now, WriteMode.INSERT)
+            stored = await _by_cid(connection, dialect, drafts)
+        return [stored[draft.channel.cid] for draft in given]
+
+    async def get(self, cid: str) -> Channel:
+        found = (await self.by_cid([cid])).get(cid)
+        if found is None:
+            raise ChannelNotFoundError(cid)
+        return found
+
+    async def by_cid(self, cids: Iterable[str]) -> Mapping[str, Channel]:
+        async with self._database.read() as connection:
+            return await _by_cid(connection, self._database.dialect, cids)
+
+    async def between(self, user_id: str, others: Sequence[str]) -> Mapping[str, str]:
+        statement = _between(self._database.dialect, user_id, others)
+        async with self._database.read() as connection:
+            return {row.user_id: row.cid for row in await connection.execute(statement)}
+
+    async def query(self, predicate: Predicate, page: PageRequest) -> Page[Channel]:
+        dialect = self._database.dialect
+        statement = select(*COLUMNS).where(
+            where(predicate, CHANNEL_BINDING, dialect), channels.c.deleted_at.is_(None)
+        )
+        async with self._database.read() as connection:
+            return await fetch_page(
+                connection, statement, page, CHANNEL_BINDING, dialect, channel_from_row
+            )
+
+    async def delete(self, cids: Sequence[str], now: datetime) -> int:
+        given = record_set(self._database.dialect, {"cid": Key}, {"cid": list(cids)})
+        statement = (
+            update(channels)
+            .where(channels.c.cid.in_(select(given.c["cid"]).select_from(given.source)))
+            .where(channels.c.deleted_at.is_(None))
+            .values(deleted_at=now, updated_at=now)
+        )
+        async with self._database.write() as connection:
+            return (await connection.execute(statement)).rowcount
+
+    async def add_members(self, cid: str, given: Sequence[Member], now: datetime) -> int:
+        dialect = self._database.dialect
+        async with self._database.write() as connection:
+            await require_channel(connection, cid)
+            await require_users(connection, dialect, [member.user_id for member in given])
+            return await write_members(connection, dialect, given, now, WriteMode.INSERT)
+
+    async def remove_members(self, cid: str, user_ids: Sequence[str]) -> int:
+        dialect = self._database.dialect
+        given = record_set(dialect, {"user_id": Key}, {"user_id": list(user_ids)})
+        statement = delete(members).where(
+            members.c.cid == cid,
+            members.c.user_id.in_(select(given.c["user_id"]).select_from(given.source)),
+        )
+        async with self._database.write() as connection:
+            await require_channel(connection, cid)
+            removed = (await connection.execute(statement)).rowcount
+            await count_members(connection, dialect, {cid: -removed})
+        return removed
+
+    async def query_members(self, cid: str, page: PageRequest) -> Page[Member]:
+        statement = select(*MEMBER_COLUMNS).where(members.c.cid == cid)
+        async with self._database.read() as connection:
+            await require_channel(connection, cid, even_deleted=True)
+            return await fetch_page(
+                connection,
+                statement,
+                page,
+                MEMBER_BINDING,
+                self._database.dialect,
+                member_from_row,
+            )
+
+
+async def write_channels(
+    connection: AsyncConnection,
+    dialect: DialectName,
+    given: Iterable[Channel],
+    now: datetime,
+    mode: WriteMode,
+) -> set[str]:
+    """The CIDs of those that were not there yet. What is there stays as is, or is replaced."""
+    unique = {channel.cid: channel for channel in given}
+    rows = [unique[cid] for cid in sorted(unique)]
+    created = set(await connection.scalars(_insert(dialect, rows, now).returning(channels.c.cid)))
+    known = [channel for channel in rows if channel.cid not in created]
+    if known and mode is WriteMode.REPLACE:
+        await connection.execute(_insert(dialect, known, now, replace=(*_GIVEN, "updated_at")))
+    return created
+
+
+def _insert(
+    dialect: DialectName, rows: list[Channel], now: datetime, replace: Iterable[str] = ()
+) -> Any:
+    values = {name: [getattr(channel, name) for channel in rows] for name in _GIVEN}
+    return insert_rows(
+        dialect,
+        channels,
+        {"cid": [channel.cid for channel in rows], **values},
+        constants={"created_at": now, "updated_at": now, "member_count": 0, "message_count": 0},
+        keep_if_none=["created_at"],
+        replace=replace,
+    )
+
+
+async def known_channels(
+    connection: AsyncConnection, dialect: DialectName, cids: Iterable[str]
+) -> set[str]:
+    """Those that are stored, deleted ones included."""
+    given = record_set(dialect, {"cid": Key}, {"cid": list(cids)})
+    statement = select(channels.c.cid).join_from(
+        given.source, channels, channels.c.cid == given.c["cid"]
+    )
+    return set(await connection.scalars(statement))
+
+
+async def require_channel(
+    connection: AsyncConnection, cid: str, *, even_deleted: bool = False
+) -> None:
+    """Raises `ChannelNotFoundError` for one that is not there or, unless `even_deleted`, deleted."""
+    statement = select(channels.c.cid).where(channels.c.cid == cid)
+    if not even_deleted:
+        statement = statement.where(channels.c.deleted_at.is_(None))
+    if await connection.scalar(statement) is None:
+        raise ChannelNotFoundError(cid)
+
+
+async def _require_known(
+    connection: AsyncConnection, dialect: DialectName, cids: Sequence[str]
+) -> None:
+    known = await known_channels(connection, dialect, cids) if cids else set()
+    for cid in cids:
+        if cid not in known:
+            raise ChannelNotFoundError(cid)
+
+
+async def _by_cid(
+    connection: AsyncConnection, dialect: DialectName, cids: Iterable[str]
+) -> dict[str, Channel]:
+    given = record_set(dialect, {"cid": Key}, {"cid": list(cids)})
+    statement = select(*COLUMNS).join_from(given.source, channels, channels.c.cid == given.c["cid"])
+    found = [channel_from_row(row) for row in await connection.execute(statement)]
+    return {channel.cid: channel for channel in found}
+
+
+def _between(dialect: DialectName, user_id: str, others: Sequence[str]) -> Select[Any]:
+    given = record_set(dialect, {"user_id": Key}, {"user_id": list(others)})
+    theirs = members.alias("theirs")
+    own = members.alias("own")
+    active_at = func.coalesce(channels.c.last_message_at, channels.c.created_at)
+    latest_first = func.row_number().over(
+        partition_by=theirs.c.user_id, order_by=(active_at.desc(), channels.c.cid)
+    )
+    found = (
+        select(theirs.c.user_id, theirs.c.cid, latest_first.label("place"))
+        .select_from(given.source)
+        .join(theirs, and_(theirs.c.user_id == given.c["user_id"], theirs.c.user_id != user_id))
+        .join(own, and_(own.c.cid == theirs.c.cid, own.c.user_id == user_id))
+        .join(channels, channels.c.cid == theirs.c.cid)
+        .where(channels.c.member_count == 2, channels.c.deleted_at.is_(None))  # noqa: PLR2004
+        .subquery("found")
+    )
+    return select(found.c.user_id, found.c.cid).where(found.c.place == 1)
+
+
+def channel_from_row(row: Row[Any]) -> Channel:
+    values = row._asdict()
+    return Channel(**{**values, "filter_tags": tuple(values["filter_tags"])})

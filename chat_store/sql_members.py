@@ -1,0 +1,130 @@
+"""Who is in which channel, and up to where they have read, in SQL."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, bindparam, case, func, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chat_store.columns import Count, Key
+from chat_store.database import DialectName
+from chat_store.models import Member, WriteMode
+from chat_store.recordsets import insert_rows, record_set
+from chat_store.tables import channels, members, reads
+
+_NAMES = tuple(field.name for field in fields(Member))
+MEMBER_COLUMNS = tuple(members.c[name] for name in _NAMES)
+
+
+async def write_members(
+    connection: AsyncConnection,
+    dialect: DialectName,
+    given: Iterable[Member],
+    now: datetime,
+    mode: WriteMode,
+) -> int:
+    """How many were not in yet. Who is in stays as is, or is replaced."""
+    unique = {(member.cid, member.user_id): member for member in given}
+    if not unique:
+        return 0
+    rows = [unique[key] for key in sorted(unique)]
+    insert = _insert(dialect, rows, now).returning(members.c.cid, members.c.user_id)
+    added = {(row.cid, row.user_id) for row in await connection.execute(insert)}
+    known = [member for member in rows if (member.cid, member.user_id) not in added]
+    if known and mode is WriteMode.REPLACE:
+        replaced = [name for name in _NAMES if name not in ("cid", "user_id")]
+        await connection.execute(_insert(dialect, known, now, replace=replaced))
+    await count_members(connection, dialect, Counter(cid for cid, _ in added))
+    return len(added)
+
+
+def _insert(
+    dialect: DialectName, rows: list[Member], now: datetime, replace: Iterable[str] = ()
+) -> Any:
+    return insert_rows(
+        dialect,
+        members,
+        {name: [getattr(member, name) for member in rows] for name in _NAMES},
+        constants={"created_at": now},
+        keep_if_none=["created_at"],
+        replace=replace,
+    )
+
+
+async def count_members(
+    connection: AsyncConnection, dialect: DialectName, differences: Mapping[str, int]
+) -> None:
+    """Adds to the channels' `member_count`: by difference, so that no writer's share is lost."""
+    if not differences:
+        return
+    cids = sorted(differences)
+    given = record_set(
+        dialect,
+        {"cid": Key, "difference": Count},
+        {"cid": cids, "difference": [differences[cid] for cid in cids]},
+    )
+    await connection.execute(
+        update(channels)
+        .where(channels.c.cid == given.c["cid"])
+        .values(member_count=channels.c.member_count + given.c["difference"])
+    )
+
+
+async def write_reads(
+    connection: AsyncConnection,
+    dialect: DialectName,
+    positions: Mapping[tuple[str, str], datetime | None],
+    now: datetime,
+) -> None:
+    """Moves read positions by (CID, user id), never back. None is `now`, where there is none yet."""
+    if not positions:
+        return
+    keys = sorted(positions)
+    given = record_set(
+        dialect,
+        {name: reads.c[name].type for name in ("cid", "user_id", "read_at")},
+        {
+            "cid": [cid for cid, _ in keys],
+            "user_id": [user_id for _, user_id in keys],
+            "read_at": [positions[key] for key in keys],
+        },
+    )
+    stored = reads.alias("stored")
+    beginning = func.coalesce(
+        stored.c.read_at, bindparam(None, now, reads.c.read_at.type), type_=reads.c.read_at.type
+    )
+    rows = (
+        select(
+            given.c["cid"],
+            given.c["user_id"],
+            func.coalesce(given.c["read_at"], beginning, type_=reads.c.read_at.type),
+        )
+        .select_from(
+            given.source.outerjoin(
+                stored,
+                (stored.c.cid == given.c["cid"]) & (stored.c.user_id == given.c["user_id"]),
+            )
+        )
+        .where(text("true"))
+    )
+    insert = sqlite.insert(reads) if dialect == "sqlite" else postgresql.insert(reads)
+    insert = insert.from_select(["cid", "user_id", "read_at"], rows)
+    await connection.execute(
+        insert.on_conflict_do_update(
+            index_elements=["cid", "user_id"],
+            set_={"read_at": later(reads.c.read_at, insert.excluded.read_at)},
+        )
+    )
+
+
+def later(stored: ColumnElement[Any], given: ColumnElement[Any]) -> ColumnElement[Any]:
+    # a missing one compares as unknown and so loses
+    return case((stored > given, stored), else_=func.coalesce(given, stored, type_=stored.type))
+
+
+def member_from_row(row: Row[Any]) -> Member:
+    return Member(**row._asdict())

@@ -1,0 +1,194 @@
+"""Messages and read positions in SQL."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chat_store.columns import Count, Key
+from chat_store.database import Database, DialectName
+from chat_store.errors import MemberNotFoundError
+from chat_store.fields import Field, Kind
+from chat_store.models import Message, WriteMode
+from chat_store.paging import NEWEST_FIRST, Cursor, Page, PageRequest, Sort, page_of
+from chat_store.recordsets import Values, insert_rows, record_set
+from chat_store.sql_channels import require_channel
+from chat_store.sql_filters import MESSAGE_BINDING
+from chat_store.sql_members import later, write_reads
+from chat_store.sql_paging import fetch_page
+from chat_store.tables import channels, members, messages, reads
+
+_NAMES = tuple(field.name for field in fields(Message))
+_COLUMNS = tuple(messages.c[name] for name in _NAMES)
+# which campaign sent a message to whom is a fact, not a field to overwrite
+_REPLACED = [name for name in _NAMES if name not in ("id", "campaign_id", "target_id")]
+# the id descends, too: so the index is read backwards
+_LATEST = (*NEWEST_FIRST, Sort(Field("id", Kind.STRING), descending=True))
+
+
+class SqlMessageStore:
+    """See `chat_store.store.MessageStore`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def upsert(
+        self, given: Sequence[Message], now: datetime, mode: WriteMode = WriteMode.REPLACE
+    ) -> None:
+        async with self._database.write() as connection:
+            await write_messages(connection, self._database.dialect, given, now, mode)
+
+    async def in_channel(self, cid: str, page: PageRequest) -> Page[Message]:
+        async with self._database.read() as connection:
+            await require_channel(connection, cid, even_deleted=True)
+            return await fetch_page(
+                connection,
+                select(*_COLUMNS).where(messages.c.cid == cid),
+                replace(page, sort=_LATEST),
+                MESSAGE_BINDING,
+                self._database.dialect,
+                message_from_row,
+            )
+
+    async def of_campaign(self, campaign_id: str, page: PageRequest) -> Page[Message]:
+        cursor = page.cursor or Cursor(())
+        target = messages.c.target_id
+        statement = select(*_COLUMNS).where(messages.c.campaign_id == campaign_id)
+        if cursor.key:
+            (reached,) = cursor.key
+            statement = statement.where(target < reached if cursor.backward else target > reached)
+        statement = statement.order_by(target.desc() if cursor.backward else target)
+        async with self._database.read() as connection:
+            rows = await connection.execute(statement.limit(page.size + 1))
+        return page_of([((row.target_id,), message_from_row(row)) for row in rows], page)
+
+    async def mark_read(self, cid: str, user_id: str, read_at: datetime) -> datetime:
+        of_user = (members.c.cid == cid) & (members.c.user_id == user_id)
+        position = select(reads.c.read_at).where(reads.c.cid == cid, reads.c.user_id == user_id)
+        async with self._database.write() as connection:
+            await require_channel(connection, cid)
+            if await connection.scalar(select(members.c.user_id).where(of_user)) is None:
+                raise MemberNotFoundError(cid, user_id)
+            await write_reads(
+                connection, self._database.dialect, {(cid, user_id): read_at}, read_at
+            )
+            moved_to: datetime = (await connection.scalars(position)).one()
+        return moved_to
+
+
+@dataclass(slots=True)
+class _Arrivals:
+    """What messages add to a channel; fewer than nothing where they leave it."""
+
+    count: int = 0
+    latest: datetime | None = None
+
+    def add(self, moment: datetime | None, count: int) -> None:
+        self.count += count
+        if moment is not None and (self.latest is None or moment > self.latest):
+            self.latest = moment
+
+
+async def write_messages(
+    connection: AsyncConnection,
+    dialect: DialectName,
+    given: Iterable[Message],
+    now: datetime,
+    mode: WriteMode,
+) -> None:
+    """Writes messages and moves the counts of their channels."""
+    unique = {message.id: message for message in given}
+    rows = [unique[id_] for id_ in sorted(unique)]
+    insert = _insert(dialect, rows, now).returning(messages.c.id)
+    arrived = set(await connection.scalars(insert))
+    arrivals: dict[str, _Arrivals] = {}
+    for id_ in arrived:
+        message = unique[id_]
+        arrivals.setdefault(message.cid, _Arrivals()).add(message.created_at or now, 1)
+    known = [message for message in rows if message.id not in arrived]
+    if known and mode is WriteMode.REPLACE:
+        before = await _cids(connection, dialect, [message.id for message in known])
+        await connection.execute(_insert(dialect, known, now, replace=_REPLACED))
+        for message in known:
+            arrivals.setdefault(message.cid, _Arrivals()).add(message.created_at, 1)
+            arrivals.setdefault(before[message.id], _Arrivals()).add(None, -1)
+    cids = sorted(arrivals)
+    await count_arrivals(
+        connection,
+        dialect,
+        {
+            "cid": cids,
+            "arrived": [arrivals[cid].count for cid in cids],
+            "latest": [arrivals[cid].latest for cid in cids],
+        },
+    )
+
+
+def _insert(
+    dialect: DialectName, rows: list[Message], now: datetime, replace: Iterable[str] = ()
+) -> postgresql.Insert | sqlite.Insert:
+    return insert_rows(
+        dialect,
+        messages,
+        {name: [getattr(message, name) for message in rows] for name in _NAMES},
+        constants={"created_at": now},
+        keep_if_none=["created_at"],
+        replace=replace,
+    )
+
+
+async def _cids(
+    connection: AsyncConnection, dialect: DialectName, ids: Sequence[str]
+) -> dict[str, str]:
+    given = record_set(dialect, {"id": Key}, {"id": ids})
+    statement = (
+        select(messages.c.id, messages.c.cid)
+        .join_from(given.source, messages, messages.c.id == given.c["id"])
+        .with_for_update(of=messages)
+    )
+    return {row.id: row.cid for row in await connection.execute(statement)}
+
+
+async def sent_targets(
+    connection: AsyncConnection, dialect: DialectName, campaign_id: str, target_ids: Sequence[str]
+) -> set[str]:
+    """Those of the targets that have a message of the campaign."""
+    given = record_set(dialect, {"target_id": Key}, {"target_id": target_ids})
+    statement = select(messages.c.target_id).join_from(
+        given.source,
+        messages,
+        (messages.c.campaign_id == campaign_id) & (messages.c.target_id == given.c["target_id"]),
+    )
+    return {target_id for target_id in await connection.scalars(statement) if target_id}
+
+
+async def count_arrivals(
+    connection: AsyncConnection, dialect: DialectName, arrivals: Values
+) -> None:
+    """Moves the channels' `message_count` and `last_message_at`, which never moves back.
+
+    `arrivals` has the columns `cid`, `arrived` (how many new messages) and `latest` (when, or
+    None), one row a channel.
+    """
+    given = record_set(
+        dialect,
+        {"cid": Key, "arrived": Count, "latest": channels.c.last_message_at.type},
+        arrivals,
+    )
+    await connection.execute(
+        update(channels)
+        .where(channels.c.cid == given.c["cid"])
+        .values(
+            message_count=channels.c.message_count + given.c["arrived"],
+            last_message_at=later(channels.c.last_message_at, given.c["latest"]),
+        )
+    )
+
+
+def message_from_row(row: Row[Any]) -> Message:
+    values = row._asdict()
+    return Message(**{**values, "attachments": tuple(values["attachments"])})

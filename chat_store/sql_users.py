@@ -1,0 +1,169 @@
+"""Users in SQL."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, and_, case, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chat_store.columns import Key
+from chat_store.database import Database, DialectName
+from chat_store.errors import UserNotFoundError
+from chat_store.models import PickedUser, User, UserState, WriteMode
+from chat_store.paging import Page, PageRequest
+from chat_store.predicates import Predicate
+from chat_store.recordsets import insert_rows, record_set
+from chat_store.sql_filters import USER_BINDING, where
+from chat_store.sql_paging import fetch_page
+from chat_store.tables import users
+
+_NAMES = tuple(field.name for field in fields(User))
+COLUMNS = tuple(users.c[name] for name in _NAMES)
+# what only the service itself sets, or an import that brings a history
+_MARKS = ("last_active", "deactivated_at", "deleted_at")
+
+_STATE = case(
+    (users.c.deleted_at.is_not(None), UserState.DELETED.value),
+    (users.c.deactivated_at.is_not(None), UserState.DEACTIVATED.value),
+    else_=UserState.ACTIVE.value,
+)
+_STATES = tuple(UserState)
+
+
+class SqlUserStore:
+    """See `chat_store.store.UserStore`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def upsert(
+        self, given: Sequence[User], now: datetime, mode: WriteMode = WriteMode.REPLACE
+    ) -> list[User]:
+        dialect = self._database.dialect
+        async with self._database.write() as connection:
+            await write_users(connection, dialect, given, now, mode)
+            stored = await _by_id(connection, dialect, {user.id for user in given})
+        return [stored[user.id] for user in given]
+
+    async def get(self, id_: str) -> User:
+        found = (await self.by_id([id_])).get(id_)
+        if found is None:
+            raise UserNotFoundError(id_)
+        return found
+
+    async def by_id(self, ids: Iterable[str]) -> Mapping[str, User]:
+        async with self._database.read() as connection:
+            return await _by_id(connection, self._database.dialect, ids)
+
+    async def pick(self, ids: Iterable[str], names: Sequence[str]) -> Mapping[str, PickedUser]:
+        given = record_set(self._database.dialect, {"id": Key}, {"id": list(ids)})
+        statement = select(users.c.id, _STATE, *[users.c[name] for name in names]).join_from(
+            given.source, users, users.c.id == given.c["id"]
+        )
+        async with self._database.read() as connection:
+            rows = (await connection.execute(statement)).all()
+        return {
+            id_: PickedUser(_STATES[state], dict(zip(names, values, strict=True)))
+            for id_, state, *values in rows
+        }
+
+    async def query(
+        self, predicate: Predicate, page: PageRequest, *, include_deactivated: bool = False
+    ) -> Page[User]:
+        dialect = self._database.dialect
+        statement = select(*COLUMNS).where(
+            where(predicate, USER_BINDING, dialect), users.c.deleted_at.is_(None)
+        )
+        if not include_deactivated:
+            statement = statement.where(users.c.deactivated_at.is_(None))
+        async with self._database.read() as connection:
+            return await fetch_page(
+                connection, statement, page, USER_BINDING, dialect, user_from_row
+            )
+
+    async def deactivate(self, ids: Sequence[str], now: datetime) -> int:
+        return await self._mark(ids, now, "deactivated_at")
+
+    async def delete(self, ids: Sequence[str], now: datetime) -> int:
+        return await self._mark(ids, now, "deleted_at")
+
+    async def _mark(self, ids: Sequence[str], now: datetime, mark: str) -> int:
+        given = record_set(self._database.dialect, {"id": Key}, {"id": list(ids)})
+        statement = (
+            update(users)
+            .where(users.c.id.in_(select(given.c["id"]).select_from(given.source)))
+            .where(users.c[mark].is_(None), users.c.deleted_at.is_(None))
+            .values({mark: now, "updated_at": now})
+        )
+        async with self._database.write() as connection:
+            return (await connection.execute(statement)).rowcount
+
+
+async def write_users(
+    connection: AsyncConnection,
+    dialect: DialectName,
+    given: Iterable[User],
+    now: datetime,
+    mode: WriteMode,
+    *,
+    with_marks: bool = False,
+) -> None:
+    """`with_marks`: the given `last_active`, `deactivated_at` and `deleted_at` count, too."""
+    names = [name for name in _NAMES if name != "updated_at" and (with_marks or name not in _MARKS)]
+    unique = {user.id: user for user in given}
+    # everyone takes rows in the same order, so that no two writers wait for each other
+    rows = [unique[id_] for id_ in sorted(unique)]
+    await connection.execute(
+        insert_rows(
+            dialect,
+            users,
+            {name: [getattr(user, name) for user in rows] for name in names},
+            constants={"created_at": now, "updated_at": now},
+            keep_if_none=["created_at"],
+            replace=[name for name in (*names, "updated_at") if name != "id"]
+            if mode is WriteMode.REPLACE
+            else (),
+        )
+    )
+
+
+async def known_users(
+    connection: AsyncConnection, dialect: DialectName, ids: Iterable[str], *, deleted: bool
+) -> set[str]:
+    """Those that are stored; `deleted` says whether deleted ones count."""
+    given = record_set(dialect, {"id": Key}, {"id": list(ids)})
+    statement = select(users.c.id).join_from(given.source, users, users.c.id == given.c["id"])
+    if not deleted:
+        statement = statement.where(users.c.deleted_at.is_(None))
+    return set(await connection.scalars(statement))
+
+
+async def require_users(
+    connection: AsyncConnection, dialect: DialectName, ids: Iterable[str]
+) -> None:
+    """Raises `UserNotFoundError` for the first one that is not there or deleted."""
+    wanted = list(dict.fromkeys(ids))
+    known = await known_users(connection, dialect, wanted, deleted=False)
+    for id_ in wanted:
+        if id_ not in known:
+            raise UserNotFoundError(id_)
+
+
+def reachable() -> ColumnElement[bool]:
+    """Who is in an evaluated segment: neither deactivated nor deleted."""
+    return and_(users.c.deactivated_at.is_(None), users.c.deleted_at.is_(None))
+
+
+async def _by_id(
+    connection: AsyncConnection, dialect: DialectName, ids: Iterable[str]
+) -> dict[str, User]:
+    given = record_set(dialect, {"id": Key}, {"id": list(ids)})
+    statement = select(*COLUMNS).join_from(given.source, users, users.c.id == given.c["id"])
+    return {row.id: user_from_row(row) for row in await connection.execute(statement)}
+
+
+def user_from_row(row: Row[Any]) -> User:
+    values = row._asdict()
+    return User(**{**values, "teams": tuple(values["teams"])})

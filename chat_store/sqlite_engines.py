@@ -1,0 +1,93 @@
+"""SQLite as two engines: one for reading snapshots, one for the single writer."""
+
+import asyncio
+import sqlite3
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, event
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from chat_store.sqlite_functions import register
+
+_WAIT_SECONDS = 30.0
+_POLL_SECONDS = 0.001
+_PRAGMAS = (
+    "PRAGMA journal_mode=WAL",
+    # FULL: what an RPC has acknowledged survives a power cut
+    "PRAGMA synchronous=FULL",
+    "PRAGMA temp_store=MEMORY",
+    "PRAGMA cache_size=-65536",
+)
+# a reader waits only while another process recovers the file after a crash
+_READER_BUSY_MILLISECONDS = 5_000
+# SQLite's own waiting sleeps ever longer; the one writer whose turn it is asks again at once
+_WRITER_BUSY_MILLISECONDS = 0
+# one writer in its transaction, and the next one waiting for the lock
+_WRITERS = 2
+
+
+def sqlite_file(url: URL) -> Path:
+    """Raises ValueError for a database that two processes can't share."""
+    if not url.database or url.database == ":memory:":
+        raise ValueError("SQLite needs a file: the two servers share it")
+    return Path(url.database)
+
+
+def reading_engine(url: URL, pool_size: int, **options: Any) -> AsyncEngine:
+    return _engine(url, pool_size, "BEGIN", _READER_BUSY_MILLISECONDS, options)
+
+
+def writing_engine(url: URL, **options: Any) -> AsyncEngine:
+    return _engine(url, _WRITERS, "BEGIN IMMEDIATE", _WRITER_BUSY_MILLISECONDS, options)
+
+
+async def begin_when_free(connection: AsyncConnection) -> None:
+    """Takes the write lock, as soon as whoever has it lets go."""
+    deadline = time.monotonic() + _WAIT_SECONDS
+    while True:
+        try:
+            await connection.begin()
+        except OperationalError as error:
+            if not _is_busy(error) or time.monotonic() > deadline:
+                raise
+        else:
+            return
+        await asyncio.sleep(_POLL_SECONDS)
+
+
+def _engine(
+    url: URL, pool_size: int, begin: str, busy_milliseconds: int, options: dict[str, Any]
+) -> AsyncEngine:
+    engine = create_async_engine(
+        url, pool_size=pool_size, max_overflow=0, pool_timeout=_WAIT_SECONDS, **options
+    )
+    event.listen(engine.sync_engine, "connect", partial(_configure, busy_milliseconds))
+    event.listen(engine.sync_engine, "begin", partial(_begin, begin))
+    return engine
+
+
+def _configure(busy_milliseconds: int, dbapi_connection: Any, _record: Any) -> None:
+    # the driver's own BEGIN comes late and can't be IMMEDIATE
+    dbapi_connection.isolation_level = None
+    cursor = dbapi_connection.cursor()
+    # first: the other settings may have to wait for another process, too
+    cursor.execute(f"PRAGMA busy_timeout={_READER_BUSY_MILLISECONDS}")
+    for pragma in _PRAGMAS:
+        cursor.execute(pragma)
+    cursor.execute(f"PRAGMA busy_timeout={busy_milliseconds}")
+    cursor.close()
+    register(dbapi_connection)
+
+
+def _begin(statement: str, connection: Connection) -> None:
+    connection.exec_driver_sql(statement)
+
+
+def _is_busy(error: OperationalError) -> bool:
+    code = getattr(error.orig, "sqlite_errorcode", 0)
+    return bool(code & 0xFF == sqlite3.SQLITE_BUSY)
