@@ -1,0 +1,57 @@
+"""Pages of records as an answer: no larger than a gRPC client receives unless told otherwise."""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+from google.protobuf.message import Message
+
+from chat_store.paging import Page, PageRequest
+from herald_wire.queries import Paging
+
+# 4 MiB, less room for the tokens: a cursor may hold five custom strings of 5 KB
+_MOST_BYTES = 4 * 1024 * 1024 - 256 * 1024
+# a record's tag and length in the answer
+_FRAME_BYTES = 6
+
+T = TypeVar("T")
+M = TypeVar("M", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[M]):
+    records: Sequence[M]
+    next_token: str
+    prev_token: str
+
+
+async def fitting_page(
+    paging: Paging,
+    fetch: Callable[[PageRequest], Awaitable[Page[T]]],
+    encode: Callable[[T], M],
+) -> Answer[M]:
+    """The page that was asked for, or a shorter one where that would be too large.
+
+    A page has at least one record, whatever its size.
+    """
+    request = paging.request
+    while True:
+        page = await fetch(request)
+        records = [encode(item) for item in page.items]
+        backward = request.cursor is not None and request.cursor.backward
+        # nearest to the cursor first: those are the ones that a shorter page has, too
+        fitting = _fitting(reversed(records) if backward else records)
+        if fitting == len(records):
+            return Answer(records, *paging.tokens(page))
+        request = replace(request, size=fitting)
+
+
+def _fitting(records: Iterable[Message]) -> int:
+    """How many of them fit, one at least."""
+    count = total = 0
+    for record in records:
+        total += record.ByteSize() + _FRAME_BYTES
+        if count and total > _MOST_BYTES:
+            break
+        count += 1
+    return count

@@ -1,0 +1,32 @@
+"""Messages between the chat store's values and their messages on the wire."""
+
+from chat_store.errors import InvalidInputError
+from chat_store.models import Message
+from herald.chat.v1 import chat_pb2 as pb
+from herald.chat.v1 import chat_service_pb2 as service_pb
+from herald_wire.fields import MAX_ID, required, timestamp
+from herald_wire.structs import to_struct
+
+
+def message_to_proto(message: Message) -> pb.Message:
+    return pb.Message(
+        id=message.id,
+        cid=message.cid,
+        user_id=message.user_id,
+        type=message.type,
+        text=message.text,
+        attachments=[to_struct(attachment) for attachment in message.attachments],
+        poll_id=message.poll_id or "",
+        custom=to_struct(message.custom),
+        searchable=message.searchable,
+        campaign_id=message.campaign_id or "",
+        created_at=timestamp(message.created_at),
+    )
+
+
+def messages_scope(request: service_pb.QueryMessagesRequest) -> tuple[str, str]:
+    """Whose messages: `cid` or `campaign_id`, and its value."""
+    scope = request.WhichOneof("scope")
+    if scope is None:
+        raise InvalidInputError("scope", "is required: cid or campaign_id")
+    return scope, required(getattr(request, scope), scope, MAX_ID)
