@@ -1,6 +1,6 @@
 """The segment service's own tables, beside the chat store's in the one database."""
 
-from sqlalchemy import Boolean, Column, Index, MetaData, PrimaryKeyConstraint, String, Table
+from sqlalchemy import Boolean, Column, Index, MetaData, PrimaryKeyConstraint, Table
 
 from chat_store.columns import Count, JsonValue, Key, PlainText, UtcTime
 
@@ -10,7 +10,7 @@ segments = Table(
     "segments",
     metadata,
     Column("id", Key, primary_key=True),
-    Column("type", String(16), nullable=False),
+    Column("type", Key, nullable=False),
     Column("name", PlainText, nullable=False),
     Column("description", PlainText, nullable=False),
     Column("filter", JsonValue),

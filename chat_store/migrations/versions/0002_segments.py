@@ -15,7 +15,7 @@ def upgrade() -> None:
     op.create_table(
         "segments",
         sa.Column("id", Key, nullable=False),
-        sa.Column("type", sa.String(16), nullable=False),
+        sa.Column("type", Key, nullable=False),
         sa.Column("name", PlainText, nullable=False),
         sa.Column("description", PlainText, nullable=False),
         sa.Column("filter", JsonValue),

@@ -1,0 +1,41 @@
+"""`python -m segment_service`: the segment server as a process."""
+
+import asyncio
+import sys
+
+import structlog
+
+from chat_store.errors import ChatStoreError
+from herald_rpc import logs
+from herald_rpc.server import CannotListenError, RunningServer, stop_signal
+from herald_rpc.settings import load
+from segment_service.server import run_until
+from segment_service.settings import SegmentSettings
+
+logger = structlog.get_logger("segment_service")
+
+
+def main() -> int:
+    settings = load(SegmentSettings)
+    logs.configure(settings.log_level, settings.log_format)
+    logger.info("settings", **settings.described())
+    try:
+        asyncio.run(_serve(settings))
+    except (ChatStoreError, CannotListenError) as error:
+        logger.error("can't start", error=str(error))  # noqa: TRY400 - the text says it all
+        return 1
+    return 0
+
+
+async def _serve(settings: SegmentSettings) -> None:
+    async with stop_signal() as stop:
+        await run_until(stop, settings, _announce)
+    logger.info("stopped")
+
+
+def _announce(server: RunningServer) -> None:
+    logger.info("listening", address=server.address)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

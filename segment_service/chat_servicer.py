@@ -1,0 +1,170 @@
+"""ChatService: the way in and out of the chat store."""
+
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from chat_store.fields import CHANNEL_FIELDS, USER_FIELDS
+from chat_store.store import ChatStore
+from herald.chat.v1 import chat_service_pb2 as pb
+from herald.chat.v1 import chat_service_pb2_grpc as pb_grpc
+from herald_wire.answers import fitting_page
+from herald_wire.batches import MAX_RECORDS, batch, new_user_from_proto, write_mode
+from herald_wire.channels import (
+    channel_from_proto,
+    channel_to_proto,
+    member_to_proto,
+    new_member_from_proto,
+)
+from herald_wire.fields import MAX_ID, ids, moment, required, timestamp
+from herald_wire.messages import message_to_proto, messages_scope
+from herald_wire.queries import PageSizes, read_paging, read_query
+from herald_wire.users import user_to_proto
+
+_SIZES = PageSizes(default=25, largest=1_000)
+
+
+class ChatServicer(pb_grpc.ChatServiceServicer):
+    """Serves users, channels, members and messages; the other calls are UNIMPLEMENTED."""
+
+    def __init__(self, store: ChatStore, now: Callable[[], datetime]) -> None:
+        self._store = store
+        self._now = now
+
+    async def UpsertUsers(
+        self, request: pb.UpsertUsersRequest, _context: Any
+    ) -> pb.UpsertUsersResponse:
+        given = batch(request.users, "users", new_user_from_proto)
+        stored = await self._store.users.upsert(given, self._now(), write_mode(request.mode))
+        return pb.UpsertUsersResponse(users=map(user_to_proto, stored))
+
+    async def GetUser(self, request: pb.GetUserRequest, _context: Any) -> pb.GetUserResponse:
+        user = await self._store.users.get(required(request.id, "id", MAX_ID))
+        return pb.GetUserResponse(user=user_to_proto(user))
+
+    async def QueryUsers(
+        self, request: pb.QueryUsersRequest, _context: Any
+    ) -> pb.QueryUsersResponse:
+        query = read_query(
+            "users",
+            filter=request.filter,
+            sort=request.sort,
+            page_size=request.page_size,
+            page_token=request.page_token,
+            sizes=_SIZES,
+            catalogue=USER_FIELDS,
+            bound_to=[request.include_deactivated],
+        )
+        find = partial(
+            self._store.users.query,
+            query.predicate,
+            include_deactivated=request.include_deactivated,
+        )
+        page = await fitting_page(query.paging, find, user_to_proto)
+        return pb.QueryUsersResponse(
+            users=page.records, next_page_token=page.next_token, prev_page_token=page.prev_token
+        )
+
+    async def DeactivateUsers(
+        self, request: pb.DeactivateUsersRequest, _context: Any
+    ) -> pb.DeactivateUsersResponse:
+        given = ids(request.ids, "ids", MAX_RECORDS)
+        deactivated = await self._store.users.deactivate(given, self._now())
+        return pb.DeactivateUsersResponse(deactivated=deactivated)
+
+    async def DeleteUsers(
+        self, request: pb.DeleteUsersRequest, _context: Any
+    ) -> pb.DeleteUsersResponse:
+        given = ids(request.ids, "ids", MAX_RECORDS)
+        return pb.DeleteUsersResponse(deleted=await self._store.users.delete(given, self._now()))
+
+    async def UpsertChannels(
+        self, request: pb.UpsertChannelsRequest, _context: Any
+    ) -> pb.UpsertChannelsResponse:
+        given = batch(request.channels, "channels", channel_from_proto)
+        stored = await self._store.channels.upsert(given, self._now(), write_mode(request.mode))
+        return pb.UpsertChannelsResponse(channels=map(channel_to_proto, stored))
+
+    async def GetChannel(
+        self, request: pb.GetChannelRequest, _context: Any
+    ) -> pb.GetChannelResponse:
+        channel = await self._store.channels.get(required(request.cid, "cid", MAX_ID))
+        return pb.GetChannelResponse(channel=channel_to_proto(channel))
+
+    async def QueryChannels(
+        self, request: pb.QueryChannelsRequest, _context: Any
+    ) -> pb.QueryChannelsResponse:
+        query = read_query(
+            "channels",
+            filter=request.filter,
+            sort=request.sort,
+            page_size=request.page_size,
+            page_token=request.page_token,
+            sizes=_SIZES,
+            catalogue=CHANNEL_FIELDS,
+        )
+        find = partial(self._store.channels.query, query.predicate)
+        page = await fitting_page(query.paging, find, channel_to_proto)
+        return pb.QueryChannelsResponse(
+            channels=page.records, next_page_token=page.next_token, prev_page_token=page.prev_token
+        )
+
+    async def DeleteChannels(
+        self, request: pb.DeleteChannelsRequest, _context: Any
+    ) -> pb.DeleteChannelsResponse:
+        given = ids(request.cids, "cids", MAX_RECORDS)
+        deleted = await self._store.channels.delete(given, self._now())
+        return pb.DeleteChannelsResponse(deleted=deleted)
+
+    async def AddMembers(
+        self, request: pb.AddMembersRequest, _context: Any
+    ) -> pb.AddMembersResponse:
+        cid = required(request.cid, "cid", MAX_ID)
+        given = batch(request.members, "members", partial(new_member_from_proto, cid=cid))
+        added = await self._store.channels.add_members(cid, given, self._now())
+        return pb.AddMembersResponse(added=added)
+
+    async def RemoveMembers(
+        self, request: pb.RemoveMembersRequest, _context: Any
+    ) -> pb.RemoveMembersResponse:
+        cid = required(request.cid, "cid", MAX_ID)
+        given = ids(request.user_ids, "user_ids", MAX_RECORDS)
+        removed = await self._store.channels.remove_members(cid, given)
+        return pb.RemoveMembersResponse(removed=removed)
+
+    async def QueryMembers(
+        self, request: pb.QueryMembersRequest, _context: Any
+    ) -> pb.QueryMembersResponse:
+        cid = required(request.cid, "cid", MAX_ID)
+        paging = read_paging(
+            "members", request.page_size, request.page_token, sizes=_SIZES, bound_to=[cid]
+        )
+        find = partial(self._store.channels.query_members, cid)
+        page = await fitting_page(paging, find, member_to_proto)
+        return pb.QueryMembersResponse(
+            members=page.records, next_page_token=page.next_token, prev_page_token=page.prev_token
+        )
+
+    async def QueryMessages(
+        self, request: pb.QueryMessagesRequest, _context: Any
+    ) -> pb.QueryMessagesResponse:
+        scope, id_ = messages_scope(request)
+        paging = read_paging(
+            "messages", request.page_size, request.page_token, sizes=_SIZES, bound_to=[scope, id_]
+        )
+        messages = self._store.messages
+        find = partial(
+            {"cid": messages.in_channel, "campaign_id": messages.of_campaign}[scope], id_
+        )
+        page = await fitting_page(paging, find, message_to_proto)
+        return pb.QueryMessagesResponse(
+            messages=page.records, next_page_token=page.next_token, prev_page_token=page.prev_token
+        )
+
+    async def MarkRead(self, request: pb.MarkReadRequest, _context: Any) -> pb.MarkReadResponse:
+        cid = required(request.cid, "cid", MAX_ID)
+        user_id = required(request.user_id, "user_id", MAX_ID)
+        read_at = moment(request, "read_at", "read_at") or self._now()
+        moved_to = await self._store.messages.mark_read(cid, user_id, read_at)
+        return pb.MarkReadResponse(read_at=timestamp(moved_to))

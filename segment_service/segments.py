@@ -1,0 +1,188 @@
+"""What a segment is, and what may become of it."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Literal
+
+from chat_store.errors import InvalidFilterError, InvalidInputError
+from chat_store.fields import CHANNEL_FIELDS, USER_FIELDS
+from chat_store.filters import parse_filter
+from chat_store.json_values import same
+from chat_store.models import Json
+from chat_store.predicates import Predicate
+from segment_service.errors import (
+    SegmentDeletedError,
+    SegmentHasDefinitionError,
+    SegmentNotFoundError,
+    SegmentTypesMixedError,
+    SenderRequiredError,
+)
+
+_CID = re.compile(r"[^:]+:.+", re.DOTALL)
+_CLOCK_STEP = timedelta(microseconds=1)
+
+
+class SegmentType(StrEnum):
+    USER = "user"
+    CHANNEL = "channel"
+
+
+class Definition(StrEnum):
+    """Where the targets come from."""
+
+    LIST = "list"
+    FILTER = "filter"
+    ALL_USERS = "all_users"
+    ALL_SENDER_CHANNELS = "all_sender_channels"
+
+
+_ONLY_FOR = {
+    Definition.ALL_USERS: SegmentType.USER,
+    Definition.ALL_SENDER_CHANNELS: SegmentType.CHANNEL,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """What the caller says of a segment. `filter` is there exactly if the definition is FILTER."""
+
+    type: SegmentType
+    name: str = ""
+    description: str = ""
+    definition: Definition = Definition.LIST
+    filter: Json | None = None
+
+    def predicate(self) -> Predicate:
+        """Who matches. Raises `InvalidFilterError`, and ValueError where there is no filter."""
+        if self.filter is None:
+            raise ValueError(f"a segment of {self.definition} has no filter")
+        if not self.filter:
+            raise InvalidFilterError("filter", "must not be empty")
+        of_users = self.type is SegmentType.USER
+        return parse_filter(self.filter, USER_FIELDS if of_users else CHANNEL_FIELDS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """A segment as stored; a deleted one is kept, marked by `deleted_at`."""
+
+    id: str
+    content: Content
+    size: int
+    size_updated_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None
+
+    @property
+    def definition(self) -> Definition:
+        return self.content.definition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What an update asks for: the fields of `fields` become what they are here.
+
+    A `type` or `definition` is what the caller takes the segment's for.
+    """
+
+    fields: frozenset[Literal["name", "description", "filter"]]
+    name: str = ""
+    description: str = ""
+    filter: Json | None = None
+    type: SegmentType | None = None
+    definition: Definition | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """The part of all targets whose ids fall to `index` when they are spread over `count`."""
+
+    index: int = 0
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """`created_at` is there for those that a list has."""
+
+    id: str
+    created_at: datetime | None = None
+
+
+def check(content: Content) -> None:
+    """Raises for a definition that is not for this type, and for a filter that can't be used."""
+    only_for = _ONLY_FOR.get(content.definition, content.type)
+    if only_for is not content.type:
+        raise InvalidInputError(
+            f"segment.{content.definition}", f"is only for segments of type {only_for}"
+        )
+    if content.definition is Definition.FILTER:
+        content.predicate()
+
+
+def is_same(one: Content, other: Content) -> bool:
+    """The same content: filters by value, regardless of the order of their keys."""
+    return replace(one, filter=None) == replace(other, filter=None) and same(
+        one.filter, other.filter
+    )
+
+
+def changed(content: Content, change: Change) -> Content:
+    """The content after the change. Raises for one that is not allowed."""
+    if change.type not in {None, content.type}:
+        raise InvalidInputError("segment.type", "never changes")
+    if change.definition not in {None, content.definition}:
+        raise InvalidInputError(f"segment.{change.definition}", "is not what the segment has")
+    new_values: dict[str, Any] = {name: getattr(change, name) for name in change.fields}
+    if (new_values.get("filter", content.filter) is None) != (content.filter is None):
+        raise InvalidInputError("segment.filter", "can be neither given to a segment nor taken")
+    result = replace(content, **new_values)
+    check(result)
+    return result
+
+
+def later(now: datetime, than: datetime | None) -> datetime:
+    """`now`, or just after `than` when the clock stands still or went back."""
+    return now if than is None else max(now, than + _CLOCK_STEP)
+
+
+def check_listing(segment: Segment) -> None:
+    """Raises unless targets can be added to the segment, and removed."""
+    if segment.deleted_at:
+        raise SegmentDeletedError(segment.id)
+    if segment.definition is not Definition.LIST:
+        raise SegmentHasDefinitionError(segment.id, segment.definition)
+
+
+def check_targets(segment: Segment, target_ids: Iterable[str]) -> None:
+    """Raises for what can't be the id of a target of this type."""
+    if segment.content.type is SegmentType.USER:
+        return
+    for index, target_id in enumerate(target_ids):
+        if not _CID.fullmatch(target_id):
+            raise InvalidInputError(f"target_ids[{index}]", "must be a CID, type:id")
+
+
+def audience(
+    ids: Sequence[str], found: Mapping[str, Segment], sender_id: str
+) -> tuple[Segment, ...]:
+    """The segments to ask together, each once. Raises for the first that can't be asked."""
+    unique = tuple(dict.fromkeys(ids))
+    for id_ in unique:
+        if id_ not in found:
+            raise SegmentNotFoundError(id_)
+    segments = tuple(found[id_] for id_ in unique)
+    for segment in segments:
+        if segment.deleted_at:
+            raise SegmentDeletedError(segment.id)
+    for segment in segments:
+        if segment.content.type is not segments[0].content.type:
+            raise SegmentTypesMixedError(segment.id)
+    for segment in segments:
+        if segment.definition is Definition.ALL_SENDER_CHANNELS and not sender_id:
+            raise SenderRequiredError(segment.id)
+    return segments

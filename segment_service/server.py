@@ -1,0 +1,91 @@
+"""Puts the segment server together, and takes it down in order."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from uuid import uuid4
+
+from chat_store import schema
+from chat_store.database import open_database
+from chat_store.sql import sql_chat_store
+from herald.chat.v1 import chat_service_pb2_grpc
+from herald.segment.v1 import segment_service_pb2_grpc
+from herald_rpc.server import RunningServer, serving
+from segment_service.chat_servicer import ChatServicer
+from segment_service.servicer import SegmentServicer
+from segment_service.settings import SegmentSettings
+from segment_service.sizing import SizingWorker
+from segment_service.sql_counting import SqlCountingStore
+from segment_service.sql_segments import SqlSegmentStore
+from segment_service.sql_targets import SqlTargetStore
+from segment_service.status import failure_for
+from segment_service.streams import TargetStreams
+
+SEGMENT_SERVICE = "herald.segment.v1.SegmentService"
+CHAT_SERVICE = "herald.chat.v1.ChatService"
+
+
+async def run_until(
+    stop: asyncio.Event,
+    settings: SegmentSettings,
+    started: Callable[[RunningServer], None] = lambda _: None,
+) -> None:
+    """Serves and counts until `stop` is set; then finishes the calls in hand.
+
+    Target streams end at once, for they can be resumed elsewhere, and so does a count. A worker
+    that dies ends the server too, with the worker's exception: recovery is a restart.
+    """
+    async with _server(settings, stop) as (server, sizing):
+        started(server)
+        async with asyncio.TaskGroup() as group:
+            counting = group.create_task(sizing.run(stop))
+            await stop.wait()
+            await server.set_serving(False)
+            counting.cancel()
+        await server.drain(settings.grace_seconds)
+
+
+@asynccontextmanager
+async def _server(
+    settings: SegmentSettings, stop: asyncio.Event
+) -> AsyncIterator[tuple[RunningServer, SizingWorker]]:
+    now = partial(datetime.now, UTC)
+    async with AsyncExitStack() as stack:
+        database = open_database(settings.database_url)
+        stack.push_async_callback(database.close)
+        await schema.prepare(database)
+
+        targets = SqlTargetStore(database)
+        sizing = SizingWorker(
+            SqlCountingStore(database),
+            targets,
+            now,
+            timedelta(seconds=settings.sizing_interval_seconds),
+        )
+        segment_servicer = SegmentServicer(
+            SqlSegmentStore(database),
+            targets,
+            TargetStreams(targets, stop),
+            now,
+            lambda: str(uuid4()),
+        )
+        chat_servicer = ChatServicer(sql_chat_store(database), now)
+        server = await stack.enter_async_context(
+            serving(
+                address=settings.segment_listen,
+                services={
+                    SEGMENT_SERVICE: partial(
+                        segment_service_pb2_grpc.add_SegmentServiceServicer_to_server,
+                        segment_servicer,
+                    ),
+                    CHAT_SERVICE: partial(
+                        chat_service_pb2_grpc.add_ChatServiceServicer_to_server, chat_servicer
+                    ),
+                },
+                failure_for=failure_for,
+                reflection=settings.reflection,
+            )
+        )
+        yield server, sizing

@@ -1,0 +1,74 @@
+"""The worker that counts the segments that don't count themselves."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+import structlog
+
+from chat_store.errors import StoreUnavailableError
+from segment_service.errors import SegmentError
+from segment_service.store import CountingStore, TargetStore
+
+# Another replica counts again what one has not finished within this time.
+_LEASE = timedelta(minutes=2)
+_POLL_SECONDS = 1.0
+
+logger = structlog.get_logger(__name__)
+
+
+class SizingWorker:
+    """Counts what was created or changed within seconds, and all again after each `interval`.
+
+    What is due is in the database: any number of workers share it, and a crash loses nothing.
+    """
+
+    def __init__(
+        self,
+        counting: CountingStore,
+        targets: TargetStore,
+        now: Callable[[], datetime],
+        interval: timedelta,
+    ) -> None:
+        self._counting = counting
+        self._targets = targets
+        self._now = now
+        self._interval = interval
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop` is set. Cancelled in the middle of a count, it leaves that one due."""
+        while not stop.is_set():
+            try:
+                worked = await self.run_once()
+            except StoreUnavailableError as error:
+                logger.warning("can't count segments for now", error=str(error))
+                worked = False
+            if not worked:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), _POLL_SECONDS)
+
+    async def run_once(self) -> bool:
+        """Counts the segment that has been due for the longest time. False: there is none."""
+        now = self._now()
+        claim = await self._counting.claim(now, now + _LEASE)
+        if claim is None:
+            return False
+        try:
+            # no sender: the segments of a sender's channels are never due
+            size = await self._targets.count([claim.segment_id], "")
+        except asyncio.CancelledError:
+            await self._counting.give_back(claim, now)
+            raise
+        except StoreUnavailableError:
+            raise
+        except SegmentError:
+            # deleted a moment ago, and not due any more
+            return True
+        except Exception:
+            # one filter that the database can't evaluate must not keep the others from theirs
+            logger.exception("a segment can't be counted", segment_id=claim.segment_id)
+            return True
+        counted_at = self._now()
+        await self._counting.finish(claim, size, counted_at, counted_at + self._interval)
+        return True

@@ -1,0 +1,55 @@
+"""Which segments are due to be counted, in SQL."""
+
+from datetime import datetime
+
+from sqlalchemy import and_, select, update
+from sqlalchemy.sql.dml import Update
+
+from chat_store.database import Database
+from segment_service.store import CountingClaim
+from segment_service.tables import segments
+
+
+class SqlCountingStore:
+    """See `segment_service.store.CountingStore`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def claim(self, now: datetime, until: datetime) -> CountingClaim | None:
+        due = and_(segments.c.count_due_at <= now, segments.c.deleted_at.is_(None))
+        longest_due = select(segments.c.id).where(due).order_by(segments.c.count_due_at).limit(1)
+        async with self._database.read() as connection:
+            # asked every second: SQLite's only write lock is left alone while there is nothing
+            if (await connection.scalars(longest_due)).one_or_none() is None:
+                return None
+        candidate = longest_due.with_for_update(skip_locked=True).scalar_subquery()
+        statement = (
+            update(segments)
+            .where(segments.c.id == candidate, due)
+            .values(count_due_at=until)
+            .returning(segments.c.id, segments.c.updated_at)
+        )
+        async with self._database.write() as connection:
+            row = (await connection.execute(statement)).one_or_none()
+        return CountingClaim(row.id, row.updated_at, until) if row else None
+
+    async def finish(
+        self, claim: CountingClaim, size: int, now: datetime, due_at: datetime
+    ) -> None:
+        counted = {"size": size, "size_updated_at": now, "count_due_at": due_at}
+        async with self._database.write() as connection:
+            await connection.execute(_claimed(claim).values(counted))
+
+    async def give_back(self, claim: CountingClaim, due_at: datetime) -> None:
+        async with self._database.write() as connection:
+            await connection.execute(_claimed(claim).values(count_due_at=due_at))
+
+
+def _claimed(claim: CountingClaim) -> Update:
+    return update(segments).where(
+        segments.c.id == claim.segment_id,
+        segments.c.updated_at == claim.updated_at,
+        segments.c.count_due_at == claim.until,
+        segments.c.deleted_at.is_(None),
+    )

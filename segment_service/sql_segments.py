@@ -1,0 +1,235 @@
+"""Segments in SQL, and the lists of those that have one."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Delete, Row, Select, and_, delete, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.dml import ReturningUpdate
+
+from chat_store.columns import Key
+from chat_store.database import Database, DialectName
+from chat_store.json_values import same
+from chat_store.paging import Page, PageRequest
+from chat_store.predicates import Predicate
+from chat_store.recordsets import insert_rows, record_set
+from chat_store.sql_filters import Binding, where
+from chat_store.sql_paging import fetch_page
+from segment_service.errors import (
+    SegmentAlreadyExistsError,
+    SegmentDeletedError,
+    SegmentNotFoundError,
+)
+from segment_service.segments import (
+    Change,
+    Content,
+    Definition,
+    Segment,
+    SegmentType,
+    changed,
+    check_listing,
+    check_targets,
+    is_same,
+    later,
+)
+from segment_service.tables import segment_targets, segments
+
+_BINDING = Binding(columns=dict(segments.c))
+_COUNTED = {Definition.FILTER, Definition.ALL_USERS}
+_IS_A_LIST = and_(
+    segments.c.deleted_at.is_(None),
+    segments.c.filter.is_(None),
+    ~segments.c.all_users,
+    ~segments.c.all_sender_channels,
+)
+
+
+class SqlSegmentStore:
+    """See `segment_service.store.SegmentStore`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(self, segment_id: str, content: Content, now: datetime) -> Segment:
+        constants = {
+            **_values(content),
+            "size": 0,
+            "count_due_at": now if content.definition in _COUNTED else None,
+            "created_at": now,
+            "updated_at": now,
+        }
+        insert = insert_rows(
+            self._database.dialect, segments, {"id": [segment_id]}, constants=constants
+        )
+        async with self._database.write() as connection:
+            await connection.execute(insert)
+            segment = await _load(connection, segment_id)
+        if segment.deleted_at or not is_same(segment.content, content):
+            raise SegmentAlreadyExistsError(segment_id)
+        return segment
+
+    async def get(self, segment_id: str) -> Segment:
+        async with self._database.read() as connection:
+            return await _load(connection, segment_id)
+
+    async def update(self, segment_id: str, change: Change, now: datetime) -> Segment:
+        async with self._database.write() as connection:
+            stored = await _take(connection, segment_id)
+            if stored.deleted_at:
+                raise SegmentDeletedError(segment_id)
+            content = changed(stored.content, change)
+            if is_same(content, stored.content):
+                return stored
+            values = {**_values(content), "updated_at": later(now, stored.updated_at)}
+            if not same(content.filter, stored.content.filter):
+                values["count_due_at"] = now
+            return await _one(
+                connection,
+                segment_id,
+                update(segments)
+                .where(segments.c.id == segment_id, segments.c.deleted_at.is_(None))
+                .values(values)
+                .returning(segments),
+            )
+
+    async def delete(self, segment_id: str, now: datetime) -> None:
+        async with self._database.write() as connection:
+            stored = await _take(connection, segment_id)
+            moment = later(now, stored.updated_at)
+            await connection.execute(
+                update(segments)
+                .where(segments.c.id == segment_id, segments.c.deleted_at.is_(None))
+                .values(deleted_at=moment, updated_at=moment, count_due_at=None)
+            )
+
+    async def query(
+        self, predicate: Predicate, page: PageRequest, *, show_deleted: bool
+    ) -> Page[Segment]:
+        dialect = self._database.dialect
+        statement = select(segments).where(where(predicate, _BINDING, dialect))
+        if not show_deleted:
+            statement = statement.where(segments.c.deleted_at.is_(None))
+        async with self._database.read() as connection:
+            return await fetch_page(
+                connection, statement, page, _BINDING, dialect, segment_from_row
+            )
+
+    async def add_targets(
+        self, segment_id: str, target_ids: Sequence[str], now: datetime
+    ) -> tuple[int, Segment]:
+        async with self._database.write() as connection:
+            stored = await _take(connection, segment_id)
+            check_listing(stored)
+            check_targets(stored, target_ids)
+            insert = insert_rows(
+                self._database.dialect,
+                segment_targets,
+                {"target_id": sorted(set(target_ids))},
+                constants={"segment_id": segment_id, "created_at": now},
+            )
+            added = (await connection.execute(insert)).rowcount
+            return added, await _resize(connection, stored, added, now)
+
+    async def remove_targets(
+        self, segment_id: str, target_ids: Sequence[str], now: datetime
+    ) -> tuple[int, Segment]:
+        async with self._database.write() as connection:
+            stored = await _take(connection, segment_id)
+            check_listing(stored)
+            removal = _removal(self._database.dialect, segment_id, target_ids)
+            removed = (await connection.execute(removal)).rowcount
+            return removed, await _resize(connection, stored, -removed, now)
+
+
+async def load_segments(
+    connection: AsyncConnection, dialect: DialectName, ids: Sequence[str]
+) -> Mapping[str, Segment]:
+    """Those that exist, deleted ones included."""
+    given = record_set(dialect, {"id": Key}, {"id": list(ids)})
+    statement = select(segments).join_from(given.source, segments, segments.c.id == given.c["id"])
+    found = [segment_from_row(row) for row in await connection.execute(statement)]
+    return {segment.id: segment for segment in found}
+
+
+def segment_from_row(row: Row[Any]) -> Segment:
+    if row.filter is not None:
+        definition = Definition.FILTER
+    elif row.all_users:
+        definition = Definition.ALL_USERS
+    elif row.all_sender_channels:
+        definition = Definition.ALL_SENDER_CHANNELS
+    else:
+        definition = Definition.LIST
+    return Segment(
+        id=row.id,
+        content=Content(
+            type=SegmentType(row.type),
+            name=row.name,
+            description=row.description,
+            definition=definition,
+            filter=row.filter,
+        ),
+        size=row.size,
+        size_updated_at=row.size_updated_at,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        deleted_at=row.deleted_at,
+    )
+
+
+def _values(content: Content) -> dict[str, Any]:
+    return {
+        "type": content.type,
+        "name": content.name,
+        "description": content.description,
+        "filter": content.filter,
+        "all_users": content.definition is Definition.ALL_USERS,
+        "all_sender_channels": content.definition is Definition.ALL_SENDER_CHANNELS,
+    }
+
+
+async def _load(connection: AsyncConnection, segment_id: str) -> Segment:
+    return await _one(connection, segment_id, select(segments).where(segments.c.id == segment_id))
+
+
+async def _take(connection: AsyncConnection, segment_id: str) -> Segment:
+    """Loads the segment and keeps other writers from it until the transaction ends."""
+    statement = select(segments).where(segments.c.id == segment_id).with_for_update()
+    return await _one(connection, segment_id, statement)
+
+
+async def _resize(
+    connection: AsyncConnection, stored: Segment, difference: int, now: datetime
+) -> Segment:
+    if not difference:
+        return stored
+    values = {
+        "size": segments.c.size + difference,
+        "size_updated_at": later(now, stored.size_updated_at),
+    }
+    return await _one(
+        connection,
+        stored.id,
+        update(segments)
+        .where(segments.c.id == stored.id, _IS_A_LIST)
+        .values(values)
+        .returning(segments),
+    )
+
+
+def _removal(dialect: DialectName, segment_id: str, target_ids: Sequence[str]) -> Delete:
+    given = record_set(dialect, {"target_id": Key}, {"target_id": sorted(set(target_ids))})
+    return delete(segment_targets).where(
+        segment_targets.c.segment_id == segment_id,
+        segment_targets.c.target_id.in_(select(given.c["target_id"]).select_from(given.source)),
+    )
+
+
+async def _one(
+    connection: AsyncConnection, segment_id: str, statement: Select[Any] | ReturningUpdate[Any]
+) -> Segment:
+    row = (await connection.execute(statement)).one_or_none()
+    if row is None:
+        raise SegmentNotFoundError(segment_id)
+    return segment_from_row(row)

@@ -1,0 +1,54 @@
+"""The service's errors as statuses with the package's reasons."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import grpc
+
+from herald_rpc.failures import Failure, Precondition, Resource
+from herald_wire.failures import chat_failure, invalid_input, not_found, unavailable
+from segment_service import errors
+
+
+def failure_for(error: Exception) -> Failure | None:
+    """What a caller is told; None for an error that nobody foresaw."""
+    match error:
+        case errors.SegmentNotFoundError():
+            return not_found(error, "SEGMENT", "segment_id", error.segment_id)
+        case errors.SegmentAlreadyExistsError():
+            return Failure(
+                code=grpc.StatusCode.ALREADY_EXISTS,
+                reason="ERROR_REASON_SEGMENT_ALREADY_EXISTS",
+                message=str(error),
+                metadata={"segment_id": error.segment_id},
+                resource=Resource("herald.Segment", error.segment_id),
+            )
+        case errors.SegmentDeletedError():
+            return _precondition(error, "SEGMENT_DELETED", {"segment_id": error.segment_id})
+        case errors.SegmentHasDefinitionError():
+            metadata = {"segment_id": error.segment_id, "definition": error.definition}
+            return _precondition(error, "SEGMENT_HAS_DEFINITION", metadata)
+        case errors.SenderRequiredError():
+            return _named(invalid_input(error, "ERROR_REASON_SENDER_REQUIRED"), error.segment_id)
+        case errors.SegmentTypesMixedError():
+            return _named(
+                invalid_input(error, "ERROR_REASON_SEGMENT_TYPES_MIXED"), error.segment_id
+            )
+        case errors.ShuttingDownError():
+            return unavailable(str(error))
+        case _:
+            return chat_failure(error)
+
+
+def _named(failure: Failure, segment_id: str) -> Failure:
+    return replace(failure, metadata={**failure.metadata, "segment_id": segment_id})
+
+
+def _precondition(error: errors.SegmentError, kind: str, metadata: Mapping[str, str]) -> Failure:
+    return Failure(
+        code=grpc.StatusCode.FAILED_PRECONDITION,
+        reason=f"ERROR_REASON_{kind}",
+        message=str(error),
+        metadata=metadata,
+        preconditions=[Precondition(kind, metadata["segment_id"], str(error))],
+    )

@@ -1,0 +1,246 @@
+"""Between the package's messages and the domain's values: each rule of a request, at its field."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal, get_args
+
+from google.protobuf.struct_pb2 import Struct, Value
+
+from chat_store.errors import InvalidFilterError, InvalidInputError, LimitExceededError
+from chat_store.matching import Clause
+from chat_store.models import Json
+from herald.segment.v1 import segment_pb2
+from herald.segment.v1 import segment_service_pb2 as pb
+from herald_rpc import tokens
+from herald_wire.fields import MAX_ID, ids, text, timestamp
+from herald_wire.queries import (
+    InvalidTokenError,
+    PageSizes,
+    Query,
+    read_query,
+    read_token,
+)
+from herald_wire.structs import json_object, to_struct, to_value
+from segment_service.fields import (
+    BY_TARGET_ID,
+    SEGMENT_FIELDS,
+    TARGET_FIELDS,
+    check_target_operators,
+)
+from segment_service.segments import (
+    Change,
+    Content,
+    Definition,
+    Segment,
+    SegmentType,
+    Shard,
+    Target,
+)
+from segment_service.streams import StreamPlace
+
+MAX_NAME = 128
+MAX_DESCRIPTION = 256
+MAX_SEGMENTS = 25
+MAX_TARGETS = 10_000
+MAX_SHARDS = 1_024
+
+STREAM_SIZES = PageSizes(default=1_000, largest=10_000)
+_SEGMENT_SIZES = PageSizes(default=25, largest=100)
+_TARGET_SIZES = PageSizes(default=25, largest=10_000)
+
+_STREAM_TOKEN = "stream-targets"  # noqa: S105 - a kind of token
+
+_TYPES = {
+    segment_pb2.SEGMENT_TYPE_USER: SegmentType.USER,
+    segment_pb2.SEGMENT_TYPE_CHANNEL: SegmentType.CHANNEL,
+}
+_TYPE_NUMBERS = {type_: number for number, type_ in _TYPES.items()}
+_Field = Literal["name", "description", "filter"]
+_FIELDS: tuple[_Field, ...] = get_args(_Field)
+
+
+def content_from_proto(message: segment_pb2.Segment) -> Content:
+    definition = _definition(message)
+    return Content(
+        type=_type(message),
+        name=text(message.name, "segment.name", MAX_NAME),
+        description=text(message.description, "segment.description", MAX_DESCRIPTION),
+        definition=definition or Definition.LIST,
+        filter=_filter(message.filter) if definition is Definition.FILTER else None,
+    )
+
+
+def change_from_proto(request: pb.UpdateSegmentRequest) -> Change:
+    message = request.segment
+    definition = _definition(message)
+    fields = _changed_fields(message, request.update_mask.paths)
+    given = definition is Definition.FILTER
+    return Change(
+        fields=frozenset(fields),
+        name=text(message.name, "segment.name", MAX_NAME),
+        description=text(message.description, "segment.description", MAX_DESCRIPTION),
+        filter=_filter(message.filter) if given and "filter" in fields else None,
+        type=_type(message) if message.type else None,
+        definition=None if given else definition,
+    )
+
+
+def segment_to_proto(segment: Segment) -> segment_pb2.Segment:
+    content = segment.content
+    message = segment_pb2.Segment(
+        id=segment.id,
+        type=_TYPE_NUMBERS[content.type],
+        name=content.name,
+        description=content.description,
+        size=segment.size,
+        size_updated_at=timestamp(segment.size_updated_at),
+        created_at=timestamp(segment.created_at),
+        updated_at=timestamp(segment.updated_at),
+        deleted_at=timestamp(segment.deleted_at),
+    )
+    match content.definition:
+        case Definition.FILTER:
+            message.filter.CopyFrom(to_struct(content.filter or {}))
+        case Definition.ALL_USERS:
+            message.all_users = True
+        case Definition.ALL_SENDER_CHANNELS:
+            message.all_sender_channels = True
+        case Definition.LIST:
+            pass
+    return message
+
+
+def target_to_proto(target: Target) -> segment_pb2.Target:
+    return segment_pb2.Target(target_id=target.id, created_at=timestamp(target.created_at))
+
+
+def clauses_to_proto(clauses: Iterable[Clause]) -> list[segment_pb2.ClauseExplanation]:
+    return [
+        segment_pb2.ClauseExplanation(path=clause.path, held=clause.held, seen=_seen(clause.seen))
+        for clause in clauses
+    ]
+
+
+def segment_query(request: pb.QuerySegmentsRequest) -> Query:
+    return read_query(
+        "segments",
+        filter=request.filter,
+        sort=request.sort,
+        page_size=request.page_size,
+        page_token=request.page_token,
+        sizes=_SEGMENT_SIZES,
+        catalogue=SEGMENT_FIELDS,
+        bound_to=[request.show_deleted],
+    )
+
+
+def target_query(request: pb.QueryTargetsRequest) -> Query:
+    query = read_query(
+        "targets",
+        filter=request.filter,
+        sort=request.sort,
+        page_size=request.page_size,
+        page_token=request.page_token,
+        sizes=_TARGET_SIZES,
+        catalogue=TARGET_FIELDS,
+        default_sort=BY_TARGET_ID,
+        bound_to=[request.segment_id, request.sender_id],
+    )
+    check_target_operators(query.predicate)
+    return query
+
+
+def segment_ids(values: Sequence[str]) -> list[str]:
+    return ids(values, "segment_ids", MAX_SEGMENTS)
+
+
+def target_ids(values: Sequence[str]) -> list[str]:
+    return ids(values, "target_ids", MAX_TARGETS)
+
+
+def sender_id(value: str) -> str:
+    return text(value, "sender_id", MAX_ID)
+
+
+def stream_place(request: pb.StreamTargetsRequest) -> StreamPlace:
+    place = StreamPlace(
+        segment_ids=tuple(segment_ids(request.segment_ids)),
+        sender_id=sender_id(request.sender_id),
+        shard=_shard(request.shard),
+        after="",
+    )
+    if not request.resume_token:
+        return place
+    position = read_token(_STREAM_TOKEN, _bound_to(place), request.resume_token, "resume_token")
+    match position:
+        case [str(after)] if "\0" not in after:
+            return StreamPlace(place.segment_ids, place.sender_id, place.shard, after)
+        case _:
+            raise InvalidTokenError("resume_token", "is damaged")
+
+
+def stream_token(place: StreamPlace) -> str:
+    return tokens.encode(_STREAM_TOKEN, _bound_to(place), [place.after])
+
+
+def _bound_to(place: StreamPlace) -> list[object]:
+    return [place.segment_ids, place.sender_id, place.shard.index, place.shard.count]
+
+
+def _shard(message: segment_pb2.Shard) -> Shard:
+    if message.count < 0:
+        raise InvalidInputError("shard.count", "must not be negative")
+    if message.count > MAX_SHARDS:
+        raise LimitExceededError("shard.count", limit=MAX_SHARDS, given=message.count)
+    count = message.count or 1
+    if not 0 <= message.index < count:
+        raise InvalidInputError("shard.index", f"must be from 0 to {count - 1}")
+    return Shard(message.index, count)
+
+
+def _type(message: segment_pb2.Segment) -> SegmentType:
+    found = _TYPES.get(message.type)
+    if found is None:
+        raise InvalidInputError("segment.type", "must be SEGMENT_TYPE_USER or SEGMENT_TYPE_CHANNEL")
+    return found
+
+
+def _definition(message: segment_pb2.Segment) -> Definition | None:
+    which = message.WhichOneof("definition")
+    if which is None:
+        return None
+    if which != "filter" and not getattr(message, which):
+        raise InvalidInputError(f"segment.{which}", "can only be true")
+    return Definition(which)
+
+
+def _filter(struct: Struct) -> Json:
+    try:
+        return json_object(struct, "filter")
+    except InvalidInputError as error:
+        raise InvalidFilterError(error.field, error.problem) from error
+
+
+def _changed_fields(message: segment_pb2.Segment, paths: Sequence[str]) -> set[_Field]:
+    for path in paths:
+        if path != "*" and path not in _FIELDS:
+            choice = ", ".join(_FIELDS)
+            raise InvalidInputError("update_mask", f"{path!r} can't be changed, only {choice}")
+    if "*" in paths:
+        return set(_FIELDS)
+    if paths:
+        return {field for field in _FIELDS if field in paths}
+    set_fields: dict[_Field, bool] = {
+        "name": bool(message.name),
+        "description": bool(message.description),
+        "filter": message.WhichOneof("definition") == "filter",
+    }
+    return {field for field, is_set in set_fields.items() if is_set}
+
+
+def _seen(value: Any) -> Value | None:
+    if value is None:
+        return None
+    if isinstance(value, datetime):
+        return Value(string_value=value.astimezone(UTC).isoformat().replace("+00:00", "Z"))
+    return to_value(value)
