@@ -1,0 +1,113 @@
+"""How long other callers wait while a campaign runs at full speed."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import count
+from typing import Any
+
+import grpc
+
+from herald.campaign.v1 import campaign_pb2, campaign_service_pb2
+from herald.chat.v1 import chat_pb2, chat_service_pb2
+from herald.segment.v1 import segment_pb2, segment_service_pb2
+from tests.bench.places import Line, Place
+from tests.bench.runs import assert_exact, until_completed
+from tests.harness import main_job
+from tests.harness.processes import Pair, running_pair
+
+_CALLS_PER_SECOND = 50
+_ROUNDS = 3
+_GOAL_MILLISECONDS = 250
+_LIST_ID = "newcomers"
+
+_Call = Callable[[int], "grpc.Future[Any]"]
+
+
+def measure(place: Place) -> Iterator[Line]:
+    latencies: dict[str, list[float]] = {}
+    for _ in range(_ROUNDS):
+        for name, seconds in _measured(place).items():
+            latencies.setdefault(name, []).extend(seconds)
+    for name, seconds in latencies.items():
+        yield Line(
+            f"{name} meanwhile, p99",
+            f"{_percentile(seconds, 99) * 1000:.0f} ms",
+            f"goal: at most {_GOAL_MILLISECONDS} ms; median {_percentile(seconds, 50) * 1000:.0f}"
+            f" ms, {len(seconds)} calls, {_CALLS_PER_SECOND} a second",
+        )
+
+
+def _measured(place: Place) -> dict[str, list[float]]:
+    url = place.fresh()
+    with running_pair(url, place.folder / "logs") as pair:
+        _create_list(pair)
+        completed = threading.Event()
+        started = main_job.start_for_everyone(pair)
+        calls = _calls(pair, started)
+        with ThreadPoolExecutor(len(calls)) as pool:
+            probes = {name: pool.submit(_probe, call, completed) for name, call in calls.items()}
+            try:
+                campaign = until_completed(place, pair, started)
+            finally:
+                completed.set()
+        latencies = {name: probe.result() for name, probe in probes.items()}
+    assert_exact(place, url, campaign)
+    return latencies
+
+
+def _probe(call: _Call, completed: threading.Event) -> list[float]:
+    """Calls at a steady pace, whether or not the call before is answered, until `completed`.
+
+    A call's time counts from the moment it was due.
+    """
+    answered: list[float] = []
+    calls = []
+    begin = time.monotonic()
+    for number in count():
+        due = begin + number / _CALLS_PER_SECOND
+        if completed.wait(max(0.0, due - time.monotonic())):
+            break
+        future = call(number)
+        future.add_done_callback(partial(_note, answered, due))
+        calls.append(future)
+    failures = [future.exception() for future in calls]
+    assert not any(failures), f"{len(calls)} calls, of which failed: {list(filter(None, failures))}"
+    return answered
+
+
+def _note(answered: list[float], due: float, _call: object) -> None:
+    answered.append(time.monotonic() - due)
+
+
+def _calls(pair: Pair, campaign: campaign_pb2.Campaign) -> dict[str, _Call]:
+    def add_targets(number: int) -> "grpc.Future[Any]":
+        request = segment_service_pb2.AddTargetsRequest(
+            segment_id=_LIST_ID, target_ids=[f"newcomer-{number}"]
+        )
+        return pair.segments.AddTargets.future(request, timeout=main_job.CALL_SECONDS)
+
+    def upsert_users(number: int) -> "grpc.Future[Any]":
+        # a role of their own keeps them out of the campaign's audience
+        user = chat_pb2.User(id=f"newcomer-{number}", role="newcomer")
+        request = chat_service_pb2.UpsertUsersRequest(users=[user])
+        return pair.chat.UpsertUsers.future(request, timeout=main_job.CALL_SECONDS)
+
+    def get_campaign(_number: int) -> "grpc.Future[Any]":
+        request = campaign_service_pb2.GetCampaignRequest(id=campaign.id)
+        return pair.campaigns.GetCampaign.future(request, timeout=main_job.CALL_SECONDS)
+
+    return {"AddTargets": add_targets, "UpsertUsers": upsert_users, "GetCampaign": get_campaign}
+
+
+def _create_list(pair: Pair) -> None:
+    segment = segment_pb2.Segment(id=_LIST_ID, type=segment_pb2.SEGMENT_TYPE_USER)
+    request = segment_service_pb2.CreateSegmentRequest(segment=segment)
+    pair.segments.CreateSegment(request, timeout=main_job.CALL_SECONDS)
+
+
+def _percentile(values: list[float], percent: int) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)]

@@ -1,0 +1,64 @@
+import os
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from chat_store.database import Database, open_database
+from tests.harness.postgres import FORGETFUL, Postgres, migrated, temporary_postgres
+
+settings.register_profile(
+    "herald",
+    max_examples=int(os.environ.get("HERALD_EXAMPLES", "50")),
+    deadline=None,
+    derandomize="CI" in os.environ,
+    # a database a test is shared by its examples, which know that
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("herald")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    with temporary_postgres(FORGETFUL) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("template") / "herald.db"
+    migrated(f"sqlite+aiosqlite:///{file}")
+    return file
+
+
+@pytest.fixture
+def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
+    """A migrated, empty SQLite database."""
+    file = shutil.copy(sqlite_template, tmp_path / "herald.db")
+    return f"sqlite+aiosqlite:///{file}"
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> Iterator[str]:
+    """A migrated, empty PostgreSQL database."""
+    name = postgres.fresh_database()
+    yield postgres.url(name)
+    postgres.drop_database(name)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """A migrated, empty database of each kind."""
+    kind = {"sqlite": "sqlite_url", "postgresql": "postgres_url"}[request.param]
+    url: str = request.getfixturevalue(kind)
+    return url
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """The same, open."""
+    opened = open_database(database_url)
+    yield opened
+    await opened.close()

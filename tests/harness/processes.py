@@ -1,0 +1,242 @@
+"""The two real servers as processes, on free ports of this machine."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from herald.campaign.v1.campaign_service_pb2_grpc import CampaignServiceStub
+from herald.chat.v1.chat_service_pb2_grpc import ChatServiceStub
+from herald.event.v1.event_service_pb2_grpc import EventServiceStub
+from herald.segment.v1.segment_service_pb2_grpc import SegmentServiceStub
+from tests.harness.leash import leashed
+
+_START_SECONDS = 60.0
+_STOP_SECONDS = 60.0
+_TAIL_LINES = 40
+
+_CHANNEL_OPTIONS = (
+    # a server that was restarted is met again at once
+    ("grpc.initial_reconnect_backoff_ms", 20),
+    ("grpc.min_reconnect_backoff_ms", 20),
+    ("grpc.max_reconnect_backoff_ms", 200),
+    ("grpc.enable_http_proxy", 0),
+)
+
+
+class ServerError(Exception):
+    """A server did not do what it was started for; the text has the end of its log."""
+
+
+class Server:
+    """One server process, startable again after its end.
+
+    `environment` comes on top of this process's own, of which no HERALD_* variable is passed on.
+    Without a `log`, it writes to this process's output.
+    """
+
+    def __init__(
+        self, module: str, address: str, environment: Mapping[str, str], log: Path | None = None
+    ) -> None:
+        self.module = module
+        self.address = address
+        self._environment = _outer_environment() | dict(environment)
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Returns when its health says SERVING. Raises `ServerError` if it ends before."""
+        log = self._log.open("ab") if self._log else None
+        try:
+            self._process = subprocess.Popen(
+                leashed([sys.executable, "-m", self.module]),
+                env=self._environment,
+                stdout=log,
+                stderr=log,
+                # ^C in a terminal is for this process, which then stops the servers in order
+                start_new_session=True,
+            )
+        finally:
+            if log:
+                log.close()
+        try:
+            self._wait_until_serving(self._process)
+        except BaseException:
+            self.kill()
+            raise
+
+    def stop(self) -> None:
+        """Ends it with SIGTERM, as an operator does. Raises `ServerError` unless it ends well."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.poll() is not None:
+            raise self._error(f"had ended with {process.returncode} by itself")
+        process.terminate()
+        try:
+            code = process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise self._error("did not end on SIGTERM") from None
+        if code:
+            raise self._error(f"ended with {code} on SIGTERM")
+
+    def kill(self) -> None:
+        """Ends it with SIGKILL, in the middle of whatever it does."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def wait(self) -> int:
+        """Returns its exit code, when it ends by whatever end."""
+        if self._process is None:
+            raise self._error("is not running")
+        return self._process.wait()
+
+    def peak_memory(self) -> int:
+        """The most resident bytes since its start. Linux only."""
+        process = self._process
+        if process is None:
+            raise self._error("is not running")
+        for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+        raise self._error("has no peak memory")
+
+    def log_tail(self) -> str:
+        if self._log is None or not self._log.exists():
+            return ""
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-_TAIL_LINES:])
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _wait_until_serving(self, process: subprocess.Popen[bytes]) -> None:
+        with open_channel(self.address) as channel:
+            for _ in range(int(_START_SECONDS / 0.05)):
+                if _is_serving(channel):
+                    return
+                try:
+                    process.wait(0.05)
+                except subprocess.TimeoutExpired:
+                    continue
+                raise self._error(f"ended with {process.returncode} instead of serving")
+        raise self._error("did not serve in time")
+
+    def _error(self, problem: str) -> ServerError:
+        return ServerError(f"{self.module} {problem}\n{self.log_tail()}".rstrip())
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Both servers, serving, and ready stubs for what they serve."""
+
+    segment: Server
+    campaign: Server
+    segments: SegmentServiceStub
+    chat: ChatServiceStub
+    campaigns: CampaignServiceStub
+    events: EventServiceStub
+
+
+@contextmanager
+def running_pair(
+    database_url: str, logs: Path, settings: Mapping[str, str] | None = None
+) -> Iterator[Pair]:
+    """Both servers on free ports until the context ends, then stopped gracefully.
+
+    `settings` are HERALD_* variables. A PostgreSQL database must be migrated. Raises
+    `ServerError` if a server does not start, or does not end well.
+    """
+    logs.mkdir(parents=True, exist_ok=True)
+    segment, campaign = servers(
+        database_url, free_address(), free_address(), settings=settings, logs=logs
+    )
+    with (
+        ExitStack() as channels,
+        segment,
+        campaign,
+    ):
+        to_segment = channels.enter_context(open_channel(segment.address))
+        to_campaign = channels.enter_context(open_channel(campaign.address))
+        yield Pair(
+            segment=segment,
+            campaign=campaign,
+            segments=SegmentServiceStub(to_segment),
+            chat=ChatServiceStub(to_segment),
+            campaigns=CampaignServiceStub(to_campaign),
+            events=EventServiceStub(to_campaign),
+        )
+
+
+def servers(
+    database_url: str,
+    segment_address: str,
+    campaign_address: str,
+    *,
+    settings: Mapping[str, str] | None = None,
+    logs: Path | None = None,
+) -> tuple[Server, Server]:
+    """The segment and the campaign server, not started."""
+    common = {**(settings or {}), "HERALD_DATABASE_URL": database_url}
+    segment = Server(
+        "segment_service",
+        segment_address,
+        {**common, "HERALD_SEGMENT_LISTEN": segment_address},
+        logs and logs / "segment.log",
+    )
+    campaign = Server(
+        "campaign_service",
+        campaign_address,
+        {
+            **common,
+            "HERALD_CAMPAIGN_LISTEN": campaign_address,
+            "HERALD_SEGMENT_TARGET": segment_address,
+        },
+        logs and logs / "campaign.log",
+    )
+    return segment, campaign
+
+
+def free_address() -> str:
+    """Of a port that is free now; a server that finds it taken says so and ends."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        host, port = listener.getsockname()
+        return f"{host}:{port}"
+
+
+def open_channel(address: str) -> grpc.Channel:
+    return grpc.insecure_channel(address, options=_CHANNEL_OPTIONS)
+
+
+def _is_serving(channel: grpc.Channel) -> bool:
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+    try:
+        answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=1)
+    except grpc.RpcError:
+        return False
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def _outer_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("HERALD_")}

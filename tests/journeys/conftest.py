@@ -1,0 +1,65 @@
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.harness import main_job
+from tests.harness.postgres import Postgres
+from tests.harness.processes import Pair, running_pair
+
+# a lease that a killed server leaves behind is waited for
+_SETTINGS = {"HERALD_LEASE_SECONDS": "1"}
+_CROWD = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """Both real servers on a database with very many users in it."""
+
+    database_url: str
+    users: int
+    pair: Pair
+
+
+@pytest.fixture
+def pair(database_url: str, tmp_path: Path) -> Iterator[Pair]:
+    """Both real servers, on each kind of database."""
+    with running_pair(database_url, tmp_path / "logs", _SETTINGS) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def sqlite_crowd(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("crowd")
+    file = Path(shutil.copy(sqlite_template, folder / "herald.db"))
+    main_job.import_people(f"sqlite+aiosqlite:///{file}", folder / "users.jsonl", _CROWD)
+    return file
+
+
+@pytest.fixture(scope="session")
+def postgres_crowd(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> str:
+    file = tmp_path_factory.mktemp("crowd") / "users.jsonl"
+    name = postgres.fresh_database()
+    main_job.import_people(postgres.url(name), file, _CROWD)
+    return name
+
+
+@pytest.fixture
+def crowded_sqlite_url(sqlite_crowd: Path, tmp_path: Path) -> str:
+    return f"sqlite+aiosqlite:///{shutil.copy(sqlite_crowd, tmp_path / 'herald.db')}"
+
+
+@pytest.fixture
+def crowded_postgres_url(postgres: Postgres, postgres_crowd: str) -> Iterator[str]:
+    name = postgres.fresh_database(postgres_crowd)
+    yield postgres.url(name)
+    postgres.drop_database(name)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def crowd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Crowd]:
+    url: str = request.getfixturevalue(f"crowded_{request.param}_url")
+    with running_pair(url, tmp_path / "logs", _SETTINGS) as running:
+        yield Crowd(url, _CROWD, running)

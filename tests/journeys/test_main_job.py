@@ -1,0 +1,86 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+from google.protobuf import json_format
+
+from herald.chat.v1 import chat_pb2, chat_service_pb2
+from tests.harness import main_job
+from tests.harness.accounts import assert_conserved
+from tests.harness.processes import Pair
+
+_SENDER = main_job.SENDER
+
+
+def test_a_campaign_greets_every_user_of_its_segment_by_name_in_a_channel_of_their_own(
+    database_url: str, pair: Pair, tmp_path: Path
+) -> None:
+    people = main_job.import_people(database_url, tmp_path / "users.jsonl", 1_000)
+    audience = {person["id"]: person for person in people if person["country"] == "USA"}
+    main_job.upsert_sender(pair)
+    segment = main_job.create_segment(pair, {"country": "USA"})
+
+    campaign = main_job.create_campaign(pair, segment)
+    main_job.start(pair, campaign)
+    campaign = main_job.wait_until_completed(pair, campaign, 60)
+
+    messages = list(_messages_of(pair, campaign.id))
+    assert [(message.cid, message.text) for message in messages] == [
+        (f"messaging:{user_id}-maria", f"Hi {audience[user_id]['name']} I'm Maria!")
+        for user_id in sorted(audience)
+    ]
+    for message in messages:
+        assert message.user_id == _SENDER.id
+        assert message.type == "regular"
+        assert json_format.MessageToDict(message.custom) == {
+            "campaign_id": campaign.id,
+            "created_by_campaign_id": campaign.id,
+        }
+    stats = campaign.stats
+    assert stats.targets_total == len(audience)
+    assert stats.messages_sent == len(audience)
+    assert stats.users_sent == len(audience)
+    assert stats.channels_created == len(audience)
+    assert stats.targets_skipped == stats.targets_failed == 0
+    assert stats.progress == 1
+    assert_conserved(database_url, campaign.id, len(audience))
+
+
+def test_the_channels_of_a_campaign_have_the_receiver_and_the_sender_in_them(
+    database_url: str, pair: Pair, tmp_path: Path
+) -> None:
+    people = main_job.import_people(database_url, tmp_path / "users.jsonl", 20)
+
+    campaign = main_job.start_for_everyone(pair)
+    main_job.wait_until_completed(pair, campaign, 60)
+
+    for person in people:
+        channel, members = _channel(pair, f"messaging:{person['id']}-maria")
+        assert channel.type == "messaging"
+        assert channel.id == f"{person['id']}-maria"
+        assert (channel.member_count, channel.message_count) == (2, 1)
+        assert not channel.distinct
+        assert channel.last_message_at == channel.created_at
+        assert members == {
+            person["id"]: ("channel_member", False),
+            _SENDER.id: ("channel_member", False),
+        }
+
+
+def _messages_of(pair: Pair, campaign_id: str) -> Iterator[chat_pb2.Message]:
+    request = chat_service_pb2.QueryMessagesRequest(campaign_id=campaign_id, page_size=50)
+    while True:
+        page = pair.chat.QueryMessages(request, timeout=main_job.CALL_SECONDS)
+        yield from page.messages
+        if not page.next_page_token:
+            return
+        request.page_token = page.next_page_token
+
+
+def _channel(pair: Pair, cid: str) -> tuple[chat_pb2.Channel, dict[str, tuple[str, bool]]]:
+    channel = pair.chat.GetChannel(
+        chat_service_pb2.GetChannelRequest(cid=cid), timeout=main_job.CALL_SECONDS
+    ).channel
+    members = pair.chat.QueryMembers(
+        chat_service_pb2.QueryMembersRequest(cid=cid), timeout=main_job.CALL_SECONDS
+    ).members
+    return channel, {member.user_id: (member.channel_role, member.hidden) for member in members}

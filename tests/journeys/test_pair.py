@@ -1,0 +1,58 @@
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.harness.processes import free_address
+
+
+@pytest.fixture
+def running(sqlite_url: str, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """`make run` in a folder of its own, both servers up."""
+    environment = {
+        "HERALD_DATABASE_URL": sqlite_url,
+        "HERALD_SEGMENT_LISTEN": free_address(),
+        "HERALD_CAMPAIGN_LISTEN": free_address(),
+    }
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.pair"],
+        cwd=tmp_path,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout
+        for line in process.stdout:
+            if "Herald is up" in line:
+                break
+        yield process
+        process.kill()
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_both_servers_end_in_order_on_a_signal(
+    running: subprocess.Popen[str], by: signal.Signals
+) -> None:
+    servers = psutil.Process(running.pid).children()
+    assert len(servers) == 2
+
+    running.send_signal(by)
+
+    assert running.wait(30) == 0
+    assert not psutil.wait_procs(servers, timeout=0)[1]
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_server_that_dies_ends_the_other_one(running: subprocess.Popen[str], which: int) -> None:
+    servers = psutil.Process(running.pid).children()
+    assert len(servers) == 2
+
+    servers[which].kill()
+
+    assert running.wait(30) == 1
+    assert not psutil.wait_procs(servers, timeout=0)[1]

@@ -1,0 +1,58 @@
+"""`make run`: both servers on ./data, to be used, until ^C."""
+
+import os
+import signal
+import sys
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+
+from tests.harness.processes import Server, ServerError, servers
+
+_DATABASE = "sqlite+aiosqlite:///data/herald.db"
+_SEGMENT = "127.0.0.1:50051"
+_CAMPAIGN = "127.0.0.1:50052"
+
+
+def main() -> int:
+    """Returns 0 after ^C or SIGTERM, 1 when a server could not start or ended by itself."""
+    settings = {name: value for name, value in os.environ.items() if name.startswith("HERALD_")}
+    segment, campaign = servers(
+        settings.get("HERALD_DATABASE_URL") or _DATABASE,
+        settings.get("HERALD_SEGMENT_LISTEN") or _SEGMENT,
+        settings.get("HERALD_CAMPAIGN_LISTEN") or _CAMPAIGN,
+        settings=settings,
+    )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        # the pool last: its threads wait for the ends of the servers
+        with ThreadPoolExecutor(2) as pool, segment, campaign:
+            print(_greeting(segment, campaign), flush=True)
+            try:
+                wait(
+                    [pool.submit(server.wait) for server in (segment, campaign)],
+                    None,
+                    FIRST_COMPLETED,
+                )
+            except KeyboardInterrupt:
+                print("stopping", flush=True)
+    except ServerError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _greeting(segment: Server, campaign: Server) -> str:
+    return f"""
+Herald is up. ^C stops it.
+
+  SegmentService, ChatService     {segment.address}
+  CampaignService, EventService   {campaign.address}
+
+Try:
+
+  grpcurl -plaintext -d '{{"segment": {{"type": "SEGMENT_TYPE_USER", "name": "Everyone", "all_users": true}}}}' \\
+    {segment.address} herald.segment.v1.SegmentService/CreateSegment
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
