@@ -16,6 +16,7 @@ from campaign_service.templates import (
 )
 from campaign_service.views import UserFields, user_fields, user_view
 from chat_store.models import Member, User
+from herald_wire.fields import MAX_CUSTOM_BYTES
 
 _OF_MESSAGES = frozenset({"sender", "receiver", "channel", "custom"})
 _OF_CHANNEL_AUDIENCES = frozenset({"sender", "channel", "custom"})
@@ -59,13 +60,16 @@ def compile_templates(definition: Definition, *, to_channels: bool) -> Templates
     at = "campaign.message_template"
     return Templates(
         text=compile_text(message.text, f"{at}.text", names),
-        custom=compile_json(message.custom, f"{at}.custom", names),
+        custom=compile_json(message.custom, f"{at}.custom", names, most_bytes=MAX_CUSTOM_BYTES),
         attachments=compile_json(message.attachments, f"{at}.attachments", names),
         channel_id=compile_text(channel.id, "campaign.channel_template.id", _OF_CHANNELS)
         if channel and channel.id
         else None,
         channel_custom=compile_json(
-            channel.custom if channel else {}, "campaign.channel_template.custom", _OF_CHANNELS
+            channel.custom if channel else {},
+            "campaign.channel_template.custom",
+            _OF_CHANNELS,
+            most_bytes=MAX_CUSTOM_BYTES,
         ),
     )
 

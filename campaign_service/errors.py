@@ -78,3 +78,6 @@ class RunEndedError(CampaignError):
 
 class SegmentServiceUnavailableError(CampaignError):
     """The segment service can't be reached; nothing was changed; try again later."""
+
+    def __init__(self) -> None:
+        super().__init__("the segment service can't be reached")

@@ -22,6 +22,7 @@ MAX_NODES = 1_000
 _CHARACTERS_PER_STEP = 16
 _MAX_STEPS = 20_000
 _MAX_INTEGER_BITS = 256
+_MAX_DIGITS = 30
 
 _STRUCTURE = (nodes.Template, nodes.Output, nodes.TemplateData, nodes.If, nodes.For, nodes.Assign)
 _EXPRESSIONS = (
@@ -40,7 +41,6 @@ _EXPRESSIONS = (
     nodes.Concat,
     nodes.Keyword,
 )
-_LITERALS = (nodes.List, nodes.Tuple, nodes.Dict, nodes.Pair)
 _JINJA_FILTERS = (
     "abs capitalize count d default dictsort first float int items last length list lower map max "
     "min reject rejectattr reverse select selectattr sort sum title trim unique upper urlencode "
@@ -51,6 +51,7 @@ _TESTS = (
     "le lessthan lower lt mapping ne none number odd sequence string true undefined upper "
     "== != < <= > >="
 ).split()
+_FILTERS = frozenset({*_JINJA_FILTERS, "join", "replace", "round", "string", "tojson"})
 _METER = "metered loop"
 _CONCAT = "concatenation"
 
@@ -77,8 +78,8 @@ class Sandbox(SandboxedEnvironment):
             "join": self._join,
             "replace": self._replace,
             "round": _round,
-            "string": as_text,
-            "tojson": _to_json,
+            "string": self._as_text,
+            "tojson": self._to_json,
             _CONCAT: self._join,
         }
         jinjas = {name: self.filters[name] for name in _JINJA_FILTERS}
@@ -114,7 +115,7 @@ class Sandbox(SandboxedEnvironment):
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         if isinstance(left, str) or isinstance(right, str):
-            self._charge_text(_length_of_text(operator, left, right))
+            self.charge_text(_length_of_text(operator, left, right))
         elif operator in ("*", "**"):
             _refuse_large_integers(operator, left, right)
         if isinstance(left, list | tuple) or isinstance(right, list | tuple):
@@ -123,23 +124,24 @@ class Sandbox(SandboxedEnvironment):
 
     def _output(self, value: Any) -> Any:
         # the one thing that every render does: spelled out, for speed
-        text = value if type(value) is str else as_text(value)
+        text = value if type(value) is str else self._as_text(value)
         self._steps -= 1 + len(text) // _CHARACTERS_PER_STEP
         if self._steps < 0:
             raise BudgetExceededError(f"more than {_MAX_STEPS} steps")
         return text
 
-    def _charge(self, steps: int) -> None:
+    def charge(self, steps: int) -> None:
+        """Raises `BudgetExceededError` when the render under way has no more steps."""
         self._steps -= steps
         if self._steps < 0:
             raise BudgetExceededError(f"more than {_MAX_STEPS} steps")
 
-    def _charge_text(self, length: int) -> None:
-        self._charge(1 + length // _CHARACTERS_PER_STEP)
+    def charge_text(self, length: int) -> None:
+        self.charge(1 + length // _CHARACTERS_PER_STEP)
 
     def _metered(self, values: Iterable[Any], weight: int = 1) -> Iterator[Any]:
         for value in values:
-            self._charge(weight)
+            self.charge(weight)
             yield value
 
     def _charging(self, filter_: Callable[..., Any]) -> Callable[..., Any]:
@@ -150,29 +152,55 @@ class Sandbox(SandboxedEnvironment):
         def charged(*args: Any, **options: Any) -> Any:
             value = args[place]
             if isinstance(value, str):
-                self._charge_text(len(value))
+                self.charge_text(len(value))
             elif isinstance(value, Iterable) and not isinstance(value, dict | Undefined):
                 value = self._metered(value) if isinstance(value, Iterator) else value
-                self._charge(len(value) if isinstance(value, list | tuple) else 1)
+                self.charge(len(value) if isinstance(value, list | tuple) else 1)
             else:
-                self._charge(1)
+                self.charge(1)
             return filter_(*args[:place], value, *args[place + 1 :], **options)
 
         return charged
 
     def _join(self, values: Iterable[Any], separator: Any = "", attribute: Any = None) -> str:
-        items = list(values)
-        if attribute is not None:
-            items = [self.getitem(item, attribute) for item in items]
-        texts = [as_text(item) for item in items]
-        joint = as_text(separator)
-        self._charge_text(sum(map(len, texts)) + len(joint) * len(texts))
+        joint = self._as_text(separator)
+        texts = []
+        for item in values:
+            text = self._as_text(item if attribute is None else self.getitem(item, attribute))
+            self.charge_text(len(text) + len(joint))
+            texts.append(text)
         return joint.join(texts)
 
     def _replace(self, value: Any, old: Any, new: Any) -> str:
-        text, old_text, new_text = as_text(value), as_text(old), as_text(new)
-        self._charge_text(len(text) + text.count(old_text) * len(new_text))
+        text, old_text, new_text = map(self._as_text, (value, old, new))
+        self.charge_text(len(text) + text.count(old_text) * len(new_text))
         return text.replace(old_text, new_text)
+
+    def _as_text(self, value: Any) -> str:
+        """How a value reads in a text: null and missing are empty, lists and objects are JSON."""
+        if isinstance(value, str):
+            return value
+        if value is None:
+            return ""
+        if isinstance(value, dict | list | tuple | Iterator):
+            return self._to_json(value)
+        return str(value)
+
+    def _to_json(self, value: Any) -> str:
+        value = list(value) if isinstance(value, Iterator) else value
+        self._charge_json(value)
+        return orjson.dumps(None if isinstance(value, Undefined) else value).decode()
+
+    def _charge_json(self, value: Any) -> None:
+        # before it is written: a few lists can hold the same large value many times
+        self.charge_text(len(value) if isinstance(value, str) else 0)
+        if isinstance(value, dict):
+            for key, item in value.items():
+                self._charge_json(key)
+                self._charge_json(item)
+        elif isinstance(value, list | tuple):
+            for item in value:
+                self._charge_json(item)
 
 
 class Meter(NodeTransformer):
@@ -194,25 +222,46 @@ def forbidden(template: nodes.Template) -> str | None:
     for count, node in enumerate(template.find_all(nodes.Node)):
         if count >= MAX_NODES:
             return f"more than {MAX_NODES} parts"
-        if isinstance(node, _LITERALS):
-            if any(node.find_all((nodes.Name, nodes.Filter))) and not _is_target(node):
-                return "a list or object written in a template holds only constants"
-        elif not isinstance(node, _STRUCTURE + _EXPRESSIONS):
-            return f"{type(node).__name__.lower()} is not part of the language"
-        if isinstance(node, nodes.For) and node.recursive:
-            return "recursive loops are not part of the language"
+        if problem := _problem(node):
+            return problem
     return None
 
 
-def as_text(value: Any) -> str:
-    """How a value reads in a text: null and missing are empty, lists and objects are JSON."""
-    if isinstance(value, str):
-        return value
-    if value is None:
-        return ""
-    if isinstance(value, dict | list | tuple):
-        return orjson.dumps(value).decode()
-    return str(value)
+def _problem(node: nodes.Node) -> str | None:
+    match node:
+        case nodes.List() | nodes.Tuple() | nodes.Dict() | nodes.Pair():
+            if any(node.find_all((nodes.Name, nodes.Filter))) and not _is_target(node):
+                return "a list or object written in a template holds only constants"
+        # inside an `if`, Jinja itself would leave unknown filters and tests to the render
+        case nodes.Filter(name=name) if name not in _FILTERS:
+            return f"No filter named {name!r}"
+        case nodes.Test(name=name) if name not in _TESTS:
+            return f"No test named {name!r}"
+        case nodes.Filter(name="map") if not _is_plain_map(node):
+            return "map takes only constants"
+        case nodes.Const(value=str(text)) if not _is_storable(text):
+            return "a text with a NUL or half a surrogate pair"
+        case nodes.For(recursive=True):
+            return "recursive loops are not part of the language"
+        case _ if not isinstance(node, _STRUCTURE + _EXPRESSIONS):
+            return f"{type(node).__name__.lower()} is not part of the language"
+        case _:
+            pass
+    return None
+
+
+def _is_plain_map(node: nodes.Filter) -> bool:
+    """Whether it can neither repeat a value without being charged nor reach the meter."""
+    args = [*node.args, *(keyword.value for keyword in node.kwargs)]
+    return (
+        node.dyn_args is None
+        and node.dyn_kwargs is None
+        and all(isinstance(arg, nodes.Const) and arg.value not in (_METER, _CONCAT) for arg in args)
+    )
+
+
+def _is_storable(text: str) -> bool:
+    return "\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def _is_target(node: nodes.Node) -> bool:
@@ -232,7 +281,7 @@ def _filtered(node: nodes.Node, name: str, *args: nodes.Expr) -> nodes.Filter:
 
 def _length_of_text(operator: str, left: Any, right: Any) -> int:
     if operator == "+":
-        return len(as_text(left)) + len(as_text(right))
+        return sum(len(value) for value in (left, right) if isinstance(value, str))
     if operator == "*":
         text, times = (left, right) if isinstance(left, str) else (right, left)
         return len(text) * times if isinstance(times, int) else 0
@@ -249,8 +298,7 @@ def _refuse_large_integers(operator: str, left: Any, right: Any) -> None:
 
 
 def _round(value: float, precision: int = 0) -> float:
+    # of an integer, Python would work out ten to the power of any precision
+    if not -_MAX_DIGITS <= precision <= _MAX_DIGITS:
+        raise BudgetExceededError(f"rounding to more than {_MAX_DIGITS} digits")
     return round(value, precision)
-
-
-def _to_json(value: Any) -> str:
-    return orjson.dumps(None if isinstance(value, Undefined) else value).decode()

@@ -66,11 +66,12 @@ class Sender:
     async def run(self, stop: asyncio.Event) -> None:
         """Sends until `stop` is set; then finishes the page in hand and gives its lease back."""
         while not stop.is_set():
+            worked = False
             try:
                 worked = await self.run_once(stop)
-            except StoreUnavailableError as error:
-                logger.warning("database unavailable", error=str(error))
-                worked = False
+            # in a group when the database goes away while a run is given up
+            except* StoreUnavailableError as down:
+                logger.warning("database unavailable", error=str(down.exceptions[0]))
             if not worked:
                 await self._idle()
 

@@ -128,8 +128,13 @@ class SqlCampaignStore:
                     **dict.fromkeys(COUNTERS, 0),
                 },
             )
-            if row.started_at is None:
-                await connection.execute(fresh)
+            # a page of the run before would still be guarded by nothing but its fence
+            resumed = (
+                update(campaign_shards)
+                .where(campaign_shards.c.campaign_id == campaign_id)
+                .values(fence=campaign_shards.c.fence + 1, lease_owner=None, lease_until=None)
+            )
+            await connection.execute(fresh if row.started_at is None else resumed)
 
     async def stop(self, campaign_id: str, reason: str, now: datetime) -> None:
         async with self._database.write() as connection:

@@ -160,7 +160,9 @@ class SqlRunStore:
         async with self._database.write() as connection:
             await connection.execute(
                 update(campaigns)
-                .where(campaigns.c.id == lease.campaign_id, _in_progress(lease.campaign_id))
+                .where(
+                    campaigns.c.id == lease.campaign_id, campaigns.c.status == Status.IN_PROGRESS
+                )
                 .values(status_reason=reason)
             )
 

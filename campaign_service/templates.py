@@ -1,11 +1,13 @@
 """Templates: checked once when a campaign is written, compiled once a run, rendered per receiver."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import or_
 from typing import Any
 
+import orjson
 from jinja2 import Template, TemplateError, TemplateSyntaxError, meta, nodes
 from jinja2.runtime import Undefined
 
@@ -14,6 +16,9 @@ from campaign_service.sandbox import MAX_TEXT, Meter, Sandbox, forbidden
 
 Variables = Mapping[str, Any]
 _SANDBOX = Sandbox()
+# compiling takes time, too, and comes before anyone is charged
+_MAX_TEMPLATES = 500
+_LARGEST_NUMBER = {bool: 1, int: 2**53, float: sys.float_info.max}
 
 
 class RenderError(Exception):
@@ -47,6 +52,7 @@ class CompiledText:
 
     def render(self, variables: Variables) -> str:
         """Raises `RenderError`."""
+        _SANDBOX.start_render()
         return self._render(variables)
 
 
@@ -57,10 +63,15 @@ class CompiledJson:
     reads: Reads
     _render: Callable[[Variables], Any]
     constant: bool = False
+    most_bytes: int | None = None
 
     def render(self, variables: Variables) -> Any:
-        """Raises `RenderError`."""
-        return self._render(variables)
+        """All of its templates share one budget. Raises `RenderError`."""
+        _SANDBOX.start_render()
+        value = self._render(variables)
+        if self.most_bytes is not None and len(orjson.dumps(value)) > self.most_bytes:
+            raise RenderError(f"more than {self.most_bytes} bytes")
+        return value
 
 
 def compile_text(source: str, field: str, allowed: frozenset[str]) -> CompiledText:
@@ -81,7 +92,6 @@ def compile_text(source: str, field: str, allowed: frozenset[str]) -> CompiledTe
     render = template.module.render._func  # type: ignore[attr-defined]  # noqa: SLF001
 
     def render_text(variables: Variables) -> str:
-        _SANDBOX.start_render()
         try:
             return str(render(*[variables[name] for name in order]))
         except _RENDER_FAULTS as error:
@@ -90,24 +100,44 @@ def compile_text(source: str, field: str, allowed: frozenset[str]) -> CompiledTe
     return CompiledText(reads, render_text)
 
 
-def compile_json(value: Any, field: str, allowed: frozenset[str]) -> CompiledJson:
+def compile_json(
+    value: Any, field: str, allowed: frozenset[str], *, most_bytes: int | None = None
+) -> CompiledJson:
     """Compiles every string inside `value`; keys are never templates.
 
     A string that is exactly one `{{ expression }}` becomes the expression's value with its JSON
-    type, a missing one null.
+    type, a missing one null. What is rendered has at most `most_bytes` as JSON. Raises
+    `InvalidTemplateError` as `compile_text` does.
     """
+    sources = list(_sources(value))
+    if len(sources) > _MAX_TEMPLATES or sum(map(len, sources)) > MAX_TEXT:
+        problem = f"more than {_MAX_TEMPLATES} templates, or {MAX_TEXT} characters in them"
+        raise InvalidTemplateError(field, problem)
+    compiled = _compile_json(value, field, allowed)
+    return compiled if compiled.constant else replace(compiled, most_bytes=most_bytes)
+
+
+def _sources(value: Any) -> Iterator[str]:
+    if isinstance(value, str) and _has_template(value):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _sources(item)
+
+
+def _compile_json(value: Any, field: str, allowed: frozenset[str]) -> CompiledJson:
     if isinstance(value, str):
         return _compile_json_text(value, field, allowed)
     if isinstance(value, Mapping):
-        items = {k: compile_json(v, f"{field}.{k}", allowed) for k, v in value.items()}
+        items = {k: _compile_json(v, f"{field}.{k}", allowed) for k, v in value.items()}
         return _compose(
             list(items.values()),
             value,
-            lambda variables: {k: item.render(variables) for k, item in items.items()},
+            lambda variables: {k: item._render(variables) for k, item in items.items()},  # noqa: SLF001 - one budget
         )
     if isinstance(value, list | tuple):
-        parts = [compile_json(v, f"{field}[{i}]", allowed) for i, v in enumerate(value)]
-        return _compose(parts, value, lambda variables: [p.render(variables) for p in parts])
+        parts = [_compile_json(v, f"{field}[{i}]", allowed) for i, v in enumerate(value)]
+        return _compose(parts, value, lambda variables: [p._render(variables) for p in parts])  # noqa: SLF001 - as above
     return _constant(value)
 
 
@@ -130,30 +160,35 @@ def _compile_json_text(source: str, field: str, allowed: frozenset[str]) -> Comp
     expression = _only_expression(tree)
     if expression is None:
         text = compile_text(source, field, allowed)
-        return CompiledJson(text.reads, text.render)
+        return CompiledJson(text.reads, text._render)  # noqa: SLF001 - one budget
     assign = nodes.Assign(nodes.Name("value", "store"), expression, lineno=1)
     template = _compile(nodes.Template([assign], lineno=1), field)
 
     def render_value(variables: Variables) -> Any:
-        _SANDBOX.start_render()
         context = template.new_context({name: variables[name] for name in reads.names})
         try:
             for _ in template.root_render_func(context):
                 pass
+            return _as_json(context.vars["value"])
         except _RENDER_FAULTS as error:
             raise RenderError(str(error)) from error
-        return _as_json(context.vars["value"])
 
     return CompiledJson(reads, render_value)
 
 
 def _as_json(value: Any) -> Any:
-    if isinstance(value, Undefined):
+    if value is None or isinstance(value, Undefined):
         return None
+    if isinstance(value, str):
+        _SANDBOX.charge_text(len(value))
+        return value
+    _SANDBOX.charge(1)
+    if isinstance(value, int | float):
+        if not abs(value) <= _LARGEST_NUMBER[type(value)]:
+            raise ValueError("a number that JSON can't hold exactly")
+        return value
     if isinstance(value, Mapping):
         return {str(key): _as_json(item) for key, item in value.items()}
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
     return [_as_json(item) for item in value]
 
 
@@ -171,9 +206,11 @@ def _parse(source: str, field: str, allowed: frozenset[str]) -> tuple[nodes.Temp
     except TemplateSyntaxError as error:
         raise InvalidTemplateError(field, f"line {error.lineno}: {error.message}") from error
     except _COMPILE_FAULTS as error:
-        raise InvalidTemplateError(field, "nested too deeply") from error
+        raise InvalidTemplateError(field, _TOO_LARGE) from error
     if problem:
         raise InvalidTemplateError(field, problem)
+    if any(node.name == "self" for node in tree.find_all(nodes.Name)):
+        names |= {"self"}
     if unknown := sorted(names - allowed):
         known = ", ".join(sorted(allowed))
         raise InvalidTemplateError(field, f"unknown name {unknown[0]!r}; known here: {known}")
@@ -207,7 +244,7 @@ def _compile(tree: nodes.Template, field: str) -> Template:
     except TemplateSyntaxError as error:
         raise InvalidTemplateError(field, str(error.message)) from error
     except _COMPILE_FAULTS as error:
-        raise InvalidTemplateError(field, "nested too deeply") from error
+        raise InvalidTemplateError(field, _TOO_LARGE) from error
 
 
 def _only_expression(tree: nodes.Template) -> nodes.Expr | None:
@@ -219,7 +256,15 @@ def _only_expression(tree: nodes.Template) -> nodes.Expr | None:
     return parts[0]
 
 
-_COMPILE_FAULTS = (RecursionError, SyntaxError, MemoryError, OverflowError, TemplateError)
+_TOO_LARGE = "nested too deeply, or with too large a number"
+_COMPILE_FAULTS = (
+    RecursionError,
+    SyntaxError,
+    MemoryError,
+    OverflowError,
+    ValueError,
+    TemplateError,
+)
 # what an expression over arbitrary JSON values may raise: all of it is the template's fault
 _RENDER_FAULTS = (
     TemplateError,

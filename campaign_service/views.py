@@ -61,12 +61,16 @@ def user_fields(read: frozenset[str] | None) -> UserFields:
 
 
 def view(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Custom fields stand flat beside the built-in ones, which win, and whole under `custom`."""
+    """Custom fields stand flat beside the built-in ones, which win, and whole under `custom`.
+
+    What is unset is left out, so that `default` finds it missing.
+    """
     return {
         **values.get("custom", {}),
         **{
             name: _rfc_3339(value) if isinstance(value, datetime) else value
             for name, value in values.items()
+            if value is not None
         },
     }
 

@@ -1,0 +1,124 @@
+import json
+from typing import Any
+
+import pytest
+
+from chat_store.import_fields import RecordError
+from chat_store.import_records import MAX_LINE_BYTES, Record, read_line, read_record
+
+
+def line(type_: str, **data: Any) -> bytes:
+    return json.dumps({"type": type_, "data": data}).encode() + b"\n"
+
+
+def user(id_: str, **data: Any) -> bytes:
+    return line("user", id=id_, **data)
+
+
+def channel(**data: Any) -> bytes:
+    return line("channel", **{"type": "messaging", "id": "general", "created_by": "anna", **data})
+
+
+def member(**data: Any) -> bytes:
+    named = {"channel_type": "messaging", "channel_id": "general", "user_id": "anna"}
+    return line("member", **{**named, **data})
+
+
+def message(**data: Any) -> bytes:
+    named = {"channel_type": "messaging", "channel_id": "general", "user": "anna"}
+    return line("message", **{"id": "m", **named, **data})
+
+
+def read(record: bytes) -> Record:
+    return read_record(*read_line(record))
+
+
+def nested(levels: int) -> dict[str, Any]:
+    return {"a": nested(levels - 1)} if levels else {}
+
+
+@pytest.mark.parametrize(
+    ("record", "error"),
+    [
+        (b'{"data": {}}', "type required"),
+        (b'{"type": "user"}', "data required"),
+        (line("user", name="x"), "user.id required"),
+        (user("a" * 256), "user.id max length exceeded (255)"),
+        (user("a,b"), r'user.id invalid ("^[@\w-]*$" allowed)'),
+        (line("user", id=7), "user.id must be a string"),
+        (user("a", online=True), "user.online is a reserved field"),
+        (user("a", pk=1), "user.pk is a reserved field"),
+        (user("a", banned="yes"), "user.banned must be a boolean"),
+        (user("a", teams="red"), "user.teams must be a list"),
+        (user("a", teams=["x"] * 251), "user.teams max items exceeded (250)"),
+        (user("a", teams=["ä" * 51]), "user.teams max length exceeded (100)"),
+        (user("a", teams=[""]), "user.teams must be a list of strings"),
+        (user("a", push_preferences=[]), "user.push_preferences must be an object"),
+        (
+            user("a", created_at="yesterday"),
+            "user.created_at must be an RFC 3339 date with a zone (2026-01-31T12:00:00Z)",
+        ),
+        (user("a", created_at="2026-02-30T00:00:00Z"), "user.created_at is not a date there is"),
+        (user("a", note="x" * 5_120), "user.custom max size exceeded (5120)"),
+        (user("a", note="a\0b"), "user.custom contains a NUL character"),
+        (user("a", name="a\0b"), "user.name contains a NUL character"),
+        (user("a", n=[2**53 + 1]), "user.custom whole numbers beyond 2^53 lose digits"),
+        (user("a", n=-1e300), "user.custom whole numbers beyond 2^53 lose digits"),
+        (line("channel", id="x", created_by="anna"), "channel.type required"),
+        (channel(created_by=None), "channel.created_by required"),
+        (channel(type="a:b"), r'channel.type invalid ("^[\w-]*$" allowed)'),
+        (channel(id="x" * 65), "channel.id max length exceeded (64)"),
+        (channel(id=None), "either channel.id or channel.member_ids required"),
+        (channel(member_ids=["anna"]), "either channel.id or channel.member_ids required"),
+        (channel(config={}), "channel.config is a reserved field"),
+        (member(user_id=None), "member.user_id required"),
+        (member(channel_id=None), "either member.channel_id or member.channel_member_ids required"),
+        (member(channel_role="x" * 65), "member.channel_role max length exceeded (64)"),
+        (message(id="a%b"), 'message.id invalid ("^[^,%]*$" allowed)'),
+        (message(user=None), "message.user required"),
+        (message(text="x" * 20_001), "message.text max length exceeded (20000)"),
+        (message(type="x"), 'message.type invalid ("regular|reply|deleted|system" allowed)'),
+        (message(type="reply"), "message.parent_id required"),
+        (
+            message(type="deleted"),
+            "message.deleted_at required if, and only if, message.type is deleted",
+        ),
+        (message(attachments=[{}] * 31), "message.attachments max items exceeded (30)"),
+        (message(attachments=["x"]), "message.attachments must be a list of objects"),
+        (
+            message(attachments=[{"a": 2**60}]),
+            "message.attachments whole numbers beyond 2^53 lose digits",
+        ),
+        (message(reply_count=1), "message.reply_count is a reserved field"),
+        (user("a", **nested(20)), "user.custom max depth exceeded (20)"),
+        (b" " * (MAX_LINE_BYTES + 1), "line max length exceeded (4194304)"),
+        (line("channel_ban"), 'type "channel_ban" is not imported'),
+    ],
+)
+def test_a_bad_record_is_refused_in_the_formats_words(record: bytes, error: str) -> None:
+    with pytest.raises(RecordError) as caught:
+        read(record)
+
+    assert str(caught.value) == error
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        user("a" * 255),
+        user("@a-b_c9"),
+        user("a", note="x" * (5 * 1024 - len('{"note":""}'))),
+        user("a", n=[2**53, -(2**53), 0.5]),
+        user("a", note="\\u0000"),
+        user("a", **nested(19)),
+        user("a", name=None, teams=None, custom=None, created_at=None, banned=None),
+        user("a", teams=["x" * 100] * 250),
+        channel(id="x" * 64, type="y" * 64),
+        member(channel_id=None, channel_member_ids=["anna", "bob"]),
+        message(id="m" * 255, text="ä" * 20_000, attachments=[{}] * 30),
+        message(type="reply", parent_id="p"),
+        message(type="deleted", deleted_at="2026-01-01T00:00:00Z"),
+    ],
+)
+def test_what_the_format_allows_is_read(record: bytes) -> None:
+    read(record)

@@ -1,0 +1,92 @@
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.util import CommandError
+from sqlalchemy import Connection, MetaData, text
+
+from campaign_service import tables as campaign_tables
+from chat_store import schema
+from chat_store import tables as chat_tables
+from chat_store.database import Database, open_database
+from chat_store.errors import SchemaMismatchError
+from segment_service import tables as segment_tables
+
+
+@pytest.fixture
+async def migrated(database_url: str) -> AsyncIterator[Database]:
+    database = open_database(database_url)
+    yield database
+    await database.close()
+
+
+def differences(connection: Connection) -> list[object]:
+    every = MetaData()
+    for tables in (chat_tables, segment_tables, campaign_tables):
+        for table in tables.metadata.tables.values():
+            table.to_metadata(every)
+    context = MigrationContext.configure(connection, opts={"compare_type": True})
+    found: list[object] = compare_metadata(context, every)
+    return found
+
+
+async def set_revision(database: Database, revision: str) -> None:
+    async with database.write() as connection:
+        await connection.execute(
+            text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision}
+        )
+
+
+async def test_the_migrations_make_exactly_the_tables(migrated: Database) -> None:
+    async with migrated.read() as connection:
+        assert await connection.run_sync(differences) == []
+
+
+async def test_migrating_twice_is_migrating_once(migrated: Database) -> None:
+    await schema.migrate(migrated)
+
+    await schema.require_current_schema(migrated)
+
+
+@pytest.mark.parametrize("revision", ["0001", "9999"])
+async def test_another_revision_is_refused_by_name(migrated: Database, revision: str) -> None:
+    await set_revision(migrated, revision)
+
+    with pytest.raises(SchemaMismatchError, match="python -m chat_store migrate") as caught:
+        await schema.require_current_schema(migrated)
+
+    assert (caught.value.found, caught.value.expected) == (revision, schema.expected_revision())
+
+
+async def test_an_empty_postgresql_is_refused(postgres_url: str) -> None:
+    database = open_database(postgres_url)
+    async with database.write() as connection:
+        await connection.execute(text("DROP TABLE alembic_version"))
+
+    with pytest.raises(SchemaMismatchError) as caught:
+        await schema.prepare(database)
+
+    assert caught.value.found is None
+    await database.close()
+
+
+async def test_an_empty_sqlite_file_migrates_itself(tmp_path: Path) -> None:
+    database = open_database(f"sqlite+aiosqlite:///{tmp_path}/deep/down/new.db")
+
+    await schema.prepare(database)
+
+    await schema.require_current_schema(database)
+    async with database.read() as connection:
+        assert await connection.run_sync(differences) == []
+    await database.close()
+
+
+async def test_an_sqlite_file_of_a_later_version_is_refused(sqlite_url: str) -> None:
+    database = open_database(sqlite_url)
+    await set_revision(database, "9999")
+
+    with pytest.raises(CommandError, match="9999"):
+        await schema.prepare(database)
+    await database.close()

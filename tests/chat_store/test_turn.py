@@ -1,0 +1,121 @@
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from chat_store.database import Database, open_database
+
+# Writes one page after the other, each of them as long as it takes, and takes the lock again at
+# once; says when it has begun, and goes on until its standard input ends.
+_BUSY = """
+import asyncio, sys, threading
+from sqlalchemy import text
+from chat_store.database import open_database
+
+stop = threading.Event()
+threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
+
+async def main():
+    database = open_database(sys.argv[1])
+    while not stop.is_set():
+        async with database.write() as connection:
+            await connection.execute(text("INSERT INTO turns (who) VALUES ('busy')"))
+            await connection.execute(text(sys.argv[2]))
+        print("page", flush=True)
+    await database.close()
+
+asyncio.run(main())
+"""
+# some tens of milliseconds of work inside the transaction
+_WORK = """
+WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000)
+SELECT count(*) FROM n
+"""
+
+
+@pytest.fixture
+async def url(tmp_path: Path) -> str:
+    url = f"sqlite+aiosqlite:///{tmp_path}/turns.db"
+    database = open_database(url)
+    async with database.write() as connection:
+        await connection.execute(
+            text("CREATE TABLE turns (place INTEGER PRIMARY KEY, who TEXT NOT NULL)")
+        )
+    await database.close()
+    return url
+
+
+@pytest.fixture
+async def database(url: str) -> AsyncIterator[Database]:
+    database = open_database(url)
+    yield database
+    await database.close()
+
+
+async def take_a_turn(database: Database, who: str, *, work: bool = False) -> None:
+    async with database.write() as connection:
+        await connection.execute(text("INSERT INTO turns (who) VALUES (:who)"), {"who": who})
+        if work:
+            await connection.execute(text(_WORK))
+
+
+async def turns(database: Database) -> list[str]:
+    async with database.read() as connection:
+        return list(await connection.scalars(text("SELECT who FROM turns ORDER BY place")))
+
+
+@contextmanager
+def busy_process(url: str) -> Iterator[None]:
+    """Another process that writes without a pause."""
+    program = [sys.executable, "-c", _BUSY, url, _WORK]
+    with subprocess.Popen(
+        program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "page\n"
+        yield
+        process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
+async def test_a_writer_gets_in_between_two_pages_of_a_busy_task(database: Database) -> None:
+    async def busy() -> None:
+        for _ in range(10):
+            await take_a_turn(database, "busy", work=True)
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(busy())
+        await take_a_turn(database, "other")
+        await take_a_turn(database, "other")
+
+    order = await turns(database)
+    assert order.count("busy") == 10
+    assert order.index("other") <= 2
+
+
+async def test_a_writer_gets_in_between_two_pages_of_a_busy_process(
+    url: str, database: Database
+) -> None:
+    with busy_process(url):
+        for _ in range(10):
+            await take_a_turn(database, "other")
+        order = await turns(database)
+
+    between = order[order.index("other") :]
+    assert between.count("other") == 10
+    assert between.count("busy") <= 30
+
+
+async def test_those_who_wait_come_in_the_order_they_asked(database: Database) -> None:
+    async with asyncio.TaskGroup() as tasks, database.write():
+        for number in range(5):
+            tasks.create_task(take_a_turn(database, str(number)))
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    assert await turns(database) == ["0", "1", "2", "3", "4"]
