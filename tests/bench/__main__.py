@@ -7,6 +7,7 @@ import sys
 from enum import StrEnum
 from typing import Annotated
 
+import grpc
 import typer
 from rich.console import Console
 
@@ -33,7 +34,7 @@ def main(
                 try:
                     for line in _SCENARIOS[name](place):
                         _show(console, line)
-                except (AssertionError, LateError) as error:
+                except (AssertionError, LateError, grpc.RpcError) as error:
                     broken = True
                     _show(console, Line(name, "BROKEN", str(error)))
     if broken:

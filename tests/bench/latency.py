@@ -18,7 +18,7 @@ from tests.bench.runs import assert_exact, until_completed
 from tests.harness import main_job
 from tests.harness.processes import Pair, running_pair
 
-_CALLS_PER_SECOND = 50
+_CALLS_PER_SECOND = 10
 _ROUNDS = 3
 _GOAL_MILLISECONDS = 250
 _LIST_ID = "newcomers"
