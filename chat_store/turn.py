@@ -35,12 +35,16 @@ class WriteTurn:
         async with self._within_process:
             if time.monotonic() - self._streak_began > _STREAK_SECONDS:
                 await self._let_others_go()
-            if not _try_lock(self._turn, fcntl.LOCK_EX):
+            waited = not _try_lock(self._turn, fcntl.LOCK_EX)
+            if waited:
                 await self._wait()
             try:
                 yield
             finally:
                 fcntl.flock(self._turn, fcntl.LOCK_UN)
+            if waited:
+                # a share begins with the write lock, which another's page may have kept for long
+                self._streak_began = time.monotonic()
 
     async def _wait(self) -> None:
         _try_lock(self._waiting, fcntl.LOCK_SH)
@@ -48,7 +52,6 @@ class WriteTurn:
             await _locked(self._turn)
         finally:
             fcntl.flock(self._waiting, fcntl.LOCK_UN)
-        self._streak_began = time.monotonic()
 
     async def _let_others_go(self) -> None:
         try:
