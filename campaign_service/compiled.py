@@ -15,8 +15,7 @@ from campaign_service.templates import (
     compile_text,
 )
 from campaign_service.views import UserFields, user_fields, user_view
-from chat_store.models import Member, User
-from herald_wire.fields import MAX_CUSTOM_BYTES
+from chat_store.models import MAX_CUSTOM_BYTES, Member, User
 
 _OF_MESSAGES = frozenset({"sender", "receiver", "channel", "custom"})
 _OF_CHANNEL_AUDIENCES = frozenset({"sender", "channel", "custom"})

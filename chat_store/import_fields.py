@@ -10,8 +10,8 @@ import orjson
 from chat_store import operands
 from chat_store.errors import InvalidFilterError
 from chat_store.json_values import is_object
+from chat_store.models import MAX_CUSTOM_BYTES
 
-MAX_CUSTOM_BYTES = 5 * 1024
 MAX_DEPTH = 20
 MAX_WHOLE_NUMBER = 2**53
 

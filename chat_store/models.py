@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 
 Json = Mapping[str, Any]
 
+# of a record's custom object, as compact JSON
+MAX_CUSTOM_BYTES = 5 * 1024
+
 
 class WriteMode(StrEnum):
     """What a write does with a record whose id is taken."""

@@ -9,9 +9,9 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from chat_store.errors import InvalidInputError, LimitExceededError
+from chat_store.models import MAX_CUSTOM_BYTES
 
 MAX_ID = 255
-MAX_CUSTOM_BYTES = 5 * 1024
 
 
 def text(value: str, field: str, longest: int | None = None) -> str:
