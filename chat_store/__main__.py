@@ -10,7 +10,6 @@ from time import monotonic
 from typing import Annotated, BinaryIO, NoReturn, TypeVar
 
 import typer
-from alembic.util import CommandError
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from sqlalchemy.engine import URL, make_url
@@ -36,7 +35,6 @@ _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 _DATABASE_ERRORS = (
     ChatStoreError,
     SQLAlchemyError,
-    CommandError,
     OSError,
     ImportError,
     ValueError,

@@ -27,7 +27,10 @@ def expected_revision() -> str:
 
 
 async def migrate(database: Database) -> None:
-    """Brings the schema to this code's revision, all of it or none. Harmless when it is there."""
+    """Brings the schema to this code's revision, all of it or none. Harmless when it is there.
+
+    Raises `SchemaMismatchError` for a database that a later version has migrated.
+    """
     async with database.write() as connection:
         if database.dialect == "postgresql":
             await connection.execute(_MIGRATION_LOCK)
@@ -52,8 +55,15 @@ async def prepare(database: Database) -> None:
 
 def _upgrade(connection: Connection) -> None:
     config = _config()
+    found = _current_revision(connection)
+    if found is not None and found not in _known_revisions(config):
+        raise SchemaMismatchError(found=found, expected=expected_revision())
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
+
+
+def _known_revisions(config: Config) -> set[str]:
+    return {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
 
 
 def _current_revision(connection: Connection) -> str | None:

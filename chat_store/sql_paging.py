@@ -51,7 +51,7 @@ class _Term:
         return past
 
 
-async def fetch_page(  # noqa: PLR0917 (a statement and all that it is read by)
+async def fetch_page(
     connection: AsyncConnection,
     statement: Select[Any],
     request: PageRequest,

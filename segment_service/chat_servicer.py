@@ -10,7 +10,7 @@ from chat_store.store import ChatStore
 from herald.chat.v1 import chat_service_pb2 as pb
 from herald.chat.v1 import chat_service_pb2_grpc as pb_grpc
 from herald_wire.answers import fitting_page
-from herald_wire.batches import MAX_RECORDS, batch, new_user_from_proto, write_mode
+from herald_wire.batches import MAX_RECORDS, batch, write_mode
 from herald_wire.channels import (
     channel_from_proto,
     channel_to_proto,
@@ -20,7 +20,7 @@ from herald_wire.channels import (
 from herald_wire.fields import MAX_ID, ids, moment, required, timestamp
 from herald_wire.messages import message_to_proto, messages_scope
 from herald_wire.queries import PageSizes, read_paging, read_query
-from herald_wire.users import user_to_proto
+from herald_wire.users import user_from_proto, user_to_proto
 
 _SIZES = PageSizes(default=25, largest=1_000)
 
@@ -35,7 +35,7 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
     async def UpsertUsers(
         self, request: pb.UpsertUsersRequest, _context: Any
     ) -> pb.UpsertUsersResponse:
-        given = batch(request.users, "users", new_user_from_proto)
+        given = batch(request.users, "users", user_from_proto)
         stored = await self._store.users.upsert(given, self._now(), write_mode(request.mode))
         return pb.UpsertUsersResponse(users=map(user_to_proto, stored))
 

@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from alembic.util import CommandError
 from sqlalchemy import Connection, MetaData, text
 
 from campaign_service import tables as campaign_tables
@@ -87,6 +86,6 @@ async def test_an_sqlite_file_of_a_later_version_is_refused(sqlite_url: str) -> 
     database = open_database(sqlite_url)
     await set_revision(database, "9999")
 
-    with pytest.raises(CommandError, match="9999"):
+    with pytest.raises(SchemaMismatchError, match="9999"):
         await schema.prepare(database)
     await database.close()

@@ -3,13 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from chat_store.distinct import user_id_problem
 from chat_store.errors import InvalidInputError, LimitExceededError
-from chat_store.models import User, WriteMode
-from herald.chat.v1 import chat_pb2
+from chat_store.models import WriteMode
 from herald.chat.v1 import chat_service_pb2 as pb
-from herald_wire.fields import small
-from herald_wire.users import user_from_proto
 
 MAX_RECORDS = 1_000
 
@@ -37,12 +33,3 @@ def write_mode(value: pb.UpsertMode.ValueType, field: str = "mode") -> WriteMode
     if mode is None:
         raise InvalidInputError(field, f"unknown value {value}")
     return mode
-
-
-def new_user_from_proto(message: chat_pb2.User, field: str) -> User:
-    """As `user_from_proto`, for a user who is to be written."""
-    user = user_from_proto(message, field)
-    if problem := user_id_problem(user.id):
-        raise InvalidInputError(f"{field}.id", problem)
-    small(user.push_preferences, f"{field}.push_preferences")
-    return user

@@ -1,5 +1,7 @@
 """The chat store's errors as statuses, the same from both servers."""
 
+from dataclasses import replace
+
 import grpc
 
 from chat_store import errors
@@ -23,7 +25,12 @@ def chat_failure(error: Exception) -> Failure | None:
         case errors.ChannelNotFoundError():
             return not_found(error, "CHANNEL", "cid", error.cid)
         case errors.MemberNotFoundError():
-            return not_found(error, "MEMBER", "user_id", error.user_id, extra={"cid": error.cid})
+            failure = not_found(error, "MEMBER", "user_id", error.user_id)
+            return replace(
+                failure,
+                metadata={**failure.metadata, "cid": error.cid},
+                resource=Resource("herald.Member", f"{error.cid}/{error.user_id}"),
+            )
         case errors.StoreUnavailableError():
             return unavailable("the database can't be reached")
         case _:
@@ -43,15 +50,13 @@ def invalid_input(error: errors.InvalidInputError, reason: str) -> Failure:
     )
 
 
-def not_found(
-    error: Exception, kind: str, key: str, id_: str, extra: dict[str, str] | None = None
-) -> Failure:
+def not_found(error: Exception, kind: str, key: str, id_: str) -> Failure:
     """`kind` as in the reason: `USER` gives ERROR_REASON_USER_NOT_FOUND."""
     return Failure(
         code=grpc.StatusCode.NOT_FOUND,
         reason=f"ERROR_REASON_{kind}_NOT_FOUND",
         message=str(error),
-        metadata={key: id_, **(extra or {})},
+        metadata={key: id_},
         resource=Resource(f"herald.{kind.capitalize()}", id_),
     )
 

@@ -1,5 +1,7 @@
 """Users between their message and the chat store's value."""
 
+from chat_store.distinct import user_id_problem
+from chat_store.errors import InvalidInputError
 from chat_store.models import User
 from herald.chat.v1 import chat_pb2 as pb
 from herald_wire.fields import MAX_ID, moment, required, small, text, timestamp
@@ -8,8 +10,11 @@ from herald_wire.structs import json_object, to_struct
 
 def user_from_proto(message: pb.User, field: str) -> User:
     """Raises for the first field that breaks a rule. Output-only fields are passed over."""
+    id_ = required(message.id, f"{field}.id", MAX_ID)
+    if problem := user_id_problem(id_):
+        raise InvalidInputError(f"{field}.id", problem)
     return User(
-        id=required(message.id, f"{field}.id", MAX_ID),
+        id=id_,
         name=text(message.name, f"{field}.name") or None,
         username=text(message.username, f"{field}.username") or None,
         email=text(message.email, f"{field}.email") or None,
@@ -20,7 +25,10 @@ def user_from_proto(message: pb.User, field: str) -> User:
         custom=small(json_object(message.custom, f"{field}.custom"), f"{field}.custom"),
         banned=message.banned,
         shadow_banned=message.shadow_banned,
-        push_preferences=json_object(message.push_preferences, f"{field}.push_preferences"),
+        push_preferences=small(
+            json_object(message.push_preferences, f"{field}.push_preferences"),
+            f"{field}.push_preferences",
+        ),
         created_at=moment(message, "created_at", f"{field}.created_at"),
     )
 
