@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from campaign_service.campaigns import Campaign
+from campaign_service.errors import ReferenceGoneError
 from campaign_service.segment_client import AudiencePage, SegmentClient, StreamPlace, Waiting
 from campaign_service.store import CampaignStore, Lease
 from chat_store.paging import Cursor, PageRequest
@@ -31,8 +32,14 @@ class SegmentAudience:
         self._segments = segments
 
     async def version(self) -> str:
-        """Lists only: who begins to match a filter behind the walk is not chased."""
+        """Lists only: who begins to match a filter behind the walk is not chased.
+
+        Raises `ReferenceGoneError` for a segment that is deleted: the walk may have been past it.
+        """
         found = await self._segments.segments(self._ids)
+        for id_ in self._ids:
+            if id_ not in found or found[id_].HasField("deleted_at"):
+                raise ReferenceGoneError("segment", id_)
         return " ".join(
             f"{segment.size_updated_at.ToNanoseconds()}"
             for segment in found.values()

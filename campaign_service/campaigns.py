@@ -1,7 +1,7 @@
 """What a campaign is, and how its status moves."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -116,6 +116,12 @@ class Definition:
     channel_template: ChannelTemplate | None = None
     skip_push: bool = False
     skip_webhook: bool = False
+
+    def same_as(self, other: "Definition") -> bool:
+        """The users are a set; a stored definition has them in order."""
+        return replace(self, user_ids=()) == replace(other, user_ids=()) and set(
+            self.user_ids
+        ) == set(other.user_ids)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

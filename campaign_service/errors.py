@@ -62,12 +62,6 @@ class StatusNotAllowedError(CampaignError):
         self.allowed = allowed
 
 
-class EtagMismatchError(CampaignError):
-    def __init__(self, campaign_id: str) -> None:
-        super().__init__(f"campaign {campaign_id!r} changed since the etag was given out")
-        self.campaign_id = campaign_id
-
-
 class RunEndedError(CampaignError):
     """The sender may not go on: the campaign stopped, or another sender has the shard."""
 

@@ -3,10 +3,15 @@
 import asyncio
 from collections.abc import Callable
 from datetime import datetime
+from uuid import uuid4
 
 from campaign_service.campaigns import Action, Campaign, Definition, Stats, Status, next_status
 from campaign_service.compiled import compile_templates
-from campaign_service.errors import CampaignDeletedError, CampaignNotFoundError
+from campaign_service.errors import (
+    CampaignAlreadyExistsError,
+    CampaignDeletedError,
+    CampaignNotFoundError,
+)
 from campaign_service.references import References
 from campaign_service.rules import check_audience, check_channels
 from campaign_service.segment_client import SegmentClient
@@ -34,19 +39,22 @@ class Lifecycle:
     async def create(
         self, campaign_id: str, definition: Definition, *, validate_only: bool
     ) -> Campaign:
-        """A draft. Repeated with the same content it gives what is there."""
-        try:
-            stored = await self._campaigns.get(campaign_id)
-        except CampaignNotFoundError:
-            to_channels = await self._check(definition)
-        else:
-            # what it named may be gone by now, and is no concern of a repeated call
-            to_channels = stored.to_channels
+        """A draft, with an id of its own if none is given.
+
+        Repeated with the same content it gives what is there: what it named may be gone by now,
+        which is no concern of a repeated call.
+        """
+        stored = await self._stored(campaign_id) if campaign_id else None
+        if stored is not None:
+            if stored.deleted_at or not stored.definition.same_as(definition):
+                raise CampaignAlreadyExistsError(campaign_id)
+            return stored
+        to_channels = await self._check(definition)
+        now = self._now()
         if validate_only:
-            return _unwritten(campaign_id, definition, self._now(), to_channels=to_channels)
-        return await self._campaigns.create(
-            campaign_id, definition, self._now(), to_channels=to_channels
-        )
+            return _unwritten(campaign_id, definition, now, to_channels=to_channels)
+        id_ = campaign_id or str(uuid4())
+        return await self._campaigns.create(id_, definition, now, to_channels=to_channels)
 
     async def start(self, campaign_id: str) -> Campaign:
         """Starts or resumes; no effect on a campaign in progress."""
@@ -64,6 +72,12 @@ class Lifecycle:
         """After this has returned, no further message of the campaign appears."""
         await self._campaigns.stop(campaign_id, "stopped by a caller", self._now())
         return await self._campaigns.get(campaign_id)
+
+    async def _stored(self, campaign_id: str) -> Campaign | None:
+        try:
+            return await self._campaigns.get(campaign_id)
+        except CampaignNotFoundError:
+            return None
 
     async def _check(self, definition: Definition) -> bool:
         check_audience(definition)

@@ -7,10 +7,10 @@ from campaign_service.campaigns import Campaign
 from campaign_service.errors import SegmentServiceUnavailableError
 from campaign_service.segment_client import SegmentClient
 from campaign_service.wire import campaign_to_proto
+from chat_store.models import User
 from chat_store.store import ChatStore
 from herald.campaign.v1 import campaign_pb2 as pb
 from herald.segment.v1 import segment_pb2
-from herald_wire.users import user_to_proto
 
 
 class Presentation:
@@ -25,22 +25,20 @@ class Presentation:
         (message,) = await self.many([campaign])
         return message
 
-    async def many(self, campaigns: Sequence[Campaign]) -> list[pb.Campaign]:
+    async def many(self, campaigns: Sequence[Campaign]) -> tuple[pb.Campaign, ...]:
         senders = await self._chat.users.by_id({c.definition.sender_id for c in campaigns})
         segment_ids = {id_ for c in campaigns for id_ in c.definition.segment_ids}
         segments = await self._segments_or_nothing(sorted(segment_ids))
         now = self._now()
-        return [
+        return tuple(
             campaign_to_proto(c, senders.get(c.definition.sender_id), segments, now)
             for c in campaigns
-        ]
+        )
 
-    async def with_users(self, campaign: Campaign, user_ids: Sequence[str]) -> pb.Campaign:
-        """With those of the users that exist, in the order of the ids."""
-        message = await self.one(campaign)
+    async def users(self, user_ids: Sequence[str]) -> tuple[User, ...]:
+        """Those that exist, in the order of the ids."""
         found = await self._chat.users.by_id(user_ids)
-        message.users.extend(user_to_proto(found[id_]) for id_ in user_ids if id_ in found)
-        return message
+        return tuple(found[id_] for id_ in user_ids if id_ in found)
 
     async def _segments_or_nothing(self, ids: Sequence[str]) -> dict[str, segment_pb2.Segment]:
         # a campaign can be read, and stopped, while the segment service is away

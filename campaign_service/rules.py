@@ -1,7 +1,11 @@
 """What a definition must fulfil as a whole, beyond each of its fields."""
 
-from campaign_service.campaigns import Definition
+import re
+
+from campaign_service.campaigns import ChannelTemplate, Definition
 from chat_store.errors import InvalidInputError
+
+_CHANNEL_TYPE = re.compile(r"[\w-]+", re.ASCII)
 
 
 def check_audience(definition: Definition) -> None:
@@ -21,7 +25,16 @@ def check_channels(definition: Definition, *, to_channels: bool) -> None:
         raise InvalidInputError(
             "campaign.channel_template", "is required to create channels for users"
         )
-    if template and template.members and template.members_template:
-        raise InvalidInputError(
-            "campaign.channel_template.members_template", "can't be combined with members"
-        )
+    if template:
+        _check_template(template, "campaign.channel_template")
+
+
+def _check_template(template: ChannelTemplate, at: str) -> None:
+    if not _CHANNEL_TYPE.fullmatch(template.type):
+        raise InvalidInputError(f"{at}.type", "may only have letters, digits, _ and -")
+    if template.members and template.members_template:
+        raise InvalidInputError(f"{at}.members_template", "can't be combined with members")
+    given = [member.user_id for member in template.members_template]
+    for index, user_id in enumerate(given):
+        if user_id in given[:index]:
+            raise InvalidInputError(f"{at}.members_template[{index}].user_id", "is given twice")

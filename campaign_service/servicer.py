@@ -1,20 +1,25 @@
 """CampaignService: per call decode, do, encode."""
 
 from typing import Any
-from uuid import uuid4
 
 from campaign_service.fields import CAMPAIGN_FIELDS
 from campaign_service.lifecycle import Lifecycle
 from campaign_service.presentation import Presentation
 from campaign_service.store import CampaignStore
-from campaign_service.wire import definition_from_proto
+from campaign_service.wire import definition_from_proto, started_from_proto
+from chat_store.models import User
+from chat_store.paging import Page, PageRequest
 from herald.campaign.v1 import campaign_service_pb2 as pb
 from herald.campaign.v1 import campaign_service_pb2_grpc as pb_grpc
+from herald.campaign.v1.campaign_pb2 import Campaign
+from herald_wire.answers import fitting_page
 from herald_wire.fields import MAX_ID, required, text
 from herald_wire.queries import PageSizes, read_paging, read_query
+from herald_wire.users import user_to_proto
 
 _CAMPAIGNS = PageSizes(default=25, largest=100)
 _USERS = PageSizes(default=100, largest=1_000)
+_LISTED_USERS = PageSizes(default=0, largest=1_000)
 
 
 class CampaignServicer(pb_grpc.CampaignServiceServicer):
@@ -28,9 +33,8 @@ class CampaignServicer(pb_grpc.CampaignServiceServicer):
     async def CreateCampaign(
         self, request: pb.CreateCampaignRequest, context: Any
     ) -> pb.CreateCampaignResponse:
-        campaign_id = text(request.campaign.id, "campaign.id", MAX_ID) or str(uuid4())
         campaign = await self._lifecycle.create(
-            campaign_id,
+            text(request.campaign.id, "campaign.id", MAX_ID),
             definition_from_proto(request.campaign),
             validate_only=request.validate_only,
         )
@@ -49,17 +53,25 @@ class CampaignServicer(pb_grpc.CampaignServiceServicer):
             field="user_page",
         )
         campaign = await self._campaigns.get(id_)
-        page = await self._campaigns.user_ids(id_, paging.request)
-        next_token, prev_token = paging.tokens(page)
+
+        async def read(page: PageRequest) -> Page[User]:
+            ids = await self._campaigns.user_ids(id_, page)
+            users = await self._presentation.users(ids.items)
+            return Page(users, ids.next_cursor, ids.prev_cursor)
+
+        answer = await fitting_page(paging, read, user_to_proto)
+        message = await self._presentation.one(campaign)
+        message.users.extend(answer.records)
         return pb.GetCampaignResponse(
-            campaign=await self._presentation.with_users(campaign, page.items),
-            next_user_page_token=next_token,
-            prev_user_page_token=prev_token,
+            campaign=message,
+            next_user_page_token=answer.next_token,
+            prev_user_page_token=answer.prev_token,
         )
 
     async def QueryCampaigns(
         self, request: pb.QueryCampaignsRequest, context: Any
     ) -> pb.QueryCampaignsResponse:
+        user_limit = _LISTED_USERS.size(request.user_limit, "user_limit")
         query = read_query(
             "campaigns",
             filter=request.filter,
@@ -68,19 +80,29 @@ class CampaignServicer(pb_grpc.CampaignServiceServicer):
             page_token=request.page_token,
             sizes=_CAMPAIGNS,
             catalogue=CAMPAIGN_FIELDS,
+            bound_to=[user_limit],
         )
-        page = await self._campaigns.query(query.predicate, query.paging.request)
-        next_token, prev_token = query.paging.tokens(page)
+
+        async def read(page: PageRequest) -> Page[Campaign]:
+            found = await self._campaigns.query(query.predicate, page)
+            campaigns = await self._presentation.many(found.items)
+            for campaign in campaigns if user_limit else ():
+                ids = await self._campaigns.user_ids(campaign.id, PageRequest(user_limit))
+                users = await self._presentation.users(ids.items)
+                campaign.users.extend(map(user_to_proto, users))
+            return Page(campaigns, found.next_cursor, found.prev_cursor)
+
+        answer = await fitting_page(query.paging, read, lambda campaign: campaign)
         return pb.QueryCampaignsResponse(
-            campaigns=await self._presentation.many(page.items),
-            next_page_token=next_token,
-            prev_page_token=prev_token,
+            campaigns=answer.records,
+            next_page_token=answer.next_token,
+            prev_page_token=answer.prev_token,
         )
 
     async def StartCampaign(
         self, request: pb.StartCampaignRequest, context: Any
     ) -> pb.StartCampaignResponse:
-        campaign = await self._lifecycle.start(required(request.id, "id", MAX_ID))
+        campaign = await self._lifecycle.start(started_from_proto(request))
         return pb.StartCampaignResponse(campaign=await self._presentation.one(campaign))
 
     async def StopCampaign(

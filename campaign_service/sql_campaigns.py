@@ -60,7 +60,7 @@ class SqlCampaignStore:
                     )
                 )
             campaign = await self._load(connection, campaign_id)
-        if campaign.deleted_at or not same_content(campaign.definition, definition):
+        if campaign.deleted_at or not campaign.definition.same_as(definition):
             raise CampaignAlreadyExistsError(campaign_id)
         return campaign
 
@@ -192,10 +192,3 @@ class SqlCampaignStore:
             row.campaign_id: {name: int(getattr(row, name)) for name in COUNTERS}
             for row in await connection.execute(statement)
         }
-
-
-def same_content(stored: Definition, given: Definition) -> bool:
-    """Whether a repeated create means what is there: the users are a set, and kept in order."""
-    return definition_values(stored) == definition_values(given) and set(stored.user_ids) == set(
-        given.user_ids
-    )

@@ -41,13 +41,11 @@ class SqlRunStore:
             # an idle sender asks often: it must not take SQLite's write lock for a no
             if (await connection.execute(claimable)).first() is None:
                 return None
+        # a CTE, for PostgreSQL might run a subquery several times, and lock another shard each time
+        chosen = claimable.with_for_update(of=campaign_shards, skip_locked=True).cte("chosen")
         statement = (
             update(campaign_shards)
-            .where(
-                tuple_(_shards.campaign_id, _shards.shard).in_(
-                    claimable.with_for_update(of=campaign_shards, skip_locked=True)
-                )
-            )
+            .where(tuple_(_shards.campaign_id, _shards.shard).in_(select(chosen)))
             .where(free)
             .values(lease_owner=owner, lease_until=until, fence=_shards.fence + 1)
             .returning(

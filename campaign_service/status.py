@@ -1,5 +1,7 @@
 """The service's errors as statuses with the package's reasons."""
 
+from dataclasses import replace
+
 import grpc
 
 from campaign_service import errors
@@ -14,7 +16,8 @@ def failure_for(error: Exception) -> Failure | None:
     """What a caller is told; None for an error that nobody foresaw."""
     match error:
         case errors.InvalidTemplateError():
-            return invalid_input(error, "ERROR_REASON_INVALID_TEMPLATE")
+            failure = invalid_input(error, "ERROR_REASON_INVALID_TEMPLATE")
+            return replace(failure, metadata={**failure.metadata, "problem": error.problem})
         case errors.UnknownReferenceError():
             return _unknown_reference(error)
         case errors.ReferenceGoneError():
@@ -82,4 +85,4 @@ def _reference_reason(kind: str) -> str:
 
 
 def _reference_key(kind: str) -> str:
-    return "segment_id" if kind == "segment" else "user_id"
+    return "user_id" if kind == "member" else f"{kind}_id"

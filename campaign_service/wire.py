@@ -19,6 +19,7 @@ from campaign_service.sandbox import MAX_TEXT
 from chat_store.errors import InvalidInputError, LimitExceededError
 from chat_store.models import User
 from herald.campaign.v1 import campaign_pb2 as pb
+from herald.campaign.v1 import campaign_service_pb2 as service_pb
 from herald.segment.v1 import segment_pb2
 from herald_wire.fields import MAX_ID, ids, required, small, text, timestamp
 from herald_wire.structs import json_object, json_objects, to_struct
@@ -82,6 +83,14 @@ def definition_from_proto(message: pb.Campaign) -> Definition:
     )
 
 
+def started_from_proto(request: service_pb.StartCampaignRequest) -> str:
+    """The campaign to start at once. Raises for a time, which nothing would look at yet."""
+    for name in ("scheduled_for", "stop_at"):
+        if request.HasField(name):
+            raise InvalidInputError(name, "is not supported yet: leave it unset")
+    return required(request.id, "id", MAX_ID)
+
+
 def campaign_to_proto(
     campaign: Campaign,
     sender: User | None,
@@ -90,6 +99,7 @@ def campaign_to_proto(
 ) -> pb.Campaign:
     definition = campaign.definition
     template = definition.channel_template
+    written = campaign.revision > 0
     modes = {value: key for key, value in _MODES.items()}
     visibilities = {value: key for key, value in _VISIBILITIES.items()}
     return pb.Campaign(
@@ -112,10 +122,10 @@ def campaign_to_proto(
         skip_push=definition.skip_push,
         skip_webhook=definition.skip_webhook,
         stats=_stats_to_proto(campaign, now),
-        created_at=timestamp(campaign.created_at),
-        updated_at=timestamp(campaign.updated_at),
+        created_at=timestamp(campaign.created_at if written else None),
+        updated_at=timestamp(campaign.updated_at if written else None),
         deleted_at=timestamp(campaign.deleted_at),
-        etag=str(campaign.revision),
+        etag=str(campaign.revision) if written else "",
     )
 
 

@@ -147,11 +147,9 @@ def _channels(evaluated: Sequence[Segment], dialect: DialectName) -> _Branch:
 
 
 def _channels_of(sender_id: str) -> _Branch:
-    rows = (
-        select(members.c.cid)
-        .join(channels, channels.c.cid == members.c.cid)
-        .where(members.c.user_id == sender_id, channels.c.deleted_at.is_(None))
-    )
+    # looked up channel by channel: PostgreSQL may read a join's other side from its very beginning
+    is_there = select(channels.c.deleted_at.is_(None)).where(channels.c.cid == members.c.cid)
+    rows = select(members.c.cid).where(members.c.user_id == sender_id, is_there.scalar_subquery())
     return _Branch(members.c.cid, rows, null())
 
 
