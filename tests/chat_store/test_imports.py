@@ -400,6 +400,14 @@ async def test_every_chunk_is_durable_when_it_is_reported(store: ChatStore) -> N
     assert result.users == len(lines)
 
 
+async def test_lines_are_counted_over_all_chunks(store: ChatStore) -> None:
+    lines = [user("anna")] * CHUNK_RECORDS + [user("bob"), user("c d")]
+
+    result = await imported(store, *lines)
+
+    assert [error.line for error in result.errors] == [CHUNK_RECORDS + 2]
+
+
 async def test_a_source_that_breaks_off_leaves_the_chunks_before(store: ChatStore) -> None:
     async def breaking_off() -> AsyncIterator[bytes]:
         for number in range(CHUNK_RECORDS + 1):

@@ -108,7 +108,8 @@ async def test_a_writer_gets_in_between_two_pages_of_a_busy_process(
 
     between = order[order.index("other") :]
     assert between.count("other") == 10
-    assert between.count("busy") <= 30
+    # about one page for each turn: neither starves the other
+    assert 5 <= between.count("busy") <= 20
 
 
 async def test_those_who_wait_come_in_the_order_they_asked(database: Database) -> None:

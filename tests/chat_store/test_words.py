@@ -9,7 +9,7 @@ from sqlalchemy import text
 from chat_store import words
 from chat_store.database import Database
 
-ON_POSTGRESQL = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+ON_POSTGRESQL = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 EVERY_CHARACTER = [chr(c) for c in range(1, 0x110000) if not 0xD800 <= c <= 0xDFFF]
 
 

@@ -31,6 +31,9 @@ from segment_service.streams import TargetStreams
 if TYPE_CHECKING:
     from herald.segment.v1.segment_service_pb2_grpc import SegmentServiceAsyncStub
 
+# a stream is sent ahead of its reader by 64 KiB at most, however fast the connection proves
+NO_WIDE_WINDOW = (("grpc.http2.bdp_probe", 0),)
+
 USER = segment_pb2.SEGMENT_TYPE_USER
 CHANNEL = segment_pb2.SEGMENT_TYPE_CHANNEL
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -165,7 +168,7 @@ async def running(database: Database, clock: Clock | None = None) -> AsyncIterat
             failure_for=failure_for,
             reflection=False,
         ) as server,
-        grpc.aio.insecure_channel(server.address) as channel,
+        grpc.aio.insecure_channel(server.address, options=NO_WIDE_WINDOW) as channel,
     ):
         stub = segment_service_pb2_grpc.SegmentServiceStub(channel)
         yield Service(database, server, stub, sql_chat_store(database), clock, stopping)

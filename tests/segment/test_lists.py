@@ -82,12 +82,12 @@ async def test_size_updated_at_grows_with_every_change_also_when_the_clock_does_
     service: Service,
 ) -> None:
     id_ = await service.listing()
-    answers = [await service.add(id_, "anna"), await service.add(id_, "bert")]
+    changes: list[Any] = [await service.add(id_, name) for name in ("anna", "bert")]
     service.clock.move(-3600)
-    answers.append(await service.add(id_, "carl"))
-    removed = [await service.remove(id_, name) for name in ("anna", "bert")]
+    changes += [await service.add(id_, name) for name in ("carl", "dora")]
+    changes += [await service.remove(id_, name) for name in ("anna", "bert")]
 
-    times = [answer.segment.size_updated_at.ToNanoseconds() for answer in (*answers, *removed)]
+    times = [answer.segment.size_updated_at.ToNanoseconds() for answer in changes]
     assert times == sorted(set(times))
 
 
@@ -105,15 +105,13 @@ async def test_a_change_that_changes_nothing_leaves_size_updated_at(
 
 
 async def test_changes_at_the_same_time_lose_none(service: Service) -> None:
-    id_ = await service.listing(*(f"old-{number}" for number in range(20)))
-    adding = (
-        service.add(id_, *(f"new-{number + offset}" for offset in range(3))) for number in range(10)
-    )
-    removing = (service.remove(id_, f"old-{number}", "old-19") for number in range(10))
+    id_ = await service.listing(*(f"old-{number}" for number in range(11)))
+    adding = (service.add(id_, f"new-{number}", "shared") for number in range(10))
+    removing = (service.remove(id_, f"old-{number}", "old-10") for number in range(10))
 
-    answers = await asyncio.gather(*adding, *removing)
+    answers: list[Any] = await asyncio.gather(*adding, *removing)
 
-    assert (await service.get(id_)).size == len(await service.targets(id_)) == 12 + 9
+    assert (await service.get(id_)).size == len(await service.targets(id_)) == 11
     assert len({answer.segment.size_updated_at.ToNanoseconds() for answer in answers}) == 20
 
 

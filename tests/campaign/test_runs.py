@@ -1,0 +1,629 @@
+"""Leases and pages in the database: one holder a shard, all of a page or nothing."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select, text, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from campaign_service.addresses import Address
+from campaign_service.campaigns import Campaign, Status
+from campaign_service.errors import RunEndedError
+from campaign_service.locks import hold_still, take_over
+from campaign_service.outcomes import NotSent, Reason
+from campaign_service.page import PageDraft, PlannedPage
+from campaign_service.sql_campaigns import SqlCampaignStore
+from campaign_service.sql_runs import SqlRunStore
+from campaign_service.store import Lease
+from campaign_service.tables import campaign_outcomes, campaign_shards, campaigns
+from chat_store.database import Database, open_database
+from chat_store.errors import StalePageError
+from chat_store.models import Channel
+from chat_store.sql import sql_chat_store
+from chat_store.store import ChannelDraft
+from chat_store.tables import channels, members, messages
+from tests.campaign.builders import (
+    MOMENT,
+    SENDER_ID,
+    a_campaign,
+    a_channel,
+    a_compiled_campaign,
+    a_definition,
+    a_user,
+)
+
+LEASE_TIME = timedelta(seconds=10)
+UNTIL = MOMENT + LEASE_TIME
+MINUTE = timedelta(minutes=1)
+LATER = MOMENT + MINUTE
+
+
+async def started(database: Database, id_: str = "spring", *, shards: int = 1) -> None:
+    store = SqlCampaignStore(database)
+    await store.create(id_, a_definition(), MOMENT, to_channels=False)
+    await store.start(id_, 2, shards, MOMENT)
+
+
+async def claimed(runs: SqlRunStore, owner: str = "one") -> Lease:
+    lease = await runs.claim(owner, MOMENT, UNTIL)
+    assert lease is not None
+    return lease
+
+
+def a_page(
+    *targets: str,
+    campaign_id: str = "spring",
+    not_sent: Sequence[NotSent] = (),
+    known: dict[str, Channel] | None = None,
+) -> PlannedPage:
+    """Each target in a channel of the target's name, which is made unless it is known."""
+    draft = PageDraft(a_compiled_campaign(a_campaign(id=campaign_id)), MOMENT)
+    draft.refuse(list(not_sent))
+    for target in targets:
+        variables = {"receiver": {"name": target}, "sender": {}, "custom": {}}
+        address = Address(target, f"messaging:{target}", variables, target)
+        draft.add(address, (known or {}).get(target))
+    return draft.finish()
+
+
+async def campaign_in(database: Database, id_: str = "spring") -> Campaign:
+    return await SqlCampaignStore(database).get(id_)
+
+
+async def contents(database: Database) -> dict[str, Any]:
+    """How many rows there are of what a page writes, and the shards as they are."""
+    tables = (channels, members, messages, campaign_outcomes)
+    async with database.read() as connection:
+        counts: dict[str, Any] = {
+            table.name: await connection.scalar(select(func.count()).select_from(table))
+            for table in tables
+        }
+        shards = (await connection.execute(select(campaign_shards))).all()
+    return {**counts, "shards": [tuple(shard) for shard in shards]}
+
+
+async def wait_for_a_waiter(database: Database, *tasks: asyncio.Task[Any]) -> None:
+    """Returns when as many transactions wait for a lock as there are tasks, or one has ended."""
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    while not any(task.done() for task in tasks):
+        async with database.read() as connection:
+            if await connection.scalar(waiting) == len(tasks):
+                return
+
+
+# --- claims
+
+
+async def test_a_claim_takes_a_shard_with_its_place(database: Database) -> None:
+    await started(database, shards=2)
+    runs = SqlRunStore(database)
+
+    leases = [await runs.claim("one", MOMENT, UNTIL) for _ in range(3)]
+
+    assert leases == [
+        Lease("spring", 0, 2, fence=1, cursor="", pass_number=1, audience_version=""),
+        Lease("spring", 1, 2, fence=1, cursor="", pass_number=1, audience_version=""),
+        None,
+    ]
+
+
+@pytest.mark.parametrize("analyzed", [False, True], ids=["fresh", "analyzed"])
+async def test_claims_at_the_same_time_take_each_shard_once(
+    database: Database, *, analyzed: bool
+) -> None:
+    for number in range(4):
+        await started(database, f"c{number}", shards=3)
+    if analyzed:
+        async with database.write() as connection:
+            await connection.execute(text("ANALYZE"))
+    runs = SqlRunStore(database)
+
+    taken: list[Lease] = []
+    for _ in range(4):
+        found = await asyncio.gather(*(runs.claim(f"o{i}", MOMENT, UNTIL) for i in range(6)))
+        taken += [lease for lease in found if lease is not None]
+
+    assert sorted((lease.campaign_id, lease.shard) for lease in taken) == [
+        (f"c{number}", shard) for number in range(4) for shard in range(3)
+    ]
+
+
+async def test_only_campaigns_in_progress_have_shards_to_claim(database: Database) -> None:
+    store = SqlCampaignStore(database)
+    await store.create("draft", a_definition(), MOMENT, to_channels=False)
+    await started(database, "stopped")
+    await store.stop("stopped", "enough", MOMENT)
+
+    assert await SqlRunStore(database).claim("one", MOMENT, UNTIL) is None
+
+
+async def test_the_campaign_that_started_first_is_claimed_first(database: Database) -> None:
+    store = SqlCampaignStore(database)
+    for id_, moment in (("a", LATER), ("b", MOMENT)):
+        await store.create(id_, a_definition(), MOMENT, to_channels=False)
+        await store.start(id_, 2, 1, moment)
+
+    lease = await claimed(SqlRunStore(database))
+
+    assert lease.campaign_id == "b"
+
+
+async def test_a_lease_that_ran_out_can_be_claimed_and_its_old_holder_is_refused(
+    database: Database,
+) -> None:
+    await started(database)
+    runs = SqlRunStore(database)
+    old = await claimed(runs)
+    await runs.commit_page(old, a_page("ann"), "after ann")
+    assert await runs.claim("two", UNTIL, LATER) is None
+
+    new = await runs.claim("two", UNTIL + timedelta(seconds=1), LATER)
+
+    assert new == replace(old, fence=2, cursor="after ann")
+    before = await contents(database)
+    for write in (
+        runs.commit_page(old, a_page("bob"), "after bob"),
+        runs.renew(old, LATER),
+        runs.begin_pass(old, "v2"),
+        runs.finish_pass(old, "v2", LATER),
+        runs.abort(old, "late", LATER),
+    ):
+        with pytest.raises(RunEndedError):
+            await write
+    await runs.release(old)
+    assert await contents(database) == before
+    assert (await campaign_in(database)).status is Status.IN_PROGRESS
+
+
+async def test_a_renewed_lease_lasts_longer(database: Database) -> None:
+    await started(database)
+    runs = SqlRunStore(database)
+    lease = await claimed(runs)
+
+    await runs.renew(lease, LATER)
+
+    assert await runs.claim("two", UNTIL + timedelta(seconds=1), LATER) is None
+    assert await runs.claim("two", LATER + timedelta(seconds=1), LATER + MINUTE) is not None
+
+
+async def test_a_released_shard_can_be_claimed_at_once(database: Database) -> None:
+    await started(database)
+    runs = SqlRunStore(database)
+
+    await runs.release(await claimed(runs))
+
+    assert (await claimed(runs, "two")).fence == 2
+
+
+async def test_a_shard_can_be_released_for_later(database: Database) -> None:
+    await started(database)
+    runs = SqlRunStore(database)
+
+    await runs.release(await claimed(runs), claimable_from=LATER)
+
+    assert await runs.claim("two", LATER - timedelta(seconds=1), LATER) is None
+    after = LATER + timedelta(seconds=1)
+    assert await runs.claim("two", after, after + LEASE_TIME) is not None
+
+
+# --- pages
+
+
+async def test_a_page_is_written_whole(database: Database) -> None:
+    await started(database)
+    runs = SqlRunStore(database)
+    lease = await claimed(runs)
+    not_sent = [NotSent("x", Reason.USER_DELETED), NotSent("y", Reason.TEMPLATE_ERROR)]
+
+    await runs.commit_page(lease, a_page("ann", "bob", not_sent=not_sent), "after bob")
+
+    found = await contents(database)
+    assert (found["messages"], found["channels"], found["members"]) == (2, 2, 4)
+    stats = (await campaign_in(database)).stats
+    assert (stats.messages_sent, stats.channels_created) == (2, 2)
+    assert (stats.targets_skipped, stats.targets_failed) == (1, 1)
+    async with database.read() as connection:
+        outcomes = (await connection.execute(select(campaign_outcomes))).all()
+        cursor = await connection.scalar(select(campaign_shards.c.cursor))
+    assert cursor == "after bob"
+    assert sorted(tuple(row) for row in outcomes) == [
+        ("spring", "x", "skipped", "user_deleted", MOMENT),
+        ("spring", "y", "failed", "template_error", MOMENT),
+    ]
+
+
+async def test_counters_grow_with_each_page(database: Database) -> None:
+    await started(database)
+    runs = SqlRunStore(database)
+    lease = await claimed(runs)
+
+    for target in ("ann", "bob", "carl"):
+        skipped = [NotSent(f"no-{target}", Reason.USER_NOT_FOUND)]
+        await runs.commit_page(lease, a_page(target, not_sent=skipped), target)
+
+    stats = (await campaign_in(database)).stats
+    assert (stats.messages_sent, stats.targets_skipped, stats.targets_failed) == (3, 3, 0)
+
+
+async def test_an_empty_page_moves_the_cursor_alone(database: Database) -> None:
+    await started(database)
+    runs = SqlRunStore(database)
+    lease = await claimed(runs)
+
+    await runs.commit_page(lease, a_page(), "further")
+
+    found = await contents(database)
+    assert (found["messages"], found["channels"]) == (0, 0)
+    await runs.release(lease)
+    assert (await claimed(runs)).cursor == "further"
+
+
+async def _message_is_there(database: Database) -> None:
+    other = a_page("bob", known={"bob": a_channel("bob")})
+    async with database.write() as connection:
+        await connection.execute(
+            messages.insert().values(
+                **{name: values[0] for name, values in other.rows.messages.items()},
+                **{"custom": {}, "attachments": [], **other.rows.message_constants},
+            )
+        )
+
+
+async def _message_with_another_id_is_there(database: Database) -> None:
+    await _message_is_there(database)
+    async with database.write() as connection:
+        await connection.execute(update(messages).values(id="another"))
+
+
+async def _channel_is_there(database: Database) -> None:
+    chat = sql_chat_store(database)
+    await chat.users.upsert([a_user("bob")], MOMENT)
+    await chat.channels.upsert([ChannelDraft(a_channel("bob"))], MOMENT)
+
+
+@pytest.mark.parametrize(
+    "happens",
+    [_message_is_there, _message_with_another_id_is_there, _channel_is_there],
+    ids=["message", "message with another id", "channel"],
+)
+async def test_a_page_that_finds_its_message_or_channel_there_leaves_nothing(
+    database: Database, happens: Callable[[Database], Awaitable[None]]
+) -> None:
+    await started(database)
+    runs = SqlRunStore(database)
+    lease = await claimed(runs)
+    await happens(database)
+    before = await contents(database)
+    page = a_page("ann", "bob", not_sent=[NotSent("x", Reason.USER_DELETED)])
+
+    with pytest.raises(StalePageError):
+        await runs.commit_page(lease, page, "after bob")
+
+    assert await contents(database) == before
+
+
+async def test_the_same_target_may_be_in_two_campaigns(database: Database) -> None:
+    await started(database, "spring")
+    await started(database, "summer")
+    runs = SqlRunStore(database)
+    first, second = [await claimed(runs) for _ in range(2)]
+    known = {"ann": a_channel("ann")}
+
+    await runs.commit_page(first, a_page("ann", campaign_id=first.campaign_id), "c")
+    await runs.commit_page(second, a_page("ann", campaign_id=second.campaign_id, known=known), "c")
+
+    assert (await contents(database))["messages"] == 2
+    chat = sql_chat_store(database)
+    assert (await chat.channels.get("messaging:ann")).message_count == 2
+
+
+async def test_who_has_an_outcome_is_known(database: Database) -> None:
+    await started(database, "spring")
+    await started(database, "summer")
+    runs = SqlRunStore(database)
+    lease = await claimed(runs)
+    not_sent = [NotSent("x", Reason.USER_DELETED), NotSent("y", Reason.TEMPLATE_ERROR)]
+    await runs.commit_page(lease, a_page("ann", not_sent=not_sent), "c")
+    everyone = ["ann", "bob", "x", "y", "z"]
+
+    assert set(await runs.handled("spring", everyone)) == {"ann", "x", "y"}
+    assert set(await runs.handled("summer", everyone)) == set()
+    assert set(await runs.handled("spring", [])) == set()
+
+
+# --- stop and resume
+
+
+async def test_a_page_of_a_stopped_campaign_is_refused_and_writes_nothing(
+    database: Database,
+) -> None:
+    await started(database)
+    runs = SqlRunStore(database)
+    lease = await claimed(runs)
+    await SqlCampaignStore(database).stop("spring", "enough", LATER)
+    before = await contents(database)
+
+    with pytest.raises(RunEndedError):
+        await runs.commit_page(lease, a_page("ann"), "after ann")
+    with pytest.raises(RunEndedError):
+        await runs.finish_pass(lease, "", LATER)
+
+    assert await contents(database) == before
+    campaign = await campaign_in(database)
+    assert (campaign.status, campaign.status_reason) == (Status.STOPPED, "enough")
+
+
+async def test_a_resumed_campaign_can_be_claimed_at_once_from_where_it_was(
+    database: Database,
+) -> None:
+    await started(database)
+    store, runs = SqlCampaignStore(database), SqlRunStore(database)
+    lease = await claimed(runs)
+    await runs.commit_page(lease, a_page("ann"), "after ann")
+    await store.stop("spring", "enough", MOMENT)
+    await store.start("spring", 2, 1, MOMENT)
+
+    resumed = await claimed(runs, "two")
+
+    assert resumed.cursor == "after ann"
+    assert (await campaign_in(database)).stats.messages_sent == 1
+
+
+async def test_a_page_planned_before_a_stop_is_refused_after_the_resume(
+    database: Database,
+) -> None:
+    """What it was planned from may have been edited in between."""
+    await started(database)
+    store, runs = SqlCampaignStore(database), SqlRunStore(database)
+    lease = await claimed(runs)
+    await store.stop("spring", "enough", MOMENT)
+    await store.start("spring", 2, 1, MOMENT)
+
+    with pytest.raises(RunEndedError):
+        await runs.commit_page(lease, a_page("ann"), "after ann")
+
+    assert (await contents(database))["messages"] == 0
+
+
+async def test_starting_twice_changes_nothing(database: Database) -> None:
+    await started(database)
+    runs = SqlRunStore(database)
+    lease = await claimed(runs)
+    before = await campaign_in(database), await contents(database)
+
+    await SqlCampaignStore(database).start("spring", 99, 1, LATER)
+
+    assert (await campaign_in(database), await contents(database)) == before
+    await runs.commit_page(lease, a_page("ann"), "after ann")
+
+
+async def test_a_stop_waits_for_the_page_in_flight(postgres_url: str) -> None:
+    database = open_database(postgres_url)
+    await started(database)
+    lease = await claimed(SqlRunStore(database))
+
+    async with database.write() as page_in_flight:
+        await hold_still(page_in_flight, database.dialect, lease.campaign_id)
+        stopping = asyncio.create_task(SqlCampaignStore(database).stop("spring", "enough", LATER))
+        await wait_for_a_waiter(database, stopping)
+        assert not stopping.done()
+        assert (await campaign_in(database)).status is Status.IN_PROGRESS
+
+    await stopping
+    assert (await campaign_in(database)).status is Status.STOPPED
+    await database.close()
+
+
+async def test_pages_share_the_campaign(postgres_url: str) -> None:
+    database = open_database(postgres_url)
+    await started(database, shards=2)
+    runs = SqlRunStore(database)
+    await claimed(runs)
+    second = await claimed(runs)
+
+    async with database.write() as page_in_flight:
+        await hold_still(page_in_flight, database.dialect, "spring")
+        await runs.commit_page(second, a_page("ann"), "after ann")
+
+    assert (await campaign_in(database)).stats.messages_sent == 1
+    await database.close()
+
+
+async def test_a_page_that_comes_after_a_stop_began_to_wait_is_refused(postgres_url: str) -> None:
+    """A steady stream of pages can't keep a stop waiting."""
+    database = open_database(postgres_url)
+    await started(database, shards=2)
+    runs = SqlRunStore(database)
+    await claimed(runs)
+    second = await claimed(runs)
+
+    async with database.write() as page_in_flight:
+        await hold_still(page_in_flight, database.dialect, "spring")
+        stopping = asyncio.create_task(SqlCampaignStore(database).stop("spring", "enough", LATER))
+        await wait_for_a_waiter(database, stopping)
+        next_page = asyncio.create_task(runs.commit_page(second, a_page("ann"), "after ann"))
+        await wait_for_a_waiter(database, stopping, next_page)
+        assert not next_page.done()
+
+    await stopping
+    with pytest.raises(RunEndedError):
+        await next_page
+    assert (await contents(database))["messages"] == 0
+    await database.close()
+
+
+async def test_other_campaigns_do_not_wait_for_a_stop(postgres_url: str) -> None:
+    database = open_database(postgres_url)
+    await started(database, "spring")
+    await started(database, "summer")
+    runs = SqlRunStore(database)
+    leases = {lease.campaign_id: lease for lease in [await claimed(runs), await claimed(runs)]}
+
+    async with database.write() as stop_in_flight:
+        await take_over(stop_in_flight, database.dialect, "spring")
+        page = a_page("ann", campaign_id="summer")
+        await runs.commit_page(leases["summer"], page, "after ann")
+
+    assert (await campaign_in(database, "summer")).stats.messages_sent == 1
+    await database.close()
+
+
+# --- the end of a run
+
+
+async def finished(runs: SqlRunStore, lease: Lease, version: str, now_version: str) -> None:
+    await runs.begin_pass(lease, version)
+    await runs.finish_pass(lease, now_version, LATER)
+
+
+async def test_a_campaign_is_completed_when_all_of_its_shards_are_done(
+    database: Database,
+) -> None:
+    await started(database, shards=2)
+    runs = SqlRunStore(database)
+    first, second = [await claimed(runs) for _ in range(2)]
+    await runs.commit_page(first, a_page("ann"), "c")
+    skipped = [NotSent("x", Reason.USER_DELETED), NotSent("y", Reason.MESSAGE_TOO_LONG)]
+    await runs.commit_page(second, a_page("bob", not_sent=skipped), "c")
+
+    await finished(runs, first, "v1", "v1")
+    assert (await campaign_in(database)).status is Status.IN_PROGRESS
+    await finished(runs, second, "v1", "v1")
+
+    campaign = await campaign_in(database)
+    assert (campaign.status, campaign.status_reason) == (Status.COMPLETED, "")
+    assert campaign.stats.completed_at == LATER
+    # two were counted at the start
+    assert campaign.stats.targets_total == campaign.stats.targets_handled == 4
+    assert campaign.revision == 3
+
+
+async def test_a_finished_shard_is_not_claimed_again(database: Database) -> None:
+    await started(database, shards=2)
+    runs = SqlRunStore(database)
+    first = await claimed(runs)
+    await finished(runs, first, "v1", "v1")
+
+    assert (await claimed(runs)).shard == 1
+    assert await runs.claim("two", MOMENT, UNTIL) is None
+
+
+async def test_shards_that_set_out_with_another_audience_walk_once_more(
+    database: Database,
+) -> None:
+    await started(database, shards=2)
+    runs = SqlRunStore(database)
+    first, second = [await claimed(runs) for _ in range(2)]
+    await runs.commit_page(first, a_page("ann"), "c")
+
+    await finished(runs, first, "v1", "v2")
+    await finished(runs, second, "v2", "v2")
+
+    again = await claimed(runs)
+    assert again == replace(first, fence=2, cursor="", pass_number=2, audience_version="v1")
+    assert await runs.claim("two", MOMENT, UNTIL) is None
+    await finished(runs, again, "v2", "v2")
+    assert (await campaign_in(database)).status is Status.COMPLETED
+
+
+async def test_an_empty_audience_completes(database: Database) -> None:
+    await started(database)
+    runs = SqlRunStore(database)
+
+    await finished(runs, await claimed(runs), "v1", "v1")
+
+    campaign = await campaign_in(database)
+    assert (campaign.status, campaign.stats.targets_total) == (Status.COMPLETED, 0)
+    assert campaign.stats.progress == 1.0
+
+
+async def test_an_aborted_run_is_stopped_with_its_reason(database: Database) -> None:
+    await started(database, shards=2)
+    runs = SqlRunStore(database)
+    first, second = [await claimed(runs) for _ in range(2)]
+    await runs.commit_page(first, a_page("ann"), "c")
+
+    await runs.abort(first, "segment 'vips' is not there", LATER)
+
+    campaign = await campaign_in(database)
+    assert campaign.status is Status.STOPPED
+    assert campaign.status_reason == "segment 'vips' is not there"
+    assert campaign.updated_at == LATER
+    with pytest.raises(RunEndedError):
+        await runs.commit_page(second, a_page("bob"), "c")
+    with pytest.raises(RunEndedError):
+        await runs.abort(second, "another reason", LATER)
+    assert (await campaign_in(database)).status_reason == "segment 'vips' is not there"
+
+
+async def test_a_campaign_in_progress_can_tell_what_it_waits_for(database: Database) -> None:
+    await started(database)
+    runs = SqlRunStore(database)
+    lease = await claimed(runs)
+    before = await campaign_in(database)
+
+    await runs.explain(lease, "waiting")
+    assert await campaign_in(database) == replace(before, status_reason="waiting")
+
+    await runs.explain(lease, "")
+    assert await campaign_in(database) == before
+
+
+async def test_a_stopped_campaign_keeps_its_reason(database: Database) -> None:
+    await started(database)
+    runs = SqlRunStore(database)
+    lease = await claimed(runs)
+    await SqlCampaignStore(database).stop("spring", "enough", LATER)
+
+    await runs.explain(lease, "waiting")
+
+    assert (await campaign_in(database)).status_reason == "enough"
+
+
+async def test_a_campaign_that_is_being_stopped_keeps_its_reason(postgres_url: str) -> None:
+    database = open_database(postgres_url)
+    await started(database)
+    runs = SqlRunStore(database)
+    lease = await claimed(runs)
+
+    async with database.write() as stop_in_flight:
+        await _stop(stop_in_flight, database)
+        explaining = asyncio.create_task(runs.explain(lease, "waiting"))
+        await wait_for_a_waiter(database, explaining)
+        assert not explaining.done()
+
+    await explaining
+    assert (await campaign_in(database)).status_reason == "enough"
+    await database.close()
+
+
+async def _stop(connection: AsyncConnection, database: Database) -> None:
+    await take_over(connection, database.dialect, "spring")
+    await connection.execute(
+        update(campaigns).values(status=Status.STOPPED, status_reason="enough")
+    )
+
+
+async def test_the_sender_joins_a_page_of_existing_channels_once(database: Database) -> None:
+    """Two messages of a page may go to one channel, and the sender may be in it already."""
+    chat = sql_chat_store(database)
+    await chat.users.upsert([a_user(SENDER_ID), a_user("ann")], MOMENT)
+    place = a_channel("room")
+    await chat.channels.upsert([ChannelDraft(place, ["ann"])], MOMENT)
+    await started(database)
+    runs = SqlRunStore(database)
+    lease = await claimed(runs)
+    rows = replace(a_page().rows, joined=[place.cid], joining_user_id=SENDER_ID)
+
+    for cursor in ("a", "b"):
+        await runs.commit_page(lease, replace(a_page(), rows=rows), cursor)
+
+    assert (await chat.channels.get(place.cid)).member_count == 2
+    assert (await contents(database))["members"] == 2

@@ -1,0 +1,103 @@
+"""A page of a stream is read by index ranges: the whole of no table is scanned or sorted."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, event, text
+
+from chat_store.models import Channel
+from chat_store.store import ChannelDraft
+from segment_service.segments import Shard
+from segment_service.sql_targets import SqlTargetStore
+from tests.segment.running import CHANNEL, Service
+
+MANY = 4_000
+PAGE = 100
+EXPLAIN = {
+    "sqlite": "EXPLAIN QUERY PLAN ",
+    "postgresql": "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF, BUFFERS OFF) ",
+}
+
+
+async def plan(service: Service, segments: list[str], shard: Shard, after: str) -> list[str]:
+    """The steps by which the database reads the page after `after`."""
+    statements: list[tuple[str, Any]] = []
+
+    def keep(_: Any, __: Any, statement: str, parameters: Any, ___: Any, ____: Any) -> None:
+        statements.append((statement, parameters))
+
+    event.listen(Engine, "before_cursor_execute", keep)
+    targets = SqlTargetStore(service.database)
+    await targets.ids_after(segments, "anna", shard, after, PAGE)
+    event.remove(Engine, "before_cursor_execute", keep)
+    statement, parameters = statements[-1]
+    async with service.database.read() as connection:
+        rows = await connection.exec_driver_sql(
+            EXPLAIN[service.database.dialect] + statement, parameters
+        )
+        return [str(row[-1]) for row in rows]
+
+
+def rows_given(step: str) -> float:
+    """How many rows PostgreSQL had from this step, those that it passed over not counted."""
+    _, _, rest = step.partition("actual rows=")
+    return float(rest.split()[0]) if rest else 0
+
+
+async def many_channels(service: Service) -> None:
+    await service.people(["anna"])
+    drafts = [
+        ChannelDraft(Channel(type="messaging", id=f"{number:05}"), ["anna"])
+        for number in range(MANY)
+    ]
+    await service.chat.channels.upsert(drafts, service.clock())
+
+
+@pytest.mark.parametrize("shard", [Shard(), Shard(1, 4)], ids=["whole", "shard"])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ["list"],
+        ["filter"],
+        ["all"],
+        ["list", "other list", "filter", "other filter"],
+        ["channels"],
+        ["senders"],
+        ["channels", "senders", "channel list"],
+    ],
+    ids=" + ".join,
+)
+async def test_a_page_is_read_by_index_ranges(
+    service: Service, asked: list[str], shard: Shard
+) -> None:
+    names = [f"user-{number:05}" for number in range(MANY)]
+    cids = [f"messaging:{number:05}" for number in range(MANY)]
+    of_channels = bool({"channels", "senders"} & set(asked))
+    await (many_channels(service) if of_channels else service.people(names, country="USA"))
+    made: dict[str, Callable[[], Awaitable[str]]] = {
+        "list": lambda: service.listing(*names),
+        "other list": lambda: service.listing(*names[::2]),
+        "filter": lambda: service.matching({"country": "USA"}),
+        "other filter": lambda: service.matching({"country": {"$gt": "A"}}),
+        "all": service.all_users,
+        "channels": lambda: service.matching({"type": "messaging"}, CHANNEL),
+        "senders": service.senders_channels,
+        "channel list": lambda: service.listing(*cids, type_=CHANNEL),
+    }
+    segments = [await made[name]() for name in asked]
+    async with service.database.write() as connection:
+        await connection.execute(text("ANALYZE"))
+
+    steps = await plan(service, segments, shard, "messaging:02000" if of_channels else "user-02000")
+
+    if service.database.dialect == "sqlite":
+        scanned = [step for step in steps if step.startswith("SCAN")]
+        assert any(step.startswith("SEARCH") and "id>?)" in step for step in steps)
+        # a branch's own page, or the JSON of one row
+        assert all(" anon_" in step for step in scanned), steps
+    else:
+        assert not [step for step in steps if "Seq Scan" in step or "Parallel" in step], steps
+        # a branch gives a page at most, and a union of them is sorted as a whole
+        assert max(map(rows_given, steps)) <= PAGE * len(asked), steps
+        assert any(" Cond: " in step and " > " in step for step in steps), steps
