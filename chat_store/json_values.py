@@ -6,8 +6,6 @@ Unlike Python's own `==`, true is not 1. Objects are dicts, arrays lists or tupl
 from collections.abc import Sequence
 from typing import Any, TypeGuard
 
-_FIRST_SURROGATE, _LAST_SURROGATE = "\ud800", "\udfff"
-
 
 def is_array(value: Any) -> TypeGuard[Sequence[Any]]:
     return isinstance(value, list | tuple)
@@ -58,6 +56,8 @@ def text_problem(text: str) -> str | None:
     """Why `text` can't be in any stored string."""
     if "\0" in text:
         return "contains a NUL character"
-    if any(_FIRST_SURROGATE <= character <= _LAST_SURROGATE for character in text):
+    try:
+        text.encode()
+    except UnicodeEncodeError:
         return "contains an unpaired surrogate"
     return None

@@ -56,7 +56,7 @@ def _shard(id_: str, count: int) -> int:
     return zlib.crc32(id_.encode()) % count
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _operand(json: str) -> Any:
     return orjson.loads(json)
 

@@ -10,6 +10,7 @@ from sqlalchemy import (
     CompoundSelect,
     Integer,
     Select,
+    case,
     false,
     func,
     literal_column,
@@ -135,14 +136,14 @@ def _list(segment: Segment) -> _Branch:
 
 
 def _users(evaluated: Sequence[Segment], dialect: DialectName) -> _Branch:
-    matching_any = or_(*(_holds(segment, USER_BINDING, dialect) for segment in evaluated))
-    rows = select(users.c.id).where(sql_users.reachable(), matching_any)
+    matching = _matching_any(evaluated, USER_BINDING, dialect)
+    rows = select(users.c.id).where(sql_users.reachable(), matching)
     return _Branch(users.c.id, rows, null())
 
 
 def _channels(evaluated: Sequence[Segment], dialect: DialectName) -> _Branch:
-    matching_any = or_(*(_holds(segment, CHANNEL_BINDING, dialect) for segment in evaluated))
-    rows = select(channels.c.cid).where(channels.c.deleted_at.is_(None), matching_any)
+    matching = _matching_any(evaluated, CHANNEL_BINDING, dialect)
+    rows = select(channels.c.cid).where(channels.c.deleted_at.is_(None), matching)
     return _Branch(channels.c.cid, rows, null())
 
 
@@ -153,10 +154,16 @@ def _channels_of(sender_id: str) -> _Branch:
     return _Branch(members.c.cid, rows, null())
 
 
-def _holds(segment: Segment, binding: Binding, dialect: DialectName) -> ColumnElement[bool]:
-    if segment.definition is Definition.ALL_USERS:
+def _matching_any(
+    evaluated: Sequence[Segment], binding: Binding, dialect: DialectName
+) -> ColumnElement[bool]:
+    if any(segment.definition is Definition.ALL_USERS for segment in evaluated):
         return true()
-    return where(segment.content.predicate(), binding, dialect)
+    holds = [where(segment.content.predicate(), binding, dialect) for segment in evaluated]
+    if dialect == "sqlite" and len(holds) > 1:
+        # large filters in one chain of ORs would be deeper than SQLite reads
+        return case(*((holding, true()) for holding in holds), else_=false())
+    return or_(*holds)
 
 
 def _page_of_ids(

@@ -6,12 +6,12 @@ import pytest
 from sqlalchemy import ClauseElement, event, make_url, select, text
 
 from chat_store.database import Database, DialectName
-from chat_store.fields import USER_FIELDS
+from chat_store.fields import CHANNEL_FIELDS, USER_FIELDS
 from chat_store.filters import parse_filter
 from chat_store.paging import PageRequest, parse_sort
-from chat_store.sql_filters import USER_BINDING, where
+from chat_store.sql_filters import CHANNEL_BINDING, USER_BINDING, where
 from chat_store.sql_paging import paged
-from chat_store.tables import users
+from chat_store.tables import channels, users
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite://", "postgresql": "postgresql+asyncpg://"}
 
@@ -49,6 +49,32 @@ def _explain(
     _connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: Any
 ) -> tuple[str, Any]:
     return f"EXPLAIN {statement}", parameters
+
+
+NESTED: dict[str, Any] = {"a": {"$in": [1, "a", True, [1], {"b": 1}]}}
+for _ in range(20):
+    NESTED = {"$nor": [NESTED, {"members": ["a"]}]}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"$or": [{"a": {"$in": [1, "a", True, [1], None]}}] * 250},
+        {"$nor": [{"a.b": {"$contains": {"c": 1}}}] * 250},
+        {"$and": [{"name": {"$q": "x"}}] * 250},
+        {"$or": [{"members": ["a", "b"]}] * 250},
+        {"cid": {"$in": ["a" * 255] * 40_000}},
+        {"a": {"$autocomplete": "s" * 1000, "$q": "k" * 1000}},
+        {"name": {"$autocomplete": "s" * 1000, "$q": "k" * 1000}},
+        {".".join("a" * 20): "x"},
+        NESTED,
+    ],
+)
+async def test_the_largest_filters_run(database: Database, document: dict[str, Any]) -> None:
+    predicate = parse_filter(document, CHANNEL_FIELDS)
+    statement = select(channels.c.cid).where(where(predicate, CHANNEL_BINDING, database.dialect))
+    async with database.read() as connection:
+        await connection.execute(statement)
 
 
 @pytest.mark.parametrize(

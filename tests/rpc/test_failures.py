@@ -63,7 +63,7 @@ CANONICAL: list[tuple[Failure, Message | None]] = [
         ),
         details.BadRequest(
             field_violations=[
-                {  # type: ignore[list-item]
+                {
                     "field": "filter.$and[1].age.$near",
                     "description": "unknown operator",
                     "reason": "UNKNOWN",
@@ -128,7 +128,7 @@ CANONICAL: list[tuple[Failure, Message | None]] = [
             message="the database does not answer",
             retry_after=timedelta(seconds=1.5),
         ),
-        details.RetryInfo(retry_delay={"seconds": 1, "nanos": 500_000_000}),  # type: ignore[arg-type]
+        details.RetryInfo(retry_delay={"seconds": 1, "nanos": 500_000_000}),
     ),
     (
         Failure(

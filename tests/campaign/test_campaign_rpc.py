@@ -1,0 +1,487 @@
+"""CampaignService as its callers see it: create, get, query, start and stop."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+from sqlalchemy import update
+
+from campaign_service.tables import campaigns
+from chat_store.database import Database
+from chat_store.sql import sql_chat_store
+from herald.campaign.v1 import campaign_pb2
+from herald.campaign.v1 import campaign_service_pb2 as pb
+from herald.chat.v1 import sort_pb2
+from tests.campaign.builders import SENDER_ID, a_campaign_message, a_user
+from tests.campaign.services import Services, running
+from tests.campaign.told import Told, refusal_of
+
+INVALID = grpc.StatusCode.INVALID_ARGUMENT
+NOT_FOUND = grpc.StatusCode.NOT_FOUND
+FAILED = grpc.StatusCode.FAILED_PRECONDITION
+LONG = "x" * 256
+
+
+@pytest.fixture
+async def services(database: Database, database_url: str) -> AsyncIterator[Services]:
+    ids = [SENDER_ID, "ann", "bob"]
+    await sql_chat_store(database).users.upsert([a_user(id_) for id_ in ids], datetime.now(UTC))
+    async with running(database_url) as services:
+        yield services
+
+
+async def answered(services: Services, request: Any) -> Any:
+    """To the RPC whose request it is."""
+    method = type(request).__name__.removesuffix("Request")
+    return await getattr(services.campaigns, method)(request)
+
+
+# --- bad requests, by RPC
+
+BAD_REQUESTS: list[tuple[Any, str, str]] = [
+    (pb.GetCampaignRequest(), "INVALID_FIELD", "id"),
+    (pb.GetCampaignRequest(id=LONG), "LIMIT_EXCEEDED", "id"),
+    (pb.GetCampaignRequest(id="a\0"), "INVALID_FIELD", "id"),
+    (pb.GetCampaignRequest(id="spring", user_page_size=-1), "INVALID_FIELD", "user_page_size"),
+    (
+        pb.GetCampaignRequest(id="spring", user_page_token="x"),  # noqa: S106 - a page token
+        "INVALID_PAGE_TOKEN",
+        "user_page_token",
+    ),
+    (pb.StartCampaignRequest(), "INVALID_FIELD", "id"),
+    (pb.StartCampaignRequest(id=LONG), "LIMIT_EXCEEDED", "id"),
+    (
+        pb.StartCampaignRequest(id="spring", scheduled_for=Timestamp(seconds=9_999_999_999)),
+        "INVALID_FIELD",
+        "scheduled_for",
+    ),
+    (
+        pb.StartCampaignRequest(id="spring", stop_at=Timestamp(seconds=9_999_999_999)),
+        "INVALID_FIELD",
+        "stop_at",
+    ),
+    (pb.StopCampaignRequest(), "INVALID_FIELD", "id"),
+    (pb.StopCampaignRequest(id=LONG), "LIMIT_EXCEEDED", "id"),
+    (pb.QueryCampaignsRequest(page_size=-1), "INVALID_FIELD", "page_size"),
+    (pb.QueryCampaignsRequest(user_limit=-1), "INVALID_FIELD", "user_limit"),
+    (pb.QueryCampaignsRequest(page_token="x"), "INVALID_PAGE_TOKEN", "page_token"),  # noqa: S106
+    (
+        pb.QueryCampaignsRequest(sort=[sort_pb2.Sort(field="colour")]),
+        "INVALID_SORT",
+        "sort[0].field",
+    ),
+    (
+        pb.QueryCampaignsRequest(sort=[sort_pb2.Sort(field="segments")]),
+        "INVALID_SORT",
+        "sort[0].field",
+    ),
+    (
+        pb.QueryCampaignsRequest(sort=[sort_pb2.Sort(field="id"), sort_pb2.Sort(field="id")]),
+        "INVALID_SORT",
+        "sort[1].field",
+    ),
+]
+BAD_FILTERS: list[tuple[dict[str, Any], str]] = [
+    ({"colour": "red"}, "filter.colour"),
+    ({"status": 1}, "filter.status"),
+    ({"status": {"$in": "draft"}}, "filter.status.$in"),
+    ({"name": {"$near": 1}}, "filter.name.$near"),
+    ({"$and": []}, "filter.$and"),
+    ({"$or": [{"id": "a"}, {"colour": 1}]}, "filter.$or[1].colour"),
+    ({"created_at": {"$gt": "yesterday"}}, "filter.created_at.$gt"),
+    ({"id": {"$exists": 1}}, "filter.id.$exists"),
+]
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason", "field"),
+    BAD_REQUESTS,
+    ids=[f"{type(bad).__name__} {reason} {at}" for bad, reason, at in BAD_REQUESTS],
+)
+async def test_a_bad_request_is_refused_at_its_field(
+    services: Services, request_: Any, reason: str, field: str
+) -> None:
+    await services.create(a_campaign_message())
+
+    told = await refusal_of(answered(services, request_))
+
+    assert (told.code, told.reason, told.fields) == (INVALID, reason, (field,))
+    assert told.metadata["field"] == field
+    assert (await services.get()).status == campaign_pb2.CAMPAIGN_STATUS_DRAFT
+
+
+@pytest.mark.parametrize(("filter_", "field"), BAD_FILTERS, ids=str)
+async def test_a_bad_filter_is_refused_at_its_path(
+    services: Services, filter_: dict[str, Any], field: str
+) -> None:
+    request = pb.QueryCampaignsRequest()
+    request.filter.update(filter_)
+
+    told = await refusal_of(services.campaigns.QueryCampaigns(request))
+
+    assert (told.code, told.reason, told.fields) == (INVALID, "INVALID_FILTER", (field,))
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pb.GetCampaignRequest(id="nothing"),
+        pb.StartCampaignRequest(id="nothing"),
+        pb.StopCampaignRequest(id="nothing"),
+    ],
+    ids=["get", "start", "stop"],
+)
+async def test_a_campaign_that_is_not_there_is_not_found(services: Services, request_: Any) -> None:
+    told = await refusal_of(answered(services, request_))
+
+    assert told == Told(
+        code=NOT_FOUND,
+        reason="CAMPAIGN_NOT_FOUND",
+        metadata={"campaign_id": "nothing"},
+        fields=(),
+        preconditions={},
+        resource=("herald.Campaign", "nothing"),
+    )
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pb.UpdateCampaignRequest(campaign=a_campaign_message()),
+        pb.DeleteCampaignRequest(id="spring"),
+        pb.PreviewCampaignRequest(id="spring"),
+        pb.QueryDeliveriesRequest(campaign_id="spring"),
+    ],
+    ids=lambda request: type(request).__name__,
+)
+async def test_what_is_not_built_yet_says_so(services: Services, request_: Any) -> None:
+    told = await refusal_of(answered(services, request_))
+
+    assert (told.code, told.reason) == (grpc.StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED")
+
+
+# --- create
+
+
+async def test_a_created_campaign_is_a_draft_with_everything_it_was_given(
+    services: Services,
+) -> None:
+    await services.add_list("vips", ["ann", "bob"])
+    given = a_campaign_message(
+        {
+            "name": "Spring",
+            "description": "Sale",
+            "user_ids": None,
+            "segment_ids": ["vips", "vips"],
+            "sender_mode": "SENDER_MODE_INCLUDE",
+            "sender_visibility": "SENDER_VISIBILITY_ARCHIVED",
+            "message_template": {
+                "text": "Hi",
+                "attachments": [{"type": "image", "sizes": [1, 2.5, None, True]}],
+                "poll_id": "poll",
+                "custom": {"a": {"b": "{{ receiver.id }}"}},
+                "searchable": True,
+            },
+            "show_channels": True,
+            "channel_template": {
+                "type": "messaging",
+                "id": "x",
+                "team": "red",
+                "custom": {"c": 1},
+                "members_template": [{"user_id": "ann", "channel_role": "mod", "custom": {"d": 1}}],
+            },
+            "skip_push": True,
+            "skip_webhook": True,
+        }
+    )
+
+    created = await services.create(given)
+
+    assert created.status == campaign_pb2.CAMPAIGN_STATUS_DRAFT
+    assert list(created.segment_ids) == ["vips"]
+    assert (created.sender.id, created.sender.name) == (SENDER_ID, "Acme")
+    assert [(segment.id, segment.size) for segment in created.segments] == [("vips", 2)]
+    assert created.etag
+    assert created.HasField("created_at")
+    assert created.HasField("stats")
+    assert created.stats == campaign_pb2.CampaignStats()
+    assert created.message_template == given.message_template
+    assert created.channel_template == given.channel_template
+    for name in (
+        "id name description sender_id sender_mode sender_visibility create_channels "
+        "show_channels skip_push skip_webhook"
+    ).split():
+        assert getattr(created, name) == getattr(given, name), name
+    assert await services.get() == created
+
+
+async def test_output_only_fields_are_ignored_on_input(services: Services) -> None:
+    given = a_campaign_message(
+        {
+            "status": "CAMPAIGN_STATUS_COMPLETED",
+            "status_reason": "because",
+            "stats": {"messages_sent": 5},
+            "etag": "x",
+            "created_at": "2001-01-01T00:00:00Z",
+            "deleted_at": "2001-01-01T00:00:00Z",
+            "scheduled_for": "2001-01-01T00:00:00Z",
+            "users": [{"id": "x"}],
+            "segments": [{"id": "x"}],
+        }
+    )
+
+    created = await services.create(given)
+
+    assert created.status == campaign_pb2.CAMPAIGN_STATUS_DRAFT
+    assert (created.status_reason, created.stats.messages_sent) == ("", 0)
+    assert created.created_at.seconds > 1_000_000_000
+    assert not created.HasField("deleted_at")
+    assert not created.HasField("scheduled_for")
+    assert not created.segments
+    assert created.etag != "x"
+
+
+async def test_a_campaign_without_an_id_gets_one(services: Services) -> None:
+    one = await services.create(a_campaign_message({"id": None}))
+    other = await services.create(a_campaign_message({"id": None}))
+
+    assert one.id
+    assert other.id
+    assert one.id != other.id
+
+
+async def test_a_repeated_create_gives_what_is_there(services: Services) -> None:
+    campaign = a_campaign_message({"user_ids": ["bob", "ann"]})
+    created = await services.create(campaign)
+
+    assert await services.create(campaign) == created
+    reordered = a_campaign_message({"user_ids": ["ann", "bob", "ann"]})
+    assert await services.create(reordered) == created
+    await services.start()
+    done = await services.until_completed()
+    again = await services.create(campaign)
+    assert (again.status, again.etag) == (done.status, done.etag)
+
+
+async def test_a_repeated_create_does_not_mind_what_has_gone_since(
+    services: Services, database: Database
+) -> None:
+    campaign = a_campaign_message({"user_ids": None, "segment_ids": ["vips"]})
+    await services.add_list("vips", ["ann"])
+    await services.create(campaign)
+    await services.delete_segment("vips")
+    await sql_chat_store(database).users.delete([SENDER_ID], datetime.now(UTC))
+
+    assert (await services.create(campaign)).id == "spring"
+
+
+OTHER_CONTENT = [
+    {"name": "other"},
+    {"user_ids": ["ann"]},
+    {"message_template": {"text": "Bye"}},
+    {"message_template": {"text": "Hi {{ receiver.name }}", "custom": {"a": 1}}},
+    {"channel_template": {"type": "messaging", "id": "x"}},
+    {"sender_id": "ann"},
+    {"sender_mode": "SENDER_MODE_EXCLUDE"},
+    {"show_channels": True},
+    {"skip_push": True},
+]
+
+
+@pytest.mark.parametrize("validate_only", [False, True])
+@pytest.mark.parametrize("changes", OTHER_CONTENT, ids=lambda changes: next(iter(changes)))
+async def test_an_id_with_other_content_is_taken(
+    services: Services, changes: dict[str, Any], *, validate_only: bool
+) -> None:
+    created = await services.create(a_campaign_message())
+    request = pb.CreateCampaignRequest(
+        campaign=a_campaign_message(changes), validate_only=validate_only
+    )
+
+    told = await refusal_of(answered(services, request))
+
+    assert told == Told(
+        code=grpc.StatusCode.ALREADY_EXISTS,
+        reason="CAMPAIGN_ALREADY_EXISTS",
+        metadata={"campaign_id": "spring"},
+        fields=(),
+        preconditions={},
+        resource=("herald.Campaign", "spring"),
+    )
+    assert await services.get() == created
+
+
+async def test_a_deleted_campaigns_id_stays_taken(services: Services, database: Database) -> None:
+    await services.create(a_campaign_message())
+    await mark_deleted(database)
+
+    told = await refusal_of(services.create(a_campaign_message()))
+
+    assert told.reason == "CAMPAIGN_ALREADY_EXISTS"
+    assert (await services.get()).HasField("deleted_at")
+
+
+@pytest.mark.parametrize("id_", ["spring", ""], ids=["with an id", "without an id"])
+async def test_a_check_alone_writes_nothing(services: Services, id_: str) -> None:
+    request = pb.CreateCampaignRequest(campaign=a_campaign_message({"id": id_}), validate_only=True)
+
+    checked = (await answered(services, request)).campaign
+
+    assert checked.id == id_
+    assert checked.status == campaign_pb2.CAMPAIGN_STATUS_DRAFT
+    assert checked.sender.id == SENDER_ID
+    assert not checked.HasField("created_at")
+    assert not checked.HasField("updated_at")
+    assert checked.etag == ""
+    assert not (await services.campaigns.QueryCampaigns(pb.QueryCampaignsRequest())).campaigns
+
+
+# --- start and stop
+
+
+async def mark_deleted(database: Database) -> None:
+    async with database.write() as connection:
+        await connection.execute(update(campaigns).values(deleted_at=datetime.now(UTC)))
+
+
+async def in_draft(services: Services) -> None:
+    """As it is."""
+
+
+async def in_completed(services: Services) -> None:
+    await services.start()
+    await services.until_completed()
+
+
+STARTABLE = (
+    "CAMPAIGN_STATUS_DRAFT,CAMPAIGN_STATUS_SCHEDULED,CAMPAIGN_STATUS_IN_PROGRESS,"
+    "CAMPAIGN_STATUS_STOPPED"
+)
+STOPPABLE = "CAMPAIGN_STATUS_SCHEDULED,CAMPAIGN_STATUS_IN_PROGRESS,CAMPAIGN_STATUS_STOPPED"
+
+
+@pytest.mark.parametrize(
+    ("bring", "request_", "status", "allowed"),
+    [
+        (in_draft, pb.StopCampaignRequest(id="spring"), "DRAFT", STOPPABLE),
+        (in_completed, pb.StopCampaignRequest(id="spring"), "COMPLETED", STOPPABLE),
+        (in_completed, pb.StartCampaignRequest(id="spring"), "COMPLETED", STARTABLE),
+    ],
+    ids=["stop a draft", "stop a completed", "start a completed"],
+)
+async def test_a_status_that_does_not_allow_the_call_is_told_with_those_that_do(
+    services: Services,
+    bring: Callable[[Services], Awaitable[None]],
+    request_: Any,
+    status: str,
+    allowed: str,
+) -> None:
+    await services.create(a_campaign_message())
+    await bring(services)
+
+    told = await refusal_of(answered(services, request_))
+
+    assert told == Told(
+        code=FAILED,
+        reason="STATUS_NOT_ALLOWED",
+        metadata={
+            "campaign_id": "spring",
+            "status": f"CAMPAIGN_STATUS_{status}",
+            "allowed": allowed,
+        },
+        fields=(),
+        preconditions={"spring": "STATUS_NOT_ALLOWED"},
+        resource=None,
+    )
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [pb.StartCampaignRequest(id="spring"), pb.StopCampaignRequest(id="spring")],
+    ids=["start", "stop"],
+)
+async def test_a_deleted_campaign_can_only_be_read(
+    services: Services, database: Database, request_: Any
+) -> None:
+    await services.create(a_campaign_message())
+    await mark_deleted(database)
+
+    told = await refusal_of(answered(services, request_))
+
+    assert (told.code, told.reason) == (FAILED, "CAMPAIGN_DELETED")
+    assert told.metadata == {"campaign_id": "spring"}
+    assert told.preconditions == {"spring": "CAMPAIGN_DELETED"}
+    assert (await services.get()).HasField("deleted_at")
+
+
+async def _sender_goes(_services: Services, database: Database) -> None:
+    await sql_chat_store(database).users.delete([SENDER_ID], datetime.now(UTC))
+
+
+async def _sender_sleeps(_services: Services, database: Database) -> None:
+    await sql_chat_store(database).users.deactivate([SENDER_ID], datetime.now(UTC))
+
+
+async def _member_goes(_services: Services, database: Database) -> None:
+    await sql_chat_store(database).users.delete(["bob"], datetime.now(UTC))
+
+
+async def _segment_goes(services: Services, _database: Database) -> None:
+    await services.delete_segment("vips")
+
+
+@pytest.mark.parametrize(
+    ("happens", "reason", "metadata"),
+    [
+        (_sender_goes, "SENDER_NOT_FOUND", {"sender_id": SENDER_ID}),
+        (_sender_sleeps, "SENDER_NOT_FOUND", {"sender_id": SENDER_ID}),
+        (_member_goes, "MEMBER_NOT_FOUND", {"user_id": "bob"}),
+        (_segment_goes, "SEGMENT_NOT_FOUND", {"segment_id": "vips"}),
+    ],
+    ids=["deleted sender", "deactivated sender", "deleted member", "deleted segment"],
+)
+async def test_what_a_campaign_names_must_be_there_when_it_starts(
+    services: Services,
+    database: Database,
+    happens: Callable[[Services, Database], Awaitable[None]],
+    reason: str,
+    metadata: dict[str, str],
+) -> None:
+    await services.add_list("vips", ["ann"])
+    template = {"type": "messaging", "id": "x", "members": ["bob"]}
+    await services.create(
+        a_campaign_message(
+            {"user_ids": None, "segment_ids": ["vips"], "channel_template": template}
+        )
+    )
+    await happens(services, database)
+
+    told = await refusal_of(services.start())
+
+    assert (told.code, told.reason, told.metadata) == (FAILED, reason, metadata)
+    assert list(told.preconditions.values()) == [reason]
+    assert (await services.get()).status == campaign_pb2.CAMPAIGN_STATUS_DRAFT
+
+
+async def test_without_the_segment_server_a_campaign_can_be_read_and_nothing_more(
+    services: Services,
+) -> None:
+    await services.add_list("vips", ["ann"])
+    campaign = a_campaign_message({"user_ids": None, "segment_ids": ["vips"]})
+    await services.create(campaign)
+    await services.segment.stop()
+
+    found = await services.get()
+
+    assert [(segment.id, segment.size) for segment in found.segments] == [("vips", 0)]
+    campaign.id = "another"
+    for call in (services.start(), services.create(campaign)):
+        told = await refusal_of(call)
+        assert (told.code, told.reason) == (grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE")
+    await services.restart_segment()
+    assert [(segment.id, segment.size) for segment in (await services.get()).segments] == [
+        ("vips", 1)
+    ]
