@@ -101,7 +101,8 @@ class Segment(_message.Message):
         `$eq`: equality. Strings are compared with case, objects by value, arrays in order. Null is
         the same as missing. On a field that holds an array, a scalar asks whether the array contains
         it. `$in`: equal to one of a list; on a field that holds an array, any element in common.
-        `$ne` and `$nin` are the plain opposites, so they hold where the value is missing.
+        `$ne` and `$nin` are the plain opposites: they hold where the value is missing, unless null
+        is what they are given.
 
         `$gt`, `$gte`, `$lt`, `$lte`: order of numbers, of dates as RFC 3339 strings, of strings
         bytewise. A missing value, or one of another type, never matches.
