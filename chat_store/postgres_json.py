@@ -21,7 +21,6 @@ from sqlalchemy import (
     cast,
     collate,
     exists,
-    false,
     func,
     literal,
     literal_column,
@@ -33,7 +32,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from chat_store.fields import Kind
 from chat_store.json_values import is_array, is_number, is_object, is_scalar
 from chat_store.predicates import Includes, Order, StartsWord
-from chat_store.sql_places import ONE, ORDERS, Holds, text_matches
+from chat_store.sql_places import ONE, ORDERS, Holds, by_type, text_matches
 
 # without a dimension, lists among the values would be taken for rows of a matrix
 _DOCUMENTS = ARRAY(JSONB(), dimensions=1)
@@ -92,7 +91,7 @@ class PostgresJsonPlace:
 
     def searched(self, test: StartsWord | Includes) -> Holds:
         each = self._elements()
-        found = _by_type(
+        found = by_type(
             func.jsonb_typeof(each.c.value, type_=Text()),
             {"string": text_matches(_text(each.c.value), test, "postgresql")},
         )
@@ -143,11 +142,7 @@ class PostgresJsonPlace:
         return func.jsonb_array_elements(array).table_valued("value")
 
     def _by_type(self, holds: Mapping[str, Holds]) -> Holds:
-        return _by_type(self._type, holds)
-
-
-def _by_type(type_: ColumnElement[str], holds: Mapping[str, Holds]) -> Holds:
-    return case(holds, value=type_, else_=false())
+        return by_type(self._type, holds)
 
 
 def _jsonb(value: Any) -> ColumnElement[Any]:

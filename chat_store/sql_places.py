@@ -21,6 +21,7 @@ from sqlalchemy import (
     and_,
     any_,
     bindparam,
+    case,
     exists,
     false,
     func,
@@ -53,7 +54,18 @@ _TYPES: Mapping[Kind, TypeEngine[Any]] = {
     # counts are whole, but what they are compared with need not be
     Kind.NUMBER: Double(),
 }
+# written out, they are no parameters; true and false stay so, being values as well
+_TYPE_NAMES: Mapping[str, ColumnElement[str]] = {
+    name: literal_column(f"'{name}'")
+    for name in ("array", "object", "text", "integer", "real", "string", "number")
+}
 ONE: ColumnElement[int] = literal_column("1")
+
+
+def by_type(type_: ColumnElement[str], holds: Mapping[str, Holds]) -> Holds:
+    """The test for a JSON value of `type_`; what has no test does not hold."""
+    tests = {_TYPE_NAMES.get(name, name): test for name, test in holds.items()}
+    return case(tests, value=type_, else_=false())
 
 
 class Place(Protocol):

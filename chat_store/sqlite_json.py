@@ -16,7 +16,6 @@ from sqlalchemy import (
     bindparam,
     case,
     exists,
-    false,
     func,
     literal_column,
     select,
@@ -29,7 +28,7 @@ from chat_store.columns import JsonValue
 from chat_store.fields import Kind
 from chat_store.json_values import is_array, is_number, is_object, is_scalar
 from chat_store.predicates import Includes, Order, StartsWord
-from chat_store.sql_places import ONE, ORDERS, Holds, bound_json, text_matches
+from chat_store.sql_places import ONE, ORDERS, Holds, bound_json, by_type, text_matches
 
 _FALSE: ColumnElement[Any] = literal_column("x'00'", LargeBinary())
 _TRUE: ColumnElement[Any] = literal_column("x'01'", LargeBinary())
@@ -47,18 +46,15 @@ class SqliteJsonPlace:
             # a path can't spell these keys
             self._document = func.herald_value_at(column, bound_json(keys))
             path = "$"
-        self._path = path
+        self._path = bindparam(None, path, Text())
 
     @property
     def _type(self) -> ColumnElement[str]:
-        return func.json_type(self._document, self._bound_path(), type_=Text())
+        return func.json_type(self._document, self._path, type_=Text())
 
     @property
     def _value(self) -> ColumnElement[Any]:
-        return func.json_extract(self._document, self._bound_path(), type_=NullType())
-
-    def _bound_path(self) -> ColumnElement[str]:
-        return bindparam(None, self._path, Text())
+        return func.json_extract(self._document, self._path, type_=NullType())
 
     def present(self) -> Holds:
         if self._kind is Kind.CUSTOM:
@@ -101,19 +97,19 @@ class SqliteJsonPlace:
 
     def _some_element(self, values: Collection[Any]) -> Holds:
         each = self._elements()
-        found = _by_type(each.c.type, _among(each.c.value, values))
+        found = by_type(each.c.type, _among(each.c.value, values))
         return exists(select(ONE).select_from(each).where(found))
 
     def _elements(self) -> Any:
-        each = func.json_each(self._document, self._bound_path())
+        each = func.json_each(self._document, self._path)
         return each.table_valued("type", "value")
 
     def _by_type(self, holds: Mapping[str, Holds]) -> Holds:
-        return _by_type(self._type, holds)
+        return by_type(self._type, holds)
 
     def raw(self) -> ColumnElement[Any]:
         """The whole value, as a result column."""
-        json = self._document.op("->", return_type=JsonValue)(self._bound_path())
+        json = self._document.op("->", return_type=JsonValue)(self._path)
         return type_coerce(json, JsonValue)
 
     def order(self) -> tuple[ColumnElement[Any], ...]:
@@ -127,10 +123,6 @@ class SqliteJsonPlace:
         if isinstance(value, bool):
             return (bindparam(None, b"\1" if value else b"\0", LargeBinary()),)
         return (_number(value) if is_number(value) else bindparam(None, value, Text()),)
-
-
-def _by_type(type_: ColumnElement[str], holds: Mapping[str, Holds]) -> Holds:
-    return case(holds, value=type_, else_=false())
 
 
 def _among(value: ColumnElement[Any], choices: Collection[Any]) -> dict[str, Holds]:

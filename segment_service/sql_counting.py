@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import and_, select, update
+from sqlalchemy import select, update
 from sqlalchemy.sql.dml import Update
 
 from chat_store.database import Database
@@ -17,7 +17,7 @@ class SqlCountingStore:
         self._database = database
 
     async def claim(self, now: datetime, until: datetime) -> CountingClaim | None:
-        due = and_(segments.c.count_due_at <= now, segments.c.deleted_at.is_(None))
+        due = segments.c.count_due_at <= now
         longest_due = select(segments.c.id).where(due).order_by(segments.c.count_due_at).limit(1)
         async with self._database.read() as connection:
             # asked every second: SQLite's only write lock is left alone while there is nothing
@@ -28,11 +28,11 @@ class SqlCountingStore:
             update(segments)
             .where(segments.c.id == candidate, due)
             .values(count_due_at=until)
-            .returning(segments.c.id, segments.c.updated_at)
+            .returning(segments.c.id)
         )
         async with self._database.write() as connection:
-            row = (await connection.execute(statement)).one_or_none()
-        return CountingClaim(row.id, row.updated_at, until) if row else None
+            claimed = (await connection.scalars(statement)).one_or_none()
+        return None if claimed is None else CountingClaim(claimed, until)
 
     async def finish(
         self, claim: CountingClaim, size: int, now: datetime, due_at: datetime
@@ -47,9 +47,7 @@ class SqlCountingStore:
 
 
 def _claimed(claim: CountingClaim) -> Update:
+    # a new filter, the deletion and another claim all move count_due_at; a new name does not
     return update(segments).where(
-        segments.c.id == claim.segment_id,
-        segments.c.updated_at == claim.updated_at,
-        segments.c.count_due_at == claim.until,
-        segments.c.deleted_at.is_(None),
+        segments.c.id == claim.segment_id, segments.c.count_due_at == claim.until
     )

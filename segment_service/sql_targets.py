@@ -1,7 +1,9 @@
 """Who is in segments, in SQL: each place where targets are is a branch, read by an index range."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -10,6 +12,7 @@ from sqlalchemy import (
     CompoundSelect,
     Integer,
     Select,
+    bindparam,
     case,
     false,
     func,
@@ -23,6 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat_store import matching, sql_channels, sql_users
+from chat_store.columns import Key
 from chat_store.database import Database, DialectName
 from chat_store.matching import Record, channel_record, user_record
 from chat_store.paging import Page, PageRequest
@@ -36,6 +40,7 @@ from segment_service.store import Explanation
 from segment_service.tables import segment_targets
 
 _EVALUATED = {Definition.FILTER, Definition.ALL_USERS}
+_AFTER = bindparam("after", type_=Key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,9 @@ class SqlTargetStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        # the pages of a stream differ in their beginning only, and a large filter takes
+        # longer to put into SQL than to evaluate
+        self._page_of_ids = lru_cache(maxsize=32)(_page_of_ids)
 
     async def exists(self, segment_id: str, target_id: str, sender_id: str) -> bool:
         async with self._database.read() as connection:
@@ -96,12 +104,12 @@ class SqlTargetStore:
     async def ids_after(
         self, segment_ids: Sequence[str], sender_id: str, shard: Shard, after: str, most: int
     ) -> Sequence[str]:
-        dialect = self._database.dialect
         async with self._database.read() as connection:
-            asked = await self._audience(connection, segment_ids, sender_id)
-            branches = _branches(asked, sender_id, dialect)
-            statement = _page_of_ids(branches, shard, after, most, dialect)
-            return (await connection.scalars(statement)).all()
+            segments = await self._audience(connection, segment_ids, sender_id)
+            versions = tuple((segment.id, segment.updated_at) for segment in segments)
+            asked = _Asked(versions, segments, sender_id, self._database.dialect)
+            page = self._page_of_ids(asked, shard, most)
+            return (await connection.scalars(page, {_AFTER.key: after})).all()
 
     async def _audience(
         self, connection: AsyncConnection, ids: Sequence[str], sender_id: str
@@ -166,15 +174,23 @@ def _matching_any(
     return or_(*holds)
 
 
-def _page_of_ids(
-    branches: Sequence[_Branch], shard: Shard, after: str, most: int, dialect: DialectName
-) -> Select[Any] | CompoundSelect[Any]:
-    """Each branch gives its own next ids, so that none is read further than one page."""
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Segments as they are: every change of a definition moves `updated_at`."""
+
+    versions: tuple[tuple[str, datetime], ...]
+    segments: tuple[Segment, ...] = field(compare=False)
+    sender_id: str
+    dialect: DialectName
+
+
+def _page_of_ids(asked: _Asked, shard: Shard, most: int) -> Select[Any] | CompoundSelect[Any]:
+    """Each branch gives its own next ids after `_AFTER`, so that none is read beyond one page."""
     pages = [
-        branch.rows.where(branch.column > after, _in_shard(branch.column, shard, dialect))
+        branch.rows.where(branch.column > _AFTER, _in_shard(branch.column, shard, asked.dialect))
         .order_by(branch.column)
         .limit(most)
-        for branch in branches
+        for branch in _branches(asked.segments, asked.sender_id, asked.dialect)
     ]
     if len(pages) == 1:
         return pages[0]

@@ -54,10 +54,9 @@ class SegmentStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CountingClaim:
-    """The right to count a segment as it was at `updated_at`, until `until`."""
+    """The right to count a segment, until `until` or its definition changes."""
 
     segment_id: str
-    updated_at: datetime
     until: datetime
 
 
@@ -70,7 +69,7 @@ class CountingStore(Protocol):
     async def finish(
         self, claim: CountingClaim, size: int, now: datetime, due_at: datetime
     ) -> None:
-        """Writes the size; no effect if the segment changed or the claim was lost meanwhile."""
+        """Writes the size; no effect if the definition changed or the claim was lost meanwhile."""
 
     async def give_back(self, claim: CountingClaim, due_at: datetime) -> None: ...
 
