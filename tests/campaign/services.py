@@ -159,6 +159,12 @@ async def running(database_url: str, **settings: Any) -> AsyncIterator[Services]
             await services.segment.stop()
 
 
+async def answered(services: Services, request: Any) -> Any:
+    """Calls the RPC whose request it is."""
+    method = type(request).__name__.removesuffix("Request")
+    return await getattr(services.campaigns, method)(request)
+
+
 async def another_campaign_server(services: Services, **settings: Any) -> Served:
     return await Served.start(
         campaign_service.server.run_until,

@@ -6,8 +6,9 @@ from typing import Any
 
 import grpc
 import pytest
+import pytest_asyncio
 
-from chat_store.database import Database
+from chat_store.database import Database, open_database
 from chat_store.sql import sql_chat_store
 from herald.campaign.v1 import campaign_service_pb2 as pb
 from herald.chat.v1 import sort_pb2
@@ -27,8 +28,20 @@ async def services(database: Database, database_url: str) -> AsyncIterator[Servi
         yield services
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def listed(shared_database_url: str) -> AsyncIterator[Services]:
+    """With nine campaigns, for calls that only read."""
+    database = open_database(shared_database_url)
+    users = [a_user(id_) for id_ in [SENDER_ID, *USERS]]
+    await sql_chat_store(database).users.upsert(users, datetime.now(UTC))
+    await database.close()
+    async with running(shared_database_url) as services:
+        await with_campaigns(services)
+        yield services
+
+
 async def with_campaigns(services: Services) -> None:
-    """Of two senders, to segments or users, all with the same creation order as their names."""
+    """Of two senders, to segments or users, created in the order of their names."""
     await services.add_list("red", [])
     await services.add_list("blue", [])
     audiences: list[dict[str, Any]] = [
@@ -126,6 +139,7 @@ async def test_a_token_of_another_campaigns_users_is_refused(services: Services)
 # --- campaigns
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(
     ("filter_", "ids"),
     [
@@ -148,11 +162,9 @@ async def test_a_token_of_another_campaigns_users_is_refused(services: Services)
     ids=str,
 )
 async def test_campaigns_are_found_by_a_filter_newest_first(
-    services: Services, filter_: dict[str, Any], ids: str
+    listed: Services, filter_: dict[str, Any], ids: str
 ) -> None:
-    await with_campaigns(services)
-
-    assert await queried(services, a_query(filter_)) == [f"c{digit}" for digit in ids]
+    assert await queried(listed, a_query(filter_)) == [f"c{digit}" for digit in ids]
 
 
 async def test_a_status_is_found_as_it_changes(services: Services) -> None:
@@ -163,6 +175,7 @@ async def test_a_status_is_found_as_it_changes(services: Services) -> None:
     assert await queried(services, a_query({"status": "completed"})) == ["c2"]
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(
     ("sort", "ids"),
     [
@@ -175,33 +188,32 @@ async def test_a_status_is_found_as_it_changes(services: Services) -> None:
     ids=str,
 )
 async def test_campaigns_can_be_sorted(
-    services: Services, sort: list[tuple[str, bool]], ids: str
+    listed: Services, sort: list[tuple[str, bool]], ids: str
 ) -> None:
-    await with_campaigns(services)
     sorts = [
         sort_pb2.Sort(field=field, direction=DESC if descending else ASC)
         for field, descending in sort
     ]
 
-    assert await queried(services, a_query(sort=sorts)) == [f"c{digit}" for digit in ids]
+    assert await queried(listed, a_query(sort=sorts)) == [f"c{digit}" for digit in ids]
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("size", [1, 2, 4, 9, 100])
-async def test_campaigns_come_in_pages_there_and_back(services: Services, size: int) -> None:
-    await with_campaigns(services)
+async def test_campaigns_come_in_pages_there_and_back(listed: Services, size: int) -> None:
     arguments: dict[str, Any] = {
         "page_size": size,
         "sort": [sort_pb2.Sort(field="name"), sort_pb2.Sort(field="id")],
     }
 
-    pages = [await services.campaigns.QueryCampaigns(a_query(**arguments))]
+    pages = [await listed.campaigns.QueryCampaigns(a_query(**arguments))]
     while token := pages[-1].next_page_token:
         request = a_query(**arguments, page_token=token)
-        pages.append(await services.campaigns.QueryCampaigns(request))
+        pages.append(await listed.campaigns.QueryCampaigns(request))
     back = [pages[-1]]
     while token := back[-1].prev_page_token:
         request = a_query(**arguments, page_token=token)
-        back.append(await services.campaigns.QueryCampaigns(request))
+        back.append(await listed.campaigns.QueryCampaigns(request))
 
     there = [[campaign.id for campaign in page.campaigns] for page in pages]
     expected = [f"c{digit}" for digit in "024681357"]
@@ -209,6 +221,7 @@ async def test_campaigns_come_in_pages_there_and_back(services: Services, size: 
     assert [[c.id for c in page.campaigns] for page in reversed(back)] == there
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(
     "other",
     [
@@ -219,25 +232,23 @@ async def test_campaigns_come_in_pages_there_and_back(services: Services, size: 
     ids=["filter", "sort", "user limit"],
 )
 async def test_a_token_of_another_query_is_refused(
-    services: Services, other: pb.QueryCampaignsRequest
+    listed: Services, other: pb.QueryCampaignsRequest
 ) -> None:
-    await with_campaigns(services)
-    first = await services.campaigns.QueryCampaigns(a_query(page_size=2))
+    first = await listed.campaigns.QueryCampaigns(a_query(page_size=2))
     other.page_token = first.next_page_token
 
-    told = await refusal_of(services.campaigns.QueryCampaigns(other))
+    told = await refusal_of(listed.campaigns.QueryCampaigns(other))
 
     assert told.code is grpc.StatusCode.INVALID_ARGUMENT
     assert (told.reason, told.fields) == ("INVALID_PAGE_TOKEN", ("page_token",))
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(("limit", "shown"), [(0, 0), (3, 3), (25, 25), (5_000, 25)])
 async def test_campaigns_can_be_listed_with_some_of_their_users(
-    services: Services, limit: int, shown: int
+    listed: Services, limit: int, shown: int
 ) -> None:
-    await with_campaigns(services)
-
-    response = await services.campaigns.QueryCampaigns(
+    response = await listed.campaigns.QueryCampaigns(
         a_query({"id": {"$in": ["c1", "c2"]}}, user_limit=limit)
     )
 

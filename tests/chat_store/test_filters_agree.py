@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import delete, insert, select
@@ -222,6 +223,7 @@ async def _store_users(connection: Any, people: list[User]) -> None:
     await connection.execute(insert(users), _rows(people, [column.name for column in users.c]))
 
 
+@pytest.mark.timeout(600)
 @given(people=users_to_find(), filters=st.lists(_filters(USER_KINDS), min_size=1, max_size=8))
 async def test_a_filter_finds_the_same_users_in_sql_and_in_memory(
     database: Database, people: list[User], filters: list[dict[str, Any]]
@@ -237,6 +239,7 @@ async def test_a_filter_finds_the_same_users_in_sql_and_in_memory(
             assert set(found) == expected, document
 
 
+@pytest.mark.timeout(600)
 @given(given=channels_to_find(), filters=st.lists(_filters(CHANNEL_KINDS), min_size=1, max_size=8))
 async def test_a_filter_finds_the_same_channels_in_sql_and_in_memory(
     database: Database,

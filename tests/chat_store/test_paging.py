@@ -54,6 +54,7 @@ def a_user(draw: st.DrawFn, number: int) -> User:
     )
 
 
+@pytest.mark.timeout(600)
 @given(data=st.data(), sort=SORTS)
 async def test_walking_there_and_back_meets_every_untouched_record_once_and_in_order(
     database: Database, data: st.DataObject, sort: list[tuple[str, bool]]

@@ -62,9 +62,11 @@ async def running(settings: SegmentSettings) -> AsyncIterator[Running]:
         await end
     address = started.result().address
     async with grpc.aio.insecure_channel(address, options=NO_WIDE_WINDOW) as channel:
-        yield Running(started.result(), channel, stop, end)
-    stop.set()
-    await asyncio.wait({end})
+        try:
+            yield Running(started.result(), channel, stop, end)
+        finally:
+            stop.set()
+            await asyncio.wait({end})
 
 
 async def create(running: Running, segment: Segment) -> None:
@@ -121,6 +123,26 @@ async def test_a_call_in_hand_is_finished_before_the_server_ends(sqlite_url: str
         server.stop.set()
 
         assert (await call).added == 2_000
+
+
+async def test_a_stop_does_not_wait_for_a_long_count(postgres_url: str) -> None:
+    database = open_database(postgres_url)
+    claimed = text("SELECT count(*) FROM segments WHERE count_due_at > now() + interval '1 min'")
+    async with running(settings(postgres_url)) as server, asyncio.timeout(60):
+        async with database.write() as blocking:
+            await blocking.execute(text("LOCK TABLE users"))
+            await create(server, Segment(id="s", type=USER, all_users=True))
+            count = 0
+            while not count:
+                async with database.read() as connection:
+                    count = (await connection.scalars(claimed)).one()
+
+            server.stop.set()
+            await asyncio.wait({server.end})
+
+        async with database.read() as connection:
+            assert (await connection.scalars(claimed)).one() == 0
+    await database.close()
 
 
 async def test_a_worker_that_dies_takes_the_server_down(sqlite_url: str) -> None:

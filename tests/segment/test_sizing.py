@@ -180,7 +180,6 @@ async def test_what_a_crashed_replica_was_counting_is_counted_by_another(
 
 
 async def test_a_count_of_an_old_filter_is_not_written(service: Service) -> None:
-    """Neither the clock nor anything else tells the two filters apart but the change itself."""
     await service.people(["anna", "bert"], country="USA")
     await service.people(["carl"], country="DE")
     id_ = await service.matching({"country": "USA"})
@@ -207,6 +206,20 @@ async def test_a_count_that_lost_its_claim_is_not_written(service: Service) -> N
     await all_counted(service.sizing())
 
     await store.finish(slow, 99, service.clock(), service.clock())
+
+    assert (await service.get(id_)).size == 1
+
+
+async def test_a_new_name_does_not_void_the_count_under_way(service: Service) -> None:
+    await service.people(["anna"])
+    id_ = await service.all_users()
+    worker, targets = held(service)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(worker.run_once())
+        await targets.asked.wait()
+        await updated(service, id=id_, name="everyone")
+        targets.go_on.set()
 
     assert (await service.get(id_)).size == 1
 

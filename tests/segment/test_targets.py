@@ -94,6 +94,7 @@ async def test_a_senders_channels_are_those_that_the_sender_is_a_member_of(
     id_ = await service.senders_channels()
 
     assert await service.targets(id_, sender_id="anna") == ["messaging:a", "messaging:b"]
+    assert await service.targets(id_, sender_id="bert") == ["messaging:b", "messaging:c"]
     assert await service.count(id_, sender_id="anna") == 2
     assert await service.exists(id_, "messaging:a", sender_id="anna")
     assert not await service.exists(id_, "messaging:a", sender_id="bert")

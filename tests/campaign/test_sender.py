@@ -1,0 +1,190 @@
+"""The worker itself: it survives whatever goes away, and leaves the rest to a later try."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+import grpc
+import pytest
+
+from campaign_service.campaigns import Status
+from campaign_service.segment_client import SegmentClient
+from campaign_service.sender import Sender, SenderOptions
+from campaign_service.sql_campaigns import SqlCampaignStore
+from campaign_service.sql_runs import SqlRunStore
+from campaign_service.store import Lease, RunStore
+from chat_store.database import Database, open_database
+from chat_store.errors import StoreUnavailableError
+from chat_store.sql import sql_chat_store
+from herald.segment.v1 import segment_service_pb2_grpc
+from tests.campaign.builders import MOMENT, SENDER_ID, a_definition, a_user
+
+LEASE_TIME = timedelta(seconds=10)
+
+
+class FailingRuns:
+    """A run store that can't be reached in the methods of `failing`."""
+
+    def __init__(self, runs: SqlRunStore, *failing: str) -> None:
+        self._runs = runs
+        self._failing = failing
+        self.claims = 0
+        self.enough = asyncio.Event()
+
+    async def claim(self, owner: str, now: datetime, until: datetime) -> Lease | None:
+        """Says that it is enough when it is asked again."""
+        self.claims += 1
+        if self.claims > 1:
+            self.enough.set()
+        if "claim" in self._failing:
+            raise StoreUnavailableError("claim")
+        return await self._runs.claim(owner, now, until)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._failing:
+            return self._fail
+        return getattr(self._runs, name)
+
+    async def _fail(self, *_: Any) -> None:
+        raise StoreUnavailableError("down")
+
+
+@pytest.fixture
+async def database(sqlite_url: str) -> AsyncIterator[Database]:
+    opened = open_database(sqlite_url)
+    await sql_chat_store(opened).users.upsert([a_user(SENDER_ID), a_user("ann")], MOMENT)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def no_segments() -> AsyncIterator[SegmentClient]:
+    """The way to a server that is not there."""
+    async with grpc.aio.insecure_channel("127.0.0.1:1") as channel:
+        yield SegmentClient(segment_service_pb2_grpc.SegmentServiceStub(channel))
+
+
+def a_sender(database: Database, segments: SegmentClient, runs: Any) -> Sender:
+    wake = asyncio.Event()
+    wake.set()
+    return Sender(
+        SqlCampaignStore(database),
+        cast("RunStore", runs),
+        sql_chat_store(database),
+        segments,
+        SenderOptions("one", page_size=10, lease_time=LEASE_TIME),
+        now=lambda: MOMENT,
+        wake=wake,
+    )
+
+
+async def started(database: Database, **changes: Any) -> None:
+    store = SqlCampaignStore(database)
+    await store.create("spring", a_definition(**changes), MOMENT, to_channels=False)
+    await store.start("spring", 1, 1, MOMENT)
+
+
+async def test_nothing_to_claim_is_nothing_done(
+    database: Database, no_segments: SegmentClient
+) -> None:
+    sender = a_sender(database, no_segments, SqlRunStore(database))
+
+    assert await sender.run_once(asyncio.Event()) is False
+
+
+async def test_one_claim_walks_a_shard_to_its_end(
+    database: Database, no_segments: SegmentClient
+) -> None:
+    await started(database)
+    sender = a_sender(database, no_segments, SqlRunStore(database))
+
+    assert await sender.run_once(asyncio.Event()) is True
+
+    campaign = await SqlCampaignStore(database).get("spring")
+    assert campaign.status is Status.COMPLETED
+    assert (campaign.stats.messages_sent, campaign.stats.targets_skipped) == (1, 1)
+
+
+async def test_a_run_without_its_segments_is_left_for_later_and_says_why(
+    database: Database, no_segments: SegmentClient
+) -> None:
+    await started(database, user_ids=(), segment_ids=("vips",))
+    runs = SqlRunStore(database)
+
+    await a_sender(database, no_segments, runs).run_once(asyncio.Event())
+
+    campaign = await SqlCampaignStore(database).get("spring")
+    assert campaign.status is Status.IN_PROGRESS
+    assert campaign.status_reason == "retrying: the segment service can't be reached"
+    assert await runs.claim("two", MOMENT, MOMENT + LEASE_TIME) is None
+    later = MOMENT + timedelta(seconds=1)
+    assert await runs.claim("two", later, later + LEASE_TIME) is not None
+
+
+async def test_a_run_whose_sender_is_gone_stops_with_the_reason(
+    database: Database, no_segments: SegmentClient
+) -> None:
+    await started(database)
+    await sql_chat_store(database).users.delete([SENDER_ID], MOMENT)
+
+    await a_sender(database, no_segments, SqlRunStore(database)).run_once(asyncio.Event())
+
+    campaign = await SqlCampaignStore(database).get("spring")
+    assert (campaign.status, campaign.status_reason) == (
+        Status.STOPPED,
+        "sender 'acme' is not there",
+    )
+
+
+async def test_a_run_that_is_told_to_stop_gives_its_shard_back(
+    database: Database, no_segments: SegmentClient
+) -> None:
+    await started(database)
+    runs = SqlRunStore(database)
+    stop = asyncio.Event()
+    stop.set()
+
+    await a_sender(database, no_segments, runs).run_once(stop)
+
+    assert (await SqlCampaignStore(database).get("spring")).status is Status.IN_PROGRESS
+    assert await runs.claim("two", MOMENT, MOMENT + LEASE_TIME) is not None
+
+
+@pytest.mark.parametrize("failing", ["claim", "begin_pass", "commit_page", "finish_pass"])
+async def test_a_database_that_goes_away_does_not_end_the_worker(
+    database: Database, no_segments: SegmentClient, failing: str
+) -> None:
+    await started(database)
+    runs = FailingRuns(SqlRunStore(database), failing)
+
+    await a_sender(database, no_segments, runs).run(runs.enough)
+
+    assert runs.claims == 2
+    assert (await SqlCampaignStore(database).get("spring")).status is Status.IN_PROGRESS
+
+
+@pytest.mark.parametrize("first", ["begin_pass", "commit_page"])
+@pytest.mark.parametrize("then", ["explain", "release"])
+async def test_a_database_that_stays_away_does_not_end_the_worker(
+    database: Database, no_segments: SegmentClient, first: str, then: str
+) -> None:
+    await started(database)
+    runs = FailingRuns(SqlRunStore(database), first, then)
+
+    await a_sender(database, no_segments, runs).run(runs.enough)
+
+    assert runs.claims == 2
+
+
+async def test_a_database_that_goes_away_while_a_run_is_aborted_does_not_end_the_worker(
+    database: Database, no_segments: SegmentClient
+) -> None:
+    await started(database)
+    await sql_chat_store(database).users.delete([SENDER_ID], MOMENT)
+    runs = FailingRuns(SqlRunStore(database), "abort")
+
+    await a_sender(database, no_segments, runs).run(runs.enough)
+
+    assert runs.claims == 2
+    assert (await SqlCampaignStore(database).get("spring")).status is Status.IN_PROGRESS
