@@ -69,7 +69,7 @@ class Sender:
             worked = False
             try:
                 worked = await self.run_once(stop)
-            # in a group when the database goes away while a run is given up
+            # a group, where a run ended for two reasons and neither could be written down
             except* StoreUnavailableError as down:
                 logger.warning("database unavailable", error=str(down.exceptions[0]))
             if not worked:

@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from campaign_service.campaigns import Status
+from campaign_service.errors import ReferenceGoneError
 from campaign_service.segment_client import SegmentClient
 from campaign_service.sender import Sender, SenderOptions
 from campaign_service.sql_campaigns import SqlCampaignStore
@@ -28,7 +29,7 @@ class FailingRuns:
 
     def __init__(self, runs: SqlRunStore, *failing: str) -> None:
         self._runs = runs
-        self._failing = failing
+        self.errors: dict[str, Exception] = {name: StoreUnavailableError(name) for name in failing}
         self.claims = 0
         self.enough = asyncio.Event()
 
@@ -37,17 +38,15 @@ class FailingRuns:
         self.claims += 1
         if self.claims > 1:
             self.enough.set()
-        if "claim" in self._failing:
-            raise StoreUnavailableError("claim")
+        if "claim" in self.errors:
+            raise self.errors["claim"]
         return await self._runs.claim(owner, now, until)
 
     def __getattr__(self, name: str) -> Any:
-        if name in self._failing:
-            return self._fail
-        return getattr(self._runs, name)
+        async def fail(*_: Any) -> None:
+            raise self.errors[name]
 
-    async def _fail(self, *_: Any) -> None:
-        raise StoreUnavailableError("down")
+        return fail if name in self.errors else getattr(self._runs, name)
 
 
 @pytest.fixture
@@ -171,6 +170,20 @@ async def test_a_database_that_stays_away_does_not_end_the_worker(
 ) -> None:
     await started(database)
     runs = FailingRuns(SqlRunStore(database), first, then)
+
+    await a_sender(database, no_segments, runs).run(runs.enough)
+
+    assert runs.claims == 2
+
+
+async def test_a_run_that_ends_for_two_reasons_does_not_end_the_worker(
+    database: Database, no_segments: SegmentClient
+) -> None:
+    """Neither of which can be written down, for the database is away."""
+    await started(database)
+    runs = FailingRuns(SqlRunStore(database), "begin_pass", "abort", "explain")
+    reasons = [ReferenceGoneError("sender", SENDER_ID), StoreUnavailableError("down")]
+    runs.errors["begin_pass"] = ExceptionGroup("two reasons", reasons)
 
     await a_sender(database, no_segments, runs).run(runs.enough)
 
