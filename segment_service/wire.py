@@ -4,11 +4,10 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
-from google.protobuf.struct_pb2 import Struct, Value
+from google.protobuf.struct_pb2 import Value
 
-from chat_store.errors import InvalidFilterError, InvalidInputError, LimitExceededError
+from chat_store.errors import InvalidInputError, LimitExceededError
 from chat_store.matching import Clause
-from chat_store.models import Json
 from herald.segment.v1 import segment_pb2
 from herald.segment.v1 import segment_service_pb2 as pb
 from herald_rpc import tokens
@@ -17,10 +16,11 @@ from herald_wire.queries import (
     InvalidTokenError,
     PageSizes,
     Query,
+    read_filter,
     read_query,
     read_token,
 )
-from herald_wire.structs import json_object, to_struct, to_value
+from herald_wire.structs import to_struct, to_value
 from segment_service.fields import (
     BY_TARGET_ID,
     SEGMENT_FIELDS,
@@ -66,7 +66,7 @@ def content_from_proto(message: segment_pb2.Segment) -> Content:
         name=text(message.name, "segment.name", MAX_NAME),
         description=text(message.description, "segment.description", MAX_DESCRIPTION),
         definition=definition or Definition.LIST,
-        filter=_filter(message.filter) if definition is Definition.FILTER else None,
+        filter=read_filter(message.filter) if definition is Definition.FILTER else None,
     )
 
 
@@ -79,7 +79,7 @@ def change_from_proto(request: pb.UpdateSegmentRequest) -> Change:
         fields=frozenset(fields),
         name=text(message.name, "segment.name", MAX_NAME),
         description=text(message.description, "segment.description", MAX_DESCRIPTION),
-        filter=_filter(message.filter) if given and "filter" in fields else None,
+        filter=read_filter(message.filter) if given and "filter" in fields else None,
         type=_type(message) if message.type else None,
         definition=None if given else definition,
     )
@@ -212,13 +212,6 @@ def _definition(message: segment_pb2.Segment) -> Definition | None:
     if which != "filter" and not getattr(message, which):
         raise InvalidInputError(f"segment.{which}", "can only be true")
     return Definition(which)
-
-
-def _filter(struct: Struct) -> Json:
-    try:
-        return json_object(struct, "filter")
-    except InvalidInputError as error:
-        raise InvalidFilterError(error.field, error.problem) from error
 
 
 def _changed_fields(message: segment_pb2.Segment, paths: Sequence[str]) -> set[_Field]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from google.protobuf.struct_pb2 import Struct
 
-from chat_store.errors import InvalidInputError
+from chat_store.errors import InvalidFilterError, InvalidInputError
 from chat_store.fields import Catalogue
 from chat_store.filters import parse_filter
 from chat_store.paging import NEWEST_FIRST, Cursor, Page, PageRequest, Sort, parse_sort
@@ -72,7 +72,7 @@ def read_query(
 
     `bound_to` are the call's further arguments that its tokens hold for.
     """
-    document = json_object(filter, "filter")
+    document = read_filter(filter)
     wanted = [(item.field, item.direction == sort_pb2.SORT_DIRECTION_DESC) for item in sort]
     return Query(
         parse_filter(document, catalogue),
@@ -85,6 +85,14 @@ def read_query(
             bound_to=[document, wanted, *bound_to],
         ),
     )
+
+
+def read_filter(struct: Struct) -> dict[str, Any]:
+    """The filter's document, not parsed yet. Raises `InvalidFilterError` for what is no JSON."""
+    try:
+        return json_object(struct, "filter")
+    except InvalidInputError as error:
+        raise InvalidFilterError(error.field, error.problem) from error
 
 
 def read_paging(
