@@ -6,6 +6,18 @@ from chat_store.columns import Count, JsonValue, Key, PlainText, UtcTime
 
 metadata = MetaData()
 
+
+def _by_custom(table: str) -> Index:
+    """For equality and containment of custom fields. SQLite has no index of that kind."""
+    index = Index(
+        f"{table}_by_custom",
+        "custom",
+        postgresql_using="gin",
+        postgresql_ops={"custom": "jsonb_path_ops"},
+    )
+    return index.ddl_if(dialect="postgresql")
+
+
 users = Table(
     "users",
     metadata,
@@ -26,7 +38,8 @@ users = Table(
     Column("last_active", UtcTime),
     Column("deactivated_at", UtcTime),
     Column("deleted_at", UtcTime),
-    Index("users_by_created_at", "created_at", "id"),
+    Index("users_by_created_at", text("created_at DESC"), "id"),
+    _by_custom("users"),
 )
 
 channels = Table(
@@ -49,7 +62,8 @@ channels = Table(
     Column("updated_at", UtcTime, nullable=False),
     Column("last_message_at", UtcTime),
     Column("deleted_at", UtcTime),
-    Index("channels_by_created_at", "created_at", "cid"),
+    Index("channels_by_created_at", text("created_at DESC"), "cid"),
+    _by_custom("channels"),
 )
 
 members = Table(
@@ -102,4 +116,15 @@ reads = Table(
     Column("read_at", UtcTime, nullable=False),
     PrimaryKeyConstraint("cid", "user_id"),
     sqlite_with_rowid=False,
+)
+
+devices = Table(
+    "devices",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("user_id", Key, nullable=False),
+    Column("push_provider", String(16), nullable=False),
+    Column("push_provider_name", PlainText, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Index("devices_by_user", "user_id", "id"),
 )

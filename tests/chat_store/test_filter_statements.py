@@ -36,13 +36,9 @@ async def test_postgresql_answers_equality_and_containment_of_custom_fields_from
     statement = select(users.c.id).where(where(predicate, USER_BINDING, database.dialect))
     async with database.write() as connection:
         await connection.execute(text("SET LOCAL enable_seqscan = off"))
-        await connection.execute(
-            text("CREATE INDEX by_custom ON users USING gin (custom jsonb_path_ops)")
-        )
         event.listen(connection.sync_connection, "before_cursor_execute", _explain, retval=True)
         plan = list(await connection.scalars(statement))
-        await connection.rollback()
-    assert any("Bitmap Index Scan on by_custom" in step for step in plan), plan
+    assert any("Bitmap Index Scan on users_by_custom" in step for step in plan), plan
 
 
 def _explain(
