@@ -20,9 +20,10 @@ class Status(StrEnum):
 
 
 class Action(StrEnum):
-    """What moves a campaign: its callers, and the sender."""
+    """What moves a campaign: its callers, the clock, and the sender."""
 
     START = "start"
+    SCHEDULE = "schedule"
     STOP = "stop"
     UPDATE = "update"
     DELETE = "delete"
@@ -35,6 +36,7 @@ _D, _S, _P, _C, _X = Status
 # Every move that exists. A status that maps to itself is an action without effect on the status.
 TRANSITIONS: Mapping[Action, Mapping[Status, Status]] = {
     Action.START: {_D: _P, _S: _P, _P: _P, _X: _P},
+    Action.SCHEDULE: {_D: _S, _S: _S, _X: _S},
     Action.STOP: {_S: _X, _P: _X, _X: _X},
     Action.UPDATE: {_D: _D, _S: _S, _X: _X},
     Action.DELETE: {_D: _D, _S: _S, _X: _X, _C: _C},
@@ -116,12 +118,29 @@ class Definition:
     channel_template: ChannelTemplate | None = None
     skip_push: bool = False
     skip_webhook: bool = False
+    max_messages_per_second: int = 0
 
     def same_as(self, other: "Definition") -> bool:
         """The users are a set; a stored definition has them in order."""
         return replace(self, user_ids=()) == replace(other, user_ids=()) and set(
             self.user_ids
         ) == set(other.user_ids)
+
+    def same_audience_as(self, other: "Definition") -> bool:
+        """The sender may be part of it: a segment of all its channels has no targets without."""
+        return (
+            set(self.segment_ids) == set(other.segment_ids)
+            and set(self.user_ids) == set(other.user_ids)
+            and (self.sender_id == other.sender_id or not self.segment_ids)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """When a campaign is to start, and when to stop if it is not completed by then."""
+
+    scheduled_for: datetime | None = None
+    stop_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,8 +182,15 @@ class Campaign:
     to_channels: bool
     status: Status
     status_reason: str = ""
+    scheduled_for: datetime | None = None
+    stop_at: datetime | None = None
     stats: Stats
     revision: int
     created_at: datetime
     updated_at: datetime
     deleted_at: datetime | None = None
+
+
+def etag_of(campaign: Campaign) -> str:
+    """Empty for a campaign that is not written."""
+    return str(campaign.revision) if campaign.revision else ""

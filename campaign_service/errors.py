@@ -1,8 +1,10 @@
 """What a campaign can't do, in the domain's words. `status.py` gives each its code and reason."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from chat_store.errors import InvalidInputError
+
+_LISTED = 5
 
 
 class CampaignError(Exception):
@@ -14,21 +16,24 @@ class InvalidTemplateError(CampaignError, InvalidInputError):
 
 
 class UnknownReferenceError(CampaignError, InvalidInputError):
-    """A sender, member or segment that does not exist, found while a campaign is written."""
+    """Senders, members or segments that do not exist, found while a campaign is written.
 
-    def __init__(self, field: str, kind: str, id_: str) -> None:
-        super().__init__(field, f"no {kind} {id_!r}")
+    `missing` has the id of each by its field; they are all of one kind.
+    """
+
+    def __init__(self, kind: str, missing: Mapping[str, str]) -> None:
+        super().__init__(next(iter(missing)), f"no {kind} {_listed(list(missing.values()))}")
         self.kind = kind
-        self.id = id_
+        self.missing = missing
 
 
 class ReferenceGoneError(CampaignError):
-    """A sender, member or segment that is not there (any more) when the campaign starts."""
+    """Senders, members or segments that are not there (any more) when the campaign runs."""
 
-    def __init__(self, kind: str, id_: str) -> None:
-        super().__init__(f"{kind} {id_!r} is not there")
+    def __init__(self, kind: str, *ids: str) -> None:
+        super().__init__(f"{kind} {_listed(ids)} is not there")
         self.kind = kind
-        self.id = id_
+        self.ids = ids
 
 
 class CampaignNotFoundError(CampaignError):
@@ -62,6 +67,30 @@ class StatusNotAllowedError(CampaignError):
         self.allowed = allowed
 
 
+class EtagMismatchError(CampaignError):
+    """The campaign has changed since the caller read it; nothing was written."""
+
+    def __init__(self, campaign_id: str, given: str, current: str) -> None:
+        super().__init__(f"campaign {campaign_id!r} has changed since etag {given!r} was read")
+        self.campaign_id = campaign_id
+        self.given = given
+        self.current = current
+
+
+class QuotaExceededError(CampaignError):
+    """The audience is larger than what is left of the month's messages."""
+
+    def __init__(self, campaign_id: str, *, limit: int, used: int, given: int) -> None:
+        super().__init__(
+            f"campaign {campaign_id!r} has {given} targets to go; "
+            f"{max(0, limit - used)} of {limit} messages are left this month"
+        )
+        self.campaign_id = campaign_id
+        self.limit = limit
+        self.used = used
+        self.given = given
+
+
 class RunEndedError(CampaignError):
     """The sender may not go on: the campaign stopped, or another sender has the shard."""
 
@@ -75,3 +104,9 @@ class SegmentServiceUnavailableError(CampaignError):
 
     def __init__(self) -> None:
         super().__init__("the segment service can't be reached")
+
+
+def _listed(ids: Sequence[str]) -> str:
+    """The first few, for people."""
+    more = f" and {len(ids) - _LISTED} more" if len(ids) > _LISTED else ""
+    return ", ".join(map(repr, ids[:_LISTED])) + more

@@ -1,6 +1,5 @@
 """Campaigns as rows: what the columns hold, and back."""
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -17,6 +16,7 @@ from campaign_service.campaigns import (
     Stats,
     Status,
 )
+from campaign_service.tables import COUNTERS
 
 
 def definition_values(definition: Definition) -> dict[str, Any]:
@@ -26,9 +26,8 @@ def definition_values(definition: Definition) -> dict[str, Any]:
     return values
 
 
-def campaign_from_row(
-    row: Row[Any], counters: Mapping[str, int], user_ids: tuple[str, ...]
-) -> Campaign:
+def campaign_from_row(row: Row[Any], user_ids: tuple[str, ...]) -> Campaign:
+    """From a row with the sums of the counters in it."""
     return Campaign(
         id=row.id,
         definition=Definition(
@@ -45,15 +44,18 @@ def campaign_from_row(
             channel_template=row.channel_template and _channel_template(row.channel_template),
             skip_push=row.skip_push,
             skip_webhook=row.skip_webhook,
+            max_messages_per_second=row.max_messages_per_second,
         ),
         to_channels=row.to_channels,
         status=Status(row.status),
         status_reason=row.status_reason,
+        scheduled_for=row.scheduled_for,
+        stop_at=row.stop_at,
         stats=Stats(
             started_at=row.started_at,
             completed_at=row.completed_at,
             targets_total=row.targets_total,
-            **counters,
+            **{name: getattr(row, name) for name in COUNTERS},
         ),
         revision=row.revision,
         created_at=row.created_at,

@@ -1,8 +1,9 @@
 """What a definition must fulfil as a whole, beyond each of its fields."""
 
 import re
+from datetime import datetime
 
-from campaign_service.campaigns import ChannelTemplate, Definition
+from campaign_service.campaigns import ChannelTemplate, Definition, Times
 from chat_store.errors import InvalidInputError
 
 _CHANNEL_TYPE = re.compile(r"[\w-]+", re.ASCII)
@@ -27,6 +28,12 @@ def check_channels(definition: Definition, *, to_channels: bool) -> None:
         )
     if template:
         _check_template(template, "campaign.channel_template")
+
+
+def check_times(times: Times, now: datetime) -> None:
+    """Raises `InvalidInputError` for a `stop_at` before which nothing could be sent."""
+    if times.stop_at is not None and times.stop_at <= max(now, times.scheduled_for or now):
+        raise InvalidInputError("stop_at", "must be after now and after scheduled_for")
 
 
 def _check_template(template: ChannelTemplate, at: str) -> None:

@@ -7,15 +7,18 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Protocol
 
 from campaign_service.lifecycle import Lifecycle
 from campaign_service.presentation import Presentation
 from campaign_service.references import References
+from campaign_service.schedule import Schedule
 from campaign_service.segment_client import SegmentClient
 from campaign_service.sender import Sender, SenderOptions
 from campaign_service.servicer import CampaignServicer
 from campaign_service.settings import CampaignSettings
 from campaign_service.sql_campaigns import SqlCampaignStore
+from campaign_service.sql_moves import SqlMoveStore
 from campaign_service.sql_runs import SqlRunStore
 from campaign_service.status import failure_for
 from chat_store import schema
@@ -31,6 +34,11 @@ CAMPAIGN_SERVICE = "herald.campaign.v1.CampaignService"
 EVENT_SERVICE = "herald.event.v1.EventService"
 
 
+class Worker(Protocol):
+    async def run(self, stop: asyncio.Event) -> None:
+        """Works until `stop` is set, and then finishes what it has in hand."""
+
+
 async def run_until(
     stop: asyncio.Event,
     settings: CampaignSettings,
@@ -40,11 +48,11 @@ async def run_until(
 
     A worker that dies ends it too, with the worker's exception: recovery is a restart.
     """
-    async with _server(settings) as (server, senders):
+    async with _server(settings) as (server, workers):
         started(server)
         async with asyncio.TaskGroup() as group:
-            for sender in senders:
-                group.create_task(sender.run(stop))
+            for worker in workers:
+                group.create_task(worker.run(stop))
             await stop.wait()
             await server.set_serving(False)
         await server.drain(settings.grace_seconds)
@@ -53,7 +61,7 @@ async def run_until(
 @asynccontextmanager
 async def _server(
     settings: CampaignSettings,
-) -> AsyncIterator[tuple[RunningServer, list[Sender]]]:
+) -> AsyncIterator[tuple[RunningServer, list[Worker]]]:
     now = partial(datetime.now, UTC)
     wake = asyncio.Event()
     async with AsyncExitStack() as stack:
@@ -65,11 +73,14 @@ async def _server(
 
         chat = sql_chat_store(database)
         campaigns = SqlCampaignStore(database)
+        moves = SqlMoveStore(
+            database, shards=_shards(database), monthly_quota=settings.monthly_quota
+        )
         lifecycle = Lifecycle(
             campaigns,
+            moves,
             References(chat, segments),
             segments,
-            shards=_shards(database),
             now=now,
             wake=wake,
         )
@@ -102,7 +113,7 @@ async def _server(
                 reflection=settings.reflection,
             )
         )
-        yield server, senders
+        yield server, [*senders, Schedule(moves, lifecycle, now=now)]
 
 
 def _shards(database: Database) -> int:

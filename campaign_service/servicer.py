@@ -2,11 +2,12 @@
 
 from typing import Any
 
+from campaign_service.definition_wire import change_from_proto, definition_from_proto
 from campaign_service.fields import CAMPAIGN_FIELDS
 from campaign_service.lifecycle import Lifecycle
 from campaign_service.presentation import Presentation
 from campaign_service.store import CampaignStore
-from campaign_service.wire import definition_from_proto, started_from_proto
+from campaign_service.wire import times_from_proto
 from chat_store.models import User
 from chat_store.paging import Page, PageRequest
 from herald.campaign.v1 import campaign_service_pb2 as pb
@@ -68,6 +69,22 @@ class CampaignServicer(pb_grpc.CampaignServiceServicer):
             prev_user_page_token=answer.prev_token,
         )
 
+    async def UpdateCampaign(
+        self, request: pb.UpdateCampaignRequest, context: Any
+    ) -> pb.UpdateCampaignResponse:
+        campaign = await self._lifecycle.update(
+            required(request.campaign.id, "campaign.id", MAX_ID),
+            request.campaign.etag,
+            change_from_proto(request),
+        )
+        return pb.UpdateCampaignResponse(campaign=await self._presentation.one(campaign))
+
+    async def DeleteCampaign(
+        self, request: pb.DeleteCampaignRequest, context: Any
+    ) -> pb.DeleteCampaignResponse:
+        await self._lifecycle.delete(required(request.id, "id", MAX_ID))
+        return pb.DeleteCampaignResponse()
+
     async def QueryCampaigns(
         self, request: pb.QueryCampaignsRequest, context: Any
     ) -> pb.QueryCampaignsResponse:
@@ -102,7 +119,9 @@ class CampaignServicer(pb_grpc.CampaignServiceServicer):
     async def StartCampaign(
         self, request: pb.StartCampaignRequest, context: Any
     ) -> pb.StartCampaignResponse:
-        campaign = await self._lifecycle.start(started_from_proto(request))
+        campaign = await self._lifecycle.start(
+            required(request.id, "id", MAX_ID), times_from_proto(request)
+        )
         return pb.StartCampaignResponse(campaign=await self._presentation.one(campaign))
 
     async def StopCampaign(

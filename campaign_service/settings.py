@@ -19,3 +19,6 @@ class CampaignSettings(ServerSettings):
 
     sender_slots: int = Field(default=2, ge=1, le=64)
     """How many campaigns, or shards of one, this process sends at the same time."""
+
+    monthly_quota: int = Field(default=0, ge=0)
+    """How many messages all campaigns may send in a calendar month (UTC); 0: as many as wanted."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import ColumnElement, Update, exists, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -11,6 +12,7 @@ from campaign_service.errors import RunEndedError
 from campaign_service.locks import hold_still, take_over
 from campaign_service.outcomes import Outcome
 from campaign_service.page import PlannedPage
+from campaign_service.sql_changes import record_change
 from campaign_service.store import Lease
 from campaign_service.tables import campaign_outcomes, campaign_shards, campaigns
 from chat_store.columns import Key
@@ -139,20 +141,13 @@ class SqlRunStore:
                 .values(finished=False, cursor="", pass_number=_shards.pass_number + 1)
             )
             if (await connection.execute(again)).rowcount == 0:
-                await _complete(connection, lease.campaign_id, now)
+                await self._complete(connection, lease.campaign_id, now)
 
     async def abort(self, lease: Lease, reason: str, now: datetime) -> None:
         async with self._database.write() as connection:
             await take_over(connection, self._database.dialect, lease.campaign_id)
             await _move(connection, lease, _of(lease).values(lease_owner=None, lease_until=None))
-            await connection.execute(
-                _in_status(lease.campaign_id, Action.ABORT).values(
-                    status=Status.STOPPED,
-                    status_reason=reason,
-                    revision=campaigns.c.revision + 1,
-                    updated_at=now,
-                )
-            )
+            await self._end(connection, lease.campaign_id, Action.ABORT, now, status_reason=reason)
 
     async def explain(self, lease: Lease, reason: str) -> None:
         async with self._database.write() as connection:
@@ -163,6 +158,41 @@ class SqlRunStore:
                 )
                 .values(status_reason=reason)
             )
+
+    async def _complete(self, connection: AsyncConnection, campaign_id: str, now: datetime) -> None:
+        outcomes = _shards.messages_sent + _shards.targets_skipped + _shards.targets_failed
+        handled = (
+            select(func.sum(outcomes)).where(_shards.campaign_id == campaign_id).scalar_subquery()
+        )
+        await self._end(
+            connection,
+            campaign_id,
+            Action.COMPLETE,
+            now,
+            status_reason="",
+            completed_at=now,
+            targets_total=handled,
+        )
+
+    async def _end(
+        self,
+        connection: AsyncConnection,
+        campaign_id: str,
+        action: Action,
+        now: datetime,
+        **values: Any,
+    ) -> None:
+        await connection.execute(
+            update(campaigns)
+            .where(campaigns.c.id == campaign_id, campaigns.c.status == Status.IN_PROGRESS)
+            .values(
+                status=TRANSITIONS[action][Status.IN_PROGRESS],
+                revision=campaigns.c.revision + 1,
+                updated_at=now,
+                **values,
+            )
+        )
+        await record_change(connection, self._database.dialect, campaign_id)
 
 
 def _of(lease: Lease) -> Update:
@@ -183,27 +213,3 @@ def _in_progress(campaign_id: str) -> ColumnElement[bool]:
 async def _move(connection: AsyncConnection, lease: Lease, statement: Update) -> None:
     if (await connection.execute(statement)).rowcount != 1:
         raise RunEndedError(lease.campaign_id)
-
-
-def _in_status(campaign_id: str, action: Action) -> Update:
-    return update(campaigns).where(
-        campaigns.c.id == campaign_id, campaigns.c.status.in_(TRANSITIONS[action])
-    )
-
-
-async def _complete(connection: AsyncConnection, campaign_id: str, now: datetime) -> None:
-    handled = (
-        select(func.sum(_shards.messages_sent + _shards.targets_skipped + _shards.targets_failed))
-        .where(_shards.campaign_id == campaign_id)
-        .scalar_subquery()
-    )
-    await connection.execute(
-        _in_status(campaign_id, Action.COMPLETE).values(
-            status=Status.COMPLETED,
-            status_reason="",
-            completed_at=now,
-            targets_total=handled,
-            revision=campaigns.c.revision + 1,
-            updated_at=now,
-        )
-    )

@@ -6,7 +6,7 @@ import grpc
 
 from campaign_service import errors
 from campaign_service.wire import status_name
-from herald_rpc.failures import Failure, Precondition, Resource, Violation
+from herald_rpc.failures import Failure, Precondition, QuotaViolation, Resource, Violation
 from herald_wire.failures import chat_failure, invalid_input, not_found, unavailable
 
 _CODE = grpc.StatusCode
@@ -32,21 +32,12 @@ def failure_for(error: Exception) -> Failure | None:
                 metadata={"campaign_id": error.campaign_id},
                 resource=Resource("herald.Campaign", error.campaign_id),
             )
-        case errors.CampaignDeletedError():
-            return _precondition(
-                error, "CAMPAIGN_DELETED", error.campaign_id, {"campaign_id": error.campaign_id}
-            )
-        case errors.StatusNotAllowedError():
-            return _precondition(
-                error,
-                "STATUS_NOT_ALLOWED",
-                error.campaign_id,
-                {
-                    "campaign_id": error.campaign_id,
-                    "status": status_name(error.status),
-                    "allowed": ",".join(map(status_name, error.allowed)),
-                },
-            )
+        case errors.CampaignDeletedError() | errors.StatusNotAllowedError():
+            return _refused(error)
+        case errors.EtagMismatchError():
+            return _etag_mismatch(error)
+        case errors.QuotaExceededError():
+            return _quota_exceeded(error)
         case errors.SegmentServiceUnavailableError():
             return unavailable("the segment service can't be reached")
         case _:
@@ -58,25 +49,63 @@ def _unknown_reference(error: errors.UnknownReferenceError) -> Failure:
         code=_CODE.INVALID_ARGUMENT,
         reason=_reference_reason(error.kind),
         message=str(error),
-        metadata={_reference_key(error.kind): error.id, "field": error.field},
-        violations=[Violation(error.field, error.problem)],
+        metadata={_reference_key(error.kind): error.missing[error.field], "field": error.field},
+        violations=[Violation(field, error.problem) for field in error.missing],
     )
 
 
 def _gone(error: errors.ReferenceGoneError) -> Failure:
-    metadata = {_reference_key(error.kind): error.id}
-    return _precondition(error, f"{error.kind.upper()}_NOT_FOUND", error.id, metadata)
+    return Failure(
+        code=_CODE.FAILED_PRECONDITION,
+        reason=_reference_reason(error.kind),
+        message=str(error),
+        metadata={_reference_key(error.kind): error.ids[0]},
+        preconditions=[
+            Precondition(f"{error.kind.upper()}_NOT_FOUND", id_, str(error)) for id_ in error.ids
+        ],
+    )
 
 
-def _precondition(
-    error: errors.CampaignError, reason: str, subject: str, metadata: dict[str, str]
-) -> Failure:
+def _quota_exceeded(error: errors.QuotaExceededError) -> Failure:
+    return Failure(
+        code=_CODE.RESOURCE_EXHAUSTED,
+        reason="ERROR_REASON_QUOTA_EXCEEDED",
+        message=str(error),
+        metadata={
+            "campaign_id": error.campaign_id,
+            "limit": str(error.limit),
+            "used": str(error.used),
+            "given": str(error.given),
+        },
+        quota=[QuotaViolation("herald:messages-per-month", str(error))],
+    )
+
+
+def _etag_mismatch(error: errors.EtagMismatchError) -> Failure:
+    return Failure(
+        code=_CODE.ABORTED,
+        reason="ERROR_REASON_ETAG_MISMATCH",
+        message=str(error),
+        metadata={
+            "campaign_id": error.campaign_id,
+            "given": error.given,
+            "current": error.current,
+        },
+    )
+
+
+def _refused(error: errors.CampaignDeletedError | errors.StatusNotAllowedError) -> Failure:
+    reason, metadata = "CAMPAIGN_DELETED", {"campaign_id": error.campaign_id}
+    if isinstance(error, errors.StatusNotAllowedError):
+        reason = "STATUS_NOT_ALLOWED"
+        metadata["status"] = status_name(error.status)
+        metadata["allowed"] = ",".join(map(status_name, error.allowed))
     return Failure(
         code=_CODE.FAILED_PRECONDITION,
         reason=f"ERROR_REASON_{reason}",
         message=str(error),
         metadata=metadata,
-        preconditions=[Precondition(reason, subject, str(error))],
+        preconditions=[Precondition(reason, error.campaign_id, str(error))],
     )
 
 

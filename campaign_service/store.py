@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from campaign_service.campaigns import Campaign, Definition
+from campaign_service.campaigns import Campaign, Definition, Times
 from campaign_service.page import PlannedPage
 from chat_store.paging import Page, PageRequest
 from chat_store.predicates import Predicate
@@ -35,17 +35,69 @@ class CampaignStore(Protocol):
     async def user_ids(self, campaign_id: str, page: PageRequest) -> Page[str]:
         """The campaign's users, ascending."""
 
-    async def start(self, campaign_id: str, targets_total: int, shards: int, now: datetime) -> None:
-        """Starts or resumes. No effect on one that is in progress.
 
-        Raises `StatusNotAllowedError`, `CampaignNotFoundError`, `CampaignDeletedError`.
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A campaign, as of `revision`, that the clock has to stop (`over`) or else to start."""
+
+    campaign_id: str
+    revision: int
+    over: bool
+
+
+class MoveStore(Protocol):
+    """What changes a campaign's status or definition.
+
+    Every change moves its `revision` and is kept for those who watch. With a `revision` given,
+    nothing happens to a campaign that has changed since. All raise `CampaignNotFoundError`,
+    `CampaignDeletedError` and, where the status does not allow it, `StatusNotAllowedError`.
+    """
+
+    async def start(
+        self,
+        campaign_id: str,
+        targets_total: int,
+        now: datetime,
+        *,
+        times: Times | None = None,
+        revision: int | None = None,
+    ) -> None:
+        """Starts or resumes. No effect on one that is in progress. None: the times stay.
+
+        Raises `QuotaExceededError`.
         """
 
-    async def stop(self, campaign_id: str, reason: str, now: datetime) -> None:
-        """When it returns, every page of the campaign is in and no further one can follow.
+    async def schedule(self, campaign_id: str, times: Times, now: datetime) -> None:
+        """From now on the clock starts it."""
 
-        Raises as `start`.
+    async def stop(
+        self, campaign_id: str, reason: str, now: datetime, *, revision: int | None = None
+    ) -> None:
+        """When it returns, every page of the campaign is in and no further one can follow."""
+
+    async def update(
+        self,
+        campaign_id: str,
+        definition: Definition,
+        revision: int,
+        now: datetime,
+        *,
+        to_channels: bool,
+        audience_changed: bool,
+    ) -> bool:
+        """Whether it was written: not if the campaign is not at `revision` any more.
+
+        With another audience, a resumed run walks it from the beginning.
         """
+
+    async def delete(self, campaign_id: str, now: datetime) -> None:
+        """Softly and for good. No effect on one that is deleted."""
+
+    async def due(self, now: datetime) -> Sequence[Due]:
+        """What the clock has to move now, the longest due first; at most 100."""
+
+    async def explain(self, campaign_id: str, reason: str, revision: int) -> None:
+        """Sets the `status_reason` of a campaign that the clock can't move yet."""
 
 
 @dataclass(frozen=True, slots=True)

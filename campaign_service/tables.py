@@ -49,6 +49,17 @@ campaigns = Table(
     Index("campaigns_by_status", "status"),
 )
 
+COUNTERS = ("messages_sent", "channels_created", "targets_skipped", "targets_failed")
+
+# What a campaign was like, with its counters, at each revision: who watches sees every one.
+campaign_changes = Table(
+    "campaign_changes",
+    metadata,
+    *(Column(column.name, column.type, nullable=column.nullable) for column in campaigns.columns),
+    *(Column(name, Count, nullable=False) for name in COUNTERS),
+    PrimaryKeyConstraint("id", "revision"),
+)
+
 campaign_users = Table(
     "campaign_users",
     metadata,
@@ -74,10 +85,7 @@ campaign_shards = Table(
     Column("lease_until", UtcTime),
     # grows with every claim: a sender that slept through its lease is refused by it
     Column("fence", Integer, nullable=False),
-    Column("messages_sent", Count, nullable=False),
-    Column("channels_created", Count, nullable=False),
-    Column("targets_skipped", Count, nullable=False),
-    Column("targets_failed", Count, nullable=False),
+    *(Column(name, Count, nullable=False) for name in COUNTERS),
     PrimaryKeyConstraint("campaign_id", "shard"),
     Index("campaign_shards_by_lease", "finished", "lease_until"),
 )
@@ -91,6 +99,19 @@ campaign_outcomes = Table(
     Column("outcome", String(16), nullable=False),
     Column("reason", String(32), nullable=False),
     Column("created_at", UtcTime, nullable=False),
+    # the channel that the message would have gone to, where there was one
+    Column("cid", Key),
     PrimaryKeyConstraint("campaign_id", "target_id"),
+    Index("campaign_outcomes_by_outcome", "campaign_id", "outcome", "target_id"),
+    sqlite_with_rowid=False,
+)
+
+# When the next message may be sent, in microseconds since the epoch: of each campaign that has a
+# limit, and of all together under the empty id.
+campaign_paces = Table(
+    "campaign_paces",
+    metadata,
+    Column("campaign_id", Key, primary_key=True),
+    Column("next_at", Count, nullable=False),
     sqlite_with_rowid=False,
 )

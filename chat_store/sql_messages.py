@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import Row, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -164,6 +164,16 @@ async def sent_targets(
         (messages.c.campaign_id == campaign_id) & (messages.c.target_id == given.c["target_id"]),
     )
     return {target_id for target_id in await connection.scalars(statement) if target_id}
+
+
+async def count_sent_since(connection: AsyncConnection, campaign_id: str, moment: datetime) -> int:
+    """How many messages of the campaign were created at `moment` or later."""
+    statement = (
+        select(func.count())
+        .select_from(messages)
+        .where(messages.c.campaign_id == campaign_id, messages.c.created_at >= moment)
+    )
+    return (await connection.scalars(statement)).one()
 
 
 async def count_arrivals(

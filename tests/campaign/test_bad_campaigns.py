@@ -66,7 +66,6 @@ FIELDS: dict[str, tuple[dict[str, Any], str]] = {
     "mixed segments": (to_segments("vips", "rooms"), "campaign.segment_ids"),
     "a channel type with a colon": ({"channel_template": {"type": "a:b"}}, f"{CHANNEL}.type"),
     "a channel type with an accent": ({"channel_template": {"type": "é"}}, f"{CHANNEL}.type"),
-    "a limit of messages": ({"max_messages_per_second": 5}, "campaign.max_messages_per_second"),
     "a negative limit": ({"max_messages_per_second": -1}, "campaign.max_messages_per_second"),
     "NUL in the id": ({"id": "a\0b"}, "campaign.id"),
     "NUL in the name": ({"name": "a\0b"}, "campaign.name"),

@@ -17,6 +17,7 @@ D, S, P, C, X = (
 # action: what it makes of each status, None where it is refused
 TABLE: dict[Action, dict[Status, Status | None]] = {
     Action.START: {D: P, S: P, P: P, C: None, X: P},
+    Action.SCHEDULE: {D: S, S: S, P: None, C: None, X: S},
     Action.STOP: {D: None, S: X, P: X, C: None, X: X},
     Action.UPDATE: {D: D, S: S, P: None, C: None, X: X},
     Action.DELETE: {D: D, S: S, P: None, C: C, X: X},

@@ -577,7 +577,7 @@ async def test_a_sender_who_is_gone_ends_the_run(people: list[User], *, to_chann
     with pytest.raises(ReferenceGoneError) as gone:
         await planned(campaign, ["ann"], World(people=people))
 
-    assert (gone.value.kind, gone.value.id) == ("sender", SENDER_ID)
+    assert (gone.value.kind, gone.value.ids) == ("sender", (SENDER_ID,))
 
 
 # --- channels as targets

@@ -17,6 +17,7 @@ from campaign_service.locks import hold_still, take_over
 from campaign_service.outcomes import NotSent, Reason
 from campaign_service.page import PageDraft, PlannedPage
 from campaign_service.sql_campaigns import SqlCampaignStore
+from campaign_service.sql_moves import SqlMoveStore
 from campaign_service.sql_runs import SqlRunStore
 from campaign_service.store import Lease
 from campaign_service.tables import campaign_outcomes, campaign_shards, campaigns
@@ -43,9 +44,8 @@ LATER = MOMENT + MINUTE
 
 
 async def started(database: Database, id_: str = "spring", *, shards: int = 1) -> None:
-    store = SqlCampaignStore(database)
-    await store.create(id_, a_definition(), MOMENT, to_channels=False)
-    await store.start(id_, 2, shards, MOMENT)
+    await SqlCampaignStore(database).create(id_, a_definition(), MOMENT, to_channels=False)
+    await SqlMoveStore(database, shards=shards).start(id_, 2, MOMENT)
 
 
 async def claimed(runs: SqlRunStore, owner: str = "one") -> Lease:
@@ -139,7 +139,7 @@ async def test_only_campaigns_in_progress_have_shards_to_claim(database: Databas
     store = SqlCampaignStore(database)
     await store.create("draft", a_definition(), MOMENT, to_channels=False)
     await started(database, "stopped")
-    await store.stop("stopped", "enough", MOMENT)
+    await SqlMoveStore(database, shards=1).stop("stopped", "enough", MOMENT)
 
     assert await SqlRunStore(database).claim("one", MOMENT, UNTIL) is None
 
@@ -148,7 +148,7 @@ async def test_the_campaign_that_started_first_is_claimed_first(database: Databa
     store = SqlCampaignStore(database)
     for id_, moment in (("a", LATER), ("b", MOMENT)):
         await store.create(id_, a_definition(), MOMENT, to_channels=False)
-        await store.start(id_, 2, 1, moment)
+        await SqlMoveStore(database, shards=1).start(id_, 2, moment)
 
     lease = await claimed(SqlRunStore(database))
 
@@ -234,7 +234,7 @@ async def test_a_page_is_written_whole(database: Database) -> None:
         cursor = await connection.scalar(select(campaign_shards.c.cursor))
     assert cursor == "after bob"
     assert sorted(tuple(row) for row in outcomes) == [
-        ("spring", "x", "skipped", "user_deleted", MOMENT),
+        ("spring", "x", "skipped", "user_deleted", MOMENT, None),
         ("spring", "y", "failed", "template_error", MOMENT),
     ]
 
@@ -347,7 +347,7 @@ async def test_a_page_of_a_stopped_campaign_is_refused_and_writes_nothing(
     await started(database)
     runs = SqlRunStore(database)
     lease = await claimed(runs)
-    await SqlCampaignStore(database).stop("spring", "enough", LATER)
+    await SqlMoveStore(database, shards=1).stop("spring", "enough", LATER)
     before = await contents(database)
 
     with pytest.raises(RunEndedError):
@@ -364,11 +364,11 @@ async def test_a_resumed_campaign_can_be_claimed_at_once_from_where_it_was(
     database: Database,
 ) -> None:
     await started(database)
-    store, runs = SqlCampaignStore(database), SqlRunStore(database)
+    store, runs = SqlMoveStore(database, shards=1), SqlRunStore(database)
     lease = await claimed(runs)
     await runs.commit_page(lease, a_page("ann"), "after ann")
     await store.stop("spring", "enough", MOMENT)
-    await store.start("spring", 2, 1, MOMENT)
+    await store.start("spring", 2, MOMENT)
 
     resumed = await claimed(runs, "two")
 
@@ -381,10 +381,10 @@ async def test_a_page_planned_before_a_stop_is_refused_after_the_resume(
 ) -> None:
     """What it was planned from may have been edited in between."""
     await started(database)
-    store, runs = SqlCampaignStore(database), SqlRunStore(database)
+    store, runs = SqlMoveStore(database, shards=1), SqlRunStore(database)
     lease = await claimed(runs)
     await store.stop("spring", "enough", MOMENT)
-    await store.start("spring", 2, 1, MOMENT)
+    await store.start("spring", 2, MOMENT)
 
     with pytest.raises(RunEndedError):
         await runs.commit_page(lease, a_page("ann"), "after ann")
@@ -398,7 +398,7 @@ async def test_starting_twice_changes_nothing(database: Database) -> None:
     lease = await claimed(runs)
     before = await campaign_in(database), await contents(database)
 
-    await SqlCampaignStore(database).start("spring", 99, 1, LATER)
+    await SqlMoveStore(database, shards=1).start("spring", 99, LATER)
 
     assert (await campaign_in(database), await contents(database)) == before
     await runs.commit_page(lease, a_page("ann"), "after ann")
@@ -411,7 +411,9 @@ async def test_a_stop_waits_for_the_page_in_flight(postgres_url: str) -> None:
 
     async with database.write() as page_in_flight:
         await hold_still(page_in_flight, database.dialect, lease.campaign_id)
-        stopping = asyncio.create_task(SqlCampaignStore(database).stop("spring", "enough", LATER))
+        stopping = asyncio.create_task(
+            SqlMoveStore(database, shards=1).stop("spring", "enough", LATER)
+        )
         await wait_for_a_waiter(database, stopping)
         assert not stopping.done()
         assert (await campaign_in(database)).status is Status.IN_PROGRESS
@@ -446,7 +448,9 @@ async def test_a_page_that_comes_after_a_stop_began_to_wait_is_refused(postgres_
 
     async with database.write() as page_in_flight:
         await hold_still(page_in_flight, database.dialect, "spring")
-        stopping = asyncio.create_task(SqlCampaignStore(database).stop("spring", "enough", LATER))
+        stopping = asyncio.create_task(
+            SqlMoveStore(database, shards=1).stop("spring", "enough", LATER)
+        )
         await wait_for_a_waiter(database, stopping)
         next_page = asyncio.create_task(runs.commit_page(second, a_page("ann"), "after ann"))
         await wait_for_a_waiter(database, stopping, next_page)
@@ -580,7 +584,7 @@ async def test_a_stopped_campaign_keeps_its_reason(database: Database) -> None:
     await started(database)
     runs = SqlRunStore(database)
     lease = await claimed(runs)
-    await SqlCampaignStore(database).stop("spring", "enough", LATER)
+    await SqlMoveStore(database, shards=1).stop("spring", "enough", LATER)
 
     await runs.explain(lease, "waiting")
 

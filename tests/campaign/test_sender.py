@@ -13,6 +13,7 @@ from campaign_service.errors import ReferenceGoneError
 from campaign_service.segment_client import SegmentClient
 from campaign_service.sender import Sender, SenderOptions
 from campaign_service.sql_campaigns import SqlCampaignStore
+from campaign_service.sql_moves import SqlMoveStore
 from campaign_service.sql_runs import SqlRunStore
 from campaign_service.store import Lease, RunStore
 from chat_store.database import Database, open_database
@@ -81,7 +82,7 @@ def a_sender(database: Database, segments: SegmentClient, runs: Any) -> Sender:
 async def started(database: Database, **changes: Any) -> None:
     store = SqlCampaignStore(database)
     await store.create("spring", a_definition(**changes), MOMENT, to_channels=False)
-    await store.start("spring", 1, 1, MOMENT)
+    await SqlMoveStore(database, shards=1).start("spring", 1, MOMENT)
 
 
 async def test_nothing_to_claim_is_nothing_done(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from campaign_service.sql_campaigns import SqlCampaignStore
+from campaign_service.sql_moves import SqlMoveStore
 from campaign_service.tables import campaign_outcomes, campaign_shards
 from chat_store.database import Database
 from chat_store.models import Message
@@ -387,7 +387,7 @@ async def test_a_campaign_whose_first_page_has_to_wait_says_so(
         await services.create(a_campaign_to("few"))
         await services.campaign.stop()
         await services.segment.stop()
-        await SqlCampaignStore(database).start("spring", len(FEW), 1, datetime.now(UTC))
+        await SqlMoveStore(database, shards=1).start("spring", len(FEW), datetime.now(UTC))
         await services.restart_campaign()
 
         waiting = await services.until(lambda campaign: campaign.status_reason != "")

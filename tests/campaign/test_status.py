@@ -23,9 +23,9 @@ UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 
 SAMPLES: list[tuple[Exception, grpc.StatusCode]] = [
     (errors.InvalidTemplateError("campaign.x", "problem"), INVALID),
-    (errors.UnknownReferenceError("campaign.sender_id", "sender", "x"), INVALID),
-    (errors.UnknownReferenceError("campaign.channel_template.members", "member", "x"), INVALID),
-    (errors.UnknownReferenceError("campaign.segment_ids", "segment", "x"), INVALID),
+    (errors.UnknownReferenceError("sender", {"campaign.sender_id": "x"}), INVALID),
+    (errors.UnknownReferenceError("member", {"campaign.channel_template.members": "x"}), INVALID),
+    (errors.UnknownReferenceError("segment", {"campaign.segment_ids": "x"}), INVALID),
     (errors.ReferenceGoneError("sender", "x"), FAILED),
     (errors.ReferenceGoneError("member", "x"), FAILED),
     (errors.ReferenceGoneError("segment", "x"), FAILED),
@@ -33,6 +33,8 @@ SAMPLES: list[tuple[Exception, grpc.StatusCode]] = [
     (errors.CampaignAlreadyExistsError("x"), grpc.StatusCode.ALREADY_EXISTS),
     (errors.CampaignDeletedError("x"), FAILED),
     (errors.StatusNotAllowedError("x", "start", Status.COMPLETED, [Status.DRAFT]), FAILED),
+    (errors.EtagMismatchError("x", "3", "4"), grpc.StatusCode.ABORTED),
+    (errors.QuotaExceededError("x", limit=2, used=1, given=2), grpc.StatusCode.RESOURCE_EXHAUSTED),
     (errors.SegmentServiceUnavailableError(), UNAVAILABLE),
     (InvalidInputError("id", "is required"), INVALID),
     (LimitExceededError("id", limit=1, given=2), INVALID),

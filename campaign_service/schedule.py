@@ -1,0 +1,69 @@
+"""The worker that starts and stops campaigns by the clock."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+
+import structlog
+
+from campaign_service.errors import (
+    CampaignError,
+    QuotaExceededError,
+    ReferenceGoneError,
+    SegmentServiceUnavailableError,
+)
+from campaign_service.lifecycle import Lifecycle
+from campaign_service.store import Due, MoveStore
+from chat_store.errors import StoreUnavailableError
+
+logger = structlog.get_logger(__name__)
+
+_POLL_SECONDS = 0.25
+
+
+class Schedule:
+    """What is due is in the database, so that a restart loses nothing.
+
+    Any number of these, in any number of processes, fire once: each move is bound to the revision
+    of the campaign that was due.
+    """
+
+    def __init__(
+        self, moves: MoveStore, lifecycle: Lifecycle, *, now: Callable[[], datetime]
+    ) -> None:
+        self._moves = moves
+        self._lifecycle = lifecycle
+        self._now = now
+
+    async def run(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            try:
+                await self.run_once()
+            except StoreUnavailableError as error:
+                logger.warning("database unavailable", error=str(error))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_POLL_SECONDS):
+                    await stop.wait()
+
+    async def run_once(self) -> None:
+        """Moves every campaign that is due by now; one that can't be moved holds up no other."""
+        for due in await self._moves.due(self._now()):
+            await self._move(due)
+
+    async def _move(self, due: Due) -> None:
+        log = logger.bind(campaign_id=due.campaign_id)
+        try:
+            await self._lifecycle.on_time(due)
+        except (ReferenceGoneError, QuotaExceededError) as error:
+            log.warning("can't start", reason=str(error))
+            await self._give_up(due, str(error))
+        except SegmentServiceUnavailableError as error:
+            await self._moves.explain(due.campaign_id, f"waiting to start: {error}", due.revision)
+        except CampaignError as error:
+            # stopped, started or deleted a moment ago by someone else
+            log.info("not due any more", reason=str(error))
+
+    async def _give_up(self, due: Due, reason: str) -> None:
+        with suppress(CampaignError):
+            await self._moves.stop(due.campaign_id, reason, self._now(), revision=due.revision)

@@ -1,0 +1,55 @@
+"""Campaigns with their counters, now and as they were at each of their changes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Select, cast, func, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from campaign_service.campaigns import Campaign
+from campaign_service.records import campaign_from_row
+from campaign_service.tables import COUNTERS, campaign_changes, campaign_shards, campaigns
+from chat_store.columns import Count
+from chat_store.database import DialectName
+from chat_store.recordsets import insert_from
+
+
+def counted() -> Select[Any]:
+    """Campaigns, each with the sums of its shards' counters; to be narrowed down."""
+    shards = campaign_shards.c
+    sums = [
+        # a sum of PostgreSQL's bigints is a numeric
+        cast(
+            func.coalesce(
+                select(func.sum(shards[name]))
+                .where(shards.campaign_id == campaigns.c.id)
+                .scalar_subquery(),
+                0,
+            ),
+            Count,
+        ).label(name)
+        for name in COUNTERS
+    ]
+    return select(campaigns, *sums)
+
+
+async def record_change(
+    connection: AsyncConnection, dialect: DialectName, campaign_id: str
+) -> None:
+    """Keeps the campaign as it is in this transaction. A revision is kept once."""
+    columns = [column.name for column in campaign_changes.columns]
+    rows = counted().where(campaigns.c.id == campaign_id, text("true"))
+    await connection.execute(insert_from(dialect, campaign_changes, columns, rows))
+
+
+async def changes_after(
+    connection: AsyncConnection, campaign_id: str, revision: int
+) -> Sequence[Campaign]:
+    """Every change since `revision`, in order, without `user_ids`."""
+    changes = campaign_changes.c
+    rows = await connection.execute(
+        select(campaign_changes)
+        .where(changes.id == campaign_id, changes.revision > revision)
+        .order_by(changes.revision)
+    )
+    return [campaign_from_row(row, ()) for row in rows]

@@ -1,0 +1,61 @@
+"""What campaigns were like at each of their changes, the channels of outcomes, and paces."""
+
+import sqlalchemy as sa
+from alembic import op
+
+from chat_store.columns import Count, JsonValue, Key, PlainText, UtcTime
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "campaign_changes",
+        sa.Column("id", Key, nullable=False),
+        sa.Column("name", PlainText, nullable=False),
+        sa.Column("description", PlainText, nullable=False),
+        sa.Column("status", sa.String(16), nullable=False),
+        sa.Column("status_reason", PlainText, nullable=False),
+        sa.Column("sender_id", Key, nullable=False),
+        sa.Column("segment_ids", JsonValue, nullable=False),
+        sa.Column("to_channels", sa.Boolean(), nullable=False),
+        sa.Column("sender_mode", sa.String(16)),
+        sa.Column("sender_visibility", sa.String(16)),
+        sa.Column("message_template", JsonValue, nullable=False),
+        sa.Column("create_channels", sa.Boolean(), nullable=False),
+        sa.Column("show_channels", sa.Boolean(), nullable=False),
+        sa.Column("channel_template", JsonValue),
+        sa.Column("skip_push", sa.Boolean(), nullable=False),
+        sa.Column("skip_webhook", sa.Boolean(), nullable=False),
+        sa.Column("max_messages_per_second", sa.Integer(), nullable=False),
+        sa.Column("scheduled_for", UtcTime()),
+        sa.Column("stop_at", UtcTime()),
+        sa.Column("started_at", UtcTime()),
+        sa.Column("completed_at", UtcTime()),
+        sa.Column("targets_total", Count, nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("created_at", UtcTime(), nullable=False),
+        sa.Column("updated_at", UtcTime(), nullable=False),
+        sa.Column("deleted_at", UtcTime()),
+        sa.Column("messages_sent", Count, nullable=False),
+        sa.Column("channels_created", Count, nullable=False),
+        sa.Column("targets_skipped", Count, nullable=False),
+        sa.Column("targets_failed", Count, nullable=False),
+        sa.PrimaryKeyConstraint("id", "revision"),
+    )
+    op.add_column("campaign_outcomes", sa.Column("cid", Key))
+    op.create_index(
+        "campaign_outcomes_by_outcome",
+        "campaign_outcomes",
+        ["campaign_id", "outcome", "target_id"],
+    )
+    op.create_table(
+        "campaign_paces",
+        sa.Column("campaign_id", Key, nullable=False),
+        sa.Column("next_at", Count, nullable=False),
+        sa.PrimaryKeyConstraint("campaign_id"),
+        sqlite_with_rowid=False,
+    )
