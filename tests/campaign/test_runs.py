@@ -235,7 +235,7 @@ async def test_a_page_is_written_whole(database: Database) -> None:
     assert cursor == "after bob"
     assert sorted(tuple(row) for row in outcomes) == [
         ("spring", "x", "skipped", "user_deleted", MOMENT, None),
-        ("spring", "y", "failed", "template_error", MOMENT),
+        ("spring", "y", "failed", "template_error", MOMENT, None),
     ]
 
 
