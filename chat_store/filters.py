@@ -50,8 +50,11 @@ _OPERATORS: Mapping[Kind, set[str]] = {
 def parse_filter(
     document: Mapping[str, Any], catalogue: Catalogue, path: str = "filter"
 ) -> Predicate:
-    """Raises `InvalidFilterError`. An empty document matches everything."""
-    return _Reading(catalogue).document(document, path, 0)
+    """Raises `InvalidFilterError`. An empty document matches everything.
+
+    The document is at depth 1, an item of its `$and` at 2; 20 is the deepest.
+    """
+    return _Reading(catalogue).document(document, path, 1)
 
 
 class _Reading:

@@ -32,11 +32,12 @@ from sqlalchemy.dialects.postgresql import JSONB
 from chat_store.fields import Kind
 from chat_store.json_values import is_array, is_number, is_object, is_scalar
 from chat_store.predicates import Includes, Order, StartsWord
-from chat_store.sql_places import ONE, ORDERS, Holds, by_type, text_matches
+from chat_store.sql_places import ONE, ORDERS, Holds, by_type, text_matcher
 
 # without a dimension, lists among the values would be taken for rows of a matrix
 _DOCUMENTS = ARRAY(JSONB(), dimensions=1)
 _ROOT: ColumnElement[Any] = literal_column("'{}'", ARRAY(Text()))
+_ARRAY: ColumnElement[str] = literal_column("'array'", Text())
 _RANKS = {"number": 0, "string": 1, "boolean": 2}
 
 
@@ -47,17 +48,11 @@ class PostgresJsonPlace:
         self._column = column
         self._keys = keys
         self._kind = kind
-
-    @property
-    def _value(self) -> ColumnElement[Any]:
-        value = self._column
-        for key in self._keys:
-            value = value.op("->", return_type=JSONB())(bindparam(None, key, Text()))
-        return value
-
-    @property
-    def _type(self) -> ColumnElement[str]:
-        return func.jsonb_typeof(self._value, type_=Text())
+        # once: however often it is written in a statement, its keys are the same few parameters
+        self._value = column
+        for key in keys:
+            self._value = self._value.op("->", return_type=JSONB())(bindparam(None, key, Text()))
+        self._type: ColumnElement[str] = func.jsonb_typeof(self._value, type_=Text())
 
     def present(self) -> Holds:
         if self._kind is Kind.CUSTOM:
@@ -91,13 +86,14 @@ class PostgresJsonPlace:
 
     def searched(self, test: StartsWord | Includes) -> Holds:
         each = self._elements()
+        matches = text_matcher(test, "postgresql")
         found = by_type(
             func.jsonb_typeof(each.c.value, type_=Text()),
-            {"string": text_matches(_text(each.c.value), test, "postgresql")},
+            {"string": matches(_text(each.c.value))},
         )
         return self._by_type(
             {
-                "string": text_matches(_text(self._value), test, "postgresql"),
+                "string": matches(_text(self._value)),
                 "array": exists(select(ONE).select_from(each).where(found)),
             }
         )
@@ -138,7 +134,7 @@ class PostgresJsonPlace:
         return value
 
     def _elements(self) -> Any:
-        array = case({"array": self._value}, value=self._type)
+        array = case({_ARRAY: self._value}, value=self._type)
         return func.jsonb_array_elements(array).table_valued("value")
 
     def _by_type(self, holds: Mapping[str, Holds]) -> Holds:

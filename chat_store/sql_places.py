@@ -103,7 +103,7 @@ class ScalarPlace:
         return false()
 
     def searched(self, test: StartsWord | Includes) -> Holds:
-        return self._known(text_matches(self._column, test, self._dialect))
+        return self._known(text_matcher(test, self._dialect)(self._column))
 
     def _known(self, holds: Holds) -> Holds:
         # a coalesce() around it would keep the column's index from being used
@@ -135,7 +135,8 @@ class RelatedPlace:
 
     def equal_to(self, value: Any) -> Holds:
         if isinstance(value, frozenset):
-            return and_(self.containing(value), not_(self._some(not_(self._in(value)))))
+            other = and_(self._related.value.is_not(None), not_(self._in(value)))
+            return and_(self.containing(value), not_(self._some(other)))
         return self._some(self._related.value == bound(value, Kind.STRING_SET))
 
     def one_of(self, values: Collection[Any]) -> Holds:
@@ -154,7 +155,7 @@ class RelatedPlace:
 
     def searched(self, test: StartsWord | Includes) -> Holds:
         value = self._related.value
-        return self._some(and_(value.is_not(None), text_matches(value, test, self._dialect)))
+        return self._some(and_(value.is_not(None), text_matcher(test, self._dialect)(value)))
 
     def _in(self, values: Collection[str]) -> Holds:
         return is_one_of(self._related.value, values, Kind.STRING_SET, self._dialect)
@@ -191,16 +192,15 @@ def is_one_of(
     return column == any_(bindparam(None, list(values), ARRAY(_TYPES[kind])))
 
 
-def text_matches(
-    text: ColumnElement[Any], test: StartsWord | Includes, dialect: DialectName
-) -> Holds:
-    """On PostgreSQL `text` must be under the collation "C"."""
+def text_matcher(
+    test: StartsWord | Includes, dialect: DialectName
+) -> Callable[[ColumnElement[Any]], Holds]:
+    """The test of a text, the same parameter for each; on PostgreSQL for the collation "C"."""
     starts_word = isinstance(test, StartsWord)
     if dialect == "sqlite":
         name = "herald_starts_word" if starts_word else "herald_includes"
-        found: Holds = getattr(func, name)(
-            text, bindparam(None, test.text, Text()), type_=Boolean()
-        )
-        return found
+        searched = bindparam(None, test.text, Text())
+        return lambda text: getattr(func, name)(text, searched, type_=Boolean())
     pattern = (words.starts_word_pattern if starts_word else words.includes_pattern)(test.text)
-    return text.bool_op("~")(bindparam(None, pattern, Text()))
+    found = bindparam(None, pattern, Text())
+    return lambda text: text.bool_op("~")(found)

@@ -28,7 +28,7 @@ from chat_store.columns import JsonValue
 from chat_store.fields import Kind
 from chat_store.json_values import is_array, is_number, is_object, is_scalar
 from chat_store.predicates import Includes, Order, StartsWord
-from chat_store.sql_places import ONE, ORDERS, Holds, bound_json, by_type, text_matches
+from chat_store.sql_places import ONE, ORDERS, Holds, bound_json, by_type, text_matcher
 
 _FALSE: ColumnElement[Any] = literal_column("x'00'", LargeBinary())
 _TRUE: ColumnElement[Any] = literal_column("x'01'", LargeBinary())
@@ -47,14 +47,10 @@ class SqliteJsonPlace:
             self._document = func.herald_value_at(column, bound_json(keys))
             path = "$"
         self._path = bindparam(None, path, Text())
-
-    @property
-    def _type(self) -> ColumnElement[str]:
-        return func.json_type(self._document, self._path, type_=Text())
-
-    @property
-    def _value(self) -> ColumnElement[Any]:
-        return func.json_extract(self._document, self._path, type_=NullType())
+        self._type: ColumnElement[str] = func.json_type(self._document, self._path, type_=Text())
+        self._value: ColumnElement[Any] = func.json_extract(
+            self._document, self._path, type_=NullType()
+        )
 
     def present(self) -> Holds:
         if self._kind is Kind.CUSTOM:
@@ -87,10 +83,11 @@ class SqliteJsonPlace:
 
     def searched(self, test: StartsWord | Includes) -> Holds:
         each = self._elements()
-        found = each.c.type == "text", text_matches(each.c.value, test, "sqlite")
+        matches = text_matcher(test, "sqlite")
+        found = each.c.type == "text", matches(each.c.value)
         return self._by_type(
             {
-                "text": text_matches(self._value, test, "sqlite"),
+                "text": matches(self._value),
                 "array": exists(select(ONE).select_from(each).where(*found)),
             }
         )

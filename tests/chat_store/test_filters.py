@@ -26,7 +26,7 @@ SEGMENTS = Catalogue(
     customs=False,
 )
 NESTED_20: dict[str, Any] = {"a": 1}
-for _ in range(20):
+for _ in range(19):
     NESTED_20 = {"$and": [NESTED_20]}
 DEEP_VALUE: Any = 1
 for _ in range(21):
@@ -119,7 +119,7 @@ for _ in range(21):
         ({"address": {"city": {"$eq": "Bonn"}}}, "filter.address.city.$eq"),
         ({"a": {"$in": [{"$gt": 1}]}}, "filter.a.$in[0].$gt"),
         # sizes
-        ({"$and": [NESTED_20]}, "filter" + ".$and[0]" * 21),
+        ({"$and": [NESTED_20]}, "filter" + ".$and[0]" * 20),
         ({"a": DEEP_VALUE}, "filter.a" + "[0]" * 21),
         ({"$or": [{"a": 1}] * 251}, "filter.$or[250].a"),
         ({"$or": [{"a": {"$gt": 1, "$lt": 2}}] * 126}, "filter.$or[125].a.$gt"),
