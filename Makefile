@@ -62,7 +62,7 @@ generate:
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iprotos --grpc_python_out=$(OUT) --mypy_grpc_out=quiet:$(OUT) $(SERVICES)
 	@touch $(OUT)/herald/py.typed
 
-bench: $(DEV)  ## Measure a campaign against the floor of the bare drivers
+bench: $(DEV)  ## Measure campaigns, segments and the import against the bare drivers
 	$(BIN)/python -m tests.bench
 
 clean:  ## Remove the environment, the data and all caches

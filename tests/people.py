@@ -1,9 +1,8 @@
 """A realistic user base: people of 50 countries, as JSON Lines in the Stream import format."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -115,10 +114,8 @@ def people(seed: int = 1) -> Iterator[dict[str, Any]]:
         }
 
 
-def write_people(file: Path, how_many: int, seed: int = 1) -> list[dict[str, Any]]:
-    """Writes so many of them for `python -m chat_store import`, and returns them."""
-    written = list(islice(people(seed), how_many))
+def write_people(file: Path, them: Iterable[Mapping[str, Any]]) -> None:
+    """Writes them for `python -m chat_store import`, however many they are."""
     with file.open("wb") as lines:
-        for person in written:
+        for person in them:
             lines.write(orjson.dumps({"type": "user", "data": person}) + b"\n")
-    return written

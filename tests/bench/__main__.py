@@ -1,48 +1,67 @@
-"""`make bench`: what a campaign costs, measured on the two real server processes.
+"""`make bench`: what a campaign and its segments cost, measured on the real server processes.
 
 A scenario is a module with `measure(place) -> Iterator[Line]`, named in `_SCENARIOS`.
 """
 
 import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from enum import StrEnum
+from itertools import groupby
 from typing import Annotated
 
 import grpc
 import typer
 from rich.console import Console
 
-from tests.bench import latency, throughput
-from tests.bench.places import Kind, Line, open_place
+from tests.bench import imports, latency, segments, throughput
+from tests.bench.places import Kind, Line, Place, open_place
 from tests.harness.main_job import LateError
 
-_SCENARIOS = {"throughput": throughput.measure, "latency": latency.measure}
+
+@dataclass(frozen=True, slots=True)
+class _Measurement:
+    measure: Callable[[Place], Iterator[Line]]
+    users: int
+
+
+_SCENARIOS = {
+    "throughput": _Measurement(throughput.measure, 60_000),
+    "latency": _Measurement(latency.measure, 60_000),
+    "segments": _Measurement(segments.measure, 1_000_000),
+    "import": _Measurement(imports.measure, 1_000_000),
+}
 Scenario = StrEnum("Scenario", list(_SCENARIOS))  # type: ignore[misc]  # the names are the table's
 
 
 def main(
-    users: Annotated[int, typer.Option(min=1_000, help="How many users to send to.")] = 60_000,
+    users: Annotated[
+        int | None, typer.Option(min=1_000, help="How many users; a scenario has its own number.")
+    ] = None,
     database: Annotated[list[Kind] | None, typer.Option(help="Which databases; all.")] = None,
     scenario: Annotated[list[Scenario] | None, typer.Option(help="What to measure; all.")] = None,
 ) -> None:
-    """Measures campaigns; fails if one of them is not complete and exact."""
+    """Measures; fails if a result is not complete and exact."""
     console = Console(highlight=False, soft_wrap=True)
+    chosen = {name: _SCENARIOS[name] for name in scenario or _SCENARIOS}
     broken = False
     for kind in database or Kind:
-        console.print(f"\n[bold]{kind}[/bold], {users:,} users")
-        with open_place(kind, users) as place:
-            for name in scenario or _SCENARIOS:
-                try:
-                    for line in _SCENARIOS[name](place):
-                        _show(console, line)
-                except (AssertionError, LateError, grpc.RpcError) as error:
-                    broken = True
-                    _show(console, Line(name, "BROKEN", str(error)))
+        for size, names in groupby(chosen, key=lambda name: users or chosen[name].users):
+            console.print(f"\n[bold]{kind}[/bold], {size:,} users")
+            with open_place(kind, size) as place:
+                for name in names:
+                    try:
+                        for line in chosen[name].measure(place):
+                            _show(console, line)
+                    except (AssertionError, LateError, grpc.RpcError) as error:
+                        broken = True
+                        _show(console, Line(name, "BROKEN", str(error)))
     if broken:
         sys.exit(1)
 
 
 def _show(console: Console, line: Line) -> None:
-    console.print(f"  {line.what:<36}{line.value:>20}   {line.remark}", markup=False)
+    console.print(f"  {line.what:<40}{line.value:>20}   {line.remark}", markup=False)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from herald.campaign.v1 import campaign_pb2, campaign_service_pb2
 from herald.chat.v1 import chat_pb2, chat_service_pb2
 from herald.segment.v1 import segment_pb2, segment_service_pb2
 from tests.harness.processes import Pair
-from tests.people import write_people
+from tests.people import people, write_people
 
 TEXT = "Hi {{ receiver.name }} I'm {{ sender.name }}!"
 CHANNEL_TYPE = "messaging"
@@ -31,8 +32,15 @@ class LateError(Exception):
 
 
 def import_people(database_url: str, file: Path, how_many: int) -> list[dict[str, Any]]:
-    """Writes so many people to `file`, and imports them as an operator does; returns them."""
-    people = write_people(file, how_many)
+    """Writes so many people to `file`, and imports them; returns them."""
+    them = list(islice(people(), how_many))
+    write_people(file, them)
+    import_file(database_url, file)
+    return them
+
+
+def import_file(database_url: str, file: Path) -> None:
+    """Imports it as an operator does."""
     subprocess.run(
         [sys.executable, "-m", "chat_store", "import", str(file)],
         env={**os.environ, "HERALD_DATABASE_URL": database_url},
@@ -40,7 +48,6 @@ def import_people(database_url: str, file: Path, how_many: int) -> list[dict[str
         capture_output=True,
         text=True,
     )
-    return people
 
 
 def upsert_sender(pair: Pair) -> None:
