@@ -11,7 +11,7 @@ from typing import Annotated, BinaryIO, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -67,7 +67,9 @@ def import_(
     ] = Mode.UPSERT,
     database_url: DatabaseUrl = _DEFAULT_URL,
 ) -> None:
-    """Import users, channels, members and messages in the Stream import format (JSON Lines).
+    """Import users, devices, channels, members and messages in the Stream import format.
+
+    The file is JSON Lines: one record a line.
 
     Exit code 1: some records were bad; all others are stored. 2: the file is of another format,
     or the database gave up; what was imported until then is stored.
@@ -99,16 +101,19 @@ async def _import(
     with Progress(
         BarColumn(),
         DownloadColumn(),
-        TransferSpeedColumn(),
-        TextColumn("{task.fields[lines]:,} records"),
+        TextColumn("{task.fields[lines]:,} records, {task.fields[rate]:,.0f}/s,"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
         console=console,
         disable=not console.is_terminal,
         transient=True,
     ) as progress:
-        task = progress.add_task("import", total=size, lines=0)
+        task = progress.add_task("import", total=size, lines=0, rate=0)
+        started = monotonic()
 
         def report(result: ImportResult) -> None:
-            progress.update(task, completed=result.bytes, lines=result.lines)
+            rate = result.lines / (monotonic() - started)
+            progress.update(task, completed=result.bytes, lines=result.lines, rate=rate)
 
         return await import_lines(
             _bounded_lines(content), sql_chat_store(database), mode, _now, report
@@ -167,10 +172,17 @@ def _tell(result: ImportResult, seconds: float) -> None:
         console.print(f"{place}: {error.error}", markup=False)
     if result.failed > SHOWN_ERRORS:
         console.print(f"… and {result.failed - SHOWN_ERRORS:,} more")
-    stored = result.users + result.channels + result.members + result.messages
+    counts = {
+        "users": result.users,
+        "devices": result.devices,
+        "channels": result.channels,
+        "members": result.members,
+        "messages": result.messages,
+    }
+    *first, last = (f"{count:,} {kind}" for kind, count in counts.items())
+    rate = sum(counts.values()) / seconds
     typer.echo(
-        f"{result.users:,} users, {result.channels:,} channels, {result.members:,} members and "
-        f"{result.messages:,} messages imported in {seconds:.1f} s ({stored / seconds:,.0f}/s); "
+        f"{', '.join(first)} and {last} imported in {seconds:.1f} s ({rate:,.0f}/s); "
         f"{result.failed:,} records failed"
     )
     if result.failed:

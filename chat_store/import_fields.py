@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from enum import StrEnum
+from typing import Any, TypeVar
 
 import orjson
 
@@ -11,6 +12,8 @@ from chat_store import operands
 from chat_store.errors import InvalidFilterError
 from chat_store.json_values import is_object
 from chat_store.models import MAX_CUSTOM_BYTES
+
+T = TypeVar("T", bound=StrEnum)
 
 MAX_DEPTH = 20
 MAX_WHOLE_NUMBER = 2**53
@@ -62,6 +65,14 @@ class Fields:
         if value is None:
             raise RecordError(f"{self.kind}.{name} required")
         return value
+
+    def choice(self, name: str, among: type[T]) -> T:
+        value = self.required(name)
+        try:
+            return among(value)
+        except ValueError:
+            allowed = "|".join(among)
+            raise RecordError(f'{self.kind}.{name} invalid ("{allowed}" allowed)') from None
 
     def flag(self, name: str) -> bool:
         value = self._rest.pop(name, None)

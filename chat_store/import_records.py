@@ -10,7 +10,7 @@ import orjson
 
 from chat_store.distinct import PREFIX, distinct_channel_id, is_distinct
 from chat_store.import_fields import Fields, RecordError
-from chat_store.models import Channel, Member, Message, User, cid_of
+from chat_store.models import Channel, Device, Member, Message, PushProvider, User, cid_of
 
 MAX_LINE_BYTES = 4 * 1024 * 1024
 MAX_ID = 255
@@ -20,6 +20,7 @@ MAX_MEMBERS = 1_000
 MAX_TEXT = 20_000
 MAX_ATTACHMENTS = 30
 MAX_ROLE = 64
+MAX_TYPE = 64
 
 _USER_ID = re.compile(r"[@\w-]*", re.ASCII)
 _CHANNEL_NAME = re.compile(r"[\w-]*", re.ASCII)
@@ -33,6 +34,7 @@ _PASSED_OVER = {
         "teams_role invisible blocked_user_ids channel_mutes user_mutes privacy_settings "
         "push_notifications updated_at"
     ).split(),
+    "device": (),
     "channel": (
         "banned_users truncated_at updated_at distinct member_count message_count deleted_at"
     ).split(),
@@ -48,6 +50,7 @@ _PASSED_OVER = {
 }
 _RESERVED = {
     "user": (*_INTERNAL_KEYS, "user_pk", "online"),
+    "device": _INTERNAL_KEYS,
     "channel": (*_INTERNAL_KEYS, "last_message_at", "cid", "created_by_pk", "members", "config"),
     "member": _INTERNAL_KEYS,
     "message": (
@@ -72,7 +75,7 @@ class Membership:
 class Record:
     """`user_ids` and `cid`, by the field that names them, must be there before the record is."""
 
-    value: User | Channel | Membership | Message
+    value: User | Device | Channel | Membership | Message
     user_ids: tuple[tuple[str, str], ...] = ()
     cid: str | None = None
 
@@ -92,7 +95,8 @@ def read_line(line: bytes) -> tuple[str, Mapping[str, Any]]:
         raise RecordError("type required")
     if not isinstance(data, dict):
         raise RecordError("data required")
-    return type_, data
+    # an unknown one is told in the list of errors, which is kept in memory
+    return type_[:MAX_TYPE], data
 
 
 def id_of(type_: str, data: Mapping[str, Any]) -> str:
@@ -134,6 +138,18 @@ def _user(fields: Fields) -> Record:
         custom=_custom(fields),
     )
     return Record(user)
+
+
+def _device(fields: Fields) -> Record:
+    user_id = fields.required("user_id", MAX_ID)
+    device = Device(
+        id=fields.required("id", MAX_ID),
+        user_id=user_id,
+        push_provider=fields.choice("push_provider_type", PushProvider),
+        push_provider_name=fields.text("push_provider_name") or "",
+        created_at=fields.time("created_at"),
+    )
+    return Record(device, (("user_id", user_id),))
 
 
 def _channel(fields: Fields) -> Record:
@@ -202,6 +218,7 @@ def _message(fields: Fields) -> Record:
 
 _READERS: Mapping[str, Callable[[Fields], Record]] = {
     "user": _user,
+    "device": _device,
     "channel": _channel,
     "member": _member,
     "channel_member": _member,

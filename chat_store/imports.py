@@ -13,10 +13,10 @@ from chat_store.import_records import (
     read_line,
     read_record,
 )
-from chat_store.models import Channel, Message, User, WriteMode
+from chat_store.models import Channel, Device, Message, User, WriteMode
 from chat_store.store import ChatStore, ImportBatch, ImportStore
 
-CHUNK_RECORDS = 5_000
+CHUNK_RECORDS = 2_000
 CHUNK_BYTES = 8 * 1024 * 1024
 MAX_ERRORS = 1_000
 # so many records at a time keep the event loop: a few milliseconds
@@ -43,6 +43,7 @@ class ImportResult:
     lines: int = 0
     bytes: int = 0
     users: int = 0
+    devices: int = 0
     channels: int = 0
     members: int = 0
     messages: int = 0
@@ -78,6 +79,7 @@ async def import_lines(
         result.lines += len(chunk)
         result.bytes += sum(map(len, chunk))
         result.users += len(batch.users)
+        result.devices += len(batch.devices)
         result.channels += len(batch.channels)
         result.members += len(batch.members)
         result.messages += len(batch.messages)
@@ -168,6 +170,8 @@ def _kind(record: Record) -> str:
     match record.value:
         case User():
             return "user"
+        case Device():
+            return "device"
         case Channel():
             return "channel"
         case Membership():
@@ -181,6 +185,8 @@ def _add(record: Record, batch: ImportBatch, users: set[str], channels: set[str]
         case User() as user:
             batch.users.append(user)
             users.add(user.id)
+        case Device() as device:
+            batch.devices.append(device)
         case Channel() as channel:
             batch.channels.append(channel)
             channels.add(channel.cid)

@@ -1,4 +1,4 @@
-"""The records of the chat store: users, channels, members, messages."""
+"""The records of the chat store: users, channels, members, messages, devices."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -116,6 +116,29 @@ class Message:
     searchable: bool = False
     campaign_id: str | None = None
     target_id: str | None = None
+    created_at: datetime | None = None
+
+
+class PushProvider(StrEnum):
+    """A push notification service, by its name in imports."""
+
+    FIREBASE = "firebase"
+    APN = "apn"
+    HUAWEI = "huawei"
+    XIAOMI = "xiaomi"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """What push notifications to `user_id` can be sent to; `id` is the provider's token for it.
+
+    `push_provider_name` is one of several configurations of the provider, or empty.
+    """
+
+    id: str
+    user_id: str
+    push_provider: PushProvider
+    push_provider_name: str = ""
     created_at: datetime | None = None
 
 

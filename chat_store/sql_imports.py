@@ -6,6 +6,7 @@ from datetime import datetime
 from chat_store.database import Database
 from chat_store.models import WriteMode
 from chat_store.sql_channels import known_channels, write_channels
+from chat_store.sql_devices import write_devices
 from chat_store.sql_members import write_members, write_reads
 from chat_store.sql_messages import write_messages
 from chat_store.sql_users import known_users, write_users
@@ -35,6 +36,8 @@ class SqlImportStore:
         async with self._database.write() as connection:
             if batch.users:
                 await write_users(connection, dialect, batch.users, now, mode, with_marks=True)
+            if batch.devices:
+                await write_devices(connection, dialect, batch.devices, now, mode)
             if batch.channels:
                 await write_channels(connection, dialect, batch.channels, now, mode)
             await write_members(connection, dialect, batch.members, now, mode)

@@ -11,13 +11,50 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat_store.columns import Count, Key
-from chat_store.database import DialectName
+from chat_store.database import Database, DialectName
+from chat_store.errors import ChannelNotFoundError, MemberNotFoundError
 from chat_store.models import Member, WriteMode
 from chat_store.recordsets import insert_rows, record_set
 from chat_store.tables import channels, members, reads
 
 _NAMES = tuple(field.name for field in fields(Member))
 MEMBER_COLUMNS = tuple(members.c[name] for name in _NAMES)
+
+
+class SqlMemberStore:
+    """See `chat_store.store.MemberStore`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def set_membership(
+        self,
+        cid: str,
+        user_id: str,
+        *,
+        hidden: bool | None,
+        archived: bool | None,
+        now: datetime,
+    ) -> Member:
+        kept = members.c.archived_at
+        archived_at = func.coalesce(kept, bindparam(None, now, kept.type), type_=kept.type)
+        live = select(channels.c.cid).where(channels.c.cid == cid, channels.c.deleted_at.is_(None))
+        statement = (
+            update(members)
+            .where(members.c.cid == cid, members.c.user_id == user_id, live.exists())
+            .values(
+                hidden=members.c.hidden if hidden is None else hidden,
+                archived_at={None: kept, True: archived_at, False: None}[archived],
+            )
+            .returning(*MEMBER_COLUMNS)
+        )
+        async with self._database.write() as connection:
+            row = (await connection.execute(statement)).one_or_none()
+            if row is None and await connection.scalar(live) is None:
+                raise ChannelNotFoundError(cid)
+        if row is None:
+            raise MemberNotFoundError(cid, user_id)
+        return member_from_row(row)
 
 
 async def write_members(

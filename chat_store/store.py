@@ -5,13 +5,21 @@ dataclasses of `chat_store.models`; times are aware UTC. Of two given records wi
 counts. An unset `created_at` keeps the stored one, or is the time of the write.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from chat_store.models import Channel, Member, Message, PickedUser, User, WriteMode
+from chat_store.models import (
+    Channel,
+    Device,
+    Member,
+    Message,
+    PickedUser,
+    User,
+    WriteMode,
+)
 from chat_store.paging import Page, PageRequest
 from chat_store.predicates import Predicate
 
@@ -103,6 +111,23 @@ class ChannelStore(Protocol):
         """Raises `ChannelNotFoundError` for a CID that was never there."""
 
 
+class MemberStore(Protocol):
+    async def set_membership(
+        self,
+        cid: str,
+        user_id: str,
+        *,
+        hidden: bool | None,
+        archived: bool | None,
+        now: datetime,
+    ) -> Member:
+        """The member after the change. None leaves a state as it is.
+
+        Who is archived already keeps the time of it. Raises `ChannelNotFoundError` for a channel
+        that is not there or deleted and `MemberNotFoundError` for who is not in it.
+        """
+
+
 class MessageStore(Protocol):
     async def upsert(
         self, given: Sequence[Message], now: datetime, mode: WriteMode = WriteMode.REPLACE
@@ -118,12 +143,31 @@ class MessageStore(Protocol):
     async def of_campaign(self, campaign_id: str, page: PageRequest) -> Page[Message]:
         """In target order, whatever `page.sort` says."""
 
+    async def count_readers(self, campaign_ids: Collection[str]) -> Mapping[str, int]:
+        """How many receivers of each campaign have read up to their message, or further.
+
+        By campaign; those without any are left out. Looks at every message of the campaigns.
+        """
+
     async def mark_read(self, cid: str, user_id: str, read_at: datetime) -> datetime:
         """Moves the member's read position, never back; answers where it is now.
 
         Raises `ChannelNotFoundError` for a channel that is not there or deleted and
         `MemberNotFoundError` for who is not in it.
         """
+
+
+class DeviceStore(Protocol):
+    async def upsert(
+        self, given: Sequence[Device], now: datetime, mode: WriteMode = WriteMode.REPLACE
+    ) -> list[Device]:
+        """Writes all or none, and answers what is stored now, in the order given.
+
+        Raises `UserNotFoundError` for the user of one that counts who is not there or deleted.
+        """
+
+    async def delete(self, ids: Sequence[str]) -> int:
+        """For good. How many were there until now; unknown ids are passed over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +178,7 @@ class ImportBatch:
     """
 
     users: list[User] = field(default_factory=list)
+    devices: list[Device] = field(default_factory=list)
     channels: list[Channel] = field(default_factory=list)
     members: list[Member] = field(default_factory=list)
     last_read: dict[tuple[str, str], datetime | None] = field(default_factory=dict)
@@ -159,5 +204,7 @@ class ImportStore(Protocol):
 class ChatStore:
     users: UserStore
     channels: ChannelStore
+    members: MemberStore
     messages: MessageStore
+    devices: DeviceStore
     imports: ImportStore

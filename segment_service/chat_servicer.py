@@ -1,11 +1,12 @@
 """ChatService: the way in and out of the chat store."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 from chat_store.fields import CHANNEL_FIELDS, USER_FIELDS
+from chat_store.imports import import_lines
 from chat_store.store import ChatStore
 from herald.chat.v1 import chat_service_pb2 as pb
 from herald.chat.v1 import chat_service_pb2_grpc as pb_grpc
@@ -17,16 +18,18 @@ from herald_wire.channels import (
     member_to_proto,
     new_member_from_proto,
 )
+from herald_wire.devices import device_from_proto, device_to_proto
 from herald_wire.fields import MAX_ID, ids, moment, required, timestamp
 from herald_wire.messages import message_to_proto, messages_scope
 from herald_wire.queries import PageSizes, read_paging, read_query
 from herald_wire.users import user_from_proto, user_to_proto
+from segment_service.chat_import import begun, import_response
 
 _SIZES = PageSizes(default=25, largest=1_000)
 
 
 class ChatServicer(pb_grpc.ChatServiceServicer):
-    """Serves users, channels, members and messages; the other calls are UNIMPLEMENTED."""
+    """Serves users, channels, members, messages and devices, and takes in whole user bases."""
 
     def __init__(self, store: ChatStore, now: Callable[[], datetime]) -> None:
         self._store = store
@@ -146,6 +149,18 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
             members=page.records, next_page_token=page.next_token, prev_page_token=page.prev_token
         )
 
+    async def SetMembership(
+        self, request: pb.SetMembershipRequest, _context: Any
+    ) -> pb.SetMembershipResponse:
+        member = await self._store.members.set_membership(
+            required(request.cid, "cid", MAX_ID),
+            required(request.user_id, "user_id", MAX_ID),
+            hidden=request.hidden if request.HasField("hidden") else None,
+            archived=request.archived if request.HasField("archived") else None,
+            now=self._now(),
+        )
+        return pb.SetMembershipResponse(member=member_to_proto(member))
+
     async def QueryMessages(
         self, request: pb.QueryMessagesRequest, _context: Any
     ) -> pb.QueryMessagesResponse:
@@ -168,3 +183,22 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
         read_at = moment(request, "read_at", "read_at") or self._now()
         moved_to = await self._store.messages.mark_read(cid, user_id, read_at)
         return pb.MarkReadResponse(read_at=timestamp(moved_to))
+
+    async def UpsertDevices(
+        self, request: pb.UpsertDevicesRequest, _context: Any
+    ) -> pb.UpsertDevicesResponse:
+        given = batch(request.devices, "devices", device_from_proto)
+        stored = await self._store.devices.upsert(given, self._now(), write_mode(request.mode))
+        return pb.UpsertDevicesResponse(devices=map(device_to_proto, stored))
+
+    async def DeleteDevices(
+        self, request: pb.DeleteDevicesRequest, _context: Any
+    ) -> pb.DeleteDevicesResponse:
+        given = ids(request.ids, "ids", MAX_RECORDS)
+        return pb.DeleteDevicesResponse(deleted=await self._store.devices.delete(given))
+
+    async def Import(
+        self, requests: AsyncIterator[pb.ImportRequest], _context: Any
+    ) -> pb.ImportResponse:
+        mode, records = await begun(requests)
+        return import_response(await import_lines(records, self._store, mode, self._now))

@@ -71,8 +71,7 @@ async def _server(
             now,
             lambda: str(uuid4()),
         )
-        # what is not written yet answers UNIMPLEMENTED
-        chat_servicer = ChatServicer(sql_chat_store(database), now)  # type: ignore[abstract]
+        chat_servicer = ChatServicer(sql_chat_store(database), now)
         server = await stack.enter_async_context(
             serving(
                 address=settings.segment_listen,

@@ -27,7 +27,9 @@ async def test_a_file_is_imported_into_either_database(database_url: str, tmp_pa
     done = run("import", file, "--database-url", database_url)
 
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("2 users, 0 channels, 0 members and 0 messages imported in ")
+    assert done.stdout.startswith(
+        "2 users, 0 devices, 0 channels, 0 members and 0 messages imported in "
+    )
     database = open_database(database_url)
     assert set(await sql_chat_store(database).users.by_id(["anna", "bob"])) == {"anna", "bob"}
     await database.close()

@@ -24,6 +24,10 @@ def member(**data: Any) -> bytes:
     return line("member", **{**named, **data})
 
 
+def device(**data: Any) -> bytes:
+    return line("device", **{"id": "d", "user_id": "anna", "push_provider_type": "apn", **data})
+
+
 def message(**data: Any) -> bytes:
     named = {"channel_type": "messaging", "channel_id": "general", "user": "anna"}
     return line("message", **{"id": "m", **named, **data})
@@ -64,6 +68,19 @@ def nested(levels: int) -> dict[str, Any]:
         (user("a", name="a\0b"), "user.name contains a NUL character"),
         (user("a", n=[2**53 + 1]), "user.custom whole numbers beyond 2^53 lose digits"),
         (user("a", n=-1e300), "user.custom whole numbers beyond 2^53 lose digits"),
+        (device(id=None), "device.id required"),
+        (device(id="x" * 256), "device.id max length exceeded (255)"),
+        (device(id="a\0b"), "device.id contains a NUL character"),
+        (device(user_id=None), "device.user_id required"),
+        (device(user_id="x" * 256), "device.user_id max length exceeded (255)"),
+        (device(push_provider_type=None), "device.push_provider_type required"),
+        (
+            device(push_provider_type="fax"),
+            'device.push_provider_type invalid ("firebase|apn|huawei|xiaomi" allowed)',
+        ),
+        (device(push_provider_name=7), "device.push_provider_name must be a string"),
+        (device(created_at="2026-02-30T00:00:00Z"), "device.created_at is not a date there is"),
+        (device(pk=1), "device.pk is a reserved field"),
         (line("channel", id="x", created_by="anna"), "channel.type required"),
         (channel(created_by=None), "channel.created_by required"),
         (channel(type="a:b"), r'channel.type invalid ("^[\w-]*$" allowed)'),
@@ -93,13 +110,18 @@ def nested(levels: int) -> dict[str, Any]:
         (user("a", **nested(20)), "user.custom max depth exceeded (20)"),
         (b" " * (MAX_LINE_BYTES + 1), "line max length exceeded (4194304)"),
         (line("channel_ban"), 'type "channel_ban" is not imported'),
+        (line("x" * 1_000), f'type "{"x" * 64}" is not imported'),
+        (b'{"type": "user", "data": {"id": "\\ud800"}}', "invalid JSON: …"),
+        (b'{"type": "user", "data": {"id": "a", "n": NaN}}', "invalid JSON: …"),
+        (b'{"type": "user", "data": {"id": "a", "n": 1e400}}', "invalid JSON: …"),
     ],
 )
 def test_a_bad_record_is_refused_in_the_formats_words(record: bytes, error: str) -> None:
     with pytest.raises(RecordError) as caught:
         read(record)
 
-    assert str(caught.value) == error
+    told = str(caught.value)
+    assert told.startswith(error.removesuffix("…")) if error.endswith("…") else told == error
 
 
 @pytest.mark.parametrize(
@@ -113,6 +135,7 @@ def test_a_bad_record_is_refused_in_the_formats_words(record: bytes, error: str)
         user("a", **nested(19)),
         user("a", name=None, teams=None, custom=None, created_at=None, banned=None),
         user("a", teams=["x" * 100] * 250),
+        device(id="😀" * 255, push_provider_name=None, created_at=None, disabled=True),
         channel(id="x" * 64, type="y" * 64),
         member(channel_id=None, channel_member_ids=["anna", "bob"]),
         message(id="m" * 255, text="ä" * 20_000, attachments=[{}] * 30),

@@ -1,6 +1,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,11 +11,11 @@ from sqlalchemy import select
 from chat_store.database import Database
 from chat_store.distinct import distinct_channel_id
 from chat_store.imports import CHUNK_RECORDS, ImportResult, LineError, import_lines
-from chat_store.models import Channel, Member, Message, User, WriteMode
+from chat_store.models import Channel, Device, Member, Message, PushProvider, User, WriteMode
 from chat_store.paging import PageRequest
 from chat_store.sql import sql_chat_store
 from chat_store.store import ChatStore
-from chat_store.tables import reads
+from chat_store.tables import devices, reads
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 LATER = NOON + timedelta(hours=1)
@@ -197,6 +198,51 @@ async def test_a_message_has_its_fields_and_is_counted(store: ChatStore) -> None
     assert (found.message_count, found.last_message_at) == (1, THEN_UTC)
 
 
+async def devices_of(database: Database) -> list[Device]:
+    statement = select(*(devices.c[field.name] for field in fields(Device))).order_by(devices.c.id)
+    async with database.read() as connection:
+        return [Device(**row._asdict()) for row in await connection.execute(statement)]
+
+
+def device(**data: Any) -> bytes:
+    return line("device", **{"id": "d", "user_id": "anna", "push_provider_type": "apn", **data})
+
+
+async def test_a_device_has_its_fields_and_no_custom_data(
+    store: ChatStore, database: Database
+) -> None:
+    whole = device(push_provider_name="beta", created_at=THEN, disabled=True)
+
+    result = await imported(store, user("anna"), whole, device(id="e"))
+
+    assert (result.devices, result.failed) == (2, 0)
+    assert await devices_of(database) == [
+        Device(
+            id="d",
+            user_id="anna",
+            push_provider=PushProvider.APN,
+            push_provider_name="beta",
+            created_at=THEN_UTC,
+        ),
+        Device(id="e", user_id="anna", push_provider=PushProvider.APN, created_at=NOON),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("mode", "kept"), [(WriteMode.REPLACE, "huawei"), (WriteMode.INSERT, "apn")]
+)
+async def test_a_device_imported_again_is_one_device(
+    store: ChatStore, database: Database, mode: WriteMode, kept: str
+) -> None:
+    await imported(store, user("anna"), device())
+
+    result = await imported(store, device(push_provider_type="huawei"), mode=mode, moment=LATER)
+
+    assert result.devices == 1
+    (found,) = await devices_of(database)
+    assert (found.push_provider, found.created_at) == (kept, NOON)
+
+
 async def test_a_distinct_channel_is_named_by_its_members_everywhere(store: ChatStore) -> None:
     pair = ["bob", "anna"]
     result = await imported(
@@ -306,6 +352,10 @@ async def test_bad_records_are_told_by_line_and_hold_up_no_other(store: ChatStor
 @pytest.mark.parametrize(
     ("record", "error"),
     [
+        (
+            line("device", id="d", user_id="nobody", push_provider_type="apn"),
+            'device.user_id "nobody" doesn\'t exist',
+        ),
         (channel(created_by="nobody"), 'channel.created_by "nobody" doesn\'t exist'),
         (
             channel(id=None, member_ids=["anna", "nobody"]),

@@ -1041,8 +1041,8 @@ class ImportRequest(_message.Message):
         """The next records, any number: each a JSON object such as `{"type": "user", "data": {"id":
         "anna", "country": "USA"}}`. Types are `user`, `device`, `channel`, `member` (or
         `channel_member`) and `message`; others are failed records. Whole numbers beyond 2^53 and
-        non-finite numbers fail their record. Each message is at most 4 MiB, the stream as long as it
-        needs to be.
+        non-finite numbers fail their record. A blank record is passed over, but counts as a line. Each
+        message is at most 4 MiB, the stream as long as it needs to be.
         """
 
     def __init__(

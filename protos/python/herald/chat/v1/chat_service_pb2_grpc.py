@@ -304,9 +304,10 @@ class ChatServiceServicer:
     def Import(self, request_iterator, context):
         """Reads a user base in the Stream import format: users, devices, channels, members and messages,
         in that order. A record may refer to one that comes before it in the stream or is stored. What
-        it leaves unset is as the format says; keys that the format does not know are custom data. A
-        user record also sets `last_active`, `deactivated_at` and `deleted_at`: with
-        UPSERT_MODE_REPLACE, one without them brings a deactivated or deleted user back.
+        it leaves unset is as the format says; keys that the format does not know are custom data, and
+        are passed over in devices, which have none. A user record also sets `last_active`,
+        `deactivated_at` and `deleted_at`: with UPSERT_MODE_REPLACE, one without them brings a
+        deactivated or deleted user back.
 
         Records are written as they arrive, some at a time; a bad one is told in the answer and holds
         up no other. What the answer counts is durable. A call that fails, or is cut, has written the

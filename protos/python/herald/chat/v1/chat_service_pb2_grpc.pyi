@@ -135,9 +135,10 @@ class ChatServiceStub:
     Import: _grpc.StreamUnaryMultiCallable[_chat_service_pb2.ImportRequest, _chat_service_pb2.ImportResponse]
     """Reads a user base in the Stream import format: users, devices, channels, members and messages,
     in that order. A record may refer to one that comes before it in the stream or is stored. What
-    it leaves unset is as the format says; keys that the format does not know are custom data. A
-    user record also sets `last_active`, `deactivated_at` and `deleted_at`: with
-    UPSERT_MODE_REPLACE, one without them brings a deactivated or deleted user back.
+    it leaves unset is as the format says; keys that the format does not know are custom data, and
+    are passed over in devices, which have none. A user record also sets `last_active`,
+    `deactivated_at` and `deleted_at`: with UPSERT_MODE_REPLACE, one without them brings a
+    deactivated or deleted user back.
 
     Records are written as they arrive, some at a time; a bad one is told in the answer and holds
     up no other. What the answer counts is durable. A call that fails, or is cut, has written the
@@ -252,9 +253,10 @@ class ChatServiceAsyncStub(ChatServiceStub):
     Import: _aio.StreamUnaryMultiCallable[_chat_service_pb2.ImportRequest, _chat_service_pb2.ImportResponse]  # type: ignore[assignment]
     """Reads a user base in the Stream import format: users, devices, channels, members and messages,
     in that order. A record may refer to one that comes before it in the stream or is stored. What
-    it leaves unset is as the format says; keys that the format does not know are custom data. A
-    user record also sets `last_active`, `deactivated_at` and `deleted_at`: with
-    UPSERT_MODE_REPLACE, one without them brings a deactivated or deleted user back.
+    it leaves unset is as the format says; keys that the format does not know are custom data, and
+    are passed over in devices, which have none. A user record also sets `last_active`,
+    `deactivated_at` and `deleted_at`: with UPSERT_MODE_REPLACE, one without them brings a
+    deactivated or deleted user back.
 
     Records are written as they arrive, some at a time; a bad one is told in the answer and holds
     up no other. What the answer counts is durable. A call that fails, or is cut, has written the
@@ -474,9 +476,10 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_chat_service_pb2.ImportResponse, _abc.Awaitable[_chat_service_pb2.ImportResponse]]:
         """Reads a user base in the Stream import format: users, devices, channels, members and messages,
         in that order. A record may refer to one that comes before it in the stream or is stored. What
-        it leaves unset is as the format says; keys that the format does not know are custom data. A
-        user record also sets `last_active`, `deactivated_at` and `deleted_at`: with
-        UPSERT_MODE_REPLACE, one without them brings a deactivated or deleted user back.
+        it leaves unset is as the format says; keys that the format does not know are custom data, and
+        are passed over in devices, which have none. A user record also sets `last_active`,
+        `deactivated_at` and `deleted_at`: with UPSERT_MODE_REPLACE, one without them brings a
+        deactivated or deleted user back.
 
         Records are written as they arrive, some at a time; a bad one is told in the answer and holds
         up no other. What the answer counts is durable. A call that fails, or is cut, has written the

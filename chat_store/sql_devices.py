@@ -1,0 +1,81 @@
+"""Devices in SQL."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, delete, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chat_store.columns import Key
+from chat_store.database import Database, DialectName
+from chat_store.models import Device, PushProvider, WriteMode
+from chat_store.recordsets import insert_rows, record_set
+from chat_store.sql_users import require_users
+from chat_store.tables import devices
+
+_NAMES = tuple(field.name for field in fields(Device))
+_COLUMNS = tuple(devices.c[name] for name in _NAMES)
+
+
+class SqlDeviceStore:
+    """See `chat_store.store.DeviceStore`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def upsert(
+        self, given: Sequence[Device], now: datetime, mode: WriteMode = WriteMode.REPLACE
+    ) -> list[Device]:
+        dialect = self._database.dialect
+        unique = {device.id: device for device in given}
+        async with self._database.write() as connection:
+            await require_users(connection, dialect, [each.user_id for each in unique.values()])
+            await write_devices(connection, dialect, given, now, mode)
+            stored = await _by_id(connection, dialect, unique)
+        return [stored[device.id] for device in given]
+
+    async def delete(self, ids: Sequence[str]) -> int:
+        given = record_set(self._database.dialect, {"id": Key}, {"id": list(ids)})
+        statement = delete(devices).where(
+            devices.c.id.in_(select(given.c["id"]).select_from(given.source))
+        )
+        async with self._database.write() as connection:
+            return (await connection.execute(statement)).rowcount
+
+
+async def write_devices(
+    connection: AsyncConnection,
+    dialect: DialectName,
+    given: Iterable[Device],
+    now: datetime,
+    mode: WriteMode,
+) -> None:
+    """What is there stays as is, or is replaced."""
+    unique = {device.id: device for device in given}
+    # everyone takes rows in the same order, so that no two writers wait for each other
+    rows = [unique[id_] for id_ in sorted(unique)]
+    await connection.execute(
+        insert_rows(
+            dialect,
+            devices,
+            {name: [getattr(device, name) for device in rows] for name in _NAMES},
+            constants={"created_at": now},
+            keep_if_none=["created_at"],
+            replace=[name for name in _NAMES if name != "id"] if mode is WriteMode.REPLACE else (),
+        )
+    )
+
+
+async def _by_id(
+    connection: AsyncConnection, dialect: DialectName, ids: Iterable[str]
+) -> dict[str, Device]:
+    given = record_set(dialect, {"id": Key}, {"id": list(ids)})
+    statement = select(*_COLUMNS).join_from(given.source, devices, devices.c.id == given.c["id"])
+    return {row.id: _device_from_row(row) for row in await connection.execute(statement)}
+
+
+def _device_from_row(row: Row[Any]) -> Device:
+    values = row._asdict()
+    return Device(**{**values, "push_provider": PushProvider(values["push_provider"])})

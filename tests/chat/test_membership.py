@@ -1,0 +1,94 @@
+from datetime import timedelta
+
+import pytest
+
+from chat_store.models import Member
+from chat_store.paging import PageRequest
+from herald.chat.v1 import chat_pb2
+from herald.chat.v1 import chat_service_pb2 as pb
+from tests.chat.running_chat import CID, NOON, Chat, refusal, struct, time
+
+LATER = NOON + timedelta(hours=1)
+
+
+@pytest.fixture
+def chat_url(database_url: str) -> str:
+    return database_url
+
+
+async def change(
+    chat: Chat, *, hidden: bool | None = None, archived: bool | None = None
+) -> chat_pb2.Member:
+    request = pb.SetMembershipRequest(cid=CID, user_id="anna", hidden=hidden, archived=archived)
+    return (await chat.call.SetMembership(request)).member
+
+
+async def members(chat: Chat) -> tuple[Member, ...]:
+    return (await chat.store.channels.query_members(CID, PageRequest(10))).items
+
+
+async def test_a_member_hides_a_channel_and_shows_it_again(peopled: Chat) -> None:
+    assert (await change(peopled, hidden=True)).hidden
+    assert [member.hidden for member in await members(peopled)] == [True, False]
+    assert not (await change(peopled, hidden=False)).hidden
+    assert [member.hidden for member in await members(peopled)] == [False, False]
+
+
+async def test_a_member_archives_a_channel_and_takes_it_out(peopled: Chat) -> None:
+    assert (await change(peopled, archived=True)).archived_at == time(NOON)
+    assert [member.archived_at for member in await members(peopled)] == [NOON, None]
+    assert not (await change(peopled, archived=False)).HasField("archived_at")
+    assert [member.archived_at for member in await members(peopled)] == [None, None]
+
+
+async def test_a_channel_archived_already_keeps_its_time(peopled: Chat) -> None:
+    await change(peopled, archived=True)
+    peopled.clock.moment = LATER
+
+    assert (await change(peopled, archived=True)).archived_at == time(NOON)
+
+    await change(peopled, archived=False)
+    assert (await change(peopled, archived=True)).archived_at == time(LATER)
+
+
+async def test_what_is_unset_stays_as_it_is(peopled: Chat) -> None:
+    await change(peopled, hidden=True, archived=True)
+    peopled.clock.moment = LATER
+
+    assert (await change(peopled, archived=False)).hidden
+    assert (await change(peopled, archived=True)).hidden
+    shown = await change(peopled, hidden=False)
+    assert (shown.hidden, shown.archived_at) == (False, time(LATER))
+    assert await change(peopled) == shown
+
+
+async def test_the_rest_of_the_member_stays_and_is_answered(peopled: Chat) -> None:
+    cleo = chat_pb2.Member(user_id="cleo", channel_role="owner", custom=struct({"seat": 1}))
+    await peopled.call.AddMembers(pb.AddMembersRequest(cid=CID, members=[cleo]))
+    peopled.clock.moment = LATER
+
+    request = pb.SetMembershipRequest(cid=CID, user_id="cleo", hidden=True)
+    answer = await peopled.call.SetMembership(request)
+
+    assert answer.member == chat_pb2.Member(
+        cid=CID,
+        user_id="cleo",
+        channel_role="owner",
+        custom=struct({"seat": 1}),
+        hidden=True,
+        created_at=time(NOON),
+    )
+
+
+async def test_nothing_changes_in_a_deleted_channel(peopled: Chat) -> None:
+    await peopled.call.DeleteChannels(pb.DeleteChannelsRequest(cids=[CID]))
+    before = await members(peopled)
+
+    assert (await refusal(change(peopled, hidden=True))).reason == "CHANNEL_NOT_FOUND"
+    assert await members(peopled) == before
+
+
+async def test_a_deleted_user_is_still_a_member(peopled: Chat) -> None:
+    await peopled.call.DeleteUsers(pb.DeleteUsersRequest(ids=["anna"]))
+
+    assert (await change(peopled, hidden=True)).hidden
