@@ -10,6 +10,7 @@ from contextlib import (
 from typing import Any, Literal
 
 import orjson
+from sqlalchemy import Dialect
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -42,6 +43,11 @@ class Database:
         self._reader = reader
         self._writer = writer
         self._turn = turn
+
+    @property
+    def sql_dialect(self) -> Dialect:
+        """SQLAlchemy's, to compile statements ahead for it."""
+        return self._reader.dialect
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:

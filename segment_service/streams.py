@@ -51,6 +51,8 @@ class TargetStreams:
 
 def _fitting(ids: Sequence[str]) -> Sequence[str]:
     """The first ones that fit into one message."""
+    if len("".join(ids).encode()) + _FRAME_BYTES * len(ids) <= _MOST_BYTES:
+        return ids
     total = 0
     for count, id_ in enumerate(ids):
         total += len(id_.encode()) + _FRAME_BYTES

@@ -92,12 +92,14 @@ async def test_a_page_is_read_by_index_ranges(
     steps = await plan(service, segments, shard, "messaging:02000" if of_channels else "user-02000")
 
     if service.database.dialect == "sqlite":
-        scanned = [step for step in steps if step.startswith("SCAN")]
+        # of a handful of segments it is asked along whether they are as they were
+        scanned = [step for step in steps if step.startswith("SCAN") and step != "SCAN segments"]
         assert any(step.startswith("SEARCH") and "id>?)" in step for step in steps)
-        # a branch's own page, or the JSON of one row
-        assert all(" anon_" in step for step in scanned), steps
+        # the two answers, a branch's own page, or the JSON of one row
+        assert all(" anon_" in step or "CONSTANT ROW" in step for step in scanned), steps
     else:
-        assert not [step for step in steps if "Seq Scan" in step or "Parallel" in step], steps
+        whole = [step for step in steps if "Seq Scan" in step and " on segments " not in step]
+        assert not [*whole, *(step for step in steps if "Parallel" in step)], steps
         # a branch gives a page at most, and a union of them is sorted as a whole
         assert max(map(rows_given, steps)) <= PAGE * len(asked), steps
         assert any(" Cond: " in step and " > " in step for step in steps), steps

@@ -1,0 +1,90 @@
+"""Where the targets of segments are, in SQL: each place is a branch, read by an index range."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Select,
+    case,
+    false,
+    null,
+    or_,
+    select,
+    true,
+    union,
+)
+
+from chat_store import sql_users
+from chat_store.database import DialectName
+from chat_store.sql_filters import CHANNEL_BINDING, USER_BINDING, Binding, where
+from chat_store.tables import channels, members, users
+from segment_service.segments import Definition, Segment, SegmentType
+from segment_service.tables import segment_targets
+
+_EVALUATED = {Definition.FILTER, Definition.ALL_USERS}
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """`rows` selects ids from `column`, the key of an index that `rows` may be ranged over by."""
+
+    column: ColumnElement[str]
+    rows: Select[Any]
+    added_at: ColumnElement[Any]
+
+
+def branches(asked: Sequence[Segment], sender_id: str, dialect: DialectName) -> list[Branch]:
+    """Every segment is in one branch, and all that are evaluated on the same table share one."""
+    branches = [_list(segment) for segment in asked if segment.definition is Definition.LIST]
+    evaluated = [segment for segment in asked if segment.definition in _EVALUATED]
+    if evaluated:
+        of_users = evaluated[0].content.type is SegmentType.USER
+        branches.append((_users if of_users else _channels)(evaluated, dialect))
+    if any(segment.definition is Definition.ALL_SENDER_CHANNELS for segment in asked):
+        branches.append(_channels_of(sender_id))
+    return branches
+
+
+def _list(segment: Segment) -> Branch:
+    column = segment_targets.c.target_id
+    rows = select(column).where(segment_targets.c.segment_id == segment.id)
+    return Branch(column, rows, segment_targets.c.created_at)
+
+
+def _users(evaluated: Sequence[Segment], dialect: DialectName) -> Branch:
+    matching = _matching_any(evaluated, USER_BINDING, dialect)
+    rows = select(users.c.id).where(sql_users.reachable(), matching)
+    return Branch(users.c.id, rows, null())
+
+
+def _channels(evaluated: Sequence[Segment], dialect: DialectName) -> Branch:
+    matching = _matching_any(evaluated, CHANNEL_BINDING, dialect)
+    rows = select(channels.c.cid).where(channels.c.deleted_at.is_(None), matching)
+    return Branch(channels.c.cid, rows, null())
+
+
+def _channels_of(sender_id: str) -> Branch:
+    # looked up channel by channel: PostgreSQL may read a join's other side from its very beginning
+    is_there = select(channels.c.deleted_at.is_(None)).where(channels.c.cid == members.c.cid)
+    rows = select(members.c.cid).where(members.c.user_id == sender_id, is_there.scalar_subquery())
+    return Branch(members.c.cid, rows, null())
+
+
+def _matching_any(
+    evaluated: Sequence[Segment], binding: Binding, dialect: DialectName
+) -> ColumnElement[bool]:
+    if any(segment.definition is Definition.ALL_USERS for segment in evaluated):
+        return true()
+    holds = [where(segment.content.predicate(), binding, dialect) for segment in evaluated]
+    if dialect == "sqlite" and len(holds) > 1:
+        # large filters in one chain of ORs would be deeper than SQLite reads
+        return case(*((holding, true()) for holding in holds), else_=false())
+    return or_(*holds)
+
+
+def union_of(branches: Sequence[Select[Any]]) -> CompoundSelect[Any]:
+    """Each target once."""
+    return union(*(select(branch.subquery().c[0]) for branch in branches))

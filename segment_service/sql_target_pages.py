@@ -1,0 +1,122 @@
+"""The pages of target streams in SQL."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Dialect,
+    Integer,
+    Select,
+    and_,
+    bindparam,
+    false,
+    func,
+    literal_column,
+    or_,
+    select,
+    true,
+)
+from sqlalchemy.types import NullType
+
+from chat_store.columns import Key
+from chat_store.database import Database, DialectName
+from chat_store.prepared import PreparedSelect, prepared
+from segment_service.segments import Segment, Shard, audience
+from segment_service.sql_branches import branches, union_of
+from segment_service.sql_segments import load_segments
+from segment_service.tables import segments
+
+_AFTER = bindparam("after", type_=Key)
+_MOST_STATEMENTS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class PageOfTargets:
+    """Which targets a page is of, wherever it begins."""
+
+    segment_ids: tuple[str, ...]
+    sender_id: str
+    shard: Shard
+    most: int
+
+
+class SqlTargetPages:
+    """The statements of the last streams are kept: their pages differ in the beginning only."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._statements: dict[PageOfTargets, PreparedSelect] = {}
+
+    async def ids_after(self, asked: PageOfTargets, after: str) -> Sequence[str]:
+        """See `segment_service.store.TargetStore.ids_after`."""
+        while True:
+            statement = self._statements.get(asked) or await self._prepare(asked)
+            async with self._database.read() as connection:
+                row = (await statement.execute(connection, after=after)).one()
+            found, unchanged = tuple(row)
+            if unchanged == len(asked.segment_ids):
+                # one value of all ids: row by row they would cost more than their reading
+                return orjson.loads(found) if isinstance(found, str) else found or ()
+            self._statements.pop(asked, None)
+
+    async def _prepare(self, asked: PageOfTargets) -> PreparedSelect:
+        async with self._database.read() as connection:
+            found = await load_segments(connection, self._database.dialect, asked.segment_ids)
+        of = audience(asked.segment_ids, found, asked.sender_id)
+        statement = await asyncio.to_thread(
+            _prepared_page, asked, of, self._database.dialect, self._database.sql_dialect
+        )
+        while len(self._statements) >= _MOST_STATEMENTS:
+            del self._statements[next(iter(self._statements))]
+        self._statements[asked] = statement
+        return statement
+
+
+def _prepared_page(
+    asked: PageOfTargets, of: Sequence[Segment], dialect: DialectName, sql_dialect: Dialect
+) -> PreparedSelect:
+    ids = _page_of_ids(asked, of, dialect).subquery()
+    in_one = func.json_group_array if dialect == "sqlite" else func.array_agg
+    page = select(in_one(ids.c[0], type_=NullType())).scalar_subquery()
+    return prepared(select(page, _unchanged(of)), sql_dialect)
+
+
+def _unchanged(of: Sequence[Segment]) -> ColumnElement[Any]:
+    """How many of the segments are as they were: every change of one moves its `updated_at`."""
+    versions = (
+        and_(segments.c.id == segment.id, segments.c.updated_at == segment.updated_at)
+        for segment in of
+    )
+    return select(func.count()).select_from(segments).where(or_(*versions)).scalar_subquery()
+
+
+def _page_of_ids(asked: PageOfTargets, of: Sequence[Segment], dialect: DialectName) -> Select[Any]:
+    """Each branch gives its own next ids after `_AFTER`, so that none is read beyond one page."""
+    pages = [
+        branch.rows.where(branch.column > _AFTER, _in_shard(branch.column, asked.shard, dialect))
+        .order_by(branch.column)
+        .limit(asked.most)
+        for branch in branches(of, asked.sender_id, dialect)
+    ]
+    if len(pages) == 1:
+        return pages[0]
+    together = union_of(pages).subquery()
+    return select(together.c[0]).order_by(literal_column("1")).limit(asked.most)
+
+
+def _in_shard(
+    column: ColumnElement[str], shard: Shard, dialect: DialectName
+) -> ColumnElement[bool]:
+    if shard.count <= 1:
+        return true()
+    if dialect == "sqlite":
+        return func.herald_shard(column, shard.count, type_=Integer()) == shard.index
+    # the remainder first: the hash may be the one number that has no absolute value
+    spread = func.abs(func.hashtextextended(column, 0, type_=BigInteger()) % shard.count)
+    # PostgreSQL takes an equation for rare, and would start parallel workers to fill a page
+    return func.coalesce(spread == shard.index, false())
