@@ -1,23 +1,16 @@
 """StreamTargets: the union of its segments, each target once, in order, from any place on."""
 
 import asyncio
-from collections.abc import Iterable
 
 import grpc
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from chat_store.database import open_database
 from herald.segment.v1.segment_pb2 import Shard
 from herald.segment.v1.segment_service_pb2 import StreamTargetsRequest, StreamTargetsResponse
 from herald_wire.structs import to_struct
 from tests.segment.refusals import CODES, Refusal, refusal_in, refused
-from tests.segment.running import CHANNEL, USER, Service, running
+from tests.segment.running import CHANNEL, USER, Service
 from tests.segment.test_segments import updated
-
-ids = st.text(st.sampled_from("abAB:é🦉 \n~"), min_size=1, max_size=3)
-sets_of_ids = st.frozensets(ids, max_size=12)
 
 
 async def read_until_refused(
@@ -34,10 +27,6 @@ async def read_until_refused(
 def more_than_is_sent_ahead() -> list[str]:
     """Two megabytes of ids: a server is far from their end while its caller reads the first."""
     return [f"user-{number:05}-{'🦉' * 240}" for number in range(2_000)]
-
-
-def in_order(targets: Iterable[str]) -> list[str]:
-    return sorted(set(targets), key=str.encode)
 
 
 async def test_a_stream_gives_every_target_of_several_segments_once_in_bytewise_order(
@@ -118,20 +107,6 @@ async def test_resuming_with_any_page_s_token_gives_exactly_the_rest(service: Se
     rests = [await service.targets(id_, resume_token=page.resume_token) for page in pages]
 
     assert rests == [["c", "d", "e"], ["e"], []]
-
-
-async def test_another_replica_resumes_with_the_same_token(
-    service: Service, database_url: str
-) -> None:
-    id_ = await service.listing(*"abcde")
-    first = (await service.pages(id_, page_size=2))[0]
-    replica_database = open_database(database_url)
-
-    async with running(replica_database) as replica:
-        rest = await replica.targets(id_, resume_token=first.resume_token)
-    await replica_database.close()
-
-    assert rest == ["c", "d", "e"]
 
 
 async def test_what_is_added_ahead_of_the_token_is_seen_and_behind_it_is_not(
@@ -272,62 +247,6 @@ async def test_a_page_token_is_no_resume_token(sqlite_service: Service) -> None:
     assert refusal.reason == "INVALID_RESUME_TOKEN"
 
 
-@settings(max_examples=15)
-@given(
-    listed=st.lists(sets_of_ids, min_size=1, max_size=3),
-    users=st.dictionaries(ids, st.sampled_from("xyz"), max_size=12),
-    letters=st.lists(st.sampled_from("xyz"), max_size=2),
-    page_size=st.integers(1, 7),
-    cuts=st.lists(st.integers(0, 20), max_size=3),
-)
-async def test_any_page_sizes_and_resume_points_give_the_whole_once_in_order(
-    service: Service,
-    listed: list[frozenset[str]],
-    users: dict[str, str],
-    letters: list[str],
-    page_size: int,
-    cuts: list[int],
-) -> None:
-    """Overlapping lists and filters; `cuts` are how many pages are read before each break."""
-    example = next(service.numbers)
-    for letter in "xyz":
-        own = [id_ for id_, its in users.items() if its == letter]
-        await service.people(own, letter=letter, example=example)
-    segments = [await service.listing(*members) for members in listed]
-    segments += [
-        await service.matching({"letter": letter, "example": example}) for letter in letters
-    ]
-    matching = [id_ for id_, letter in users.items() if letter in letters]
-
-    seen: list[str] = []
-    token = ""
-    for cut in [*cuts, 10**6]:
-        pages = await service.pages(*segments, page_size=page_size, resume_token=token)
-        for page in pages[:cut]:
-            seen += page.target_ids
-            token = page.resume_token
-
-    expected = in_order([*frozenset().union(*listed), *matching])
-    assert seen == expected
-    assert await service.count(*segments) == len(expected)
-
-
-@settings(max_examples=10)
-@given(listed=st.frozensets(ids, max_size=40), count=st.integers(1, 16))
-async def test_shards_are_the_whole_and_no_target_is_in_two(
-    service: Service, listed: frozenset[str], count: int
-) -> None:
-    id_ = await service.listing(*listed)
-
-    parts = [
-        await service.targets(id_, shard=Shard(index=index, count=count), page_size=3)
-        for index in range(count)
-    ]
-
-    assert all(part == in_order(part) for part in parts)
-    assert sorted(target for part in parts for target in part) == sorted(listed)
-
-
 async def test_a_shard_is_the_same_part_in_lists_filters_and_unions(service: Service) -> None:
     names = [f"user-{number}" for number in range(300)]
     await service.people(names)
@@ -340,17 +259,6 @@ async def test_a_shard_is_the_same_part_in_lists_filters_and_unions(service: Ser
         assert await service.targets(listing, everybody, shard=shard, page_size=7) == part
         # three equal parts, give or take
         assert 70 < len(part) < 130
-
-
-async def test_a_shard_is_resumed_within_itself(service: Service) -> None:
-    id_ = await service.listing(*(f"user-{number}" for number in range(50)))
-    shard = Shard(index=1, count=4)
-    whole = await service.targets(id_, shard=shard)
-    first = (await service.pages(id_, shard=shard, page_size=2))[0]
-
-    rest = await service.targets(id_, shard=shard, resume_token=first.resume_token)
-
-    assert [*first.target_ids, *rest] == whole
 
 
 @pytest.mark.parametrize("type_", [USER, CHANNEL], ids=["users", "channels"])
