@@ -107,11 +107,13 @@ campaign_outcomes = Table(
 )
 
 # When the next message may be sent, in microseconds since the epoch: of each campaign that has a
-# limit, and of all together under the empty id.
+# limit, and of all together under the empty id. `next_at` is when it is due, `soonest_at` when it
+# may go if those before were late.
 campaign_paces = Table(
     "campaign_paces",
     metadata,
     Column("campaign_id", Key, primary_key=True),
     Column("next_at", Count, nullable=False),
+    Column("soonest_at", Count, nullable=False),
     sqlite_with_rowid=False,
 )

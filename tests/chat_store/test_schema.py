@@ -1,8 +1,11 @@
 from collections.abc import AsyncIterator
+from importlib import resources
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, Index, MetaData, text
 
@@ -12,6 +15,9 @@ from chat_store import tables as chat_tables
 from chat_store.database import Database, open_database
 from chat_store.errors import SchemaMismatchError
 from segment_service import tables as segment_tables
+from tests.harness.postgres import Postgres
+
+MIGRATIONS = resources.files("chat_store") / "migrations"
 
 
 @pytest.fixture
@@ -99,3 +105,50 @@ async def test_an_sqlite_file_of_a_later_version_is_refused(sqlite_url: str) -> 
     with pytest.raises(SchemaMismatchError, match="9999"):
         await schema.prepare(database)
     await database.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def before_changes(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
+    """A database of the last revision that kept no changes, with a campaign in it."""
+    url = f"sqlite+aiosqlite:///{tmp_path / 'old.db'}"
+    if request.param == "postgresql":
+        postgres: Postgres = request.getfixturevalue("postgres")
+        url = postgres.url(postgres.fresh_database("template0"))
+    database = open_database(url)
+    now = "1" if request.param == "sqlite" else "now()"
+    async with database.write() as connection:
+        await connection.run_sync(lambda sync: upgrade(sync, "0004"))
+        for statement in (
+            f"""INSERT INTO campaigns (id, name, description, status, status_reason, sender_id,
+                segment_ids, to_channels, message_template, create_channels, show_channels,
+                skip_push, skip_webhook, max_messages_per_second, targets_total, revision,
+                created_at, updated_at)
+            VALUES ('spring', '', '', 'stopped', '', 'acme', '[]', false, '{{}}', true, false,
+                false, false, 0, 9, 3, {now}, {now})""",
+            """INSERT INTO campaign_shards (campaign_id, shard, shard_count, pass_number,
+                audience_version, cursor, finished, fence, messages_sent, channels_created,
+                targets_skipped, targets_failed)
+            VALUES ('spring', 0, 1, 1, '', '', false, 1, 4, 3, 2, 1)""",
+        ):
+            await connection.execute(text(statement))
+    yield database
+    await database.close()
+
+
+def upgrade(connection: Connection, revision: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+
+
+async def test_a_campaign_of_before_is_kept_as_it_is_when_changes_begin(
+    before_changes: Database,
+) -> None:
+    await schema.migrate(before_changes)
+
+    async with before_changes.read() as connection:
+        kept = await connection.execute(
+            text("SELECT id, revision, status, messages_sent, targets_failed FROM campaign_changes")
+        )
+        assert [tuple(row) for row in kept] == [("spring", 3, "stopped", 4, 1)]

@@ -10,6 +10,16 @@ down_revision = "0004"
 branch_labels = None
 depends_on = None
 
+_COUNTERS = ("messages_sent", "channels_created", "targets_skipped", "targets_failed")
+_COLUMNS = tuple(
+    """
+    id name description status status_reason sender_id segment_ids to_channels sender_mode
+    sender_visibility message_template create_channels show_channels channel_template skip_push
+    skip_webhook max_messages_per_second scheduled_for stop_at started_at completed_at
+    targets_total revision created_at updated_at deleted_at
+    """.split()
+)
+
 
 def upgrade() -> None:
     op.create_table(
@@ -46,6 +56,17 @@ def upgrade() -> None:
         sa.Column("targets_failed", Count, nullable=False),
         sa.PrimaryKeyConstraint("id", "revision"),
     )
+    # campaigns that are there already: who watches them begins with what they are now
+    sums = ", ".join(
+        f"""coalesce(
+            (SELECT sum({name}) FROM campaign_shards AS s WHERE s.campaign_id = c.id), 0)"""  # noqa: S608 - names of this file
+        for name in _COUNTERS
+    )
+    names = ", ".join(f"c.{name}" for name in _COLUMNS)
+    op.execute(
+        f"INSERT INTO campaign_changes ({', '.join((*_COLUMNS, *_COUNTERS))})"  # noqa: S608 - names of this file
+        f" SELECT {names}, {sums} FROM campaigns AS c"
+    )
     op.add_column("campaign_outcomes", sa.Column("cid", Key))
     op.create_index(
         "campaign_outcomes_by_outcome",
@@ -56,6 +77,7 @@ def upgrade() -> None:
         "campaign_paces",
         sa.Column("campaign_id", Key, nullable=False),
         sa.Column("next_at", Count, nullable=False),
+        sa.Column("soonest_at", Count, nullable=False),
         sa.PrimaryKeyConstraint("campaign_id"),
         sqlite_with_rowid=False,
     )
