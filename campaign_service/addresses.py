@@ -51,7 +51,7 @@ def reachable(
     sender = run.sender_view
     for target_id in targets:
         user = users.get(target_id)
-        reason = Reason.USER_NOT_FOUND if user is None else _UNREACHABLE.get(user.state)
+        reason = Reason.USER_NOT_FOUND if user is None else _obstacle(run, user)
         if user is None or reason is not None:
             not_sent.append(NotSent(target_id, reason or Reason.USER_NOT_FOUND))
             continue
@@ -104,6 +104,13 @@ def address_directly(
 
 def address_channels(run: CompiledCampaign, cids: Iterable[str]) -> list[Address]:
     return [Address(cid, cid, {"sender": run.sender_view}) for cid in cids]
+
+
+def _obstacle(run: CompiledCampaign, user: PickedUser) -> Reason | None:
+    team = run.required_team
+    if user.state is UserState.ACTIVE and team is not None and team not in user.values["teams"]:
+        return Reason.TEAM_MISMATCH
+    return _UNREACHABLE.get(user.state)
 
 
 def _channel_id(run: CompiledCampaign, receiver: Receiver) -> str | Reason:

@@ -10,12 +10,17 @@ from campaign_service.addresses import Address
 from campaign_service.campaigns import SenderMode
 from campaign_service.compiled import CompiledCampaign
 from campaign_service.ids import message_id
+from campaign_service.limits import MAX_TEXT
 from campaign_service.outcomes import NotSent, Reason
-from campaign_service.sandbox import MAX_TEXT
 from campaign_service.templates import RenderError
 from campaign_service.views import channel_view
 from chat_store.models import Channel
 from chat_store.pages import PageRows
+
+# what a message's custom object says of its campaign, over any such keys of the template's
+MARKS = ("campaign_id", "created_by_campaign_id")
+_TIMES = frozenset({"created_at", "updated_at", "last_message_at"})
+_OF_CHANNEL = frozenset({Reason.CHANNEL_NOT_FOUND, Reason.CHANNEL_FROZEN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +31,22 @@ class PlannedPage:
     sent: int
     channels_created: int
     not_sent: tuple[NotSent, ...]
+
+    def at(self, moment: datetime) -> "PlannedPage":
+        """The same, but written at `moment`."""
+        return replace(
+            self,
+            rows=replace(
+                self.rows,
+                moment=moment,
+                channel_constants=_moved(self.rows.channel_constants, moment),
+                message_constants=_moved(self.rows.message_constants, moment),
+            ),
+        )
+
+
+def _moved(constants: Mapping[str, Any], moment: datetime) -> dict[str, Any]:
+    return {name: moment if name in _TIMES else value for name, value in constants.items()}
 
 
 class PageDraft:
@@ -56,7 +77,8 @@ class PageDraft:
             except RenderError:
                 reason = Reason.TEMPLATE_ERROR
         if reason is not None:
-            self._not_sent.append(NotSent(address.target_id, reason))
+            cid = address.cid if reason in _OF_CHANNEL else None
+            self._not_sent.append(NotSent(address.target_id, reason, cid))
 
     def _obstacle(
         self, address: Address, channel: Channel | None, *, creating: bool
@@ -163,7 +185,7 @@ class PageDraft:
             "campaign_id": run.id,
             "created_at": self._moment,
         }
-        marks = {"campaign_id": run.id, "created_by_campaign_id": run.id}
+        marks = dict.fromkeys(MARKS, run.id)
         if run.templates.custom.constant:
             constants["custom"] = {**self._customs[0], **marks}
         else:

@@ -1,8 +1,10 @@
-"""Plans pages: looks up whom and what they concern, and renders in slices."""
+"""Plans pages: looks up whom and what they concern, and renders in short turns."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import datetime
+from itertools import chain
+from time import perf_counter
 from typing import TypeVar
 
 from campaign_service.addresses import (
@@ -22,8 +24,8 @@ from chat_store.store import ChatStore
 
 T = TypeVar("T")
 
-# so many targets at a time keep the event loop: a millisecond or two
-_SLICE = 100
+# how long targets keep the event loop; a single one may take longer, if its templates do
+_TURN_SECONDS = 0.002
 
 
 class Planner:
@@ -37,7 +39,7 @@ class Planner:
         draft = PageDraft(self._run, self._now())
         addresses = await self._addresses(target_ids, draft)
         channels = await self._chat.channels.by_cid({address.cid for address in addresses})
-        async for part in _slices(addresses):
+        async for part in _turns(addresses):
             for address in part:
                 draft.add(address, channels.get(address.cid))
         return draft.finish()
@@ -52,7 +54,7 @@ class Planner:
         if sender_id not in users or users[sender_id].state is not UserState.ACTIVE:
             raise ReferenceGoneError("sender", sender_id)
         receivers: list[Receiver] = []
-        async for part in _slices(target_ids):
+        async for part in _turns(target_ids):
             found, not_sent = reachable(run, part, users)
             receivers += found
             draft.refuse(not_sent)
@@ -72,7 +74,7 @@ class Planner:
         self, template: ChannelTemplate, receivers: Sequence[Receiver], draft: PageDraft
     ) -> list[Address]:
         addresses: list[Address] = []
-        async for part in _slices(receivers):
+        async for part in _turns(receivers):
             found, not_sent = address_by_template(self._run, template, part)
             addresses += found
             draft.refuse(not_sent)
@@ -85,8 +87,18 @@ def require_sender(sender_id: str, sender: User | None) -> User:
     return sender
 
 
-async def _slices(items: Sequence[T]) -> AsyncIterator[Sequence[T]]:
+async def _turns(items: Sequence[T]) -> AsyncIterator[Iterator[T]]:
     """Parts of the items, with a turn for everyone else after each."""
-    for start in range(0, len(items), _SLICE):
-        yield items[start : start + _SLICE]
+    rest = iter(items)
+    for item in rest:
+        yield _turn(item, rest)
         await asyncio.sleep(0)
+
+
+def _turn(first: T, rest: Iterator[T]) -> Iterator[T]:
+    """As many as are handled in the time, one at least."""
+    end = perf_counter() + _TURN_SECONDS
+    for item in chain([first], rest):
+        yield item
+        if perf_counter() >= end:
+            return

@@ -17,6 +17,7 @@ from campaign_service.errors import (
     RunEndedError,
     SegmentServiceUnavailableError,
 )
+from campaign_service.pace import Pace, limits_of
 from campaign_service.planner import Planner, require_sender
 from campaign_service.segment_client import SegmentClient
 from campaign_service.shard_run import ShardRun
@@ -32,11 +33,16 @@ _LONGEST_BACK_OFF = timedelta(seconds=30)
 
 @dataclass(frozen=True, slots=True)
 class SenderOptions:
-    """`owner` names this process in its leases, for people who read the table."""
+    """`owner` names this process in its leases, for people who read the table.
+
+    `max_messages_per_second` is for all campaigns together; 0 for no limit.
+    """
 
     owner: str
     page_size: int
     lease_time: timedelta
+    max_messages_per_second: int = 0
+    multi_tenancy: bool = False
 
 
 class Sender:
@@ -103,13 +109,23 @@ class Sender:
         users = await self._chat.users.by_id([sender_id])
         sender = require_sender(sender_id, users.get(sender_id))
         audience = audience_of(campaign, self._segments, self._campaigns)
+        options = self._options
+        compiled = compile_campaign(
+            campaign, sender, self._now(), multi_tenancy=options.multi_tenancy
+        )
+        limits = limits_of(
+            campaign.id,
+            campaign.definition.max_messages_per_second,
+            options.max_messages_per_second,
+        )
         run = ShardRun(
             lease,
             audience,
-            Planner(compile_campaign(campaign, sender, self._now()), self._chat, self._now),
+            Planner(compiled, self._chat, self._now),
             self._runs,
-            page_size=self._options.page_size,
-            lease_time=self._options.lease_time,
+            Pace(limits, self._runs, self._now),
+            page_size=options.page_size,
+            lease_time=options.lease_time,
             now=self._now,
             waiting=bool(campaign.status_reason),
         )

@@ -20,5 +20,11 @@ class CampaignSettings(ServerSettings):
     sender_slots: int = Field(default=2, ge=1, le=64)
     """How many campaigns, or shards of one, this process sends at the same time."""
 
+    max_messages_per_second: int = Field(default=0, ge=0)
+    """How many messages all campaigns together may send in a second; 0: as many as they can."""
+
+    multi_tenancy: bool = False
+    """Whether a receiver must be in the team of a campaign's channel template."""
+
     monthly_quota: int = Field(default=0, ge=0)
     """How many messages all campaigns may send in a calendar month (UTC); 0: as many as wanted."""

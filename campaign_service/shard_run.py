@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from campaign_service.audience import Audience
+from campaign_service.pace import Pace
 from campaign_service.page import PlannedPage
 from campaign_service.planner import Planner
 from campaign_service.segment_client import AudiencePage
@@ -18,6 +19,8 @@ from chat_store.errors import StalePageError
 
 _PAGES_AHEAD = 2
 _PLANS_AHEAD = 1
+# a plan that waits longer for its turn is made anew: meanwhile people leave, channels are frozen
+_PLAN_KEEPS = timedelta(seconds=0.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,7 @@ class ShardRun:
         audience: Audience,
         planner: Planner,
         runs: RunStore,
+        pace: Pace,
         *,
         page_size: int,
         lease_time: timedelta,
@@ -45,7 +49,8 @@ class ShardRun:
         self._audience = audience
         self._planner = planner
         self._runs = runs
-        self._page_size = page_size
+        self._pace = pace
+        self._page_size = pace.page_size(page_size)
         self._lease_time = lease_time
         self._now = now
         # whether the campaign's status_reason says that it waits
@@ -107,8 +112,19 @@ class ShardRun:
             plan = await self._plans.get()
             if plan.page is None or plan.planned is None:
                 return not self._stopping.is_set()
-            await self._commit_page(plan.page, plan.planned)
+            waited = await self._pace.wait(plan.planned.sent, self._stopping)
+            if self._stopping.is_set():
+                break
+            await self._commit_page(plan.page, await self._after(waited, plan.page, plan.planned))
         return False
+
+    async def _after(
+        self, waited: timedelta, page: AudiencePage, planned: PlannedPage
+    ) -> PlannedPage:
+        if waited > _PLAN_KEEPS:
+            return await self._planned(page)
+        # who is limited sends when it is written, and not when it was planned
+        return planned.at(self._now()) if waited else planned
 
     async def _commit_page(self, page: AudiencePage, planned: PlannedPage) -> None:
         while True:

@@ -1,6 +1,6 @@
 """The sender's own progress in SQL: leases, pages, and how a run ends."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +13,8 @@ from campaign_service.locks import hold_still, take_over
 from campaign_service.outcomes import Outcome
 from campaign_service.page import PlannedPage
 from campaign_service.sql_changes import record_change
-from campaign_service.store import Lease
+from campaign_service.sql_paces import reserve
+from campaign_service.store import Lease, Turn
 from campaign_service.tables import campaign_outcomes, campaign_shards, campaigns
 from chat_store.columns import Key
 from chat_store.database import Database
@@ -91,6 +92,12 @@ class SqlRunStore:
             sent = await sent_targets(connection, dialect, campaign_id, target_ids)
             return {*sent, *(await connection.scalars(refused))}
 
+    async def reserve(
+        self, limits: Mapping[str, int], messages: int, since: datetime, now: datetime
+    ) -> Turn:
+        async with self._database.write() as connection:
+            return await reserve(connection, self._database.dialect, limits, messages, since, now)
+
     async def commit_page(self, lease: Lease, page: PlannedPage, cursor: str) -> None:
         dialect = self._database.dialect
         reasons = [not_sent.reason for not_sent in page.not_sent]
@@ -115,6 +122,7 @@ class SqlRunStore:
                             "target_id": [not_sent.target_id for not_sent in page.not_sent],
                             "outcome": [reason.outcome for reason in reasons],
                             "reason": reasons,
+                            "cid": [not_sent.cid for not_sent in page.not_sent],
                         },
                         constants={
                             "campaign_id": lease.campaign_id,

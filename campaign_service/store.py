@@ -4,13 +4,15 @@ One method is one transaction: what it promises is durable when it returns, and 
 before that leaves things as they were.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from campaign_service.campaigns import Campaign, Definition, Times
+from campaign_service.outcomes import Delivery, Outcome
 from campaign_service.page import PlannedPage
+from campaign_service.watching import Standing
 from chat_store.paging import Page, PageRequest
 from chat_store.predicates import Predicate
 
@@ -34,6 +36,18 @@ class CampaignStore(Protocol):
 
     async def user_ids(self, campaign_id: str, page: PageRequest) -> Page[str]:
         """The campaign's users, ascending."""
+
+
+class DeliveryStore(Protocol):
+    """What became of the targets of a campaign."""
+
+    async def of_campaign(
+        self, campaign_id: str, outcome: Outcome | None, page: PageRequest
+    ) -> Page[Delivery]:
+        """In target order, whatever `page.sort` says; None is any outcome.
+
+        Of a deleted campaign, too. Raises `CampaignNotFoundError`.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +114,16 @@ class MoveStore(Protocol):
         """Sets the `status_reason` of a campaign that the clock can't move yet."""
 
 
+class WatchStore(Protocol):
+    """Campaigns as those who watch them see them: their changes, one by one."""
+
+    async def standings(self, campaign_ids: Collection[str]) -> Sequence[Standing]:
+        """How far each of them is, in one statement. Those that do not exist are left out."""
+
+    async def change_after(self, campaign_id: str, revision: int) -> Campaign:
+        """The first change after that revision, of which there is one; without `user_ids`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Lease:
     """The right to send one shard of a campaign until `until`.
@@ -114,6 +138,17 @@ class Lease:
     cursor: str
     pass_number: int
     audience_version: str
+
+
+# what stands for all campaigns together among the limits of a single one
+EVERY_CAMPAIGN = ""
+
+
+class Turn(NamedTuple):
+    """Messages may be sent from `at` on. They were due before that if the sender is late."""
+
+    due_at: datetime
+    at: datetime
 
 
 class RunStore(Protocol):
@@ -136,6 +171,16 @@ class RunStore(Protocol):
 
     async def handled(self, campaign_id: str, target_ids: Sequence[str]) -> Collection[str]:
         """Those that have an outcome already."""
+
+    async def reserve(
+        self, limits: Mapping[str, int], messages: int, since: datetime, now: datetime
+    ) -> Turn:
+        """Takes the next turn for so many messages. One that is not used is lost.
+
+        `limits` are messages a second by the id of the campaign that has to keep them, or
+        `EVERY_CAMPAIGN` for all together. Turns that were missed after `since`, a second's at
+        most, are made up little by little.
+        """
 
     async def commit_page(self, lease: Lease, page: PlannedPage, cursor: str) -> None:
         """The page's messages, channels, outcomes, counters and cursor, all or none.

@@ -1,5 +1,6 @@
 """What one page of targets becomes: who gets what, and where; nothing is written."""
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, cast
@@ -175,6 +176,7 @@ async def test_without_a_template_it_is_the_existing_channel_with_the_sender() -
     page = await planned_for(world=world, channel_template=None, create_channels=False)
 
     assert cids_by_target(page) == {"ann": place.cid}
+    # nobody knows which channel it would be
     assert page.not_sent == (NotSent("bob", Reason.CHANNEL_NOT_FOUND),)
     assert not page.rows.channels
 
@@ -194,8 +196,8 @@ async def test_nothing_is_created_where_that_was_not_asked_for() -> None:
     page = await planned_for(create_channels=False)
 
     assert page.not_sent == (
-        NotSent("ann", Reason.CHANNEL_NOT_FOUND),
-        NotSent("bob", Reason.CHANNEL_NOT_FOUND),
+        NotSent("ann", Reason.CHANNEL_NOT_FOUND, "messaging:ann-acme"),
+        NotSent("bob", Reason.CHANNEL_NOT_FOUND, "messaging:bob-acme"),
     )
     assert (page.sent, page.channels_created) == (0, 0)
     assert page.rows == PageRows(moment=MOMENT, joined=[], joining_user_id=SENDER_ID)
@@ -218,7 +220,7 @@ async def test_a_channel_that_takes_no_messages_skips_its_target(
 
     page = await planned_for(world=world)
 
-    assert page.not_sent == (NotSent("ann", reason),)
+    assert page.not_sent == (NotSent("ann", reason, "messaging:ann-acme"),)
     assert reason.outcome is Outcome.SKIPPED
     assert list(cids_by_target(page)) == ["bob"]
 
@@ -523,6 +525,35 @@ async def test_a_template_that_fails_fails_that_receiver_alone(changes: dict[str
     assert len(column(page, "channels", "cid")) == page.channels_created == page.sent == 1
 
 
+SLOW = "{% for letter in 'x' * 18000 %}{{ letter|upper|lower|title }}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"message_template": a_message_template(text=SLOW)},
+        {"channel_template": a_channel_template(id=SLOW)},
+    ],
+    ids=["text", "channel id"],
+)
+async def test_a_slow_template_leaves_turns_to_others(changes: dict[str, Any]) -> None:
+    crowd = [a_user(f"u{number}") for number in range(20)]
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(others())
+    page = await planned_for([user.id for user in crowd], World([SENDER, *crowd]), **changes)
+    task.cancel()
+
+    assert {not_sent.reason for not_sent in page.not_sent} == {Reason.TEMPLATE_ERROR}
+    assert len(page.not_sent) == len(crowd) <= turns
+
+
 @pytest.mark.parametrize(("length", "sent"), [(20_000, True), (20_001, False)])
 async def test_a_text_of_more_than_20000_characters_fails_its_receiver(
     length: int, *, sent: bool
@@ -613,10 +644,10 @@ async def test_channel_targets_get_the_message_or_the_reason_why_not() -> None:
     assert column(page, "messages", "text") == ["open tea tea"]
     assert cids_by_target(page) == {"messaging:open": "messaging:open"}
     assert page.not_sent == (
-        NotSent("messaging:cold", Reason.CHANNEL_FROZEN),
-        NotSent("messaging:shut", Reason.CHANNEL_FROZEN),
-        NotSent("messaging:gone", Reason.CHANNEL_NOT_FOUND),
-        NotSent("messaging:never", Reason.CHANNEL_NOT_FOUND),
+        NotSent("messaging:cold", Reason.CHANNEL_FROZEN, "messaging:cold"),
+        NotSent("messaging:shut", Reason.CHANNEL_FROZEN, "messaging:shut"),
+        NotSent("messaging:gone", Reason.CHANNEL_NOT_FOUND, "messaging:gone"),
+        NotSent("messaging:never", Reason.CHANNEL_NOT_FOUND, "messaging:never"),
     )
     assert not page.rows.channels
     assert page.rows.arrivals == {"messaging:open": 1}
@@ -629,7 +660,9 @@ async def test_channel_targets_are_never_created() -> None:
 
     page = await planned(campaign, ["messaging:never"])
 
-    assert page.not_sent == (NotSent("messaging:never", Reason.CHANNEL_NOT_FOUND),)
+    assert page.not_sent == (
+        NotSent("messaging:never", Reason.CHANNEL_NOT_FOUND, "messaging:never"),
+    )
 
 
 async def test_channel_targets_have_nobody_to_be_shown_to() -> None:
