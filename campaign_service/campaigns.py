@@ -145,12 +145,16 @@ class Times:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stats:
-    """What the sender has done so far, summed over its shards."""
+    """What the sender has done so far, summed over its shards, and what came of it.
+
+    `users_read` is counted apart and fills in late.
+    """
 
     started_at: datetime | None = None
     completed_at: datetime | None = None
     targets_total: int = 0
     messages_sent: int = 0
+    users_read: int = 0
     channels_created: int = 0
     targets_skipped: int = 0
     targets_failed: int = 0
@@ -189,6 +193,10 @@ class Campaign:
     created_at: datetime
     updated_at: datetime
     deleted_at: datetime | None = None
+
+
+def with_readers(campaign: Campaign, users_read: int) -> Campaign:
+    return replace(campaign, stats=replace(campaign.stats, users_read=users_read))
 
 
 def etag_of(campaign: Campaign) -> str:

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from campaign_service.campaigns import Campaign
+from campaign_service.campaigns import Campaign, with_readers
 from campaign_service.errors import SegmentServiceUnavailableError
+from campaign_service.read_counts import ReadCounts
 from campaign_service.segment_client import SegmentClient
 from campaign_service.wire import campaign_to_proto
 from chat_store.models import User
@@ -15,10 +16,15 @@ from herald.segment.v1 import segment_pb2
 
 class Presentation:
     def __init__(
-        self, chat: ChatStore, segments: SegmentClient, now: Callable[[], datetime]
+        self,
+        chat: ChatStore,
+        segments: SegmentClient,
+        read_counts: ReadCounts,
+        now: Callable[[], datetime],
     ) -> None:
         self._chat = chat
         self._segments = segments
+        self._read_counts = read_counts
         self._now = now
 
     async def one(self, campaign: Campaign) -> pb.Campaign:
@@ -29,10 +35,11 @@ class Presentation:
         senders = await self._chat.users.by_id({c.definition.sender_id for c in campaigns})
         segment_ids = {id_ for c in campaigns for id_ in c.definition.segment_ids}
         segments = await self._segments_or_nothing(sorted(segment_ids))
+        read = await self._read_counts.of(campaigns)
         now = self._now()
         return tuple(
             campaign_to_proto(c, senders.get(c.definition.sender_id), segments, now)
-            for c in campaigns
+            for c in (with_readers(c, read[c.id]) for c in campaigns)
         )
 
     async def users(self, user_ids: Sequence[str]) -> tuple[User, ...]:

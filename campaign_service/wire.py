@@ -68,6 +68,7 @@ def _stats_to_proto(campaign: Campaign, now: datetime) -> pb.CampaignStats:
         targets_total=stats.targets_total,
         messages_sent=stats.messages_sent,
         users_sent=0 if campaign.to_channels else stats.messages_sent,
+        users_read=stats.users_read,
         channels_created=stats.channels_created,
         targets_skipped=stats.targets_skipped,
         targets_failed=stats.targets_failed,

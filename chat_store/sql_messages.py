@@ -1,11 +1,11 @@
 """Messages and read positions in SQL."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, func, select, update
+from sqlalchemy import Row, Select, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -65,6 +65,25 @@ class SqlMessageStore:
         async with self._database.read() as connection:
             rows = await connection.execute(statement.limit(page.size + 1))
         return page_of([((row.target_id,), message_from_row(row)) for row in rows], page)
+
+    async def count_readers(self, campaign_ids: Collection[str]) -> Mapping[str, int]:
+        read = (
+            (reads.c.cid == messages.c.cid)
+            & (reads.c.user_id == messages.c.target_id)
+            & (reads.c.read_at >= messages.c.created_at)
+        )
+        given = record_set(
+            self._database.dialect, {"campaign_id": Key}, {"campaign_id": list(campaign_ids)}
+        )
+        statement = (
+            select(messages.c.campaign_id, func.count().label("readers"))
+            .select_from(given.source)
+            .join(messages, messages.c.campaign_id == given.c["campaign_id"])
+            .join(reads, read)
+            .group_by(messages.c.campaign_id)
+        )
+        async with self._database.read() as connection:
+            return {row.campaign_id: row.readers for row in await connection.execute(statement)}
 
     async def mark_read(self, cid: str, user_id: str, read_at: datetime) -> datetime:
         of_user = (members.c.cid == cid) & (members.c.user_id == user_id)
@@ -164,6 +183,16 @@ async def sent_targets(
         (messages.c.campaign_id == campaign_id) & (messages.c.target_id == given.c["target_id"]),
     )
     return {target_id for target_id in await connection.scalars(statement) if target_id}
+
+
+def sent_messages(campaign_id: str) -> Select[Any]:
+    """By target, which an index has in order: what the campaign sent, where and when."""
+    return select(
+        messages.c.target_id,
+        messages.c.id.label("message_id"),
+        messages.c.cid,
+        messages.c.created_at,
+    ).where(messages.c.campaign_id == campaign_id)
 
 
 async def count_sent_since(connection: AsyncConnection, campaign_id: str, moment: datetime) -> int:

@@ -1,0 +1,250 @@
+"""How many receivers have read their message."""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import insert
+
+from campaign_service import read_counts
+from campaign_service.campaigns import Campaign, Stats
+from campaign_service.read_counts import ReadCounts
+from chat_store.database import Database
+from chat_store.models import Member, Message
+from chat_store.sql import sql_chat_store
+from chat_store.store import ChannelDraft
+from chat_store.tables import reads
+from herald.campaign.v1 import campaign_service_pb2 as pb
+from herald.segment.v1 import segment_pb2
+from tests.campaign.builders import (
+    MOMENT,
+    SENDER_ID,
+    a_campaign,
+    a_campaign_message,
+    a_channel,
+    a_user,
+)
+from tests.campaign.services import running
+
+SECOND = timedelta(seconds=1)
+ROOM = "messaging:room"
+
+
+def sent(target_id: str, campaign_id: str = "spring", cid: str = ROOM) -> Message:
+    return Message(
+        id=f"{campaign_id}-{target_id}",
+        cid=cid,
+        user_id=SENDER_ID,
+        text="Hi",
+        campaign_id=campaign_id,
+        target_id=target_id,
+        created_at=MOMENT,
+    )
+
+
+async def with_messages(database: Database, messages: Iterable[Message]) -> None:
+    chat = sql_chat_store(database)
+    given = list(messages)
+    people = {SENDER_ID, "eve", *(message.target_id or "" for message in given)}
+    await chat.users.upsert([a_user(id_) for id_ in people], MOMENT)
+    rooms = {message.cid.partition(":")[2] for message in given}
+    await chat.channels.upsert([ChannelDraft(a_channel(room)) for room in rooms], MOMENT)
+    for room in rooms:
+        cid = f"messaging:{room}"
+        await chat.channels.add_members(
+            cid, [Member(cid=cid, user_id=id_) for id_ in people], MOMENT
+        )
+    await chat.messages.upsert(given, MOMENT)
+
+
+def known(campaign_id: str, messages_sent: int, *, to_channels: bool = False) -> Campaign:
+    return a_campaign(
+        id=campaign_id, stats=Stats(messages_sent=messages_sent), to_channels=to_channels
+    )
+
+
+# --- what counts
+
+
+@pytest.mark.parametrize(
+    ("read_at", "count"),
+    [(-SECOND, 0), (timedelta(0), 1), (SECOND, 1)],
+    ids=["before", "at", "after"],
+)
+async def test_a_receiver_has_read_who_reads_up_to_the_message_or_further(
+    database: Database, read_at: timedelta, count: int
+) -> None:
+    await with_messages(database, [sent("ann"), sent("bob")])
+    messages = sql_chat_store(database).messages
+
+    await messages.mark_read(ROOM, "ann", MOMENT + read_at)
+
+    assert (await messages.count_readers(["spring"])).get("spring", 0) == count
+
+
+async def test_only_receivers_count_and_only_in_the_channel_of_their_message(
+    database: Database,
+) -> None:
+    await with_messages(database, [sent("ann"), sent("bob", cid="messaging:other")])
+    messages = sql_chat_store(database).messages
+
+    await messages.mark_read(ROOM, "eve", MOMENT + SECOND)
+    await messages.mark_read(ROOM, SENDER_ID, MOMENT + SECOND)
+    await messages.mark_read(ROOM, "bob", MOMENT + SECOND)
+
+    assert await messages.count_readers(["spring"]) == {}
+
+
+async def test_a_read_position_never_moves_back(database: Database) -> None:
+    await with_messages(database, [sent("ann")])
+    messages = sql_chat_store(database).messages
+    await messages.mark_read(ROOM, "ann", MOMENT + SECOND)
+
+    await messages.mark_read(ROOM, "ann", MOMENT - SECOND)
+
+    assert await messages.count_readers(["spring"]) == {"spring": 1}
+
+
+async def test_each_campaign_in_a_channel_has_its_own_readers(database: Database) -> None:
+    later = replace(sent("ann", "summer"), created_at=MOMENT + SECOND)
+    await with_messages(database, [sent("ann"), sent("bob"), later, sent("bob", "other")])
+    messages = sql_chat_store(database).messages
+
+    await messages.mark_read(ROOM, "ann", MOMENT)
+    await messages.mark_read(ROOM, "bob", MOMENT)
+
+    asked = ["spring", "summer", "none"]
+    assert await messages.count_readers(asked) == {"spring": 2}
+    await messages.mark_read(ROOM, "ann", MOMENT + SECOND)
+    assert await messages.count_readers(asked) == {"spring": 2, "summer": 1}
+
+
+# --- when it is counted
+
+
+async def test_few_messages_are_counted_while_the_caller_waits(database: Database) -> None:
+    await with_messages(database, [sent("ann"), sent("bob", "summer")])
+    messages = sql_chat_store(database).messages
+    counts = ReadCounts(messages)
+    campaigns = [known("spring", 1), known("summer", 1), known("none", 0)]
+
+    before = await counts.of(campaigns)
+    await messages.mark_read(ROOM, "ann", MOMENT)
+
+    assert before == {"spring": 0, "summer": 0, "none": 0}
+    assert await counts.of(campaigns) == {"spring": 1, "summer": 0, "none": 0}
+
+
+async def test_many_messages_are_counted_later_for_who_asks_again(database: Database) -> None:
+    await with_messages(database, [sent("ann"), sent("bob", "summer")])
+    messages = sql_chat_store(database).messages
+    counts = ReadCounts(messages)
+    campaigns = [known("spring", 1_000_000), known("summer", 1)]
+    await messages.mark_read(ROOM, "ann", MOMENT)
+    await messages.mark_read(ROOM, "bob", MOMENT)
+
+    assert await counts.of(campaigns) == {"spring": 0, "summer": 1}
+    await counts.run_once()
+    assert await counts.of(campaigns) == {"spring": 1, "summer": 1}
+
+
+async def test_a_campaign_that_has_become_large_keeps_what_was_counted(database: Database) -> None:
+    await with_messages(database, [sent("ann")])
+    messages = sql_chat_store(database).messages
+    await messages.mark_read(ROOM, "ann", MOMENT)
+    counts = ReadCounts(messages)
+    await counts.of([known("spring", 1)])
+
+    assert await counts.of([known("spring", 1_000_000)]) == {"spring": 1}
+
+
+async def test_channels_have_no_readers(database: Database) -> None:
+    """Even where a user has the name of the channel."""
+    await with_messages(database, [sent("ann")])
+    messages = sql_chat_store(database).messages
+    await messages.mark_read(ROOM, "ann", MOMENT)
+    counts = ReadCounts(messages)
+
+    for messages_sent in (1, 1_000_000):
+        campaign = known("spring", messages_sent, to_channels=True)
+        assert await counts.of([campaign]) == {"spring": 0}
+        await counts.run_once()
+
+
+async def test_what_is_remembered_is_bounded(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read_counts, "_MOST_KNOWN", 10)
+    counts = ReadCounts(sql_chat_store(database).messages)
+
+    await counts.of([known(f"c{number}", 1_000_000) for number in range(30)])
+
+    assert len(counts._known) == len(counts._asked) == 10
+
+
+async def test_counting_takes_a_small_part_of_the_time(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A count that takes three seconds is followed by a minute of rest."""
+    rests = []
+    clock = iter([0.0, 3.0])
+    stop = asyncio.Event()
+
+    def rest(seconds: float) -> asyncio.Timeout:
+        rests.append(seconds)
+        stop.set()
+        return asyncio.Timeout(None)
+
+    monkeypatch.setattr("campaign_service.read_counts.asyncio.timeout", rest)
+    await ReadCounts(sql_chat_store(database).messages, lambda: next(clock)).run(stop)
+
+    assert rests == [60.0]
+
+
+# --- through both servers
+
+
+async def test_callers_see_who_has_read(database: Database, database_url: str) -> None:
+    chat = sql_chat_store(database)
+    now = datetime.now(UTC)
+    await chat.users.upsert([a_user(id_) for id_ in (SENDER_ID, "ann", "bob")], now)
+    await chat.channels.upsert([ChannelDraft(a_channel("room"))], now)
+    async with running(database_url) as services:
+        await services.add_list("rooms", [ROOM], segment_pb2.SEGMENT_TYPE_CHANNEL)
+        for changes in ({}, {"id": "summer"}):
+            await services.create(a_campaign_message(changes))
+        await services.start()
+        await services.until_completed()
+        await services.start("summer")
+        await services.until_completed("summer")
+        unread = await services.get()
+        await chat.messages.mark_read("messaging:ann-acme", "ann", datetime.now(UTC))
+        read = await services.get()
+        listed = await services.campaigns.QueryCampaigns(pb.QueryCampaignsRequest())
+
+    assert (unread.stats.users_sent, unread.stats.users_read) == (2, 0)
+    assert (read.stats.users_sent, read.stats.users_read) == (2, 1)
+    assert {each.id: each.stats.users_read for each in listed.campaigns} == {
+        "spring": 1,
+        "summer": 1,
+    }
+
+
+async def test_the_worker_counts_for_large_campaigns(
+    database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read_counts, "_FEW", 1)
+    chat = sql_chat_store(database)
+    await chat.users.upsert([a_user(id_) for id_ in (SENDER_ID, "ann", "bob")], datetime.now(UTC))
+    async with running(database_url) as services:
+        await services.create(a_campaign_message())
+        await services.start()
+        await services.until_completed()
+        async with database.write() as connection:
+            row = {"cid": "messaging:bob-acme", "user_id": "bob", "read_at": datetime.now(UTC)}
+            await connection.execute(insert(reads).values(row))
+        async with asyncio.timeout(30):
+            while not (await services.get()).stats.users_read:
+                continue
