@@ -1,34 +1,87 @@
-"""`python -m campaign_service`: the campaign server as a process."""
+"""`python -m campaign_service` serves campaigns; `… watch` and `… verify` look at one."""
 
 import asyncio
-import sys
+from typing import Annotated
 
 import structlog
+import typer
+from pydantic import ValidationError
 
 from campaign_service.server import run_until
 from campaign_service.settings import CampaignSettings
+from campaign_service.verify_command import verify
+from campaign_service.watch_command import watch
 from chat_store.errors import ChatStoreError
 from herald_rpc import logs, runtime
 from herald_rpc.server import CannotListenError, RunningServer, stop_signal
-from herald_rpc.settings import load
+from herald_rpc.settings import ServerSettings, load
 
 logger = structlog.get_logger("campaign_service")
 
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-def main() -> int:
+CampaignId = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="The campaign's id.")]
+
+
+@app.callback(invoke_without_command=True)
+def main(context: typer.Context) -> None:
+    """Serve campaigns until a stop signal, as the HERALD_* variables say; or do a command."""
+    if context.invoked_subcommand is None:
+        raise typer.Exit(_serve())
+
+
+@app.command("watch")
+def watch_campaign(
+    campaign: CampaignId,
+    target: Annotated[
+        str, typer.Option(help="The campaign server: host:port.")
+    ] = "127.0.0.1:50052",
+) -> None:
+    """Show a campaign's progress until it is over, over restarts of the server.
+
+    Exit code 0: completed. 3: stopped. 1: anything else.
+    """
+    raise typer.Exit(watch(campaign, target))
+
+
+@app.command("verify")
+def verify_campaign(
+    campaign: CampaignId,
+    database_url: Annotated[
+        str,
+        typer.Option(
+            envvar="HERALD_DATABASE_URL",
+            help="sqlite:///path or postgresql://user:password@host/database",
+        ),
+    ] = "sqlite:///data/herald.db",
+) -> None:
+    """Recount a campaign from its rows: nobody left out, nobody twice, every counter right.
+
+    It may be running: what is printed is one moment. Exit code 0: all is right. 1: it is not.
+    2: it can't be told.
+    """
+    try:
+        settings = ServerSettings(database_url=database_url)
+    except ValidationError as error:
+        problem = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise typer.BadParameter(problem, param_hint="--database-url") from error
+    raise typer.Exit(verify(campaign, settings.database_url))
+
+
+def _serve() -> int:
     settings = load(CampaignSettings)
     logs.configure(settings.log_level, settings.log_format)
     logger.info("settings", **settings.described())
     runtime.tune()
     try:
-        asyncio.run(_serve(settings))
+        asyncio.run(_until_stopped(settings))
     except (ChatStoreError, CannotListenError) as error:
         logger.error("can't start", error=str(error))  # noqa: TRY400 - the text says it all
         return 1
     return 0
 
 
-async def _serve(settings: CampaignSettings) -> None:
+async def _until_stopped(settings: CampaignSettings) -> None:
     async with stop_signal() as stop:
         await run_until(stop, settings, _announce)
     logger.info("stopped")
@@ -39,4 +92,4 @@ def _announce(server: RunningServer) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    app()

@@ -106,6 +106,13 @@ class SegmentServiceUnavailableError(CampaignError):
         super().__init__("the segment service can't be reached")
 
 
+class ShuttingDownError(CampaignError):
+    """The server is about to end, and a stream with it: go on elsewhere with the last token."""
+
+    def __init__(self) -> None:
+        super().__init__("the server is shutting down")
+
+
 def _listed(ids: Sequence[str]) -> str:
     """The first few, for people."""
     more = f" and {len(ids) - _LISTED} more" if len(ids) > _LISTED else ""

@@ -11,6 +11,8 @@ from typing import Protocol
 
 from campaign_service.lifecycle import Lifecycle
 from campaign_service.presentation import Presentation
+from campaign_service.preview import Previews
+from campaign_service.read_counts import ReadCounts
 from campaign_service.references import References
 from campaign_service.schedule import Schedule
 from campaign_service.segment_client import SegmentClient
@@ -18,9 +20,12 @@ from campaign_service.sender import Sender, SenderOptions
 from campaign_service.servicer import CampaignServicer
 from campaign_service.settings import CampaignSettings
 from campaign_service.sql_campaigns import SqlCampaignStore
+from campaign_service.sql_deliveries import SqlDeliveryStore
 from campaign_service.sql_moves import SqlMoveStore
 from campaign_service.sql_runs import SqlRunStore
+from campaign_service.sql_watches import SqlWatchStore
 from campaign_service.status import failure_for
+from campaign_service.watches import Watches
 from chat_store import schema
 from chat_store.database import Database, open_database
 from chat_store.sql import sql_chat_store
@@ -76,22 +81,41 @@ async def _server(
         moves = SqlMoveStore(
             database, shards=_shards(database), monthly_quota=settings.monthly_quota
         )
+        references = References(chat, segments)
         lifecycle = Lifecycle(
             campaigns,
             moves,
-            References(chat, segments),
+            references,
             segments,
             now=now,
             wake=wake,
         )
-        # what is not written yet answers UNIMPLEMENTED
-        servicer = CampaignServicer(  # type: ignore[abstract]
-            lifecycle, campaigns, Presentation(chat, segments, now)
+        previews = Previews(
+            campaigns,
+            lifecycle,
+            references,
+            chat,
+            segments,
+            now=now,
+            multi_tenancy=settings.multi_tenancy,
+        )
+        read_counts = ReadCounts(chat.messages)
+        presentation = Presentation(chat, segments, read_counts, now)
+        watches = Watches(SqlWatchStore(database), presentation)
+        servicer = CampaignServicer(
+            lifecycle,
+            campaigns,
+            presentation,
+            previews,
+            SqlDeliveryStore(database),
+            watches,
         )
         options = SenderOptions(
             owner=f"{socket.gethostname()}:{os.getpid()}",
             page_size=settings.page_size,
             lease_time=timedelta(seconds=settings.lease_seconds),
+            max_messages_per_second=settings.max_messages_per_second,
+            multi_tenancy=settings.multi_tenancy,
         )
         senders = [
             Sender(campaigns, SqlRunStore(database), chat, segments, options, now=now, wake=wake)
@@ -113,7 +137,7 @@ async def _server(
                 reflection=settings.reflection,
             )
         )
-        yield server, [*senders, Schedule(moves, lifecycle, now=now)]
+        yield server, [*senders, Schedule(moves, lifecycle, now=now), read_counts, watches]
 
 
 def _shards(database: Database) -> int:

@@ -1,35 +1,57 @@
 """CampaignService: per call decode, do, encode."""
 
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from campaign_service.definition_wire import change_from_proto, definition_from_proto
 from campaign_service.fields import CAMPAIGN_FIELDS
 from campaign_service.lifecycle import Lifecycle
+from campaign_service.outcome_wire import (
+    delivery_to_proto,
+    outcome_from_proto,
+    previews_to_proto,
+    wanted_from_proto,
+)
 from campaign_service.presentation import Presentation
-from campaign_service.store import CampaignStore
+from campaign_service.preview import Previews
+from campaign_service.store import CampaignStore, DeliveryStore
+from campaign_service.watch_wire import seen_from_proto
+from campaign_service.watches import Watches
 from campaign_service.wire import times_from_proto
 from chat_store.models import User
 from chat_store.paging import Page, PageRequest
 from herald.campaign.v1 import campaign_service_pb2 as pb
 from herald.campaign.v1 import campaign_service_pb2_grpc as pb_grpc
 from herald.campaign.v1.campaign_pb2 import Campaign
-from herald_wire.answers import fitting_page
+from herald_wire.answers import fitting_count, fitting_page
 from herald_wire.fields import MAX_ID, required, text
 from herald_wire.queries import PageSizes, read_paging, read_query
 from herald_wire.users import user_to_proto
 
 _CAMPAIGNS = PageSizes(default=25, largest=100)
 _USERS = PageSizes(default=100, largest=1_000)
+_DELIVERIES = PageSizes(default=25, largest=1_000)
 _LISTED_USERS = PageSizes(default=0, largest=1_000)
 
 
 class CampaignServicer(pb_grpc.CampaignServiceServicer):
     def __init__(
-        self, lifecycle: Lifecycle, campaigns: CampaignStore, presentation: Presentation
+        self,
+        lifecycle: Lifecycle,
+        campaigns: CampaignStore,
+        presentation: Presentation,
+        previews: Previews,
+        deliveries: DeliveryStore,
+        watches: Watches,
     ) -> None:
         self._lifecycle = lifecycle
         self._campaigns = campaigns
         self._presentation = presentation
+        self._previews = previews
+        self._deliveries = deliveries
+        self._watches = watches
 
     async def CreateCampaign(
         self, request: pb.CreateCampaignRequest, context: Any
@@ -60,8 +82,8 @@ class CampaignServicer(pb_grpc.CampaignServiceServicer):
             users = await self._presentation.users(ids.items)
             return Page(users, ids.next_cursor, ids.prev_cursor)
 
-        answer = await fitting_page(paging, read, user_to_proto)
         message = await self._presentation.one(campaign)
+        answer = await fitting_page(paging, read, user_to_proto, beside=message.ByteSize())
         message.users.extend(answer.records)
         return pb.GetCampaignResponse(
             campaign=message,
@@ -77,12 +99,14 @@ class CampaignServicer(pb_grpc.CampaignServiceServicer):
             request.campaign.etag,
             change_from_proto(request),
         )
+        self._watches.changed(campaign.id)
         return pb.UpdateCampaignResponse(campaign=await self._presentation.one(campaign))
 
     async def DeleteCampaign(
         self, request: pb.DeleteCampaignRequest, context: Any
     ) -> pb.DeleteCampaignResponse:
         await self._lifecycle.delete(required(request.id, "id", MAX_ID))
+        self._watches.changed(request.id)
         return pb.DeleteCampaignResponse()
 
     async def QueryCampaigns(
@@ -105,8 +129,9 @@ class CampaignServicer(pb_grpc.CampaignServiceServicer):
             campaigns = await self._presentation.many(found.items)
             for campaign in campaigns if user_limit else ():
                 ids = await self._campaigns.user_ids(campaign.id, PageRequest(user_limit))
-                users = await self._presentation.users(ids.items)
-                campaign.users.extend(map(user_to_proto, users))
+                users = list(map(user_to_proto, await self._presentation.users(ids.items)))
+                fitting = fitting_count(users, beside=campaign.ByteSize())
+                campaign.users.extend(users[:fitting])
             return Page(campaigns, found.next_cursor, found.prev_cursor)
 
         answer = await fitting_page(query.paging, read, lambda campaign: campaign)
@@ -122,10 +147,47 @@ class CampaignServicer(pb_grpc.CampaignServiceServicer):
         campaign = await self._lifecycle.start(
             required(request.id, "id", MAX_ID), times_from_proto(request)
         )
+        self._watches.changed(campaign.id)
         return pb.StartCampaignResponse(campaign=await self._presentation.one(campaign))
 
     async def StopCampaign(
         self, request: pb.StopCampaignRequest, context: Any
     ) -> pb.StopCampaignResponse:
         campaign = await self._lifecycle.stop(required(request.id, "id", MAX_ID))
+        self._watches.changed(campaign.id)
         return pb.StopCampaignResponse(campaign=await self._presentation.one(campaign))
+
+    async def WatchCampaign(
+        self, request: pb.WatchCampaignRequest, context: Any
+    ) -> AsyncIterator[pb.WatchCampaignResponse]:
+        id_ = required(request.id, "id", MAX_ID)
+        async with aclosing(self._watches.updates(id_, seen_from_proto(request))) as updates:
+            async for update in updates:
+                yield update.message
+
+    async def PreviewCampaign(
+        self, request: pb.PreviewCampaignRequest, context: Any
+    ) -> pb.PreviewCampaignResponse:
+        previews = await self._previews.of(wanted_from_proto(request))
+        return pb.PreviewCampaignResponse(previews=previews_to_proto(previews))
+
+    async def QueryDeliveries(
+        self, request: pb.QueryDeliveriesRequest, context: Any
+    ) -> pb.QueryDeliveriesResponse:
+        id_ = required(request.campaign_id, "campaign_id", MAX_ID)
+        outcome = outcome_from_proto(request.outcome, "outcome")
+        paging = read_paging(
+            "deliveries",
+            request.page_size,
+            request.page_token,
+            sizes=_DELIVERIES,
+            bound_to=[id_, outcome],
+        )
+        answer = await fitting_page(
+            paging, partial(self._deliveries.of_campaign, id_, outcome), delivery_to_proto
+        )
+        return pb.QueryDeliveriesResponse(
+            deliveries=answer.records,
+            next_page_token=answer.next_token,
+            prev_page_token=answer.prev_token,
+        )

@@ -43,13 +43,14 @@ async def record_change(
 
 
 async def changes_after(
-    connection: AsyncConnection, campaign_id: str, revision: int
+    connection: AsyncConnection, campaign_id: str, revision: int, *, limit: int | None = None
 ) -> Sequence[Campaign]:
-    """Every change since `revision`, in order, without `user_ids`."""
+    """The changes since `revision`, in order, without `user_ids`; the first `limit` of them."""
     changes = campaign_changes.c
     rows = await connection.execute(
         select(campaign_changes)
         .where(changes.id == campaign_id, changes.revision > revision)
         .order_by(changes.revision)
+        .limit(limit)
     )
     return [campaign_from_row(row, ()) for row in rows]

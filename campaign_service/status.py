@@ -38,8 +38,8 @@ def failure_for(error: Exception) -> Failure | None:
             return _etag_mismatch(error)
         case errors.QuotaExceededError():
             return _quota_exceeded(error)
-        case errors.SegmentServiceUnavailableError():
-            return unavailable("the segment service can't be reached")
+        case errors.SegmentServiceUnavailableError() | errors.ShuttingDownError():
+            return unavailable(str(error))
         case _:
             return chat_failure(error)
 

@@ -36,6 +36,7 @@ SAMPLES: list[tuple[Exception, grpc.StatusCode]] = [
     (errors.EtagMismatchError("x", "3", "4"), grpc.StatusCode.ABORTED),
     (errors.QuotaExceededError("x", limit=2, used=1, given=2), grpc.StatusCode.RESOURCE_EXHAUSTED),
     (errors.SegmentServiceUnavailableError(), UNAVAILABLE),
+    (errors.ShuttingDownError(), UNAVAILABLE),
     (InvalidInputError("id", "is required"), INVALID),
     (LimitExceededError("id", limit=1, given=2), INVALID),
     (InvalidFilterError("filter.x", "problem"), INVALID),

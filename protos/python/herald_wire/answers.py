@@ -29,10 +29,13 @@ async def fitting_page(
     paging: Paging,
     fetch: Callable[[PageRequest], Awaitable[Page[T]]],
     encode: Callable[[T], M],
+    *,
+    beside: int = 0,
 ) -> Answer[M]:
     """The page that was asked for, or a shorter one where that would be too large.
 
-    A page has at least one record, whatever its size.
+    A page has at least one record, whatever its size. `beside` is how many bytes the rest of the
+    answer has.
     """
     request = paging.request
     while True:
@@ -40,15 +43,15 @@ async def fitting_page(
         records = [encode(item) for item in page.items]
         backward = request.cursor is not None and request.cursor.backward
         # nearest to the cursor first: those are the ones that a shorter page has, too
-        fitting = _fitting(reversed(records) if backward else records)
+        fitting = fitting_count(reversed(records) if backward else records, beside=beside)
         if fitting == len(records):
             return Answer(records, *paging.tokens(page))
         request = replace(request, size=fitting)
 
 
-def _fitting(records: Iterable[Message]) -> int:
-    """How many of them fit, one at least."""
-    count = total = 0
+def fitting_count(records: Iterable[Message], *, beside: int) -> int:
+    """How many of them fit into an answer that has `beside` bytes already, one at least."""
+    count, total = 0, beside
     for record in records:
         total += record.ByteSize() + _FRAME_BYTES
         if count and total > _MOST_BYTES:

@@ -210,7 +210,9 @@ class Campaign(_message.Message):
     """One message to everyone of an audience, sent once. Each target gets at most one message of a
     campaign, ever: over overlapping segments, stop and resume, edits while stopped, crashes, and
     several replicas. Lengths are counted in Unicode characters. Output-only fields are ignored on
-    input.
+    input. All that a caller writes is at most 3.5 MiB (3,670,016 bytes) as a protobuf message, so
+    that an answer fits the 4 MiB that gRPC clients receive; more is refused with
+    ERROR_REASON_LIMIT_EXCEEDED at `campaign`.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -311,7 +313,8 @@ class Campaign(_message.Message):
     @_builtins.property
     def user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The audience as users, at most 10,000, duplicates collapsing. An id need not be a user: if it
-        is none when its turn comes, that target is skipped.
+        is none when its turn comes, that target is skipped. Left empty in the answers of
+        QueryCampaigns and WatchCampaign.
         """
 
     @_builtins.property
@@ -414,7 +417,10 @@ class MessageTemplate(_message.Message):
 
     A missing attribute renders empty; `default` and the other usual filters work. Single braces such
     as `{Hello}` stay as they are. Inside `attachments` and `custom`, a string that is exactly one
-    `{{ expression }}` keeps the JSON type of its value; keys are not templates.
+    `{{ expression }}` keeps the JSON type of its value; keys are not templates. A template has at
+    most 20,000 characters and about 1,000 parts; all templates inside `custom`, or inside
+    `attachments`, together at most 20,000 characters, and there are at most 200 of them. What they
+    make nests at most 20 deep, or fails the target with DELIVERY_REASON_TEMPLATE_ERROR.
 
     Create and update refuse wrong syntax, unknown names, `receiver` for an audience of channels, and
     statements that reach outside (`include`, `import`, `extends`), with
@@ -444,15 +450,17 @@ class MessageTemplate(_message.Message):
     """Whether message search may find the messages."""
     @_builtins.property
     def attachments(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]:
-        """At most 30. Free JSON; numbers are doubles: whole numbers beyond 2^53 and non-finite numbers
-        are refused.
+        """At most 30, and together at most 64 KB (65,536 bytes) as compact JSON; rendered ones of more
+        fail that target with DELIVERY_REASON_TEMPLATE_ERROR. Free JSON, nested at most 20 deep with
+        the list itself; numbers are doubles: whole numbers beyond 2^53 and non-finite numbers are
+        refused.
         """
 
     @_builtins.property
     def custom(self) -> _struct_pb2.Struct:
-        """Custom data of every message. At most 5 KB (5,120 bytes) as compact JSON; a rendered one of
-        more fails that target with DELIVERY_REASON_TEMPLATE_ERROR. Numbers are doubles: whole numbers
-        beyond 2^53 and non-finite numbers are refused.
+        """Custom data of every message. At most 5 KB (5,120 bytes) as compact JSON, nested at most 20
+        deep; a rendered one of more fails that target with DELIVERY_REASON_TEMPLATE_ERROR. Numbers are
+        doubles: whole numbers beyond 2^53 and non-finite numbers are refused.
         """
 
     def __init__(
@@ -504,7 +512,7 @@ class ChannelTemplate(_message.Message):
     @_builtins.property
     def custom(self) -> _struct_pb2.Struct:
         """Custom data of new channels; every string inside is a template as in `id`. At most 5 KB (5,120
-        bytes) as compact JSON; a rendered one of more fails that target with
+        bytes) as compact JSON, nested at most 20 deep; a rendered one of more fails that target with
         DELIVERY_REASON_TEMPLATE_ERROR. Existing channels keep theirs. Numbers are doubles: whole
         numbers beyond 2^53 and non-finite numbers are refused.
         """
@@ -555,8 +563,8 @@ class MemberTemplate(_message.Message):
     """Role in the channel, at most 64 characters. Empty: `channel_member`."""
     @_builtins.property
     def custom(self) -> _struct_pb2.Struct:
-        """Custom data of the membership; no templates. At most 5 KB (5,120 bytes) as compact JSON.
-        Numbers are doubles: whole numbers beyond 2^53 and non-finite numbers are refused.
+        """Custom data of the membership; no templates. At most 5 KB (5,120 bytes) as compact JSON, nested
+        at most 20 deep. Numbers are doubles: whole numbers beyond 2^53 and non-finite numbers are refused.
         """
 
     def __init__(
@@ -679,8 +687,9 @@ class Delivery(_message.Message):
     message_id: _builtins.str
     """The message, if sent; empty otherwise."""
     cid: _builtins.str
-    """The CID of the channel it was sent to, or of the channel that was the reason why not; empty
-    where there was none.
+    """The CID of the channel it was sent to, or of the channel that was the reason why not
+    (DELIVERY_REASON_CHANNEL_FROZEN, and DELIVERY_REASON_CHANNEL_NOT_FOUND where its id was known);
+    empty where there was none.
     """
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
@@ -719,9 +728,11 @@ class Preview(_message.Message):
     target_id: _builtins.str
     """The user id, or the CID (`type:id`) of a channel target."""
     cid: _builtins.str
-    """The CID of the channel that the message would go to; empty where there is none."""
+    """The CID of the channel that the message would go to, or of the channel that is the reason why
+    not; empty where there is none.
+    """
     channel_would_be_created: _builtins.bool
-    """Whether that channel would be created."""
+    """Whether that channel is not there yet and would be created."""
     outcome: Global___DeliveryOutcome.ValueType
     """What the outcome would be."""
     reason: Global___DeliveryReason.ValueType

@@ -508,7 +508,10 @@ class PreviewCampaignRequest(_message.Message):
     """
     @_builtins.property
     def campaign(self) -> _campaign_pb2.Campaign:
-        """A campaign that need not exist, validated as by CreateCampaign."""
+        """A campaign that need not exist, validated as by CreateCampaign. Without an `id`, what is made
+        of it is left empty: the message's `id`, `campaign_id` and marks in `custom`, and the CID of a
+        channel whose id would be derived from it.
+        """
 
     @_builtins.property
     def receiver_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -543,7 +546,10 @@ class PreviewCampaignResponse(_message.Message):
     PREVIEWS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def previews(self) -> _containers.RepeatedCompositeFieldContainer[_campaign_pb2.Preview]:
-        """One per target, in the order of `receiver_ids`, or ascending bytewise by target id."""
+        """One per target, in the order of `receiver_ids`, or ascending bytewise by target id. The last
+        ones are left out where it would be more than the 4 MiB that a gRPC client receives unless told
+        otherwise; `receiver_ids` can ask for them.
+        """
 
     def __init__(
         self,

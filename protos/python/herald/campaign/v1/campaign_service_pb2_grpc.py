@@ -224,8 +224,9 @@ class CampaignServiceServicer:
 
     def PreviewCampaign(self, request, context):
         """Returns what targets would get if they were handled now: the rendered message and the channel
-        that it would go to, or why not. Writes nothing, and asks neither status nor quota nor whether
-        a target has its message already. For `id`, fails with ERROR_REASON_CAMPAIGN_NOT_FOUND and
+        that it would go to, or why not. They are handled together, as in a run: where several go to
+        the same new channel, the first one makes it. Writes nothing, and asks neither status nor quota
+        nor whether a target has its message already. For `id`, fails with ERROR_REASON_CAMPAIGN_NOT_FOUND and
         ERROR_REASON_CAMPAIGN_DELETED, and with FAILED_PRECONDITION for a sender, member or segment
         that is gone; for an inline `campaign`, with the errors of CreateCampaign.
         """

@@ -132,8 +132,9 @@ class CampaignServiceStub:
     """
     PreviewCampaign: _grpc.UnaryUnaryMultiCallable[_campaign_service_pb2.PreviewCampaignRequest, _campaign_service_pb2.PreviewCampaignResponse]
     """Returns what targets would get if they were handled now: the rendered message and the channel
-    that it would go to, or why not. Writes nothing, and asks neither status nor quota nor whether
-    a target has its message already. For `id`, fails with ERROR_REASON_CAMPAIGN_NOT_FOUND and
+    that it would go to, or why not. They are handled together, as in a run: where several go to
+    the same new channel, the first one makes it. Writes nothing, and asks neither status nor quota
+    nor whether a target has its message already. For `id`, fails with ERROR_REASON_CAMPAIGN_NOT_FOUND and
     ERROR_REASON_CAMPAIGN_DELETED, and with FAILED_PRECONDITION for a sender, member or segment
     that is gone; for an inline `campaign`, with the errors of CreateCampaign.
     """
@@ -248,8 +249,9 @@ class CampaignServiceAsyncStub(CampaignServiceStub):
     """
     PreviewCampaign: _aio.UnaryUnaryMultiCallable[_campaign_service_pb2.PreviewCampaignRequest, _campaign_service_pb2.PreviewCampaignResponse]  # type: ignore[assignment]
     """Returns what targets would get if they were handled now: the rendered message and the channel
-    that it would go to, or why not. Writes nothing, and asks neither status nor quota nor whether
-    a target has its message already. For `id`, fails with ERROR_REASON_CAMPAIGN_NOT_FOUND and
+    that it would go to, or why not. They are handled together, as in a run: where several go to
+    the same new channel, the first one makes it. Writes nothing, and asks neither status nor quota
+    nor whether a target has its message already. For `id`, fails with ERROR_REASON_CAMPAIGN_NOT_FOUND and
     ERROR_REASON_CAMPAIGN_DELETED, and with FAILED_PRECONDITION for a sender, member or segment
     that is gone; for an inline `campaign`, with the errors of CreateCampaign.
     """
@@ -415,8 +417,9 @@ class CampaignServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_campaign_service_pb2.PreviewCampaignResponse, _abc.Awaitable[_campaign_service_pb2.PreviewCampaignResponse]]:
         """Returns what targets would get if they were handled now: the rendered message and the channel
-        that it would go to, or why not. Writes nothing, and asks neither status nor quota nor whether
-        a target has its message already. For `id`, fails with ERROR_REASON_CAMPAIGN_NOT_FOUND and
+        that it would go to, or why not. They are handled together, as in a run: where several go to
+        the same new channel, the first one makes it. Writes nothing, and asks neither status nor quota
+        nor whether a target has its message already. For `id`, fails with ERROR_REASON_CAMPAIGN_NOT_FOUND and
         ERROR_REASON_CAMPAIGN_DELETED, and with FAILED_PRECONDITION for a sender, member or segment
         that is gone; for an inline `campaign`, with the errors of CreateCampaign.
         """

@@ -1,0 +1,153 @@
+"""`python -m campaign_service watch` and `… verify`, as processes."""
+
+import asyncio
+import os
+import pty
+import sys
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import text
+from typer.testing import CliRunner, Result
+
+from campaign_service.__main__ import app
+from chat_store.database import Database, open_database
+from chat_store.sql import sql_chat_store
+from tests.campaign.builders import SENDER_ID, a_campaign_message, a_user
+from tests.campaign.services import Services, running
+
+PEOPLE = [f"u{number:02}" for number in range(30)]
+
+
+async def launched(
+    *arguments: str, stdout: int = asyncio.subprocess.PIPE
+) -> asyncio.subprocess.Process:
+    program = [sys.executable, "-m", "campaign_service", *arguments]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("HERALD_")}
+    return await asyncio.create_subprocess_exec(
+        *program, env=environment, stdout=stdout, stderr=asyncio.subprocess.PIPE
+    )
+
+
+async def ended(process: asyncio.subprocess.Process) -> tuple[int | None, list[str], str]:
+    """Its exit code, and what it has written to its two outputs."""
+    out, err = await process.communicate()
+    return process.returncode, (out or b"").decode().splitlines(), err.decode()
+
+
+@pytest.fixture
+async def sqlite_database(sqlite_url: str) -> AsyncIterator[Database]:
+    opened = open_database(sqlite_url)
+    yield opened
+    await opened.close()
+
+
+def invoked(*arguments: str) -> Result:
+    return CliRunner().invoke(app, arguments)
+
+
+async def verified(database_url: str) -> Result:
+    # apart: the command brings an event loop of its own
+    return await asyncio.to_thread(invoked, "verify", "spring", "--database-url", database_url)
+
+
+def watching(services: Services, id_: str = "spring") -> list[str]:
+    return ["watch", id_, "--target", services.campaign.address]
+
+
+async def with_draft(database: Database, services: Services, speed: int = 0) -> None:
+    users = [a_user(id_) for id_ in [SENDER_ID, *PEOPLE]]
+    await sql_chat_store(database).users.upsert(users, datetime.now(UTC))
+    changes = {"user_ids": PEOPLE, "max_messages_per_second": speed}
+    await services.create(a_campaign_message(changes))
+
+
+async def test_a_campaign_is_watched_over_a_restart_of_the_server(
+    sqlite_database: Database, sqlite_url: str
+) -> None:
+    async with running(sqlite_url, page_size=5) as services:
+        await with_draft(sqlite_database, services)
+        process = await launched(*watching(services))
+        unknown = await launched(*watching(services, "autumn"))
+        assert process.stdout
+        assert await process.stdout.readline() == b"draft, 0 of 0 (0%)\n"
+        assert await ended(unknown) == (
+            1,
+            [],
+            "ERROR_REASON_CAMPAIGN_NOT_FOUND: no campaign 'autumn'\n",
+        )
+        address = services.campaign.address
+        await services.campaign.stop()
+        await services.restart_campaign(campaign_listen=address)
+        await services.start()
+        code, lines, complaints = await ended(process)
+
+    assert (code, complaints) == (0, "")
+    assert lines[0].startswith("in progress, ")
+    assert lines[-1].startswith("completed, 30 of 30 (100%), ")
+    assert lines[-1].endswith("/s")
+
+
+async def test_a_terminal_gets_a_bar_and_a_stop_a_code_of_its_own(
+    sqlite_database: Database, sqlite_url: str
+) -> None:
+    ours, theirs = pty.openpty()
+    async with running(sqlite_url, page_size=1) as services:
+        await with_draft(sqlite_database, services, speed=5)
+        await services.start()
+        process = await launched(*watching(services), stdout=theirs)
+        await services.until(lambda campaign: campaign.stats.messages_sent > 0)
+        await services.stop()
+        code, _, complaints = await ended(process)
+    os.close(theirs)
+    shown = b""
+    with suppress(OSError):
+        while piece := os.read(ours, 65536):
+            shown += piece
+    os.close(ours)
+
+    assert (code, complaints) == (3, "")
+    assert "━" in shown.decode()
+    assert "stopped, " in shown.decode()
+    assert "stopped by a caller" in shown.decode()
+
+
+async def test_a_campaign_is_verified(database: Database, database_url: str) -> None:
+    async with running(database_url, page_size=5) as services:
+        await with_draft(database, services)
+        await services.start()
+        await services.until_completed()
+    found = await verified(database_url)
+    assert (found.exit_code, found.stderr) == (0, "")
+    lines = found.stdout.splitlines()
+    assert "messages                                                30" in lines
+    assert "ok      targets total = messages + skipped + failed" in lines
+
+    async with database.write() as connection:
+        await connection.execute(text("UPDATE campaigns SET targets_total = 31"))
+    found = await verified(database_url)
+    assert found.exit_code == 1
+    assert [line for line in found.stdout.splitlines() if line.startswith("BROKEN")] == [
+        "BROKEN  targets total = messages + skipped + failed"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "complaint"),
+    [
+        (("verify", "spring", "--database-url", "{url}"), 2, "no campaign 'spring'\n"),
+        (("verify", "spring", "--database-url", "{url}-none"), 2, "the database: "),
+        (("verify", "spring", "--database-url", "mysql://localhost/herald"), 2, "Usage: "),
+        (("watch", "spring", "--target", "127.0.0.1:1"), 1, "UNAVAILABLE: "),
+        (("watch", "spring", "--target", "nowhere"), 1, "'nowhere' is not host:port"),
+    ],
+)
+def test_what_is_not_there_is_told(
+    sqlite_url: str, arguments: tuple[str, ...], code: int, complaint: str
+) -> None:
+    told = invoked(*(argument.format(url=sqlite_url) for argument in arguments))
+
+    assert (told.exit_code, told.stdout) == (code, "")
+    assert told.stderr.startswith(complaint)
