@@ -7,13 +7,10 @@ from typing import Any
 
 from campaign_service.campaigns import Campaign, Definition, SenderMode, SenderVisibility
 from campaign_service.ids import message_id_prefix
-from campaign_service.templates import (
-    CompiledJson,
-    CompiledText,
-    Reads,
-    compile_json,
-    compile_text,
-)
+from campaign_service.json_templates import CompiledJson, compile_json
+from campaign_service.limits import MAX_ATTACHMENTS_BYTES
+from campaign_service.parsing import Reads
+from campaign_service.templates import CompiledText, compile_text
 from campaign_service.views import UserFields, user_fields, user_view
 from chat_store.models import MAX_CUSTOM_BYTES, Member, User
 
@@ -60,7 +57,9 @@ def compile_templates(definition: Definition, *, to_channels: bool) -> Templates
     return Templates(
         text=compile_text(message.text, f"{at}.text", names),
         custom=compile_json(message.custom, f"{at}.custom", names, most_bytes=MAX_CUSTOM_BYTES),
-        attachments=compile_json(message.attachments, f"{at}.attachments", names),
+        attachments=compile_json(
+            message.attachments, f"{at}.attachments", names, most_bytes=MAX_ATTACHMENTS_BYTES
+        ),
         channel_id=compile_text(channel.id, "campaign.channel_template.id", _OF_CHANNELS)
         if channel and channel.id
         else None,
@@ -85,14 +84,22 @@ class CompiledCampaign:
     templates: Templates
     message_reads_channel: bool
     receiver_fields: UserFields
+    # whoever is not in it gets nothing; None where teams don't matter
+    required_team: str | None
     message_id_prefix: str
     standing_members: tuple[Member, ...]
     standing_ids: frozenset[str]
 
 
-def compile_campaign(campaign: Campaign, sender: User, moment: datetime) -> CompiledCampaign:
+def compile_campaign(
+    campaign: Campaign, sender: User, moment: datetime, *, multi_tenancy: bool = False
+) -> CompiledCampaign:
+    """With `multi_tenancy`, receivers must be in the team of the channel template, if it has one."""
     standing = _standing_members(campaign.definition, moment)
     templates = compile_templates(campaign.definition, to_channels=campaign.to_channels)
+    channel = campaign.definition.channel_template
+    required_team = channel.team or None if multi_tenancy and channel else None
+    fields = templates.receiver_fields
     return CompiledCampaign(
         id=campaign.id,
         definition=campaign.definition,
@@ -101,7 +108,8 @@ def compile_campaign(campaign: Campaign, sender: User, moment: datetime) -> Comp
         sender_view=user_view(sender),
         templates=templates,
         message_reads_channel="channel" in templates.of_message.names or campaign.to_channels,
-        receiver_fields=templates.receiver_fields,
+        receiver_fields=fields.with_teams() if required_team else fields,
+        required_team=required_team,
         message_id_prefix=message_id_prefix(campaign.id),
         standing_members=standing,
         standing_ids=frozenset(member.user_id for member in standing),

@@ -5,29 +5,24 @@ from typing import TypeVar
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from campaign_service.campaigns import (
-    ChannelTemplate,
-    Definition,
-    MemberTemplate,
-    MessageTemplate,
-    SenderMode,
-    SenderVisibility,
+from campaign_service.campaigns import Definition, SenderMode, SenderVisibility
+from campaign_service.limits import MAX_CAMPAIGN_BYTES
+from campaign_service.template_wire import (
+    channel_template,
+    channel_template_to_proto,
+    message_template,
+    message_template_to_proto,
 )
-from campaign_service.sandbox import MAX_TEXT
 from chat_store.errors import InvalidInputError, LimitExceededError
 from herald.campaign.v1 import campaign_pb2 as pb
 from herald.campaign.v1 import campaign_service_pb2 as service_pb
-from herald_wire.fields import MAX_ID, ids, required, small, text
-from herald_wire.structs import json_object, json_objects, to_struct
+from herald_wire.fields import MAX_ID, ids, required, text
 
 K = TypeVar("K")
 T = TypeVar("T")
 
 MAX_SEGMENTS = 25
 MAX_USERS = 10_000
-MAX_ATTACHMENTS = 30
-MAX_MEMBERS = 1_000
-MAX_TYPE = 64
 
 _MODES: Mapping[pb.SenderMode.ValueType, SenderMode | None] = {
     pb.SENDER_MODE_UNSPECIFIED: None,
@@ -67,7 +62,7 @@ def definition_from_proto(message: pb.Campaign) -> Definition:
         raise InvalidInputError("campaign.max_messages_per_second", "must not be negative")
     segments = ids(message.segment_ids, "campaign.segment_ids", MAX_SEGMENTS, least=0)
     users = ids(message.user_ids, "campaign.user_ids", MAX_USERS, least=0)
-    return Definition(
+    definition = Definition(
         name=text(message.name, "campaign.name"),
         description=text(message.description, "campaign.description"),
         sender_id=required(message.sender_id, "campaign.sender_id", MAX_ID),
@@ -77,16 +72,20 @@ def definition_from_proto(message: pb.Campaign) -> Definition:
         sender_visibility=_known(
             _VISIBILITIES, message.sender_visibility, "campaign.sender_visibility"
         ),
-        message_template=_message_template(message),
+        message_template=message_template(message),
         create_channels=message.create_channels,
         show_channels=message.show_channels,
-        channel_template=_channel_template(message.channel_template)
+        channel_template=channel_template(message.channel_template)
         if message.HasField("channel_template")
         else None,
         skip_push=message.skip_push,
         skip_webhook=message.skip_webhook,
         max_messages_per_second=message.max_messages_per_second,
     )
+    size = definition_to_proto(definition).ByteSize()
+    if size > MAX_CAMPAIGN_BYTES:
+        raise LimitExceededError("campaign", limit=MAX_CAMPAIGN_BYTES, given=size)
+    return definition
 
 
 def change_from_proto(
@@ -136,88 +135,13 @@ def definition_to_proto(definition: Definition) -> pb.Campaign:
         user_ids=definition.user_ids,
         sender_mode=modes[definition.sender_mode],
         sender_visibility=visibilities[definition.sender_visibility],
-        message_template=_message_template_to_proto(definition.message_template),
+        message_template=message_template_to_proto(definition.message_template),
         create_channels=definition.create_channels,
         show_channels=definition.show_channels,
-        channel_template=_channel_template_to_proto(template) if template else None,
+        channel_template=channel_template_to_proto(template) if template else None,
         skip_push=definition.skip_push,
         skip_webhook=definition.skip_webhook,
         max_messages_per_second=definition.max_messages_per_second,
-    )
-
-
-def _message_template(message: pb.Campaign) -> MessageTemplate:
-    at = "campaign.message_template"
-    if not message.HasField("message_template"):
-        raise InvalidInputError(at, "is required")
-    template = message.message_template
-    if len(template.attachments) > MAX_ATTACHMENTS:
-        raise LimitExceededError(
-            f"{at}.attachments", limit=MAX_ATTACHMENTS, given=len(template.attachments)
-        )
-    return MessageTemplate(
-        text=required(template.text, f"{at}.text", MAX_TEXT),
-        attachments=json_objects(template.attachments, f"{at}.attachments"),
-        poll_id=text(template.poll_id, f"{at}.poll_id") or None,
-        custom=small(json_object(template.custom, f"{at}.custom"), f"{at}.custom"),
-        searchable=template.searchable,
-    )
-
-
-def _message_template_to_proto(template: MessageTemplate) -> pb.MessageTemplate:
-    return pb.MessageTemplate(
-        text=template.text,
-        attachments=[to_struct(attachment) for attachment in template.attachments],
-        poll_id=template.poll_id or "",
-        custom=to_struct(template.custom),
-        searchable=template.searchable,
-    )
-
-
-def _channel_template(message: pb.ChannelTemplate) -> ChannelTemplate:
-    at = "campaign.channel_template"
-    if len(message.members_template) > MAX_MEMBERS:
-        raise LimitExceededError(
-            f"{at}.members_template", limit=MAX_MEMBERS, given=len(message.members_template)
-        )
-    return ChannelTemplate(
-        type=required(message.type, f"{at}.type", MAX_TYPE),
-        id=text(message.id, f"{at}.id") or None,
-        team=text(message.team, f"{at}.team") or None,
-        custom=small(json_object(message.custom, f"{at}.custom"), f"{at}.custom"),
-        members=tuple(ids(message.members, f"{at}.members", MAX_MEMBERS, least=0)),
-        members_template=tuple(
-            MemberTemplate(
-                user_id=required(member.user_id, f"{at}.members_template[{i}].user_id", MAX_ID),
-                channel_role=text(
-                    member.channel_role, f"{at}.members_template[{i}].channel_role", MAX_TYPE
-                )
-                or "channel_member",
-                custom=small(
-                    json_object(member.custom, f"{at}.members_template[{i}].custom"),
-                    f"{at}.members_template[{i}].custom",
-                ),
-            )
-            for i, member in enumerate(message.members_template)
-        ),
-    )
-
-
-def _channel_template_to_proto(template: ChannelTemplate) -> pb.ChannelTemplate:
-    return pb.ChannelTemplate(
-        type=template.type,
-        id=template.id or "",
-        team=template.team or "",
-        custom=to_struct(template.custom),
-        members=template.members,
-        members_template=[
-            pb.MemberTemplate(
-                user_id=member.user_id,
-                channel_role=member.channel_role,
-                custom=to_struct(member.custom),
-            )
-            for member in template.members_template
-        ],
     )
 
 

@@ -1,5 +1,6 @@
 """A campaign as an answer: with its sender, its segments and a page of its users looked up."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
@@ -32,10 +33,13 @@ class Presentation:
         return message
 
     async def many(self, campaigns: Sequence[Campaign]) -> tuple[pb.Campaign, ...]:
-        senders = await self._chat.users.by_id({c.definition.sender_id for c in campaigns})
         segment_ids = {id_ for c in campaigns for id_ in c.definition.segment_ids}
-        segments = await self._segments_or_nothing(sorted(segment_ids))
-        read = await self._read_counts.of(campaigns)
+        # during a run every one of these waits for the sender's pages
+        senders, segments, read = await asyncio.gather(
+            self._chat.users.by_id({c.definition.sender_id for c in campaigns}),
+            self._segments_or_nothing(sorted(segment_ids)),
+            self._read_counts.of(campaigns),
+        )
         now = self._now()
         return tuple(
             campaign_to_proto(c, senders.get(c.definition.sender_id), segments, now)

@@ -4,7 +4,18 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Update, exists, func, or_, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Update,
+    case,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from campaign_service.campaigns import TRANSITIONS, Action, Status
@@ -16,7 +27,7 @@ from campaign_service.sql_changes import record_change
 from campaign_service.sql_paces import reserve
 from campaign_service.store import Lease, Turn
 from campaign_service.tables import campaign_outcomes, campaign_shards, campaigns
-from chat_store.columns import Key
+from chat_store.columns import Key, UtcTime
 from chat_store.database import Database
 from chat_store.pages import write_page
 from chat_store.recordsets import insert_rows, record_set
@@ -178,7 +189,7 @@ class SqlRunStore:
             Action.COMPLETE,
             now,
             status_reason="",
-            completed_at=now,
+            completed_at=_moment(now),
             targets_total=handled,
         )
 
@@ -196,11 +207,17 @@ class SqlRunStore:
             .values(
                 status=TRANSITIONS[action][Status.IN_PROGRESS],
                 revision=campaigns.c.revision + 1,
-                updated_at=now,
+                updated_at=_moment(now),
                 **values,
             )
         )
         await record_change(connection, self._database.dialect, campaign_id)
+
+
+def _moment(now: datetime) -> ColumnElement[datetime]:
+    # a clock that was set back must not make the end look older than what it ends
+    before = campaigns.c.updated_at
+    return case((before > now, before), else_=literal(now, UtcTime()))
 
 
 def _of(lease: Lease) -> Update:

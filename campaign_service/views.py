@@ -51,6 +51,11 @@ class UserFields:
     def names(self) -> tuple[str, ...]:
         return (*self.built_in, "custom") if self.custom else self.built_in
 
+    def with_teams(self) -> "UserFields":
+        if "teams" in self.built_in:
+            return self
+        return UserFields((*self.built_in, "teams"), self.custom)
+
 
 def user_fields(read: frozenset[str] | None) -> UserFields:
     """`read` may hold any name; what is not built in is a custom field. None means all."""

@@ -84,8 +84,10 @@ class HookedRuns(SqlRunStore):
 class Replica:
     """One process of the campaign service: it knows nothing but the database."""
 
-    def __init__(self, url: str, segments: SegmentClient, clock: Clock, page_size: int) -> None:
-        self.database = open_database(url)
+    def __init__(
+        self, database: Database, segments: SegmentClient, clock: Clock, page_size: int
+    ) -> None:
+        self.database = database
         self.campaigns = SqlCampaignStore(self.database)
         self.chat = sql_chat_store(self.database)
         moves = SqlMoveStore(self.database, shards=SHARDS)
@@ -117,18 +119,24 @@ class Replica:
                 return
         raise AssertionError("the sender claims and claims and gets nowhere")
 
-    async def close(self) -> None:
-        await self.database.close()
-
 
 @dataclass
 class World:
-    """One database, and the segment server on it; each story in it has ids of its own."""
+    """One database, and the segment server on it; each story in it has ids of its own.
+
+    `database` is that of a process that comes and goes, `other` that of one that stays.
+    """
 
     url: str
+    database: Database
+    other: Database
     stub: Any
     segments: SegmentClient
     numbers: Iterator[int] = field(default_factory=lambda: count(1))
+
+    async def reopen(self) -> None:
+        await self.database.close()
+        self.database = open_database(self.url)
 
     async def create_list(self, id_: str) -> None:
         segment = segment_pb2.Segment(id=id_, type=segment_pb2.SEGMENT_TYPE_USER)
@@ -154,7 +162,10 @@ async def a_world(url: str) -> AsyncIterator[World]:
             )
             filtering.filter.update({"id": {"$in": sorted(MATCHING)}})
             await stub.CreateSegment(pb.CreateSegmentRequest(segment=filtering))
-            yield World(url, stub, SegmentClient(stub))
+            world = World(url, open_database(url), open_database(url), stub, SegmentClient(stub))
+            yield world
+            await world.database.close()
+            await world.other.close()
     finally:
         await served.stop()
 

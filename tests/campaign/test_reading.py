@@ -263,8 +263,8 @@ async def test_campaigns_that_are_large_come_in_shorter_pages(services: Services
     """A client receives no more than 4 MiB unless told otherwise."""
     ids = [f"large{number}" for number in range(5)]
     for id_ in ids:
-        template = {"text": "Hi", "attachments": [{"a": "x" * 1_500_000}]}
-        await services.create(a_campaign_message({"id": id_, "message_template": template}))
+        large = {"id": id_, "description": "x" * 1_500_000}
+        await services.create(a_campaign_message(large))
 
     pages = [await services.campaigns.QueryCampaigns(a_query())]
     while token := pages[-1].next_page_token:

@@ -1,0 +1,15 @@
+"""How large what a campaign says may be, written and rendered."""
+
+# Unicode characters
+MAX_TEXT = 20_000
+
+# as compact JSON, all attachments of a message together
+MAX_ATTACHMENTS_BYTES = 64 * 1024
+
+# objects and lists inside one another, the outermost being the first: inside an event, a message
+# of this depth is still one that gRPC's readers take
+MAX_JSON_DEPTH = 20
+
+# all that a caller writes, as a message: the 4 MiB that a gRPC client receives, less room for what
+# the answers add
+MAX_CAMPAIGN_BYTES = 3584 * 1024
