@@ -38,6 +38,7 @@ from chat_store.sql_places import ONE, ORDERS, Holds, by_type, text_matcher
 _DOCUMENTS = ARRAY(JSONB(), dimensions=1)
 _ROOT: ColumnElement[Any] = literal_column("'{}'", ARRAY(Text()))
 _ARRAY: ColumnElement[str] = literal_column("'array'", Text())
+_NOTHING: ColumnElement[Any] = literal_column("'{}'", JSONB())
 _RANKS = {"number": 0, "string": 1, "boolean": 2}
 
 
@@ -126,7 +127,9 @@ class PostgresJsonPlace:
 
     def _holds_any(self, values: Collection[Any]) -> Holds:
         documents = bindparam(None, [self._document(value) for value in values], _DOCUMENTS)
-        return self._column.bool_op("@>")(any_(documents))
+        holds = self._column.bool_op("@>")(any_(documents))
+        # says again what the rest implies: the index leaves empty objects out
+        return and_(self._column != _NOTHING, holds) if self._keys else holds
 
     def _document(self, value: Any) -> Any:
         for key in reversed(self._keys):

@@ -34,4 +34,5 @@ def upgrade() -> None:
                 ["custom"],
                 postgresql_using="gin",
                 postgresql_ops={"custom": "jsonb_path_ops"},
+                postgresql_where=sa.text("custom <> '{}'"),
             )
