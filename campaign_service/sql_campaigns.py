@@ -2,8 +2,10 @@
 
 from datetime import datetime
 
-from sqlalchemy import select
+import orjson
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.types import NullType
 
 from campaign_service.campaigns import Campaign, Definition, Status
 from campaign_service.errors import CampaignAlreadyExistsError, CampaignNotFoundError
@@ -44,21 +46,21 @@ class SqlCampaignStore:
             if (await connection.execute(insert)).rowcount == 1:
                 await write_users(connection, dialect, campaign_id, definition)
                 await record_change(connection, dialect, campaign_id)
-            campaign = await load(connection, campaign_id)
+            campaign = await load(connection, campaign_id, self._database.dialect)
         if campaign.deleted_at or not campaign.definition.same_as(definition):
             raise CampaignAlreadyExistsError(campaign_id)
         return campaign
 
     async def get(self, campaign_id: str) -> Campaign:
-        async with self._database.read() as connection:
-            return await load(connection, campaign_id)
+        async with self._database.look() as connection:
+            return await load(connection, campaign_id, self._database.dialect)
 
     async def query(self, predicate: Predicate, page: PageRequest) -> Page[Campaign]:
         dialect = self._database.dialect
         statement = counted().where(
             where(predicate, CAMPAIGN_BINDING, dialect), campaigns.c.deleted_at.is_(None)
         )
-        async with self._database.read() as connection:
+        async with self._database.look() as connection:
             return await fetch_page(
                 connection,
                 statement,
@@ -72,7 +74,7 @@ class SqlCampaignStore:
         statement = select(campaign_users.c.user_id).where(
             campaign_users.c.campaign_id == campaign_id
         )
-        async with self._database.read() as connection:
+        async with self._database.look() as connection:
             return await fetch_page(
                 connection,
                 statement,
@@ -94,17 +96,21 @@ async def write_users(
         )
 
 
-async def load(connection: AsyncConnection, campaign_id: str) -> Campaign:
-    """Raises `CampaignNotFoundError`."""
-    found = await connection.execute(counted().where(campaigns.c.id == campaign_id))
-    row = found.one_or_none()
-    if row is None:
-        raise CampaignNotFoundError(campaign_id)
-    if row.segment_ids:
-        return campaign_from_row(row, ())
-    user_ids = await connection.scalars(
+async def load(connection: AsyncConnection, campaign_id: str, dialect: DialectName) -> Campaign:
+    """In one statement. Raises `CampaignNotFoundError`."""
+    of_campaign = (
         select(campaign_users.c.user_id)
         .where(campaign_users.c.campaign_id == campaign_id)
         .order_by(campaign_users.c.user_id)
+        .subquery()
     )
-    return campaign_from_row(row, tuple(user_ids))
+    in_one = func.json_group_array if dialect == "sqlite" else func.array_agg
+    user_ids = select(in_one(of_campaign.c.user_id, type_=NullType())).scalar_subquery()
+    statement = counted().add_columns(user_ids).where(campaigns.c.id == campaign_id)
+    row = (await connection.execute(statement)).one_or_none()
+    if row is None:
+        raise CampaignNotFoundError(campaign_id)
+    found = row[-1]
+    return campaign_from_row(
+        row, tuple(orjson.loads(found) if isinstance(found, str) else found or ())
+    )

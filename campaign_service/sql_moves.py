@@ -133,7 +133,7 @@ class SqlMoveStore:
             .order_by(func.coalesce(columns.scheduled_for, columns.stop_at), columns.id)
             .limit(_MOST_DUE)
         )
-        async with self._database.read() as connection:
+        async with self._database.look() as connection:
             return [Due(*row) for row in await connection.execute(statement)]
 
     async def explain(self, campaign_id: str, reason: str, revision: int) -> None:

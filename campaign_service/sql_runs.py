@@ -51,7 +51,7 @@ class SqlRunStore:
             .order_by(campaigns.c.started_at, _shards.shard)
             .limit(1)
         )
-        async with self._database.read() as connection:
+        async with self._database.look() as connection:
             # an idle sender asks often: it must not take SQLite's write lock for a no
             if (await connection.execute(claimable)).first() is None:
                 return None

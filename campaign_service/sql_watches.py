@@ -41,7 +41,7 @@ class SqlWatchStore:
             .outerjoin(campaign_shards, campaign_shards.c.campaign_id == columns.id)
             .group_by(*described)
         )
-        async with self._database.read() as connection:
+        async with self._database.look() as connection:
             return [
                 Standing(
                     campaign_id=row.id,
@@ -54,6 +54,6 @@ class SqlWatchStore:
             ]
 
     async def change_after(self, campaign_id: str, revision: int) -> Campaign:
-        async with self._database.read() as connection:
+        async with self._database.look() as connection:
             (change,) = await changes_after(connection, campaign_id, revision, limit=1)
         return change

@@ -17,7 +17,13 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from chat_store.errors import StoreUnavailableError
-from chat_store.sqlite_engines import begin_when_free, reading_engine, sqlite_file, writing_engine
+from chat_store.sqlite_engines import (
+    begin_when_free,
+    reading_engine,
+    sqlite_file,
+    without_transactions,
+    writing_engine,
+)
 from chat_store.turn import WriteTurn
 
 DialectName = Literal["sqlite", "postgresql"]
@@ -38,8 +44,15 @@ _POSTGRES_TRANSIENT = ("08", "53", "57P", "40001", "40P01", "55P03")
 class Database:
     """Both services and the import reach the database through one of these per process."""
 
-    def __init__(self, reader: AsyncEngine, writer: AsyncEngine, turn: WriteTurn | None) -> None:
+    def __init__(
+        self,
+        looker: AsyncEngine,
+        reader: AsyncEngine,
+        writer: AsyncEngine,
+        turn: WriteTurn | None,
+    ) -> None:
         self.dialect: DialectName = "sqlite" if turn else "postgresql"
+        self._looker = looker
         self._reader = reader
         self._writer = writer
         self._turn = turn
@@ -54,6 +67,17 @@ class Database:
         """One consistent snapshot. Never hold it across a `yield` or an RPC."""
         with _translated_errors():
             async with self._reader.connect() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def look(self) -> AsyncIterator[AsyncConnection]:
+        """For one statement, which is a snapshot by itself.
+
+        Without a transaction around it, it goes to the database and back once instead of three
+        times; each of them waits for a turn of a busy event loop.
+        """
+        with _translated_errors():
+            async with self._looker.connect() as connection:
                 yield connection
 
     @asynccontextmanager
@@ -98,11 +122,9 @@ def open_database(url: str, *, pool_size: int = 8) -> Database:
     if parsed.get_backend_name() == "sqlite":
         file = sqlite_file(parsed)
         file.parent.mkdir(parents=True, exist_ok=True)
-        return Database(
-            reading_engine(parsed, pool_size, **json),
-            writing_engine(parsed, **json),
-            WriteTurn(file),
-        )
+        reader = reading_engine(parsed, pool_size, **json)
+        writer = writing_engine(parsed, **json)
+        return Database(without_transactions(reader), reader, writer, WriteTurn(file))
     engine = create_async_engine(
         parsed,
         pool_size=pool_size,
@@ -110,8 +132,9 @@ def open_database(url: str, *, pool_size: int = 8) -> Database:
         pool_timeout=_POOL_WAIT_SECONDS,
         **json,
     )
+    looker = engine.execution_options(isolation_level="AUTOCOMMIT")
     reader = engine.execution_options(isolation_level="REPEATABLE READ")
-    return Database(reader, engine, None)
+    return Database(looker, reader, engine, None)
 
 
 @contextmanager

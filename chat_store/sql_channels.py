@@ -68,12 +68,12 @@ class SqlChannelStore:
         return found
 
     async def by_cid(self, cids: Iterable[str]) -> Mapping[str, Channel]:
-        async with self._database.read() as connection:
+        async with self._database.look() as connection:
             return await _by_cid(connection, self._database.dialect, cids)
 
     async def between(self, user_id: str, others: Sequence[str]) -> Mapping[str, str]:
         statement = _between(self._database.dialect, user_id, others)
-        async with self._database.read() as connection:
+        async with self._database.look() as connection:
             return {row.user_id: row.cid for row in await connection.execute(statement)}
 
     async def query(self, predicate: Predicate, page: PageRequest) -> Page[Channel]:
@@ -81,7 +81,7 @@ class SqlChannelStore:
         statement = select(*COLUMNS).where(
             where(predicate, CHANNEL_BINDING, dialect), channels.c.deleted_at.is_(None)
         )
-        async with self._database.read() as connection:
+        async with self._database.look() as connection:
             return await fetch_page(
                 connection, statement, page, CHANNEL_BINDING, dialect, channel_from_row
             )

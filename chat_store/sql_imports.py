@@ -22,13 +22,13 @@ class SqlImportStore:
     async def known_users(self, ids: AbstractSet[str]) -> AbstractSet[str]:
         if not ids:
             return ids
-        async with self._database.read() as connection:
+        async with self._database.look() as connection:
             return await known_users(connection, self._database.dialect, ids, deleted=True)
 
     async def known_channels(self, cids: AbstractSet[str]) -> AbstractSet[str]:
         if not cids:
             return cids
-        async with self._database.read() as connection:
+        async with self._database.look() as connection:
             return await known_channels(connection, self._database.dialect, cids)
 
     async def write(self, batch: ImportBatch, now: datetime, mode: WriteMode) -> None:

@@ -62,7 +62,7 @@ class SqlMessageStore:
             (reached,) = cursor.key
             statement = statement.where(target < reached if cursor.backward else target > reached)
         statement = statement.order_by(target.desc() if cursor.backward else target)
-        async with self._database.read() as connection:
+        async with self._database.look() as connection:
             rows = await connection.execute(statement.limit(page.size + 1))
         return page_of([((row.target_id,), message_from_row(row)) for row in rows], page)
 
@@ -82,7 +82,7 @@ class SqlMessageStore:
             .join(reads, read)
             .group_by(messages.c.campaign_id)
         )
-        async with self._database.read() as connection:
+        async with self._database.look() as connection:
             return {row.campaign_id: row.readers for row in await connection.execute(statement)}
 
     async def mark_read(self, cid: str, user_id: str, read_at: datetime) -> datetime:

@@ -54,7 +54,7 @@ class SqlUserStore:
         return found
 
     async def by_id(self, ids: Iterable[str]) -> Mapping[str, User]:
-        async with self._database.read() as connection:
+        async with self._database.look() as connection:
             return await _by_id(connection, self._database.dialect, ids)
 
     async def pick(self, ids: Iterable[str], names: Sequence[str]) -> Mapping[str, PickedUser]:
@@ -62,7 +62,7 @@ class SqlUserStore:
         statement = select(users.c.id, _STATE, *[users.c[name] for name in names]).join_from(
             given.source, users, users.c.id == given.c["id"]
         )
-        async with self._database.read() as connection:
+        async with self._database.look() as connection:
             rows = (await connection.execute(statement)).all()
         return {
             id_: PickedUser(_STATES[state], dict(zip(names, values, strict=True)))
@@ -78,7 +78,7 @@ class SqlUserStore:
         )
         if not include_deactivated:
             statement = statement.where(users.c.deactivated_at.is_(None))
-        async with self._database.read() as connection:
+        async with self._database.look() as connection:
             return await fetch_page(
                 connection, statement, page, USER_BINDING, dialect, user_from_row
             )

@@ -27,6 +27,8 @@ _PRAGMAS = (
 _READER_BUSY_MILLISECONDS = 5_000
 # SQLite's own waiting sleeps ever longer; the one writer whose turn it is asks again at once
 _WRITER_BUSY_MILLISECONDS = 0
+# the name of the execution option that says so
+_ALONE = "herald_statements_alone"
 # one writer in its transaction, and the next one waiting for the lock
 _WRITERS = 2
 
@@ -44,6 +46,11 @@ def reading_engine(url: URL, pool_size: int, **options: Any) -> AsyncEngine:
 
 def writing_engine(url: URL, **options: Any) -> AsyncEngine:
     return _engine(url, _WRITERS, "BEGIN IMMEDIATE", _WRITER_BUSY_MILLISECONDS, options)
+
+
+def without_transactions(engine: AsyncEngine) -> AsyncEngine:
+    """The same connections; each statement is one of its own."""
+    return engine.execution_options(**{_ALONE: True})
 
 
 async def begin_when_free(connection: AsyncConnection) -> None:
@@ -85,7 +92,8 @@ def _configure(busy_milliseconds: int, dbapi_connection: Any, _record: Any) -> N
 
 
 def _begin(statement: str, connection: Connection) -> None:
-    connection.exec_driver_sql(statement)
+    if _ALONE not in connection.get_execution_options():
+        connection.exec_driver_sql(statement)
 
 
 def _is_busy(error: OperationalError) -> bool:

@@ -19,7 +19,7 @@ class SqlCountingStore:
     async def claim(self, now: datetime, until: datetime) -> CountingClaim | None:
         due = segments.c.count_due_at <= now
         longest_due = select(segments.c.id).where(due).order_by(segments.c.count_due_at).limit(1)
-        async with self._database.read() as connection:
+        async with self._database.look() as connection:
             # asked every second: SQLite's only write lock is left alone while there is nothing
             if (await connection.scalars(longest_due)).one_or_none() is None:
                 return None

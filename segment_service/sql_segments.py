@@ -70,7 +70,7 @@ class SqlSegmentStore:
         return segment
 
     async def get(self, segment_id: str) -> Segment:
-        async with self._database.read() as connection:
+        async with self._database.look() as connection:
             return await _load(connection, segment_id)
 
     async def update(self, segment_id: str, change: Change, now: datetime) -> Segment:
@@ -110,7 +110,7 @@ class SqlSegmentStore:
         statement = select(segments).where(where(predicate, _BINDING, dialect))
         if not show_deleted:
             statement = statement.where(segments.c.deleted_at.is_(None))
-        async with self._database.read() as connection:
+        async with self._database.look() as connection:
             return await fetch_page(
                 connection, statement, page, _BINDING, dialect, segment_from_row
             )

@@ -56,7 +56,7 @@ class SqlTargetPages:
         """See `segment_service.store.TargetStore.ids_after`."""
         while True:
             statement = self._statements.get(asked) or await self._prepare(asked)
-            async with self._database.read() as connection:
+            async with self._database.look() as connection:
                 row = (await statement.execute(connection, after=after)).one()
             found, unchanged = tuple(row)
             if unchanged == len(asked.segment_ids):
@@ -65,7 +65,7 @@ class SqlTargetPages:
             self._statements.pop(asked, None)
 
     async def _prepare(self, asked: PageOfTargets) -> PreparedSelect:
-        async with self._database.read() as connection:
+        async with self._database.look() as connection:
             found = await load_segments(connection, self._database.dialect, asked.segment_ids)
         of = audience(asked.segment_ids, found, asked.sender_id)
         statement = await asyncio.to_thread(

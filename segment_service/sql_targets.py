@@ -61,10 +61,10 @@ class SqlTargetStore:
             )
 
     async def count(self, segment_ids: Sequence[str], sender_id: str) -> int:
-        async with self._database.read() as connection:
+        async with self._database.look() as connection:
             asked = await self._audience(connection, segment_ids, sender_id)
         statement = await asyncio.to_thread(_prepared_count, asked, sender_id, self._database)
-        async with self._database.read() as connection:
+        async with self._database.look() as connection:
             counted: int = (await statement.execute(connection)).scalar_one()
         return counted
 
