@@ -93,7 +93,7 @@ class Replica:
         moves = SqlMoveStore(self.database, shards=SHARDS)
         references = References(self.chat, segments)
         self.lifecycle = Lifecycle(
-            self.campaigns, moves, references, segments, now=clock, wake=asyncio.Event()
+            self.campaigns, moves, references, segments, now=clock, wake=lambda: None
         )
         self.schedule = Schedule(moves, self.lifecycle, now=clock)
         self._segments = segments

@@ -545,7 +545,7 @@ async def previews_with(database_url: str, servicer: Segments) -> AsyncIterator[
         references = References(chat, segments)
         moves = SqlMoveStore(database, shards=1)
         lifecycle = Lifecycle(
-            campaigns, moves, references, segments, now=lambda: MOMENT, wake=asyncio.Event()
+            campaigns, moves, references, segments, now=lambda: MOMENT, wake=lambda: None
         )
         yield Previews(
             campaigns,

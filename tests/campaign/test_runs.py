@@ -567,6 +567,21 @@ async def test_an_aborted_run_is_stopped_with_its_reason(database: Database) -> 
     assert (await campaign_in(database)).status_reason == "segment 'vips' is not there"
 
 
+@pytest.mark.parametrize("end", ["finish_pass", "abort"])
+async def test_an_end_by_a_clock_that_is_behind_is_no_older_than_the_start(
+    database: Database, end: str
+) -> None:
+    await started(database)
+    runs = SqlRunStore(database)
+
+    await getattr(runs, end)(await claimed(runs), "", MOMENT - MINUTE)
+
+    campaign = await campaign_in(database)
+    assert campaign.status is not Status.IN_PROGRESS
+    assert campaign.updated_at == MOMENT
+    assert campaign.stats.completed_at in (None, MOMENT)
+
+
 async def test_a_campaign_in_progress_can_tell_what_it_waits_for(database: Database) -> None:
     await started(database)
     runs = SqlRunStore(database)

@@ -54,7 +54,7 @@ class Service:
             References(sql_chat_store(self.database), self.segments),
             self.segments,
             now=self.clock,
-            wake=asyncio.Event(),
+            wake=lambda: None,
         )
 
     @property
