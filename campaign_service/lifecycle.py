@@ -1,6 +1,5 @@
 """What callers and the clock do with campaigns: write them, start them, stop them."""
 
-import asyncio
 from collections.abc import Callable
 from datetime import datetime
 from uuid import uuid4
@@ -40,7 +39,7 @@ class Lifecycle:
         segments: SegmentClient,
         *,
         now: Callable[[], datetime],
-        wake: asyncio.Event,
+        wake: Callable[[], None],
     ) -> None:
         self._campaigns = campaigns
         self._moves = moves
@@ -153,7 +152,7 @@ class Lifecycle:
         # whoever was handled before an edit took them out of the audience is still a target
         total = max(total, campaign.stats.targets_handled)
         await self._moves.start(campaign.id, total, self._now(), times=times, revision=revision)
-        self._wake.set()
+        self._wake()
 
     async def _present(self, campaign_id: str) -> Campaign:
         campaign = await self._campaigns.get(campaign_id)

@@ -1,11 +1,9 @@
 """Puts the campaign server together, and takes it down in order."""
 
 import asyncio
-import os
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol
 
@@ -16,13 +14,12 @@ from campaign_service.read_counts import ReadCounts
 from campaign_service.references import References
 from campaign_service.schedule import Schedule
 from campaign_service.segment_client import SegmentClient
-from campaign_service.sender import Sender, SenderOptions
+from campaign_service.sending import Sending
 from campaign_service.servicer import CampaignServicer
 from campaign_service.settings import CampaignSettings
 from campaign_service.sql_campaigns import SqlCampaignStore
 from campaign_service.sql_deliveries import SqlDeliveryStore
 from campaign_service.sql_moves import SqlMoveStore
-from campaign_service.sql_runs import SqlRunStore
 from campaign_service.sql_watches import SqlWatchStore
 from campaign_service.status import failure_for
 from campaign_service.watches import Watches
@@ -68,7 +65,7 @@ async def _server(
     settings: CampaignSettings,
 ) -> AsyncIterator[tuple[RunningServer, list[Worker]]]:
     now = partial(datetime.now, UTC)
-    wake = asyncio.Event()
+    sending = Sending(settings, now=now)
     async with AsyncExitStack() as stack:
         database = open_database(settings.database_url)
         stack.push_async_callback(database.close)
@@ -88,7 +85,7 @@ async def _server(
             references,
             segments,
             now=now,
-            wake=wake,
+            wake=sending.wake,
         )
         previews = Previews(
             campaigns,
@@ -110,17 +107,6 @@ async def _server(
             SqlDeliveryStore(database),
             watches,
         )
-        options = SenderOptions(
-            owner=f"{socket.gethostname()}:{os.getpid()}",
-            page_size=settings.page_size,
-            lease_time=timedelta(seconds=settings.lease_seconds),
-            max_messages_per_second=settings.max_messages_per_second,
-            multi_tenancy=settings.multi_tenancy,
-        )
-        senders = [
-            Sender(campaigns, SqlRunStore(database), chat, segments, options, now=now, wake=wake)
-            for _ in range(settings.sender_slots)
-        ]
         server = await stack.enter_async_context(
             serving(
                 address=settings.campaign_listen,
@@ -137,7 +123,7 @@ async def _server(
                 reflection=settings.reflection,
             )
         )
-        yield server, [*senders, Schedule(moves, lifecycle, now=now), read_counts, watches]
+        yield server, [sending, Schedule(moves, lifecycle, now=now), read_counts, watches]
 
 
 def _shards(database: Database) -> int:

@@ -20,7 +20,7 @@ from tests.harness.processes import Pair, running_pair
 
 _CALLS_PER_SECOND = 10
 _ROUNDS = 3
-_GOAL_MILLISECONDS = 250
+_GOAL_MILLISECONDS = {"AddTargets": 250, "UpsertUsers": 250, "GetCampaign": 30}
 _LIST_ID = "newcomers"
 
 _Call = Callable[[int], "grpc.Future[Any]"]
@@ -35,7 +35,7 @@ def measure(place: Place) -> Iterator[Line]:
         yield Line(
             f"{name} meanwhile, p99",
             f"{_percentile(seconds, 99) * 1000:.0f} ms",
-            f"goal: at most {_GOAL_MILLISECONDS} ms; median {_percentile(seconds, 50) * 1000:.0f}"
+            f"goal: at most {_GOAL_MILLISECONDS[name]} ms; median {_percentile(seconds, 50) * 1000:.0f}"
             f" ms, {len(seconds)} calls, {_CALLS_PER_SECOND} a second",
         )
 

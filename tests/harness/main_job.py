@@ -52,19 +52,19 @@ def import_file(database_url: str, file: Path) -> None:
 
 def upsert_sender(pair: Pair) -> None:
     request = chat_service_pb2.UpsertUsersRequest(users=[SENDER])
-    pair.chat.UpsertUsers(request, timeout=CALL_SECONDS)
+    pair.chat.UpsertUsers(request, timeout=CALL_SECONDS, wait_for_ready=True)
 
 
 def create_segment(pair: Pair, filter_: dict[str, Any]) -> segment_pb2.Segment:
     segment = segment_pb2.Segment(type=segment_pb2.SEGMENT_TYPE_USER, name="The audience")
     json_format.ParseDict(filter_, segment.filter)
     request = segment_service_pb2.CreateSegmentRequest(segment=segment)
-    return pair.segments.CreateSegment(request, timeout=CALL_SECONDS).segment
+    return pair.segments.CreateSegment(request, timeout=CALL_SECONDS, wait_for_ready=True).segment
 
 
 def count_targets(pair: Pair, segment: segment_pb2.Segment) -> int:
     request = segment_service_pb2.CountTargetsRequest(segment_ids=[segment.id])
-    return pair.segments.CountTargets(request, timeout=CALL_SECONDS).count
+    return pair.segments.CountTargets(request, timeout=CALL_SECONDS, wait_for_ready=True).count
 
 
 def create_campaign(pair: Pair, segment: segment_pb2.Segment) -> campaign_pb2.Campaign:
@@ -77,12 +77,14 @@ def create_campaign(pair: Pair, segment: segment_pb2.Segment) -> campaign_pb2.Ca
         channel_template=campaign_pb2.ChannelTemplate(type=CHANNEL_TYPE, id=CHANNEL_ID),
     )
     request = campaign_service_pb2.CreateCampaignRequest(campaign=campaign)
-    return pair.campaigns.CreateCampaign(request, timeout=CALL_SECONDS).campaign
+    return pair.campaigns.CreateCampaign(
+        request, timeout=CALL_SECONDS, wait_for_ready=True
+    ).campaign
 
 
 def start(pair: Pair, campaign: campaign_pb2.Campaign) -> None:
     request = campaign_service_pb2.StartCampaignRequest(id=campaign.id)
-    pair.campaigns.StartCampaign(request, timeout=CALL_SECONDS)
+    pair.campaigns.StartCampaign(request, timeout=CALL_SECONDS, wait_for_ready=True)
 
 
 def start_for_everyone(pair: Pair) -> campaign_pb2.Campaign:

@@ -56,7 +56,9 @@ def _in_the_middle(crowd: Crowd) -> campaign_pb2.Campaign:
 def _stop(crowd: Crowd, campaign: campaign_pb2.Campaign) -> int:
     """How many messages there are when it returns, as the call says and as the tables do."""
     request = campaign_service_pb2.StopCampaignRequest(id=campaign.id)
-    answer = crowd.pair.campaigns.StopCampaign(request, timeout=main_job.CALL_SECONDS)
+    answer = crowd.pair.campaigns.StopCampaign(
+        request, timeout=main_job.CALL_SECONDS, wait_for_ready=True
+    )
     account = recount(crowd.database_url, campaign.id)
     assert_balanced(account)
     assert account.status == "stopped"
