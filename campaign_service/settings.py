@@ -17,7 +17,7 @@ class CampaignSettings(ServerSettings):
     lease_seconds: float = Field(default=10.0, ge=1, le=600)
     """How long a sender that went silent keeps its work from others."""
 
-    sender_slots: int = Field(default=2, ge=1, le=64)
+    sender_slots: int = Field(default=8, ge=1, le=64)
     """How many campaigns, or shards of one, this process sends at the same time."""
 
     max_messages_per_second: int = Field(default=0, ge=0)
