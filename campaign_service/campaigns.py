@@ -127,9 +127,13 @@ class Definition:
         ) == set(other.user_ids)
 
     def same_audience_as(self, other: "Definition") -> bool:
-        """The sender may be part of it: a segment of all its channels has no targets without."""
+        """Whether a walk over the one can be taken up in the other.
+
+        The order of segments counts: a place in a stream belongs to exactly its arguments. So does
+        the sender, who gives a segment of all their channels its meaning.
+        """
         return (
-            set(self.segment_ids) == set(other.segment_ids)
+            self.segment_ids == other.segment_ids
             and set(self.user_ids) == set(other.user_ids)
             and (self.sender_id == other.sender_id or not self.segment_ids)
         )

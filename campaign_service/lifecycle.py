@@ -104,7 +104,7 @@ class Lifecycle:
                 stored.revision,
                 self._now(),
                 to_channels=await self._check(definition, stored),
-                audience_changed=_needs_another_walk(definition, stored.definition),
+                audience_changed=not definition.same_audience_as(stored.definition),
             )
             if written:
                 return await self._campaigns.get(campaign_id)
@@ -180,9 +180,3 @@ class Lifecycle:
         if definition.user_ids:
             return len(definition.user_ids)
         return await self._segments.count(definition.segment_ids, definition.sender_id)
-
-
-def _needs_another_walk(definition: Definition, stored: Definition) -> bool:
-    # the segment service knows a place again only with the same segments in the same order
-    same_order = definition.segment_ids == stored.segment_ids
-    return not (same_order and definition.same_audience_as(stored))

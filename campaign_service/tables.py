@@ -99,7 +99,7 @@ campaign_outcomes = Table(
     Column("outcome", String(16), nullable=False),
     Column("reason", String(32), nullable=False),
     Column("created_at", UtcTime, nullable=False),
-    # the channel that the message would have gone to, where there was one
+    # the channel that was the reason, where there was one
     Column("cid", Key),
     PrimaryKeyConstraint("campaign_id", "target_id"),
     Index("campaign_outcomes_by_outcome", "campaign_id", "outcome", "target_id"),

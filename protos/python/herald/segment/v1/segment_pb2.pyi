@@ -95,8 +95,9 @@ class Segment(_message.Message):
 
         The language of all filters is JSON as in MongoDB: `{"country": "USA", "age": {"$gte": 30}}`.
         The keys of an object must all hold. `$and`, `$or` and `$nor` take a list of filters, not an
-        empty one, and nest; at most 20 levels and 250 clauses. The value of a field is an object of
-        operators that must all hold; any other value means `$eq`.
+        empty one, and nest; at most 250 clauses and 20 levels, of which the filter itself is the
+        first. (Protobuf nests no deeper: on the last level only a bare value fits.) The value of a
+        field is an object of operators that must all hold; any other value means `$eq`.
 
         `$eq`: equality. Strings are compared with case, objects by value, arrays in order. Null is
         the same as missing. On a field that holds an array, a scalar asks whether the array contains
