@@ -23,7 +23,7 @@ run: $(CORE)  ## Run both servers on ./data, to be used
 	$(BIN)/python -m tests.pair
 
 test: $(DEV)  ## Run every test, on SQLite and on a real PostgreSQL
-	$(BIN)/pytest -q -n 2
+	$(BIN)/pytest -q -n 2 --dist loadgroup
 
 check: format-check lint types imports proto-check test  ## All that CI checks
 

@@ -58,7 +58,13 @@ def crowded_postgres_url(postgres: Postgres, postgres_crowd: str) -> Iterator[st
     postgres.drop_database(name)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+# one worker imports the crowd of a database, and has all the tests that want it
+@pytest.fixture(
+    params=[
+        pytest.param(kind, marks=pytest.mark.xdist_group(f"crowd in {kind}"))
+        for kind in ("sqlite", "postgres")
+    ]
+)
 def crowd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Crowd]:
     url: str = request.getfixturevalue(f"crowded_{request.param}_url")
     with running_pair(url, tmp_path / "logs", _SETTINGS) as running:
