@@ -4,27 +4,39 @@ SQLAlchemy compiles and compares statements on the event loop; a union of large 
 longer than the database takes to answer.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import CursorResult, Dialect, Select
+from sqlalchemy import Dialect, Select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.elements import BindParameter
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedSelect:
-    """A statement as the driver takes it. Its rows hold the driver's own values."""
+    """A statement as the driver takes it, with the driver's own values in its answer."""
 
     text: str
     names: tuple[str, ...]
     parameters: tuple[Any, ...]
 
-    async def execute(self, connection: AsyncConnection, **values: Any) -> CursorResult[Any]:
-        """`values` go to the parameters of these names, as the driver takes them."""
+    def bound(self, **values: Any) -> tuple[Any, ...]:
+        """The parameters, with the values in the places of their names."""
         given = zip(self.names, self.parameters, strict=True)
-        parameters = tuple(values.get(name, parameter) for name, parameter in given)
-        return await connection.exec_driver_sql(self.text, parameters)
+        return tuple(values.get(name, parameter) for name, parameter in given)
+
+    async def row(self, connection: AsyncConnection, **values: Any) -> Sequence[Any]:
+        """The only row of its answer. `values` go to the parameters of these names."""
+        parameters = self.bound(**values)
+        if connection.dialect.name == "sqlite":
+            # one errand of the driver's thread instead of five: a small page is read in less
+            raw = await connection.get_raw_connection()
+            driver: Any = raw.driver_connection
+            (row,) = await driver.execute_fetchall(self.text, parameters)
+        else:
+            row = (await connection.exec_driver_sql(self.text, parameters)).one()
+        return tuple(row)
 
 
 def prepared(statement: Select[Any], dialect: Dialect) -> PreparedSelect:

@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,11 @@ _PRAGMAS = (
     # FULL: what an RPC has acknowledged survives a power cut
     "PRAGMA synchronous=FULL",
     "PRAGMA temp_store=MEMORY",
-    "PRAGMA cache_size=-65536",
 )
+# Pages in KiB. A writer comes back to the same ones; what readers walk through is in the system's
+# cache, and would only fill theirs.
+_READER_CACHE = 16_384
+_WRITER_CACHE = 65_536
 # a reader waits only while another process recovers the file after a crash
 _READER_BUSY_MILLISECONDS = 5_000
 # SQLite's own waiting sleeps ever longer; the one writer whose turn it is asks again at once
@@ -41,11 +45,15 @@ def sqlite_file(url: URL) -> Path:
 
 
 def reading_engine(url: URL, pool_size: int, **options: Any) -> AsyncEngine:
-    return _engine(url, pool_size, "BEGIN", _READER_BUSY_MILLISECONDS, options)
+    settings = (f"PRAGMA cache_size=-{_READER_CACHE}", *_PRAGMAS)
+    # the connection that was used last has its pages and statements at hand
+    options["pool_use_lifo"] = True
+    return _engine(url, pool_size, "BEGIN", settings, _READER_BUSY_MILLISECONDS, options)
 
 
 def writing_engine(url: URL, **options: Any) -> AsyncEngine:
-    return _engine(url, _WRITERS, "BEGIN IMMEDIATE", _WRITER_BUSY_MILLISECONDS, options)
+    settings = (f"PRAGMA cache_size=-{_WRITER_CACHE}", *_PRAGMAS)
+    return _engine(url, _WRITERS, "BEGIN IMMEDIATE", settings, _WRITER_BUSY_MILLISECONDS, options)
 
 
 def without_transactions(engine: AsyncEngine) -> AsyncEngine:
@@ -68,23 +76,30 @@ async def begin_when_free(connection: AsyncConnection) -> None:
 
 
 def _engine(
-    url: URL, pool_size: int, begin: str, busy_milliseconds: int, options: dict[str, Any]
+    url: URL,
+    pool_size: int,
+    begin: str,
+    settings: Sequence[str],
+    busy_milliseconds: int,
+    options: dict[str, Any],
 ) -> AsyncEngine:
     engine = create_async_engine(
         url, pool_size=pool_size, max_overflow=0, pool_timeout=_WAIT_SECONDS, **options
     )
-    event.listen(engine.sync_engine, "connect", partial(_configure, busy_milliseconds))
+    event.listen(engine.sync_engine, "connect", partial(_configure, settings, busy_milliseconds))
     event.listen(engine.sync_engine, "begin", partial(_begin, begin))
     return engine
 
 
-def _configure(busy_milliseconds: int, dbapi_connection: Any, _record: Any) -> None:
+def _configure(
+    settings: Sequence[str], busy_milliseconds: int, dbapi_connection: Any, _record: Any
+) -> None:
     # the driver's own BEGIN comes late and can't be IMMEDIATE
     dbapi_connection.isolation_level = None
     cursor = dbapi_connection.cursor()
     # first: the other settings may have to wait for another process, too
     cursor.execute(f"PRAGMA busy_timeout={_READER_BUSY_MILLISECONDS}")
-    for pragma in _PRAGMAS:
+    for pragma in settings:
         cursor.execute(pragma)
     cursor.execute(f"PRAGMA busy_timeout={busy_milliseconds}")
     cursor.close()

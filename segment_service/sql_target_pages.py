@@ -57,8 +57,7 @@ class SqlTargetPages:
         while True:
             statement = self._statements.get(asked) or await self._prepare(asked)
             async with self._database.look() as connection:
-                row = (await statement.execute(connection, after=after)).one()
-            found, unchanged = tuple(row)
+                found, unchanged = await statement.row(connection, after=after)
             if unchanged == len(asked.segment_ids):
                 # one value of all ids: row by row they would cost more than their reading
                 return orjson.loads(found) if isinstance(found, str) else found or ()
@@ -69,7 +68,7 @@ class SqlTargetPages:
             found = await load_segments(connection, self._database.dialect, asked.segment_ids)
         of = audience(asked.segment_ids, found, asked.sender_id)
         statement = await asyncio.to_thread(
-            _prepared_page, asked, of, self._database.dialect, self._database.sql_dialect
+            prepared_page, asked, of, self._database.dialect, self._database.sql_dialect
         )
         while len(self._statements) >= _MOST_STATEMENTS:
             del self._statements[next(iter(self._statements))]
@@ -77,9 +76,10 @@ class SqlTargetPages:
         return statement
 
 
-def _prepared_page(
+def prepared_page(
     asked: PageOfTargets, of: Sequence[Segment], dialect: DialectName, sql_dialect: Dialect
 ) -> PreparedSelect:
+    """Answers the page after its parameter `after`, and how many segments are as they were."""
     ids = _page_of_ids(asked, of, dialect).subquery()
     in_one = func.json_group_array if dialect == "sqlite" else func.array_agg
     page = select(in_one(ids.c[0], type_=NullType())).scalar_subquery()

@@ -65,8 +65,8 @@ class SqlTargetStore:
             asked = await self._audience(connection, segment_ids, sender_id)
         statement = await asyncio.to_thread(_prepared_count, asked, sender_id, self._database)
         async with self._database.look() as connection:
-            counted: int = (await statement.execute(connection)).scalar_one()
-        return counted
+            (counted,) = await statement.row(connection)
+        return int(counted)
 
     async def ids_after(
         self, segment_ids: Sequence[str], sender_id: str, shard: Shard, after: str, most: int

@@ -1,15 +1,15 @@
 """A page of a stream is read by index ranges: the whole of no table is scanned or sorted."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event, text
+from sqlalchemy import text
 
 from chat_store.models import Channel
 from chat_store.store import ChannelDraft
-from segment_service.segments import Shard
-from segment_service.sql_targets import SqlTargetStore
+from segment_service.segments import Shard, audience
+from segment_service.sql_segments import load_segments
+from segment_service.sql_target_pages import PageOfTargets, prepared_page
 from tests.segment.running import CHANNEL, Service
 
 MANY = 4_000
@@ -22,19 +22,15 @@ EXPLAIN = {
 
 async def plan(service: Service, segments: list[str], shard: Shard, after: str) -> list[str]:
     """The steps by which the database reads the page after `after`."""
-    statements: list[tuple[str, Any]] = []
-
-    def keep(_: Any, __: Any, statement: str, parameters: Any, ___: Any, ____: Any) -> None:
-        statements.append((statement, parameters))
-
-    event.listen(Engine, "before_cursor_execute", keep)
-    targets = SqlTargetStore(service.database)
-    await targets.ids_after(segments, "anna", shard, after, PAGE)
-    event.remove(Engine, "before_cursor_execute", keep)
-    statement, parameters = statements[-1]
-    async with service.database.read() as connection:
+    database = service.database
+    async with database.look() as connection:
+        found = await load_segments(connection, database.dialect, segments)
+    asked = PageOfTargets(tuple(segments), "anna", shard, PAGE)
+    of = audience(segments, found, "anna")
+    statement = prepared_page(asked, of, database.dialect, database.sql_dialect)
+    async with database.look() as connection:
         rows = await connection.exec_driver_sql(
-            EXPLAIN[service.database.dialect] + statement, parameters
+            EXPLAIN[database.dialect] + statement.text, statement.bound(after=after)
         )
         return [str(row[-1]) for row in rows]
 
