@@ -24,7 +24,7 @@ from tests.campaign.services import Services, another_campaign_server, running
 from tests.harness.accounts import assert_balanced, assert_conserved, recount
 
 # so many that a call fits in between, page by page
-MANY = [f"m{number:03}" for number in range(300)]
+MANY = [f"m{number:03}" for number in range(160)]
 FEW = MANY[:60]
 CHANNEL = segment_pb2.SEGMENT_TYPE_CHANNEL
 COMPLETED = campaign_pb2.CAMPAIGN_STATUS_COMPLETED
