@@ -63,8 +63,9 @@ class Filters:
         if type(value) is not str:
             return self.as_text(value)
         budget = self._budget
-        budget.steps -= 1 + len(value) // CHARACTERS_PER_STEP
-        if budget.steps < 0:
+        steps = budget.steps - 1 - len(value) // CHARACTERS_PER_STEP
+        budget.steps = steps
+        if steps < 0:
             budget.charge(0)
         return value
 
