@@ -59,7 +59,10 @@ class Schedule:
             log.warning("can't start", reason=str(error))
             await self._give_up(due, str(error))
         except SegmentServiceUnavailableError as error:
-            await self._moves.explain(due.campaign_id, f"waiting to start: {error}", due.revision)
+            reason = f"waiting to start: {error}"
+            # every look would take SQLite's write lock to say the same again
+            if reason != due.status_reason:
+                await self._moves.explain(due.campaign_id, reason, due.revision)
         except CampaignError as error:
             # stopped, started or deleted a moment ago by someone else
             log.info("not due any more", reason=str(error))

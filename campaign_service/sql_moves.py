@@ -124,7 +124,12 @@ class SqlMoveStore:
         starts = and_(columns.status == Status.SCHEDULED, columns.scheduled_for <= now)
         stops = columns.stop_at <= now
         statement = (
-            select(columns.id, columns.revision, func.coalesce(stops, literal(False)).label("over"))  # noqa: FBT003 - a value
+            select(
+                columns.id,
+                columns.revision,
+                func.coalesce(stops, literal(False)).label("over"),  # noqa: FBT003 - a value
+                columns.status_reason,
+            )
             .where(
                 columns.status.in_([Status.SCHEDULED, Status.IN_PROGRESS]),
                 columns.deleted_at.is_(None),

@@ -57,6 +57,7 @@ class Due:
     campaign_id: str
     revision: int
     over: bool
+    status_reason: str
 
 
 class MoveStore(Protocol):
