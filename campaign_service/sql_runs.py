@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Update,
+    and_,
     case,
     exists,
     func,
@@ -173,7 +174,9 @@ class SqlRunStore:
             await connection.execute(
                 update(campaigns)
                 .where(
-                    campaigns.c.id == lease.campaign_id, campaigns.c.status == Status.IN_PROGRESS
+                    campaigns.c.id == lease.campaign_id,
+                    campaigns.c.status == Status.IN_PROGRESS,
+                    exists().where(_held(lease)),
                 )
                 .values(status_reason=reason)
             )
@@ -222,11 +225,14 @@ def _moment(now: datetime) -> ColumnElement[datetime]:
 
 def _of(lease: Lease) -> Update:
     """The lease's shard, unless someone else has claimed it or the campaign has stopped."""
-    return update(campaign_shards).where(
+    return update(campaign_shards).where(_held(lease), _in_progress(lease.campaign_id))
+
+
+def _held(lease: Lease) -> ColumnElement[bool]:
+    return and_(
         _shards.campaign_id == lease.campaign_id,
         _shards.shard == lease.shard,
         _shards.fence == lease.fence,
-        _in_progress(lease.campaign_id),
     )
 
 

@@ -595,6 +595,20 @@ async def test_a_campaign_in_progress_can_tell_what_it_waits_for(database: Datab
     assert await campaign_in(database) == before
 
 
+async def test_a_sender_that_was_replaced_explains_nothing_any_more(database: Database) -> None:
+    await started(database)
+    runs = SqlRunStore(database)
+    late = await claimed(runs)
+    await runs.explain(late, "waiting")
+    successor = await runs.claim("next", LATER, LATER + MINUTE)
+    assert successor is not None
+
+    await runs.explain(successor, "")
+    await runs.explain(late, "waiting")
+
+    assert (await campaign_in(database)).status_reason == ""
+
+
 async def test_a_stopped_campaign_keeps_its_reason(database: Database) -> None:
     await started(database)
     runs = SqlRunStore(database)
