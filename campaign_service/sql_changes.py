@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Select, cast, func, select, text
+from sqlalchemy import ColumnElement, Select, cast, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from campaign_service.campaigns import Campaign
@@ -16,8 +16,13 @@ from chat_store.recordsets import insert_from
 
 def counted() -> Select[Any]:
     """Campaigns, each with the sums of its shards' counters; to be narrowed down."""
+    return select(campaigns, *counters())
+
+
+def counters() -> list[ColumnElement[int]]:
+    """The sums of the shards' counters, for each campaign of the statement that they stand in."""
     shards = campaign_shards.c
-    sums = [
+    return [
         # a sum of PostgreSQL's bigints is a numeric
         cast(
             func.coalesce(
@@ -30,7 +35,6 @@ def counted() -> Select[Any]:
         ).label(name)
         for name in COUNTERS
     ]
-    return select(campaigns, *sums)
 
 
 async def record_change(

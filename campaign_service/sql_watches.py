@@ -2,13 +2,13 @@
 
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import cast, func, select
+from sqlalchemy import select
 
 from campaign_service.campaigns import Campaign
-from campaign_service.sql_changes import changes_after
-from campaign_service.tables import COUNTERS, campaign_shards, campaigns
+from campaign_service.sql_changes import changes_after, counters
+from campaign_service.tables import COUNTERS, campaigns
 from campaign_service.watching import Standing, is_over
-from chat_store.columns import Count, Key
+from chat_store.columns import Key
 from chat_store.database import Database
 from chat_store.recordsets import record_set
 
@@ -22,25 +22,14 @@ class SqlWatchStore:
     async def standings(self, campaign_ids: Collection[str]) -> Sequence[Standing]:
         given = record_set(self._database.dialect, {"id": Key}, {"id": list(campaign_ids)})
         columns = campaigns.c
-        described = (
+        statement = select(
             columns.id,
             columns.revision,
             columns.status,
             columns.deleted_at,
             columns.status_reason,
-        )
-        sums = [
-            # a sum of PostgreSQL's bigints is a numeric
-            cast(func.coalesce(func.sum(campaign_shards.c[name]), 0), Count).label(name)
-            for name in COUNTERS
-        ]
-        statement = (
-            select(*described, *sums)
-            .select_from(given.source)
-            .join(campaigns, columns.id == given.c["id"])
-            .outerjoin(campaign_shards, campaign_shards.c.campaign_id == columns.id)
-            .group_by(*described)
-        )
+            *counters(),
+        ).join_from(given.source, campaigns, columns.id == given.c["id"])
         async with self._database.look() as connection:
             return [
                 Standing(
