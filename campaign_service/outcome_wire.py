@@ -8,14 +8,13 @@ from campaign_service.preview import Preview, Wanted
 from chat_store.errors import InvalidInputError
 from herald.campaign.v1 import campaign_pb2 as pb
 from herald.campaign.v1 import campaign_service_pb2 as service_pb
+from herald_wire.answers import fitting_count
 from herald_wire.fields import MAX_ID, ids, required, text, timestamp
 from herald_wire.messages import message_to_proto
 from herald_wire.queries import PageSizes
 
 _MAX_RECEIVERS = 100
 _SAMPLES = PageSizes(default=10, largest=100)
-# 4 MiB is what a gRPC client receives unless told otherwise; less room for the frames
-_MOST_BYTES = 4 * 1024 * 1024 - 4 * 1024
 
 _OUTCOMES: Mapping[Outcome, pb.DeliveryOutcome.ValueType] = {
     outcome: pb.DeliveryOutcome.Value(f"DELIVERY_OUTCOME_{outcome.name}") for outcome in Outcome
@@ -49,14 +48,8 @@ def wanted_from_proto(request: service_pb.PreviewCampaignRequest) -> Wanted:
 
 def previews_to_proto(previews: Iterable[Preview]) -> list[pb.Preview]:
     """The first ones that fit into one answer, one at least."""
-    fitting: list[pb.Preview] = []
-    total = 0
-    for message in map(_preview_to_proto, previews):
-        total += message.ByteSize()
-        if fitting and total > _MOST_BYTES:
-            break
-        fitting.append(message)
-    return fitting
+    messages = list(map(_preview_to_proto, previews))
+    return messages[: fitting_count(messages, beside=0)]
 
 
 def outcome_from_proto(value: pb.DeliveryOutcome.ValueType, field: str) -> Outcome | None:

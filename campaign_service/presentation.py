@@ -34,7 +34,7 @@ class Presentation:
 
     async def many(self, campaigns: Sequence[Campaign]) -> tuple[pb.Campaign, ...]:
         segment_ids = {id_ for c in campaigns for id_ in c.definition.segment_ids}
-        # during a run every one of these waits for the sender's pages
+        # two of them wait for the database and one for the segment service
         senders, segments, read = await asyncio.gather(
             self._chat.users.by_id({c.definition.sender_id for c in campaigns}),
             self._segments_or_nothing(sorted(segment_ids)),

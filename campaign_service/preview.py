@@ -1,11 +1,10 @@
 """What targets would get if they were handled now: planned as in a run, and written nowhere."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import cast
 
 from campaign_service.campaigns import Campaign, ChannelTemplate, Definition
 from campaign_service.compiled import compile_campaign
@@ -16,7 +15,7 @@ from campaign_service.outcomes import Reason
 from campaign_service.page import MARKS, PlannedPage
 from campaign_service.planner import Planner, require_sender
 from campaign_service.references import References
-from campaign_service.segment_client import AudiencePage, SegmentClient, StreamPlace
+from campaign_service.segment_client import SegmentClient, StreamPlace
 from campaign_service.store import CampaignStore
 from chat_store.models import Message, cid_of
 from chat_store.pages import PageRows
@@ -107,9 +106,7 @@ class Previews:
         if definition.user_ids:
             return sorted(definition.user_ids, key=str.encode)[:size]
         place = StreamPlace(definition.segment_ids, definition.sender_id, 0, 1, "")
-        stream = cast(
-            "AsyncGenerator[AudiencePage, None]", self._segments.stream(place, size, _unavailable)
-        )
+        stream = self._segments.stream(place, size, _unavailable)
         found: list[str] = []
         now = asyncio.get_running_loop().time
         try:

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -83,7 +83,7 @@ class SegmentClient:
 
     async def stream(
         self, place: StreamPlace, page_size: int, waiting: Waiting
-    ) -> AsyncIterator[AudiencePage]:
+    ) -> AsyncGenerator[AudiencePage, None]:
         """The targets from the cursor on, however often the service goes and comes back.
 
         `waiting` is told each time there is nothing to do but try again.
