@@ -71,15 +71,20 @@ class Sender:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Sends until `stop` is set; then finishes the page in hand and gives its lease back."""
-        while not stop.is_set():
-            worked = False
-            try:
-                worked = await self.run_once(stop)
-            # a group, where a run ended for two reasons and neither could be written down
-            except* StoreUnavailableError as down:
-                logger.warning("database unavailable", error=str(down.exceptions[0]))
-            if not worked:
-                await self._idle()
+        stopping = asyncio.create_task(stop.wait())
+        stopping.add_done_callback(lambda _: self._wake.set())
+        try:
+            while not stop.is_set():
+                worked = False
+                try:
+                    worked = await self.run_once(stop)
+                # a group, where a run ended for two reasons and neither could be written down
+                except* StoreUnavailableError as down:
+                    logger.warning("database unavailable", error=str(down.exceptions[0]))
+                if not worked and not stop.is_set():
+                    await self._idle()
+        finally:
+            stopping.cancel()
 
     async def run_once(self, stop: asyncio.Event) -> bool:
         """Claims one shard and walks it as far as it goes; false when there was none to claim."""

@@ -137,6 +137,20 @@ async def test_a_run_whose_sender_is_gone_stops_with_the_reason(
     )
 
 
+async def test_an_idle_sender_that_is_told_to_stop_does_not_wait_for_its_next_look(
+    database: Database, no_segments: SegmentClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("campaign_service.sender._POLL_SECONDS", 3_600)
+    runs = FailingRuns(SqlRunStore(database))
+    stop = asyncio.Event()
+    running = asyncio.create_task(a_sender(database, no_segments, runs).run(stop))
+    await runs.enough.wait()
+
+    stop.set()
+
+    await running
+
+
 async def test_a_run_that_is_told_to_stop_gives_its_shard_back(
     database: Database, no_segments: SegmentClient
 ) -> None:
