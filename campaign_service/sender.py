@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import structlog
@@ -45,6 +45,17 @@ class SenderOptions:
     multi_tenancy: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Lookout:
+    """Shared by the senders of a process: one of the idle ones looks for work, for all of them.
+
+    `news` is set when a campaign has been started here, so that it need not wait for the next look.
+    """
+
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 class Sender:
     """Any number of these, in any number of processes, share the work through leases."""
 
@@ -57,7 +68,7 @@ class Sender:
         options: SenderOptions,
         *,
         now: Callable[[], datetime],
-        wake: asyncio.Event,
+        lookout: Lookout,
     ) -> None:
         self._campaigns = campaigns
         self._runs = runs
@@ -66,32 +77,47 @@ class Sender:
         self._options = options
         self._now = now
         self._failures = 0
-        # set when a campaign has been started here, so that it need not wait for the next look
-        self._wake = wake
+        self._lookout = lookout
 
     async def run(self, stop: asyncio.Event) -> None:
         """Sends until `stop` is set; then finishes the page in hand and gives its lease back."""
         stopping = asyncio.create_task(stop.wait())
-        stopping.add_done_callback(lambda _: self._wake.set())
+        stopping.add_done_callback(lambda _: self._lookout.news.set())
         try:
             while not stop.is_set():
-                worked = False
                 try:
-                    worked = await self.run_once(stop)
+                    if lease := await self._found(stop):
+                        await self._walk(lease, stop)
                 # a group, where a run ended for two reasons and neither could be written down
                 except* StoreUnavailableError as down:
                     logger.warning("database unavailable", error=str(down.exceptions[0]))
-                if not worked and not stop.is_set():
-                    await self._idle()
         finally:
             stopping.cancel()
 
     async def run_once(self, stop: asyncio.Event) -> bool:
         """Claims one shard and walks it as far as it goes; false when there was none to claim."""
+        if lease := await self._claim():
+            await self._walk(lease, stop)
+        return lease is not None
+
+    async def _found(self, stop: asyncio.Event) -> Lease | None:
+        """A shard to walk, as soon as there is one; none when it is time to stop."""
+        async with self._lookout.turn:
+            while not stop.is_set():
+                try:
+                    if lease := await self._claim():
+                        return lease
+                except StoreUnavailableError as down:
+                    logger.warning("database unavailable", error=str(down))
+                if not stop.is_set():
+                    await self._idle()
+        return None
+
+    async def _claim(self) -> Lease | None:
         now = self._now()
-        lease = await self._runs.claim(self._options.owner, now, now + self._options.lease_time)
-        if lease is None:
-            return False
+        return await self._runs.claim(self._options.owner, now, now + self._options.lease_time)
+
+    async def _walk(self, lease: Lease, stop: asyncio.Event) -> None:
         log = logger.bind(campaign_id=lease.campaign_id, shard=lease.shard, fence=lease.fence)
         log.info("shard claimed", cursor=lease.cursor, pass_number=lease.pass_number)
         try:
@@ -106,7 +132,6 @@ class Sender:
         except* (StoreUnavailableError, SegmentServiceUnavailableError) as down:
             log.warning("run interrupted", error=str(down.exceptions[0]))
             await self._back_off(lease, str(down.exceptions[0]))
-        return True
 
     async def _send(self, lease: Lease, stop: asyncio.Event) -> None:
         campaign = await self._campaigns.get(lease.campaign_id)
@@ -159,5 +184,5 @@ class Sender:
     async def _idle(self) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(_POLL_SECONDS):
-                await self._wake.wait()
-        self._wake.clear()
+                await self._lookout.news.wait()
+        self._lookout.news.clear()

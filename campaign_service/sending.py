@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, suppress
 from datetime import datetime, timedelta
 
 from campaign_service.segment_client import SegmentClient
-from campaign_service.sender import Sender, SenderOptions
+from campaign_service.sender import Lookout, Sender, SenderOptions
 from campaign_service.settings import CampaignSettings
 from campaign_service.sql_campaigns import SqlCampaignStore
 from campaign_service.sql_runs import SqlRunStore
@@ -40,7 +40,7 @@ class Sending:
 
     async def _send(self, stop: asyncio.Event) -> None:
         settings = self._settings
-        loop, started = asyncio.get_running_loop(), asyncio.Event()
+        loop, lookout = asyncio.get_running_loop(), Lookout()
         async with AsyncExitStack() as stack:
             database = open_database(settings.database_url)
             stack.push_async_callback(database.close)
@@ -57,11 +57,17 @@ class Sending:
             campaigns, runs = SqlCampaignStore(database), SqlRunStore(database)
             senders = [
                 Sender(
-                    campaigns, runs, chat, SegmentClient(stub), options, now=self._now, wake=started
+                    campaigns,
+                    runs,
+                    chat,
+                    SegmentClient(stub),
+                    options,
+                    now=self._now,
+                    lookout=lookout,
                 )
                 for _ in range(settings.sender_slots)
             ]
-            self._wake = lambda: loop.call_soon_threadsafe(started.set)
+            self._wake = lambda: loop.call_soon_threadsafe(lookout.news.set)
             try:
                 async with asyncio.TaskGroup() as group:
                     for sender in senders:

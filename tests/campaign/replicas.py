@@ -20,7 +20,7 @@ from campaign_service.page import PlannedPage
 from campaign_service.references import References
 from campaign_service.schedule import Schedule
 from campaign_service.segment_client import SegmentClient
-from campaign_service.sender import Sender, SenderOptions
+from campaign_service.sender import Lookout, Sender, SenderOptions
 from campaign_service.sql_campaigns import SqlCampaignStore
 from campaign_service.sql_moves import SqlMoveStore
 from campaign_service.sql_runs import SqlRunStore
@@ -112,7 +112,7 @@ class Replica:
             self._segments,
             SenderOptions("replica", page_size=self._page_size, lease_time=LEASE_TIME),
             now=self._clock,
-            wake=asyncio.Event(),
+            lookout=Lookout(),
         )
         for _ in range(50):
             if stop.is_set() or not await sender.run_once(stop):

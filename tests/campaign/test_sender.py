@@ -11,7 +11,7 @@ import pytest
 from campaign_service.campaigns import Status
 from campaign_service.errors import ReferenceGoneError
 from campaign_service.segment_client import SegmentClient
-from campaign_service.sender import Sender, SenderOptions
+from campaign_service.sender import Lookout, Sender, SenderOptions
 from campaign_service.sql_campaigns import SqlCampaignStore
 from campaign_service.sql_moves import SqlMoveStore
 from campaign_service.sql_runs import SqlRunStore
@@ -65,9 +65,11 @@ async def no_segments() -> AsyncIterator[SegmentClient]:
         yield SegmentClient(segment_service_pb2_grpc.SegmentServiceStub(channel))
 
 
-def a_sender(database: Database, segments: SegmentClient, runs: Any) -> Sender:
-    wake = asyncio.Event()
-    wake.set()
+def a_sender(
+    database: Database, segments: SegmentClient, runs: Any, lookout: Lookout | None = None
+) -> Sender:
+    lookout = lookout or Lookout()
+    lookout.news.set()
     return Sender(
         SqlCampaignStore(database),
         cast("RunStore", runs),
@@ -75,7 +77,7 @@ def a_sender(database: Database, segments: SegmentClient, runs: Any) -> Sender:
         segments,
         SenderOptions("one", page_size=10, lease_time=LEASE_TIME),
         now=lambda: MOMENT,
-        wake=wake,
+        lookout=lookout,
     )
 
 
@@ -149,6 +151,22 @@ async def test_an_idle_sender_that_is_told_to_stop_does_not_wait_for_its_next_lo
     stop.set()
 
     await running
+
+
+async def test_one_idle_sender_looks_for_all_of_its_process(
+    database: Database, no_segments: SegmentClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("campaign_service.sender._POLL_SECONDS", 3_600)
+    runs = FailingRuns(SqlRunStore(database))
+    senders = [a_sender(database, no_segments, runs, lookout) for lookout in [Lookout()] * 3]
+    stop = asyncio.Event()
+    running = [asyncio.create_task(sender.run(stop)) for sender in senders]
+    await runs.enough.wait()
+
+    stop.set()
+    await asyncio.gather(*running)
+
+    assert runs.claims == 2
 
 
 async def test_a_run_that_is_told_to_stop_gives_its_shard_back(
