@@ -48,6 +48,8 @@ class Presentation:
 
     async def users(self, user_ids: Sequence[str]) -> tuple[User, ...]:
         """Those that exist, in the order of the ids."""
+        if not user_ids:
+            return ()
         found = await self._chat.users.by_id(user_ids)
         return tuple(found[id_] for id_ in user_ids if id_ in found)
 

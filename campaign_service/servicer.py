@@ -78,6 +78,8 @@ class CampaignServicer(pb_grpc.CampaignServiceServicer):
         campaign = await self._campaigns.get(id_)
 
         async def read(page: PageRequest) -> Page[User]:
+            if not campaign.definition.user_ids:
+                return Page(())
             ids = await self._campaigns.user_ids(id_, page)
             users = await self._presentation.users(ids.items)
             return Page(users, ids.next_cursor, ids.prev_cursor)

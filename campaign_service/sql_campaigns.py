@@ -1,9 +1,11 @@
 """Campaigns in SQL: writing new ones, and reading them."""
 
 from datetime import datetime
+from functools import cache
+from typing import Any
 
 import orjson
-from sqlalchemy import func, select
+from sqlalchemy import Select, bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import NullType
 
@@ -13,6 +15,7 @@ from campaign_service.fields import CAMPAIGN_BINDING, CAMPAIGN_USER_BINDING
 from campaign_service.records import campaign_from_row, definition_values
 from campaign_service.sql_changes import counted, record_change
 from campaign_service.tables import campaign_users, campaigns
+from chat_store.columns import Key
 from chat_store.database import Database, DialectName
 from chat_store.paging import Page, PageRequest
 from chat_store.predicates import Predicate
@@ -98,19 +101,25 @@ async def write_users(
 
 async def load(connection: AsyncConnection, campaign_id: str, dialect: DialectName) -> Campaign:
     """In one statement. Raises `CampaignNotFoundError`."""
-    of_campaign = (
-        select(campaign_users.c.user_id)
-        .where(campaign_users.c.campaign_id == campaign_id)
-        .order_by(campaign_users.c.user_id)
-        .subquery()
-    )
-    in_one = func.json_group_array if dialect == "sqlite" else func.array_agg
-    user_ids = select(in_one(of_campaign.c.user_id, type_=NullType())).scalar_subquery()
-    statement = counted().add_columns(user_ids).where(campaigns.c.id == campaign_id)
-    row = (await connection.execute(statement)).one_or_none()
+    row = (await connection.execute(_whole(dialect), {"id": campaign_id})).one_or_none()
     if row is None:
         raise CampaignNotFoundError(campaign_id)
     found = row[-1]
     return campaign_from_row(
         row, tuple(orjson.loads(found) if isinstance(found, str) else found or ())
     )
+
+
+@cache
+def _whole(dialect: DialectName) -> Select[Any]:
+    """The campaign `id`, and its users as one value: built once, for it is what is asked most."""
+    id_ = bindparam("id", type_=Key)
+    of_campaign = (
+        select(campaign_users.c.user_id)
+        .where(campaign_users.c.campaign_id == id_)
+        .order_by(campaign_users.c.user_id)
+        .subquery()
+    )
+    in_one = func.json_group_array if dialect == "sqlite" else func.array_agg
+    user_ids = select(in_one(of_campaign.c.user_id, type_=NullType())).scalar_subquery()
+    return counted().add_columns(user_ids).where(campaigns.c.id == id_)

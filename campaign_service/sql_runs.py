@@ -2,12 +2,15 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    Select,
     Update,
     and_,
+    bindparam,
     case,
     exists,
     func,
@@ -44,24 +47,16 @@ class SqlRunStore:
         self._database = database
 
     async def claim(self, owner: str, now: datetime, until: datetime) -> Lease | None:
-        free = or_(_shards.lease_until.is_(None), _shards.lease_until < now)
-        claimable = (
-            select(_shards.campaign_id, _shards.shard)
-            .join(campaigns, campaigns.c.id == _shards.campaign_id)
-            .where(campaigns.c.status == Status.IN_PROGRESS, ~_shards.finished, free)
-            .order_by(campaigns.c.started_at, _shards.shard)
-            .limit(1)
-        )
         async with self._database.look() as connection:
             # an idle sender asks often: it must not take SQLite's write lock for a no
-            if (await connection.execute(claimable)).first() is None:
+            if (await connection.execute(_claimable(), {"now": now})).first() is None:
                 return None
         # a CTE, for PostgreSQL might run a subquery several times, and lock another shard each time
-        chosen = claimable.with_for_update(of=campaign_shards, skip_locked=True).cte("chosen")
+        chosen = _claimable().with_for_update(of=campaign_shards, skip_locked=True).cte("chosen")
         statement = (
             update(campaign_shards)
             .where(tuple_(_shards.campaign_id, _shards.shard).in_(select(chosen)))
-            .where(free)
+            .where(_free())
             .values(lease_owner=owner, lease_until=until, fence=_shards.fence + 1)
             .returning(
                 _shards.campaign_id,
@@ -74,7 +69,7 @@ class SqlRunStore:
             )
         )
         async with self._database.write() as connection:
-            row = (await connection.execute(statement)).one_or_none()
+            row = (await connection.execute(statement, {"now": now})).one_or_none()
         return None if row is None else Lease(**row._asdict())
 
     async def renew(self, lease: Lease, until: datetime) -> None:
@@ -215,6 +210,23 @@ class SqlRunStore:
             )
         )
         await record_change(connection, self._database.dialect, campaign_id)
+
+
+@cache
+def _claimable() -> Select[Any]:
+    """The shard that has waited longest at `now`. Built once, for idle senders ask often."""
+    return (
+        select(_shards.campaign_id, _shards.shard)
+        .join(campaigns, campaigns.c.id == _shards.campaign_id)
+        .where(campaigns.c.status == Status.IN_PROGRESS, ~_shards.finished, _free())
+        .order_by(campaigns.c.started_at, _shards.shard)
+        .limit(1)
+    )
+
+
+def _free() -> ColumnElement[bool]:
+    now = bindparam("now", type_=UtcTime())
+    return or_(_shards.lease_until.is_(None), _shards.lease_until < now)
 
 
 def _moment(now: datetime) -> ColumnElement[datetime]:

@@ -25,10 +25,12 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.types import TypeEngine
 
-from chat_store.columns import JsonValue, UtcTime, to_microseconds
+from chat_store.columns import JsonValue, Key, UtcTime, to_microseconds
 from chat_store.database import DialectName
 
 Values = Mapping[str, Sequence[Any]]
+
+_KEYS = "keys"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,26 @@ def _unnested_arrays(types: Mapping[str, TypeEngine[Any]], values: Values, alias
             for name, type_ in types.items()
         },
     )
+
+
+def key_set(dialect: DialectName) -> tuple[FromClause, ColumnElement[str]]:
+    """Keys as a table of one column, for a statement that is built once and run many times.
+
+    They are given with each execution, as `keys` packs them. Building the statement takes
+    SQLAlchemy longer than the database takes to look up one key.
+    """
+    if dialect == "sqlite":
+        source = func.json_each(bindparam(_KEYS, type_=Text)).table_valued("value", name="given")
+        return source, type_coerce(source.c.value, Key)
+    array = bindparam(_KEYS, type_=ARRAY(Text))
+    source = func.unnest(array).table_valued("value", name="given").render_derived()
+    return source, type_coerce(source.c.value, Key)
+
+
+def keys(dialect: DialectName, values: Iterable[str]) -> dict[str, Any]:
+    """The parameters of a statement with a `key_set`."""
+    given = list(values)
+    return {_KEYS: orjson.dumps(given).decode() if dialect == "sqlite" else given}
 
 
 def insert_rows(

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Row, Select, and_, delete, func, select, update
+from sqlalchemy import Row, Select, and_, bindparam, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat_store.columns import Key
@@ -14,7 +15,7 @@ from chat_store.errors import ChannelNotFoundError
 from chat_store.models import Channel, Member, WriteMode
 from chat_store.paging import Page, PageRequest
 from chat_store.predicates import Predicate
-from chat_store.recordsets import insert_rows, record_set
+from chat_store.recordsets import insert_rows, key_set, keys, record_set
 from chat_store.sql_filters import CHANNEL_BINDING, MEMBER_BINDING, where
 from chat_store.sql_members import MEMBER_COLUMNS, count_members, member_from_row, write_members
 from chat_store.sql_paging import fetch_page
@@ -72,9 +73,11 @@ class SqlChannelStore:
             return await _by_cid(connection, self._database.dialect, cids)
 
     async def between(self, user_id: str, others: Sequence[str]) -> Mapping[str, str]:
-        statement = _between(self._database.dialect, user_id, others)
+        dialect = self._database.dialect
+        given = {**keys(dialect, others), "user_id": user_id}
         async with self._database.look() as connection:
-            return {row.user_id: row.cid for row in await connection.execute(statement)}
+            rows = await connection.execute(_between(dialect), given)
+            return {row.user_id: row.cid for row in rows}
 
     async def query(self, predicate: Predicate, page: PageRequest) -> Page[Channel]:
         dialect = self._database.dialect
@@ -196,14 +199,21 @@ async def _require_known(
 async def _by_cid(
     connection: AsyncConnection, dialect: DialectName, cids: Iterable[str]
 ) -> dict[str, Channel]:
-    given = record_set(dialect, {"cid": Key}, {"cid": list(cids)})
-    statement = select(*COLUMNS).join_from(given.source, channels, channels.c.cid == given.c["cid"])
-    found = [channel_from_row(row) for row in await connection.execute(statement)]
-    return {channel.cid: channel for channel in found}
+    rows = await connection.execute(_whole(dialect), keys(dialect, cids))
+    return {channel.cid: channel for channel in map(channel_from_row, rows)}
 
 
-def _between(dialect: DialectName, user_id: str, others: Sequence[str]) -> Select[Any]:
-    given = record_set(dialect, {"user_id": Key}, {"user_id": list(others)})
+@cache
+def _whole(dialect: DialectName) -> Select[Any]:
+    given, cid = key_set(dialect)
+    return select(*COLUMNS).join_from(given, channels, channels.c.cid == cid)
+
+
+@cache
+def _between(dialect: DialectName) -> Select[Any]:
+    """The channels of two between `user_id` and each of the keys."""
+    given, other_id = key_set(dialect)
+    user_id = bindparam("user_id", type_=Key)
     theirs = members.alias("theirs")
     own = members.alias("own")
     active_at = func.coalesce(channels.c.last_message_at, channels.c.created_at)
@@ -212,8 +222,8 @@ def _between(dialect: DialectName, user_id: str, others: Sequence[str]) -> Selec
     )
     found = (
         select(theirs.c.user_id, theirs.c.cid, latest_first.label("place"))
-        .select_from(given.source)
-        .join(theirs, and_(theirs.c.user_id == given.c["user_id"], theirs.c.user_id != user_id))
+        .select_from(given)
+        .join(theirs, and_(theirs.c.user_id == other_id, theirs.c.user_id != user_id))
         .join(own, and_(own.c.cid == theirs.c.cid, own.c.user_id == user_id))
         .join(channels, channels.c.cid == theirs.c.cid)
         .where(channels.c.member_count == 2, channels.c.deleted_at.is_(None))  # noqa: PLR2004

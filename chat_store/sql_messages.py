@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Row, Select, func, select, update
@@ -15,7 +16,7 @@ from chat_store.errors import MemberNotFoundError
 from chat_store.fields import Field, Kind
 from chat_store.models import Message, WriteMode
 from chat_store.paging import NEWEST_FIRST, Cursor, Page, PageRequest, Sort, page_of
-from chat_store.recordsets import Values, insert_rows, record_set
+from chat_store.recordsets import Values, insert_rows, key_set, keys, record_set
 from chat_store.sql_channels import require_channel
 from chat_store.sql_filters import MESSAGE_BINDING
 from chat_store.sql_members import later, write_reads
@@ -67,23 +68,10 @@ class SqlMessageStore:
         return page_of([((row.target_id,), message_from_row(row)) for row in rows], page)
 
     async def count_readers(self, campaign_ids: Collection[str]) -> Mapping[str, int]:
-        read = (
-            (reads.c.cid == messages.c.cid)
-            & (reads.c.user_id == messages.c.target_id)
-            & (reads.c.read_at >= messages.c.created_at)
-        )
-        given = record_set(
-            self._database.dialect, {"campaign_id": Key}, {"campaign_id": list(campaign_ids)}
-        )
-        statement = (
-            select(messages.c.campaign_id, func.count().label("readers"))
-            .select_from(given.source)
-            .join(messages, messages.c.campaign_id == given.c["campaign_id"])
-            .join(reads, read)
-            .group_by(messages.c.campaign_id)
-        )
+        dialect = self._database.dialect
         async with self._database.look() as connection:
-            return {row.campaign_id: row.readers for row in await connection.execute(statement)}
+            rows = await connection.execute(_readers(dialect), keys(dialect, campaign_ids))
+            return {row.campaign_id: row.readers for row in rows}
 
     async def mark_read(self, cid: str, user_id: str, read_at: datetime) -> datetime:
         of_user = (members.c.cid == cid) & (members.c.user_id == user_id)
@@ -231,3 +219,21 @@ async def count_arrivals(
 def message_from_row(row: Row[Any]) -> Message:
     values = row._asdict()
     return Message(**{**values, "attachments": tuple(values["attachments"])})
+
+
+@cache
+def _readers(dialect: DialectName) -> Select[Any]:
+    """By campaign, for each of the keys: how many receivers have read up to their message."""
+    given, campaign_id = key_set(dialect)
+    read = (
+        (reads.c.cid == messages.c.cid)
+        & (reads.c.user_id == messages.c.target_id)
+        & (reads.c.read_at >= messages.c.created_at)
+    )
+    return (
+        select(messages.c.campaign_id, func.count().label("readers"))
+        .select_from(given)
+        .join(messages, messages.c.campaign_id == campaign_id)
+        .join(reads, read)
+        .group_by(messages.c.campaign_id)
+    )

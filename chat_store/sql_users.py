@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
+from functools import cache, lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, case, select, update
+from sqlalchemy import ColumnElement, Row, Select, and_, case, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat_store.columns import Key
@@ -14,7 +15,7 @@ from chat_store.errors import UserNotFoundError
 from chat_store.models import PickedUser, User, UserState, WriteMode
 from chat_store.paging import Page, PageRequest
 from chat_store.predicates import Predicate
-from chat_store.recordsets import insert_rows, record_set
+from chat_store.recordsets import insert_rows, key_set, keys, record_set
 from chat_store.sql_filters import USER_BINDING, where
 from chat_store.sql_paging import fetch_page
 from chat_store.tables import users
@@ -58,12 +59,10 @@ class SqlUserStore:
             return await _by_id(connection, self._database.dialect, ids)
 
     async def pick(self, ids: Iterable[str], names: Sequence[str]) -> Mapping[str, PickedUser]:
-        given = record_set(self._database.dialect, {"id": Key}, {"id": list(ids)})
-        statement = select(users.c.id, _STATE, *[users.c[name] for name in names]).join_from(
-            given.source, users, users.c.id == given.c["id"]
-        )
+        dialect = self._database.dialect
+        statement = _picking(dialect, tuple(names))
         async with self._database.look() as connection:
-            rows = (await connection.execute(statement)).all()
+            rows = (await connection.execute(statement, keys(dialect, ids))).all()
         return {
             id_: PickedUser(_STATES[state], dict(zip(names, values, strict=True)))
             for id_, state, *values in rows
@@ -159,9 +158,21 @@ def reachable() -> ColumnElement[bool]:
 async def _by_id(
     connection: AsyncConnection, dialect: DialectName, ids: Iterable[str]
 ) -> dict[str, User]:
-    given = record_set(dialect, {"id": Key}, {"id": list(ids)})
-    statement = select(*COLUMNS).join_from(given.source, users, users.c.id == given.c["id"])
-    return {row.id: user_from_row(row) for row in await connection.execute(statement)}
+    rows = await connection.execute(_whole(dialect), keys(dialect, ids))
+    return {row.id: user_from_row(row) for row in rows}
+
+
+@cache
+def _whole(dialect: DialectName) -> Select[Any]:
+    given, id_ = key_set(dialect)
+    return select(*COLUMNS).join_from(given, users, users.c.id == id_)
+
+
+@lru_cache(maxsize=256)
+def _picking(dialect: DialectName, names: Sequence[str]) -> Select[Any]:
+    given, id_ = key_set(dialect)
+    picked = (users.c[name] for name in names)
+    return select(users.c.id, _STATE, *picked).join_from(given, users, users.c.id == id_)
 
 
 def user_from_row(row: Row[Any]) -> User:
