@@ -45,7 +45,7 @@ class SqlCampaignStore:
             "updated_at": now,
         }
         insert = insert_rows(dialect, campaigns, {"id": [campaign_id]}, constants=constants)
-        async with self._database.write() as connection:
+        async with self._database.write("campaign.create") as connection:
             if (await connection.execute(insert)).rowcount == 1:
                 await write_users(connection, dialect, campaign_id, definition)
                 await record_change(connection, dialect, campaign_id)

@@ -41,7 +41,7 @@ class SqlMoveStore:
         times: Times | None = None,
         revision: int | None = None,
     ) -> None:
-        async with self._database.write() as connection:
+        async with self._database.write("campaign.start") as connection:
             row = await self._take(connection, campaign_id)
             status = next_status(campaign_id, Status(row.status), Action.START)
             if status == row.status or revision not in (None, row.revision):
@@ -70,7 +70,7 @@ class SqlMoveStore:
             )
 
     async def schedule(self, campaign_id: str, times: Times, now: datetime) -> None:
-        async with self._database.write() as connection:
+        async with self._database.write("campaign.schedule") as connection:
             row = await self._take(connection, campaign_id)
             status = next_status(campaign_id, Status(row.status), Action.SCHEDULE)
             await self._change(
@@ -80,7 +80,7 @@ class SqlMoveStore:
     async def stop(
         self, campaign_id: str, reason: str, now: datetime, *, revision: int | None = None
     ) -> None:
-        async with self._database.write() as connection:
+        async with self._database.write("campaign.stop") as connection:
             row = await self._take(connection, campaign_id)
             status = next_status(campaign_id, Status(row.status), Action.STOP)
             if status == row.status or revision not in (None, row.revision):
@@ -97,7 +97,7 @@ class SqlMoveStore:
         to_channels: bool,
         audience_changed: bool,
     ) -> bool:
-        async with self._database.write() as connection:
+        async with self._database.write("campaign.update") as connection:
             row = await self._take(connection, campaign_id)
             if row.revision != revision:
                 return False
@@ -113,7 +113,7 @@ class SqlMoveStore:
             return True
 
     async def delete(self, campaign_id: str, now: datetime) -> None:
-        async with self._database.write() as connection:
+        async with self._database.write("campaign.delete") as connection:
             row = await self._take(connection, campaign_id, even_deleted=True)
             if row.deleted_at is not None:
                 return
@@ -125,7 +125,7 @@ class SqlMoveStore:
             return [Due(*row) for row in await connection.execute(_due(), {"now": now})]
 
     async def explain(self, campaign_id: str, reason: str, revision: int) -> None:
-        async with self._database.write() as connection:
+        async with self._database.write("campaign.explain") as connection:
             await connection.execute(
                 update(campaigns)
                 .where(campaigns.c.id == campaign_id, campaigns.c.revision == revision)

@@ -68,22 +68,22 @@ class SqlRunStore:
                 _shards.audience_version,
             )
         )
-        async with self._database.write() as connection:
+        async with self._database.write("run.claim") as connection:
             row = (await connection.execute(statement, {"now": now})).one_or_none()
         return None if row is None else Lease(**row._asdict())
 
     async def renew(self, lease: Lease, until: datetime) -> None:
-        async with self._database.write() as connection:
+        async with self._database.write("run.renew") as connection:
             await _move(connection, lease, _of(lease).values(lease_until=until))
 
     async def release(self, lease: Lease, claimable_from: datetime | None = None) -> None:
-        async with self._database.write() as connection:
+        async with self._database.write("run.release") as connection:
             await connection.execute(
                 _of(lease).values(lease_owner=None, lease_until=claimable_from)
             )
 
     async def begin_pass(self, lease: Lease, audience_version: str) -> None:
-        async with self._database.write() as connection:
+        async with self._database.write("run.begin-pass") as connection:
             await _move(connection, lease, _of(lease).values(audience_version=audience_version))
 
     async def handled(self, campaign_id: str, target_ids: Sequence[str]) -> Collection[str]:
@@ -102,7 +102,7 @@ class SqlRunStore:
     async def reserve(
         self, limits: Mapping[str, int], messages: int, since: datetime, now: datetime
     ) -> Turn:
-        async with self._database.write() as connection:
+        async with self._database.write("run.reserve") as connection:
             return await reserve(connection, self._database.dialect, limits, messages, since, now)
 
     async def commit_page(self, lease: Lease, page: PlannedPage, cursor: str) -> None:
@@ -116,7 +116,7 @@ class SqlRunStore:
             targets_skipped=_shards.targets_skipped + len(reasons) - failed,
             targets_failed=_shards.targets_failed + failed,
         )
-        async with self._database.write() as connection:
+        async with self._database.write("run.page") as connection:
             await hold_still(connection, dialect, lease.campaign_id)
             await _move(connection, lease, advance)
             await write_page(connection, dialect, page.rows)
@@ -140,7 +140,7 @@ class SqlRunStore:
 
     async def finish_pass(self, lease: Lease, audience_version: str, now: datetime) -> None:
         of_campaign = _shards.campaign_id == lease.campaign_id
-        async with self._database.write() as connection:
+        async with self._database.write("run.finish-pass") as connection:
             await take_over(connection, self._database.dialect, lease.campaign_id)
             await _move(
                 connection,
@@ -159,13 +159,13 @@ class SqlRunStore:
                 await self._complete(connection, lease.campaign_id, now)
 
     async def abort(self, lease: Lease, reason: str, now: datetime) -> None:
-        async with self._database.write() as connection:
+        async with self._database.write("run.abort") as connection:
             await take_over(connection, self._database.dialect, lease.campaign_id)
             await _move(connection, lease, _of(lease).values(lease_owner=None, lease_until=None))
             await self._end(connection, lease.campaign_id, Action.ABORT, now, status_reason=reason)
 
     async def explain(self, lease: Lease, reason: str) -> None:
-        async with self._database.write() as connection:
+        async with self._database.write("run.explain") as connection:
             await connection.execute(
                 update(campaigns)
                 .where(

@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from chat_store.crash_points import Point, passing
 from chat_store.errors import StoreUnavailableError
 from chat_store.sqlite_engines import (
     begin_when_free,
@@ -81,17 +82,20 @@ class Database:
                 yield connection
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
+    async def write(self, step: str = "") -> AsyncIterator[AsyncConnection]:
         """One transaction, committed on leaving, rolled back on an exception.
 
         On SQLite it holds the only write lock from its first moment, so it can't fail half-way
-        for want of it.
+        for want of it. `step` names it among the `crash_points`.
         """
         with _translated_errors():
             async with self._begun() as connection:
+                passing(step, Point.BEGUN)
                 yield connection
+                passing(step, Point.BEFORE_COMMIT)
                 # leaving by an exception closes the connection, which rolls back
                 await connection.commit()
+                passing(step, Point.AFTER_COMMIT)
 
     @asynccontextmanager
     async def _begun(self) -> AsyncIterator[AsyncConnection]:

@@ -46,7 +46,7 @@ class SqlChannelStore:
             for cid, draft in drafts.items()
             if draft.channel.distinct and not draft.named_by_members
         ]
-        async with self._database.write() as connection:
+        async with self._database.write("channels.upsert") as connection:
             await _require_known(connection, dialect, nameless)
             created = await write_channels(
                 connection, dialect, [draft.channel for draft in drafts.values()], now, mode
@@ -97,12 +97,12 @@ class SqlChannelStore:
             .where(channels.c.deleted_at.is_(None))
             .values(deleted_at=now, updated_at=now)
         )
-        async with self._database.write() as connection:
+        async with self._database.write("channels.delete") as connection:
             return (await connection.execute(statement)).rowcount
 
     async def add_members(self, cid: str, given: Sequence[Member], now: datetime) -> int:
         dialect = self._database.dialect
-        async with self._database.write() as connection:
+        async with self._database.write("members.add") as connection:
             await require_channel(connection, cid)
             await require_users(connection, dialect, [member.user_id for member in given])
             return await write_members(connection, dialect, given, now, WriteMode.INSERT)
@@ -114,7 +114,7 @@ class SqlChannelStore:
             members.c.cid == cid,
             members.c.user_id.in_(select(given.c["user_id"]).select_from(given.source)),
         )
-        async with self._database.write() as connection:
+        async with self._database.write("members.remove") as connection:
             await require_channel(connection, cid)
             removed = (await connection.execute(statement)).rowcount
             await count_members(connection, dialect, {cid: -removed})

@@ -30,7 +30,7 @@ class SqlDeviceStore:
     ) -> list[Device]:
         dialect = self._database.dialect
         unique = {device.id: device for device in given}
-        async with self._database.write() as connection:
+        async with self._database.write("devices.upsert") as connection:
             await require_users(connection, dialect, [each.user_id for each in unique.values()])
             await write_devices(connection, dialect, given, now, mode)
             stored = await _by_id(connection, dialect, unique)
@@ -41,7 +41,7 @@ class SqlDeviceStore:
         statement = delete(devices).where(
             devices.c.id.in_(select(given.c["id"]).select_from(given.source))
         )
-        async with self._database.write() as connection:
+        async with self._database.write("devices.delete") as connection:
             return (await connection.execute(statement)).rowcount
 
 

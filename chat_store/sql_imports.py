@@ -33,7 +33,7 @@ class SqlImportStore:
 
     async def write(self, batch: ImportBatch, now: datetime, mode: WriteMode) -> None:
         dialect = self._database.dialect
-        async with self._database.write() as connection:
+        async with self._database.write("import.batch") as connection:
             if batch.users:
                 await write_users(connection, dialect, batch.users, now, mode, with_marks=True)
             if batch.devices:

@@ -48,7 +48,7 @@ class SqlMemberStore:
             )
             .returning(*MEMBER_COLUMNS)
         )
-        async with self._database.write() as connection:
+        async with self._database.write("members.set") as connection:
             row = (await connection.execute(statement)).one_or_none()
             if row is None and await connection.scalar(live) is None:
                 raise ChannelNotFoundError(cid)

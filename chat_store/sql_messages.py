@@ -40,7 +40,7 @@ class SqlMessageStore:
     async def upsert(
         self, given: Sequence[Message], now: datetime, mode: WriteMode = WriteMode.REPLACE
     ) -> None:
-        async with self._database.write() as connection:
+        async with self._database.write("messages.upsert") as connection:
             await write_messages(connection, self._database.dialect, given, now, mode)
 
     async def in_channel(self, cid: str, page: PageRequest) -> Page[Message]:
@@ -76,7 +76,7 @@ class SqlMessageStore:
     async def mark_read(self, cid: str, user_id: str, read_at: datetime) -> datetime:
         of_user = (members.c.cid == cid) & (members.c.user_id == user_id)
         position = select(reads.c.read_at).where(reads.c.cid == cid, reads.c.user_id == user_id)
-        async with self._database.write() as connection:
+        async with self._database.write("messages.mark-read") as connection:
             await require_channel(connection, cid)
             if await connection.scalar(select(members.c.user_id).where(of_user)) is None:
                 raise MemberNotFoundError(cid, user_id)
@@ -165,10 +165,10 @@ async def sent_targets(
 ) -> set[str]:
     """Those of the targets that have a message of the campaign."""
     given = record_set(dialect, {"target_id": Key}, {"target_id": target_ids})
-    statement = select(messages.c.target_id).join_from(
-        given.source,
-        messages,
-        (messages.c.campaign_id == campaign_id) & (messages.c.target_id == given.c["target_id"]),
+    # not a join: SQLite would read all messages of the campaign, and for each of them the list
+    statement = select(messages.c.target_id).where(
+        messages.c.campaign_id == campaign_id,
+        messages.c.target_id.in_(select(given.c["target_id"]).select_from(given.source)),
     )
     return {target_id for target_id in await connection.scalars(statement) if target_id}
 

@@ -43,7 +43,7 @@ class SqlUserStore:
         self, given: Sequence[User], now: datetime, mode: WriteMode = WriteMode.REPLACE
     ) -> list[User]:
         dialect = self._database.dialect
-        async with self._database.write() as connection:
+        async with self._database.write("users.upsert") as connection:
             await write_users(connection, dialect, given, now, mode)
             stored = await _by_id(connection, dialect, {user.id for user in given})
         return [stored[user.id] for user in given]
@@ -96,7 +96,7 @@ class SqlUserStore:
             .where(users.c[mark].is_(None), users.c.deleted_at.is_(None))
             .values({mark: now, "updated_at": now})
         )
-        async with self._database.write() as connection:
+        async with self._database.write("users.mark") as connection:
             return (await connection.execute(statement)).rowcount
 
 

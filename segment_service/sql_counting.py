@@ -30,7 +30,7 @@ class SqlCountingStore:
             .values(count_due_at=until)
             .returning(segments.c.id)
         )
-        async with self._database.write() as connection:
+        async with self._database.write("sizing.claim") as connection:
             claimed = (await connection.scalars(statement)).one_or_none()
         return None if claimed is None else CountingClaim(claimed, until)
 
@@ -38,11 +38,11 @@ class SqlCountingStore:
         self, claim: CountingClaim, size: int, now: datetime, due_at: datetime
     ) -> None:
         counted = {"size": size, "size_updated_at": now, "count_due_at": due_at}
-        async with self._database.write() as connection:
+        async with self._database.write("sizing.finish") as connection:
             await connection.execute(_claimed(claim).values(counted))
 
     async def give_back(self, claim: CountingClaim, due_at: datetime) -> None:
-        async with self._database.write() as connection:
+        async with self._database.write("sizing.give-back") as connection:
             await connection.execute(_claimed(claim).values(count_due_at=due_at))
 
 

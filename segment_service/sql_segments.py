@@ -62,7 +62,7 @@ class SqlSegmentStore:
         insert = insert_rows(
             self._database.dialect, segments, {"id": [segment_id]}, constants=constants
         )
-        async with self._database.write() as connection:
+        async with self._database.write("segment.create") as connection:
             await connection.execute(insert)
             segment = await _load(connection, segment_id)
         if segment.deleted_at or not is_same(segment.content, content):
@@ -74,7 +74,7 @@ class SqlSegmentStore:
             return await _load(connection, segment_id)
 
     async def update(self, segment_id: str, change: Change, now: datetime) -> Segment:
-        async with self._database.write() as connection:
+        async with self._database.write("segment.update") as connection:
             stored = await _take(connection, segment_id)
             if stored.deleted_at:
                 raise SegmentDeletedError(segment_id)
@@ -94,7 +94,7 @@ class SqlSegmentStore:
             )
 
     async def delete(self, segment_id: str, now: datetime) -> None:
-        async with self._database.write() as connection:
+        async with self._database.write("segment.delete") as connection:
             stored = await _take(connection, segment_id)
             moment = later(now, stored.updated_at)
             await connection.execute(
@@ -118,7 +118,7 @@ class SqlSegmentStore:
     async def add_targets(
         self, segment_id: str, target_ids: Sequence[str], now: datetime
     ) -> tuple[int, Segment]:
-        async with self._database.write() as connection:
+        async with self._database.write("targets.add") as connection:
             stored = await _take(connection, segment_id)
             check_listing(stored)
             check_targets(stored, target_ids)
@@ -134,7 +134,7 @@ class SqlSegmentStore:
     async def remove_targets(
         self, segment_id: str, target_ids: Sequence[str], now: datetime
     ) -> tuple[int, Segment]:
-        async with self._database.write() as connection:
+        async with self._database.write("targets.remove") as connection:
             stored = await _take(connection, segment_id)
             check_listing(stored)
             removal = _removal(self._database.dialect, segment_id, target_ids)

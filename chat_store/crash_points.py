@@ -1,0 +1,59 @@
+"""Points around every durable step at which this process can be told to die, for the tests.
+
+`HERALD_CRASH_AT=run.page:before-commit:3` kills it with SIGKILL when it comes to that point for
+the third time. Without the variable nothing ever happens here.
+"""
+
+import os
+import signal
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cache
+from itertools import count
+
+VARIABLE = "HERALD_CRASH_AT"
+
+
+class Point(StrEnum):
+    """Where in a step's transaction."""
+
+    BEGUN = "begun"
+    BEFORE_COMMIT = "before-commit"
+    AFTER_COMMIT = "after-commit"
+
+
+@dataclass(frozen=True, slots=True)
+class CrashPoint:
+    """The `at`-th time, from 1, that a process comes to a point of a step."""
+
+    step: str
+    point: Point
+    at: int = 1
+    _passes: "count[int]" = field(default_factory=lambda: count(1), compare=False, repr=False)
+
+    @classmethod
+    def parse(cls, text: str) -> "CrashPoint":
+        """Raises ValueError for anything but `step:point:number`."""
+        step, point, at = text.split(":")
+        return cls(step, Point(point), int(at))
+
+    def __str__(self) -> str:
+        return f"{self.step}:{self.point}:{self.at}"
+
+    def passed(self, step: str, point: Point) -> bool:
+        """Whether this is it: the process has come to that point now."""
+        return self.step == step and self.point is point and next(self._passes) == self.at
+
+
+def passing(step: str, point: Point) -> None:
+    """Does not return where the process was told to die."""
+    chosen = _chosen()
+    if chosen is not None and chosen.passed(step, point):
+        os.write(2, f"{VARIABLE}: killed at {chosen}\n".encode())
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@cache
+def _chosen() -> CrashPoint | None:
+    text = os.environ.get(VARIABLE)
+    return CrashPoint.parse(text) if text else None
