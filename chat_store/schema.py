@@ -1,5 +1,6 @@
 """The schema's revision: bringing a database to it, and refusing one that is elsewhere."""
 
+from functools import cache
 from importlib import resources
 
 from alembic import command
@@ -21,6 +22,8 @@ def _config() -> Config:
     return config
 
 
+# to read all the migrations takes 10 ms, and a start asks more than once
+@cache
 def expected_revision() -> str:
     (head,) = ScriptDirectory.from_config(_config()).get_heads()
     return head
@@ -31,7 +34,7 @@ async def migrate(database: Database) -> None:
 
     Raises `SchemaMismatchError` for a database that a later version has migrated.
     """
-    async with database.write() as connection:
+    async with database.write("schema.migrate") as connection:
         if database.dialect == "postgresql":
             await connection.execute(_MIGRATION_LOCK)
         await connection.run_sync(_upgrade)
@@ -54,8 +57,10 @@ async def prepare(database: Database) -> None:
 
 
 def _upgrade(connection: Connection) -> None:
-    config = _config()
     found = _current_revision(connection)
+    if found == expected_revision():
+        return
+    config = _config()
     if found is not None and found not in _known_revisions(config):
         raise SchemaMismatchError(found=found, expected=expected_revision())
     config.attributes["connection"] = connection

@@ -45,7 +45,7 @@ def postgres_url(postgres: Postgres) -> Iterator[str]:
     """A migrated, empty PostgreSQL database."""
     name = postgres.fresh_database()
     yield postgres.url(name)
-    postgres.drop_database(name)
+    postgres.give_back(name)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

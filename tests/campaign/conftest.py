@@ -26,7 +26,7 @@ def shared_database_url(
     postgres: Postgres = request.getfixturevalue("postgres")
     name = postgres.fresh_database()
     yield postgres.url(name)
-    postgres.drop_database(name)
+    postgres.give_back(name)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

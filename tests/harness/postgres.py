@@ -26,6 +26,40 @@ _START_SECONDS = 60.0
 _STOP_SECONDS = 60.0
 _TEMPLATE = "herald_template"
 
+# An empty table that was never written to is left as it is.
+_EMPTY_ALL_TABLES = """
+DO $$
+DECLARE
+    written text;
+BEGIN
+    PERFORM pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid();
+    SELECT string_agg(oid::regclass::text, ', ') INTO written FROM pg_class
+        WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
+            AND relname <> 'alembic_version' AND pg_relation_size(oid) > 0;
+    IF written IS NOT NULL THEN
+        EXECUTE 'TRUNCATE ' || written || ' RESTART IDENTITY CASCADE';
+    END IF;
+END $$;
+"""
+
+# How many rows there are and who wrote the last: the same as of the template as long as nobody
+# has changed the schema or its revision, analysed a table, or made a setting.
+_TRACES = "SELECT " + ", ".join(
+    f"(SELECT (count(*), max(xmin::text::bigint)) FROM {catalog})"
+    for catalog in (
+        "pg_attribute",
+        "pg_attrdef",
+        "pg_constraint",
+        "pg_index",
+        "pg_proc",
+        "pg_statistic",
+        "pg_trigger",
+        "pg_db_role_setting",
+        "alembic_version",
+    )
+)
+
 # what a test has acknowledged need not survive a power cut
 FORGETFUL = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
 
@@ -44,7 +78,8 @@ class Postgres:
         self._settings = settings or {}
         self._process: subprocess.Popen[bytes] | None = None
         self._numbers = count(1)
-        self._has_template = False
+        self._template_traces = ""
+        self._spare: list[str] = []
 
     def start(self) -> None:
         """Returns when it takes connections."""
@@ -93,9 +128,25 @@ class Postgres:
 
         Nobody may be connected to that other one.
         """
+        if self._spare and not template:
+            return self._spare.pop()
         name = f"herald_{next(self._numbers)}"
         self.execute(f"CREATE DATABASE {name} TEMPLATE {template or self._empty()}")
         return name
+
+    def give_back(self, name: str) -> None:
+        """Takes an empty, migrated database that is used no more; the next one gets it emptied.
+
+        That takes a fifth of the time of another copy. It is dropped if its schema is touched.
+        """
+        try:
+            traces = self.execute(_EMPTY_ALL_TABLES + _TRACES, name)
+        except PostgresError:
+            traces = "none, for a table is missing"
+        if traces == self._template_traces:
+            self._spare.append(name)
+        else:
+            self.drop_database(name)
 
     def drop_database(self, name: str) -> None:
         self.execute(f"DROP DATABASE {name} WITH (FORCE)")
@@ -127,10 +178,10 @@ class Postgres:
         return answer.returncode == 0
 
     def _empty(self) -> str:
-        if not self._has_template:
+        if not self._template_traces:
             self.execute(f"CREATE DATABASE {_TEMPLATE}")
             migrated(self.url(_TEMPLATE))
-            self._has_template = True
+            self._template_traces = self.execute(_TRACES, _TEMPLATE)
         return _TEMPLATE
 
 
