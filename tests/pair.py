@@ -21,7 +21,9 @@ def main() -> int:
         settings.get("HERALD_CAMPAIGN_LISTEN") or _CAMPAIGN,
         settings=settings,
     )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # a shell's job in the background begins with SIGINT ignored
+        signal.signal(number, signal.default_int_handler)
     try:
         # the pool last: its threads wait for the ends of the servers
         with ThreadPoolExecutor(2) as pool, segment, campaign:

@@ -18,6 +18,8 @@ from herald.segment.v1 import segment_service_pb2 as segment_service_pb
 from herald_rpc.server import RunningServer
 from segment_service.settings import SegmentSettings
 
+# a thread that never rests would keep the servers of this process from their work
+_BETWEEN_LOOKS_SECONDS = 0.02
 _ANY_PORT = "127.0.0.1:0"
 _FINAL = (campaign_pb2.CAMPAIGN_STATUS_COMPLETED, campaign_pb2.CAMPAIGN_STATUS_STOPPED)
 
@@ -118,6 +120,7 @@ class Services:
         """Asks again and again; the test's own time-out is its bound."""
         while not reached(campaign := await self.get(id_)):
             assert campaign.status not in _FINAL, campaign
+            await asyncio.sleep(_BETWEEN_LOOKS_SECONDS)
         return campaign
 
     async def until_under_way(self, id_: str = "spring", *, sent: int = 0) -> campaign_pb2.Campaign:
