@@ -1,16 +1,14 @@
 """The one database: its read snapshots and its write transactions."""
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from contextlib import (
-    AsyncExitStack,
-    asynccontextmanager,
-    contextmanager,
-)
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any, Literal
 
 import orjson
-from sqlalchemy import Dialect
+from sqlalchemy import Dialect, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -19,7 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from chat_store.crash_points import Point, passing
 from chat_store.errors import StoreUnavailableError
 from chat_store.sqlite_engines import (
-    begin_when_free,
+    WAIT_SECONDS,
+    begins,
     reading_engine,
     sqlite_file,
     without_transactions,
@@ -29,7 +28,9 @@ from chat_store.turn import WriteTurn
 
 DialectName = Literal["sqlite", "postgresql"]
 
-_POOL_WAIT_SECONDS = 30.0
+_POOL_WAIT_SECONDS = 10.0
+_CONNECT_SECONDS = 5.0
+_ANSWER_SECONDS = 3.0
 _SQLITE_TRANSIENT = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
@@ -103,11 +104,24 @@ class Database:
             if self._turn is None:
                 yield await stack.enter_async_context(self._writer.connect())
                 return
-            # whoever waits for its turn holds no connection
-            async with self._turn.taken():
-                connection = await stack.enter_async_context(self._writer.connect())
-                await begin_when_free(connection)
+            try:
+                # both together, or each in the queue would wait as long again
+                async with asyncio.timeout(WAIT_SECONDS), self._turn.within_process:
+                    # whoever waits for its turn holds no connection
+                    connection = await stack.enter_async_context(self._writer.connect())
+                    await self._turn.begun(partial(begins, connection))
+            except TimeoutError as error:
+                raise StoreUnavailableError("the database is locked") from error
             yield connection
+
+    async def answers(self) -> bool:
+        """Whether a transaction that may write can be begun within 3 s. Writes nothing."""
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS), self.write() as connection:
+                await connection.execute(select(1))
+        except (StoreUnavailableError, TimeoutError):
+            return False
+        return True
 
     async def close(self) -> None:
         await self._reader.dispose()
@@ -116,8 +130,11 @@ class Database:
             self._turn.close()
 
 
-def open_database(url: str, *, pool_size: int = 8) -> Database:
-    """Opens nothing yet: connections are made when needed. Creates an SQLite file's folder."""
+def open_database(url: str, *, pool_size: int = 8, patient: bool = False) -> Database:
+    """Opens nothing yet: connections are made when needed. Creates an SQLite file's folder.
+
+    `patient` is for who writes without a pause: on SQLite all others go first.
+    """
     parsed = make_url(url)
     json: dict[str, Any] = {
         "json_serializer": lambda value: orjson.dumps(value).decode(),
@@ -128,12 +145,15 @@ def open_database(url: str, *, pool_size: int = 8) -> Database:
         file.parent.mkdir(parents=True, exist_ok=True)
         reader = reading_engine(parsed, pool_size, **json)
         writer = writing_engine(parsed, **json)
-        return Database(without_transactions(reader), reader, writer, WriteTurn(file))
+        return Database(
+            without_transactions(reader), reader, writer, WriteTurn(file, patient=patient)
+        )
     engine = create_async_engine(
         parsed,
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_timeout=_POOL_WAIT_SECONDS,
+        connect_args={"timeout": _CONNECT_SECONDS},
         **json,
     )
     looker = engine.execution_options(isolation_level="AUTOCOMMIT")

@@ -2,12 +2,13 @@
 
 import asyncio
 import sqlite3
-import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import aiosqlite
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import OperationalError
@@ -15,8 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from chat_store.sqlite_functions import register
 
-_WAIT_SECONDS = 30.0
-_POLL_SECONDS = 0.001
+WAIT_SECONDS = 10.0
+"""How long a connection, or the write lock, is waited for."""
+
 _PRAGMAS = (
     "PRAGMA journal_mode=WAL",
     # FULL: what an RPC has acknowledged survives a power cut
@@ -61,18 +63,52 @@ def without_transactions(engine: AsyncEngine) -> AsyncEngine:
     return engine.execution_options(**{_ALONE: True})
 
 
-async def begin_when_free(connection: AsyncConnection) -> None:
-    """Takes the write lock, as soon as whoever has it lets go."""
-    deadline = time.monotonic() + _WAIT_SECONDS
-    while True:
+async def begins(connection: AsyncConnection) -> bool:
+    """Takes the write lock; false if another one has it."""
+    try:
+        await connection.begin()
+    except OperationalError as error:
+        if not _is_busy(error):
+            raise
+        return False
+    return True
+
+
+class _Connection(aiosqlite.Connection):
+    """Stops the statement under way when whoever waits for it is cancelled.
+
+    Its thread would go on otherwise, for minutes maybe, and everything about it wait for that.
+    """
+
+    async def _execute(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
         try:
-            await connection.begin()
-        except OperationalError as error:
-            if not _is_busy(error) or time.monotonic() > deadline:
-                raise
-        else:
-            return
-        await asyncio.sleep(_POLL_SECONDS)
+            return await super()._execute(fn, *args, **kwargs)  # type: ignore[no-untyped-call]
+        except asyncio.CancelledError:
+            if self._connection is not None:
+                self._connection.interrupt()
+            raise
+
+
+class _SqliteConnection(sqlite3.Connection):
+    """Ends its transaction when it is closed.
+
+    SQLite lets one with a statement that somebody still refers to live on with its locks, until
+    garbage is collected.
+    """
+
+    def close(self) -> None:
+        # closed before
+        with suppress(sqlite3.ProgrammingError):
+            self.rollback()
+        super().close()
+
+
+def _connect(database: str, **options: Any) -> _Connection:
+    connector = partial(sqlite3.connect, database, factory=_SqliteConnection, **options)
+    connection = _Connection(connector, iter_chunk_size=64)
+    # a process that ends without closing it does not wait for its thread
+    connection._thread.daemon = True  # noqa: SLF001 - as SQLAlchemy does to those it makes
+    return connection
 
 
 def _engine(
@@ -84,7 +120,12 @@ def _engine(
     options: dict[str, Any],
 ) -> AsyncEngine:
     engine = create_async_engine(
-        url, pool_size=pool_size, max_overflow=0, pool_timeout=_WAIT_SECONDS, **options
+        url,
+        async_creator=partial(_connect, str(sqlite_file(url))),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=WAIT_SECONDS,
+        **options,
     )
     event.listen(engine.sync_engine, "connect", partial(_configure, settings, busy_milliseconds))
     event.listen(engine.sync_engine, "begin", partial(_begin, begin))

@@ -4,14 +4,18 @@ import asyncio
 import fcntl
 import os
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 _POLL_SECONDS = 0.001
-# how long one process may go on while another waits: a page of a sender, some small calls
+# how long one process may go on while another waits: some small calls
 _STREAK_SECONDS = 0.02
 _LONGEST_COURTESY_SECONDS = 0.1
+_PATIENT_POLL_SECONDS = 0.002
+_LONGEST_PATIENCE_SECONDS = 0.25
+
+Begin = Callable[[], Awaitable[bool]]
 
 
 class WriteTurn:
@@ -21,47 +25,74 @@ class WriteTurn:
     lock again at once starves everyone else. Here a writer holds the turn while it waits for the
     write lock and gives it back when it has it. A process that has had its share lets those who
     wait in others go first. It is about fairness only: the write lock itself is SQLite's.
+
+    `patient` writers, whose transactions are long and never end, let all others go first, and
+    hold no turn while they wait: whoever else comes waits for the transaction under way, and not
+    for the next one, too. After a while they queue like everyone else.
     """
 
-    def __init__(self, database_file: Path) -> None:
+    def __init__(self, database_file: Path, *, patient: bool = False) -> None:
         self._turn = _open(f"{database_file}-turn")
         # held shared by every process that waits for the turn
         self._waiting = _open(f"{database_file}-turn-waiting")
-        self._within_process = asyncio.Lock()
+        self.within_process = asyncio.Lock()
+        """To be held by whoever calls `begun`."""
         self._streak_began = 0.0
+        self._patient = patient
 
-    @asynccontextmanager
-    async def taken(self) -> AsyncIterator[None]:
-        async with self._within_process:
-            if time.monotonic() - self._streak_began > _STREAK_SECONDS:
-                await self._let_others_go()
-            waited = not _try_lock(self._turn, fcntl.LOCK_EX)
-            if waited:
-                await self._wait()
-            try:
-                yield
-            finally:
-                fcntl.flock(self._turn, fcntl.LOCK_UN)
-            if waited:
-                # a share begins with the write lock, which another's page may have kept for long
-                self._streak_began = time.monotonic()
+    async def begun(self, begin: Begin) -> None:
+        """Returns when `begin` has got the write lock, which is when it has said true."""
+        if self._patient:
+            if await self._begun_after_others(begin):
+                return
+        elif time.monotonic() - self._streak_began > _STREAK_SECONDS:
+            await self._let_others_go()
+        await self._begun_in_turn(begin)
+
+    async def _begun_after_others(self, begin: Begin) -> bool:
+        patience = time.monotonic() + _LONGEST_PATIENCE_SECONDS
+        while time.monotonic() < patience:
+            if self._nobody_waits() and _try_lock(self._turn, fcntl.LOCK_EX):
+                try:
+                    if await begin():
+                        return True
+                finally:
+                    fcntl.flock(self._turn, fcntl.LOCK_UN)
+            await asyncio.sleep(_PATIENT_POLL_SECONDS)
+        return False
+
+    async def _begun_in_turn(self, begin: Begin) -> None:
+        waited = not _try_lock(self._turn, fcntl.LOCK_EX)
+        if waited:
+            await self._wait()
+        try:
+            while not await begin():  # noqa: ASYNC110 - no event tells when another process is done
+                await asyncio.sleep(_POLL_SECONDS)
+        finally:
+            fcntl.flock(self._turn, fcntl.LOCK_UN)
+        if waited:
+            # a share begins with the write lock, which another's page may have kept for long
+            self._streak_began = time.monotonic()
 
     async def _wait(self) -> None:
-        _try_lock(self._waiting, fcntl.LOCK_SH)
+        await _locked(self._waiting, fcntl.LOCK_SH)
         try:
-            await _locked(self._turn)
+            await _locked(self._turn, fcntl.LOCK_EX)
         finally:
             fcntl.flock(self._waiting, fcntl.LOCK_UN)
 
     async def _let_others_go(self) -> None:
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(_LONGEST_COURTESY_SECONDS):
-                await _locked(self._waiting)
-        except TimeoutError:
-            pass
-        else:
-            fcntl.flock(self._waiting, fcntl.LOCK_UN)
+                while not self._nobody_waits():  # noqa: ASYNC110 - as above
+                    await asyncio.sleep(_POLL_SECONDS)
         self._streak_began = time.monotonic()
+
+    def _nobody_waits(self) -> bool:
+        nobody = _try_lock(self._waiting, fcntl.LOCK_EX)
+        if nobody:
+            fcntl.flock(self._waiting, fcntl.LOCK_UN)
+        return nobody
 
     def close(self) -> None:
         os.close(self._turn)
@@ -72,9 +103,9 @@ def _open(path: str) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
 
-async def _locked(file: int) -> None:
+async def _locked(file: int, kind: int) -> None:
     # flock has no awaitable form, and a blocking call in a thread can't be cancelled
-    while not _try_lock(file, fcntl.LOCK_EX):  # noqa: ASYNC110
+    while not _try_lock(file, kind):  # noqa: ASYNC110
         await asyncio.sleep(_POLL_SECONDS)
 
 

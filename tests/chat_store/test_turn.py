@@ -21,7 +21,7 @@ stop = threading.Event()
 threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
 
 async def main():
-    database = open_database(sys.argv[1])
+    database = open_database(sys.argv[1], patient=sys.argv[3] == "patient")
     while not stop.is_set():
         async with database.write() as connection:
             await connection.execute(text("INSERT INTO turns (who) VALUES ('busy')"))
@@ -70,9 +70,9 @@ async def turns(database: Database) -> list[str]:
 
 
 @contextmanager
-def busy_process(url: str) -> Iterator[None]:
+def busy_process(url: str, kind: str = "equal") -> Iterator[None]:
     """Another process that writes without a pause."""
-    program = [sys.executable, "-c", _BUSY, url, _WORK]
+    program = [sys.executable, "-c", _BUSY, url, _WORK, kind]
     with subprocess.Popen(
         program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -110,6 +110,33 @@ async def test_a_writer_gets_in_between_two_pages_of_a_busy_process(
     assert between.count("other") == 10
     # about one page for each turn: neither starves the other
     assert 5 <= between.count("busy") <= 20
+
+
+async def test_a_writer_waits_for_the_page_under_way_and_not_for_those_of_two_patient_processes(
+    url: str, database: Database
+) -> None:
+    with busy_process(url, "patient"), busy_process(url, "patient"):
+        for _ in range(10):
+            await take_a_turn(database, "other")
+        order = await turns(database)
+
+    between = order[order.index("other") :]
+    assert between.count("other") == 10
+    # one page for each turn, at most
+    assert between.count("busy") <= 10
+
+
+async def test_patient_processes_are_not_starved(url: str, database: Database) -> None:
+    with busy_process(url, "patient"):
+        written = (await turns(database)).count("busy")
+
+        async def always_there() -> None:
+            while (await turns(database)).count("busy") < written + 3:
+                await take_a_turn(database, "other")
+
+        async with asyncio.TaskGroup() as others:
+            for _ in range(3):
+                others.create_task(always_there())
 
 
 async def test_those_who_wait_come_in_the_order_they_asked(database: Database) -> None:

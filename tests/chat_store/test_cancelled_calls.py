@@ -1,0 +1,120 @@
+"""Who gives up waiting for the database takes nothing along: no statement, loan or lock."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
+from time import monotonic
+
+import pytest
+from sqlalchemy import select, text
+from sqlalchemy.engine import make_url
+
+from chat_store import database as database_module
+from chat_store.database import Database, open_database
+from chat_store.errors import StoreUnavailableError
+from tests.harness.postgres import Postgres
+
+# minutes of work, and a wait
+ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+SLEEPING = "SELECT pg_sleep(600)"
+LOANS = ("look", "read", "write")
+
+
+@pytest.fixture
+async def sqlite(sqlite_url: str) -> AsyncIterator[Database]:
+    opened = open_database(sqlite_url)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def other_process(sqlite_url: str) -> Iterator[sqlite3.Connection]:
+    """A connection that knows nothing of ours, and does not wait."""
+    file = make_url(sqlite_url).database
+    assert file
+    with closing(sqlite3.connect(file, isolation_level=None, timeout=0)) as connection:
+        yield connection
+
+
+async def given_up(database: Database, loan: str, statement: str) -> float:
+    """Cancels the statement while it runs; returns how many seconds its end took."""
+    running = asyncio.Event()
+
+    async def run() -> None:
+        async with getattr(database, loan)() as connection:
+            await connection.execute(select(1))
+            running.set()
+            await connection.execute(text(statement))
+
+    task = asyncio.create_task(run())
+    await running.wait()
+    # until the statement is with the driver's thread
+    await asyncio.wait([task], timeout=0.2)
+    begin = monotonic()
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    return monotonic() - begin
+
+
+@pytest.mark.parametrize("loan", LOANS)
+async def test_a_statement_on_sqlite_ends_with_its_caller(
+    sqlite: Database, other_process: sqlite3.Connection, loan: str
+) -> None:
+    for _ in range(3):
+        assert await given_up(sqlite, loan, ENDLESS) < 5
+        # at once, and not when garbage is collected
+        other_process.execute("BEGIN IMMEDIATE")
+        other_process.execute("ROLLBACK")
+
+    assert await sqlite.answers()
+
+
+@pytest.mark.parametrize("loan", LOANS)
+async def test_a_statement_on_postgresql_ends_with_its_caller(
+    postgres: Postgres, postgres_url: str, loan: str
+) -> None:
+    database = open_database(postgres_url, pool_size=1)
+    for _ in range(3):
+        assert await given_up(database, loan, SLEEPING) < 5
+    answers = await database.answers()
+    still_running = postgres.execute(
+        f"SELECT count(*) FROM pg_stat_activity WHERE query = '{SLEEPING}' AND state = 'active'"
+    )
+    await database.close()
+
+    assert answers
+    assert still_running == "0"
+
+
+async def test_all_who_wait_for_the_write_lock_give_up_together(
+    sqlite: Database, other_process: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "WAIT_SECONDS", 0.5)
+    other_process.execute("BEGIN IMMEDIATE")
+
+    async def write() -> None:
+        async with sqlite.write():
+            pass
+
+    begin = monotonic()
+    ends = await asyncio.gather(*(write() for _ in range(20)), return_exceptions=True)
+    waited = monotonic() - begin
+    other_process.execute("ROLLBACK")
+    await write()
+
+    assert {type(end) for end in ends} == {StoreUnavailableError}
+    assert waited < 5
+
+
+async def test_a_database_that_cannot_be_written_to_does_not_answer(
+    sqlite: Database, other_process: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "_ANSWER_SECONDS", 0.2)
+    other_process.execute("BEGIN IMMEDIATE")
+    while_locked = await sqlite.answers()
+    other_process.execute("ROLLBACK")
+
+    assert not while_locked
+    assert await sqlite.answers()
