@@ -2,9 +2,9 @@
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import grpc
 from google.rpc import error_details_pb2
@@ -13,9 +13,12 @@ from grpc_status import rpc_status
 from campaign_service.errors import ReferenceGoneError, SegmentServiceUnavailableError
 from herald.segment.v1 import segment_pb2, segment_service_pb2_grpc
 from herald.segment.v1 import segment_service_pb2 as pb
+from herald_rpc.deadlines import seconds_left
 from herald_wire.structs import to_struct
 
 _CALL_SECONDS = 10.0
+# a count walks through all that a segment matches
+_COUNT_SECONDS = 300.0
 _LARGEST_QUERY = 100
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 # AIP-194 and common sense: these say that the segment itself is the problem, and waiting is none
@@ -51,7 +54,8 @@ class SegmentClient:
     """Calls that raise what a campaign can act on.
 
     `ReferenceGoneError` for segments that can't be used (any more), and
-    `SegmentServiceUnavailableError` for everything that may be better later.
+    `SegmentServiceUnavailableError` for everything that may be better later. What is asked on
+    behalf of a caller is answered, or given up, before that caller's deadline.
     """
 
     def __init__(self, stub: "segment_service_pb2_grpc.SegmentServiceAsyncStub") -> None:
@@ -66,7 +70,9 @@ class SegmentClient:
                 filter=to_struct({"id": {"$in": part}}), page_size=len(part), show_deleted=True
             )
             try:
-                response = await self._stub.QuerySegments(request, timeout=_CALL_SECONDS)
+                response = await self._stub.QuerySegments(
+                    request, timeout=seconds_left(_CALL_SECONDS)
+                )
             except grpc.aio.AioRpcError as error:
                 _translate(error)
             found |= {segment.id: segment for segment in response.segments}
@@ -76,7 +82,7 @@ class SegmentClient:
         """Exact, each target once."""
         request = pb.CountTargetsRequest(segment_ids=segment_ids, sender_id=sender_id)
         try:
-            response = await self._stub.CountTargets(request)
+            response = await self._stub.CountTargets(request, timeout=seconds_left(_COUNT_SECONDS))
         except grpc.aio.AioRpcError as error:
             _translate(error)
         return response.count
@@ -86,7 +92,8 @@ class SegmentClient:
     ) -> AsyncGenerator[AudiencePage, None]:
         """The targets from the cursor on, however often the service goes and comes back.
 
-        `waiting` is told each time there is nothing to do but try again.
+        `waiting` is told each time there is nothing to do but try again. An overloaded service is
+        asked again no sooner than it says.
         """
         request = pb.StreamTargetsRequest(
             segment_ids=place.segment_ids,
@@ -98,6 +105,7 @@ class SegmentClient:
         pause = _FIRST_PAUSE
         while True:
             call = self._stub.StreamTargets(request)
+            asked_for = 0.0
             try:
                 async for page in call:
                     yield AudiencePage(page.target_ids, page.resume_token)
@@ -107,12 +115,14 @@ class SegmentClient:
                 if error.code() in _FINAL:
                     _translate(error)
                 await waiting("waiting for the segment service")
+                asked_for = _asked_for(error)
             else:
                 return
             finally:
                 call.cancel()
             # spread out: after an outage all senders come back at once
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
+            spread_out = pause * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+            await asyncio.sleep(max(spread_out, asked_for))
             pause = min(2 * pause, _LONGEST_PAUSE)
 
 
@@ -123,9 +133,22 @@ def _translate(error: grpc.aio.AioRpcError) -> NoReturn:
 
 
 def _segment_id(error: grpc.aio.AioRpcError) -> str:
-    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it is a call, too
-    for detail in status.details if status else ():
-        info = error_details_pb2.ErrorInfo()
+    info = error_details_pb2.ErrorInfo()
+    for detail in _details(error):
         if detail.Unpack(info) and "segment_id" in info.metadata:
             return str(info.metadata["segment_id"])
     return ""
+
+
+def _asked_for(error: grpc.aio.AioRpcError) -> float:
+    """How many seconds the service wants to be left alone."""
+    retry = error_details_pb2.RetryInfo()
+    for detail in _details(error):
+        if detail.Unpack(retry):
+            return float(retry.retry_delay.ToTimedelta().total_seconds())
+    return 0.0
+
+
+def _details(error: grpc.aio.AioRpcError) -> Iterable[Any]:
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it is a call, too
+    return status.details if status else ()

@@ -30,6 +30,7 @@ from herald.campaign.v1 import campaign_service_pb2_grpc
 from herald.event.v1 import event_service_pb2_grpc
 from herald.segment.v1 import segment_service_pb2_grpc
 from herald_rpc.channels import open_channel
+from herald_rpc.health import HealthWorker
 from herald_rpc.server import RunningServer, serving
 
 CAMPAIGN_SERVICE = "herald.campaign.v1.CampaignService"
@@ -121,9 +122,12 @@ async def _server(
                 },
                 failure_for=failure_for,
                 reflection=settings.reflection,
+                limits=settings.call_limits,
             )
         )
-        yield server, [sending, Schedule(moves, lifecycle, now=now), read_counts, watches]
+        schedule = Schedule(moves, lifecycle, now=now)
+        health = HealthWorker(server, database.answers)
+        yield server, [sending, schedule, read_counts, watches, health]
 
 
 def _shards(database: Database) -> int:

@@ -12,6 +12,7 @@ from chat_store.database import open_database
 from chat_store.sql import sql_chat_store
 from herald.chat.v1 import chat_service_pb2_grpc
 from herald.segment.v1 import segment_service_pb2_grpc
+from herald_rpc.health import HealthWorker
 from herald_rpc.server import RunningServer, serving
 from segment_service.chat_servicer import ChatServicer
 from segment_service.servicer import SegmentServicer
@@ -37,9 +38,10 @@ async def run_until(
     Target streams end at once, for they can be resumed elsewhere, and so does a count. A worker
     that dies ends the server too, with the worker's exception: recovery is a restart.
     """
-    async with _server(settings, stop) as (server, sizing):
+    async with _server(settings, stop) as (server, sizing, health):
         started(server)
         async with asyncio.TaskGroup() as group:
+            group.create_task(health.run(stop))
             counting = group.create_task(sizing.run(stop))
             await stop.wait()
             await server.set_serving(False)
@@ -50,7 +52,7 @@ async def run_until(
 @asynccontextmanager
 async def _server(
     settings: SegmentSettings, stop: asyncio.Event
-) -> AsyncIterator[tuple[RunningServer, SizingWorker]]:
+) -> AsyncIterator[tuple[RunningServer, SizingWorker, HealthWorker]]:
     now = partial(datetime.now, UTC)
     async with AsyncExitStack() as stack:
         database = open_database(settings.database_url)
@@ -86,6 +88,7 @@ async def _server(
                 },
                 failure_for=failure_for,
                 reflection=settings.reflection,
+                limits=settings.call_limits,
             )
         )
-        yield server, sizing
+        yield server, sizing, HealthWorker(server, database.answers)

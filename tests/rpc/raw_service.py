@@ -9,6 +9,7 @@ import grpc
 from google.rpc import status_pb2
 from grpc_status import rpc_status
 
+from herald_rpc.admission import DEFAULT_LIMITS, CallLimits
 from herald_rpc.failures import Failure, FailureFor
 from herald_rpc.server import RunningServer, serving
 
@@ -52,15 +53,16 @@ class RawService:
 
     server: RunningServer
     channel: grpc.aio.Channel
+    name: str = NAME
 
     def unary(self, method: str) -> Any:
-        return self.channel.unary_unary(f"/{NAME}/{method}", None, None)
+        return self.channel.unary_unary(f"/{self.name}/{method}", None, None)
 
     def pages(self, method: str) -> Any:
-        return self.channel.unary_stream(f"/{NAME}/{method}", None, None)
+        return self.channel.unary_stream(f"/{self.name}/{method}", None, None)
 
     def collecting(self, method: str) -> Any:
-        return self.channel.stream_unary(f"/{NAME}/{method}", None, None)
+        return self.channel.stream_unary(f"/{self.name}/{method}", None, None)
 
 
 @asynccontextmanager
@@ -70,8 +72,10 @@ async def running(
     address: str = "127.0.0.1:0",
     failure_for: FailureFor = failure_for,
     reflection: bool = True,
+    limits: CallLimits = DEFAULT_LIMITS,
+    name: str = NAME,
 ) -> AsyncIterator[RawService]:
-    handler = grpc.method_handlers_generic_handler(NAME, dict(methods))
+    handler = grpc.method_handlers_generic_handler(name, dict(methods))
 
     def add_to(server: grpc.aio.Server) -> None:
         server.add_generic_rpc_handlers((handler,))
@@ -79,10 +83,11 @@ async def running(
     async with (
         serving(
             address=address,
-            services={NAME: add_to},
+            services={name: add_to},
             failure_for=failure_for,
             reflection=reflection,
+            limits=limits,
         ) as server,
         grpc.aio.insecure_channel(server.address) as channel,
     ):
-        yield RawService(server, channel)
+        yield RawService(server, channel, name)

@@ -1,6 +1,7 @@
 """Our own clients find the servers that are well, and try again when none was."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -8,12 +9,33 @@ from typing import Any
 import grpc
 import pytest
 
-from herald_rpc.channels import TargetError, open_channel, target_uri
+from herald.campaign.v1 import campaign_service_pb2
+from herald.chat.v1 import chat_service_pb2
+from herald.event.v1 import event_service_pb2
+from herald.segment.v1 import segment_service_pb2
+from herald_rpc.channels import SERVICE_CONFIG, TargetError, open_channel, target_uri
 from herald_rpc.failures import Failure
 from tests.rpc import raw_service
 from tests.rpc.raw_service import RawService, RefusedError, running
 
 AWAY = Failure(code=grpc.StatusCode.UNAVAILABLE, reason="ERROR_REASON_AWAY", message="not now")
+CHANGED = Failure(code=grpc.StatusCode.ABORTED, reason="ERROR_REASON_ETAG", message="changed")
+FULL = Failure(
+    code=grpc.StatusCode.RESOURCE_EXHAUSTED, reason="ERROR_REASON_OVERLOADED", message="later"
+)
+
+SEGMENTS = "herald.segment.v1.SegmentService"
+
+# Called twice, these do more than once, or refuse the second call though the first has worked.
+FOR_THE_CALLER_TO_REPEAT = {
+    "herald.campaign.v1.CampaignService/CreateCampaign",
+    "herald.campaign.v1.CampaignService/UpdateCampaign",
+    "herald.chat.v1.ChatService/Import",
+    "herald.event.v1.EventService/CreateWebhook",
+    "herald.event.v1.EventService/DeleteWebhook",
+    "herald.event.v1.EventService/RedeliverAttempt",
+    "herald.segment.v1.SegmentService/CreateSegment",
+}
 
 
 @pytest.mark.parametrize(
@@ -93,25 +115,77 @@ async def test_a_server_that_is_not_serving_gets_no_calls() -> None:
         assert {await who(b"") for _ in range(20)} == {b"two"}
 
 
-@pytest.mark.parametrize("kind", ["unary", "pages"])
-async def test_a_call_is_tried_again_until_the_server_can_answer(kind: str) -> None:
-    tries = []
+def test_every_method_is_either_repeated_or_left_to_its_caller() -> None:
+    files: list[Any] = [
+        campaign_service_pb2,
+        chat_service_pb2,
+        event_service_pb2,
+        segment_service_pb2,
+    ]
+    methods = [
+        f"{service.full_name}/{method.name}"
+        for file in files
+        for service in file.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+    ]
+    (policy,) = json.loads(SERVICE_CONFIG.read_text())["methodConfig"]
+    repeated = [f"{name['service']}/{name['method']}" for name in policy["name"]]
 
-    async def unary(_request: bytes, _context: Any) -> bytes:
-        tries.append(1)
-        if len(tries) < 3:
-            raise RefusedError(AWAY)
+    assert sorted([*repeated, *FOR_THE_CALLER_TO_REPEAT]) == sorted(methods)
+
+
+class Trying:
+    """Fails as it is told, at the first two tries."""
+
+    def __init__(self, failure: Failure) -> None:
+        self._failure = failure
+        self.tries = 0
+
+    async def unary(self, _request: bytes, _context: Any) -> bytes:
+        self.tries += 1
+        if self.tries < 3:
+            raise RefusedError(self._failure)
         return b"here"
 
-    async def pages(request: bytes, context: Any) -> AsyncIterator[bytes]:
-        yield await unary(request, context)
+    async def pages(self, request: bytes, context: Any) -> AsyncIterator[bytes]:
+        yield await self.unary(request, context)
 
-    methods = {"unary": raw_service.unary(unary), "pages": raw_service.pages(pages)}
-    async with running(methods) as service, open_channel(service.server.address) as channel:
-        call = getattr(RawService(service.server, channel), kind)(kind)(b"")
+
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [("unary", "GetSegment"), ("unary", "AddTargets"), ("pages", "StreamTargets")],
+)
+async def test_a_call_is_tried_again_until_the_server_can_answer(kind: str, method: str) -> None:
+    trying = Trying(AWAY)
+    methods = {method: getattr(raw_service, kind)(getattr(trying, kind))}
+    async with (
+        running(methods, name=SEGMENTS) as service,
+        open_channel(service.server.address) as channel,
+    ):
+        call = getattr(RawService(service.server, channel, SEGMENTS), kind)(method)(b"")
         assert await (call.read() if kind == "pages" else call) == b"here"
 
-    assert len(tries) == 3
+    assert trying.tries == 3
+
+
+@pytest.mark.parametrize(
+    ("method", "failure"),
+    [("CreateSegment", AWAY), ("GetSegment", CHANGED), ("GetSegment", FULL)],
+    ids=["it may have worked", "it needs a change", "the server asks for time"],
+)
+async def test_what_is_for_the_caller_to_decide_is_not_tried_again(
+    method: str, failure: Failure
+) -> None:
+    trying = Trying(failure)
+    async with (
+        running({method: raw_service.unary(trying.unary)}, name=SEGMENTS) as service,
+        open_channel(service.server.address) as channel,
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await RawService(service.server, channel, SEGMENTS).unary(method)(b"")
+
+    assert raised.value.code() is failure.code
+    assert trying.tries == 1
 
 
 async def test_a_stream_that_breaks_after_its_first_page_is_left_to_its_reader() -> None:
@@ -122,31 +196,17 @@ async def test_a_stream_that_breaks_after_its_first_page_is_left_to_its_reader()
         yield b"1"
         raise RefusedError(AWAY)
 
-    methods = {"Pages": raw_service.pages(breaking)}
-    async with running(methods) as service, open_channel(service.server.address) as channel:
-        call = RawService(service.server, channel).pages("Pages")(b"")
+    methods = {"StreamTargets": raw_service.pages(breaking)}
+    async with (
+        running(methods, name=SEGMENTS) as service,
+        open_channel(service.server.address) as channel,
+    ):
+        call = RawService(service.server, channel, SEGMENTS).pages("StreamTargets")(b"")
         assert await call.read() == b"1"
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await call.read()
 
     assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
-    assert len(tries) == 1
-
-
-async def test_other_failures_are_not_tried_again() -> None:
-    tries = []
-
-    async def refuse(_request: bytes, _context: Any) -> bytes:
-        tries.append(1)
-        raise RefusedError(
-            Failure(code=grpc.StatusCode.ABORTED, reason="ERROR_REASON_ETAG", message="changed")
-        )
-
-    methods = {"Try": raw_service.unary(refuse)}
-    async with running(methods) as service, open_channel(service.server.address) as channel:
-        with pytest.raises(grpc.aio.AioRpcError):
-            await RawService(service.server, channel).unary("Try")(b"")
-
     assert len(tries) == 1
 
 

@@ -25,6 +25,8 @@ def test_without_settings_a_server_runs_on_an_embedded_database() -> None:
         "HERALD_GRACE_SECONDS": "10.0",
         "HERALD_LOG_FORMAT": "",
         "HERALD_LOG_LEVEL": "INFO",
+        "HERALD_MAX_CALLS": "256",
+        "HERALD_MAX_STREAMS": "1024",
         "HERALD_REFLECTION": "True",
     }
 

@@ -1,31 +1,16 @@
 """Channels from one of our processes to a server of ours."""
 
 import ipaddress
-import json
 import re
+from pathlib import Path
 
 import grpc
 
-_SERVICE_CONFIG = {
-    "loadBalancingConfig": [{"round_robin": {}}],
-    # The overall health: a replica that drains or is degraded gets no further calls.
-    "healthCheckConfig": {"serviceName": ""},
-    "methodConfig": [
-        {
-            "name": [{}],
-            "retryPolicy": {
-                "maxAttempts": 4,
-                "initialBackoff": "0.1s",
-                "maxBackoff": "2s",
-                "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],
-            },
-        }
-    ],
-}
+SERVICE_CONFIG = Path(__file__).with_name("service_config.json")
+"""How calls are balanced and which are tried again; for clients in any language."""
 
 _OPTIONS = (
-    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+    ("grpc.service_config", SERVICE_CONFIG.read_text()),
     # A server that is gone without a word is noticed within 30 s; ours permit a ping every 10 s.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -55,8 +40,8 @@ def open_channel(target: str) -> grpc.aio.Channel:
 
     `target` is one `host:port`, or several of numeric IPv4 or numeric IPv6 addresses with commas
     between. Connecting happens with the first call. A call that meets UNAVAILABLE before
-    anything of its answer has arrived is tried up to four times in all, streams too; a stream
-    that breaks later is for its reader to resume.
+    anything of its answer has arrived is tried up to four times in all if it may be repeated,
+    streams too; a stream that breaks later is for its reader to resume. See `SERVICE_CONFIG`.
 
     Raises `TargetError` if the target is none of these.
     """

@@ -5,7 +5,7 @@ import inspect
 import re
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
@@ -14,6 +14,8 @@ import structlog
 from grpc_status import rpc_status
 from structlog.contextvars import bound_contextvars
 
+from herald_rpc import deadlines
+from herald_rpc.admission import CallLimits, OverloadedError, Slots, overloaded
 from herald_rpc.failures import Failure, FailureFor, to_status
 
 REQUEST_ID_KEY = "x-request-id"
@@ -22,6 +24,10 @@ REQUEST_ID_KEY = "x-request-id"
 REASON_INTERNAL = "ERROR_REASON_INTERNAL"
 REASON_UNIMPLEMENTED = "ERROR_REASON_UNIMPLEMENTED"
 REASON_MALFORMED_REQUEST = "ERROR_REASON_MALFORMED_REQUEST"
+REASON_UNAVAILABLE = "ERROR_REASON_UNAVAILABLE"
+
+# gRPC's own services, health and reflection, answer for the server even when it is full.
+_ALWAYS_ADMITTED = "/grpc."
 
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _WORTH_A_WARNING = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL}
@@ -50,10 +56,17 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg,unus
     answered INTERNAL with a fixed text; the request id is in both. An RPC that a servicer leaves
     out, or that no service has, is UNIMPLEMENTED. A cancelled call stays cancelled, one that was
     aborted keeps its status, and a stream's generator is closed before its call is over.
+
+    Above `limits`, calls are refused with RESOURCE_EXHAUSTED before their request is decoded. A
+    unary call's deadline is that of the calls which its handler makes, see `deadlines`; one that
+    nears it while the server is `impaired` ends as UNAVAILABLE.
     """
 
-    def __init__(self, failure_for: FailureFor) -> None:
+    def __init__(self, failure_for: FailureFor, limits: CallLimits) -> None:
         self._failure_for = failure_for
+        self._calls = Slots("calls", limits.calls)
+        self._streams = Slots("streams", limits.streams)
+        self.impaired = False
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def unwound(self, most_seconds: float) -> None:
@@ -74,8 +87,17 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg,unus
             request_id=_request_id(handler_call_details.invocation_metadata),
             failure_for=self._failure_for,
             tasks=self._tasks,
+            is_impaired=lambda: self.impaired,
         )
-        return call.refused() if handler is None else call.wrapped(handler)
+        if handler is None:
+            return call.refused()
+        return call.wrapped(handler, self._slots_for(handler_call_details.method, handler))
+
+    def _slots_for(self, method: str, handler: Any) -> Slots | None:
+        if method.startswith(_ALWAYS_ADMITTED):
+            return None
+        is_stream = handler.request_streaming or handler.response_streaming
+        return self._streams if is_stream else self._calls
 
 
 class _UnknownMethodError(Exception):
@@ -92,6 +114,7 @@ class _Call:
     request_id: str
     failure_for: FailureFor
     tasks: set[asyncio.Task[Any]]
+    is_impaired: Callable[[], bool]
 
     def refused(self) -> _Handler:
         """Refuse as gRPC itself would, but with a reason; streams both ways suit every client."""
@@ -104,8 +127,8 @@ class _Call:
 
         return _MAKE_HANDLER[True, True](respond)
 
-    def wrapped(self, handler: Any) -> _Handler:
-        """Wrap a handler of any of the four kinds.
+    def wrapped(self, handler: Any, slots: Slots | None) -> _Handler:
+        """Wrap a handler of any of the four kinds, to run in one of the slots.
 
         Messages are decoded and encoded inside, too: what that raises would otherwise reach the
         caller as UNKNOWN with the exception's text.
@@ -117,13 +140,16 @@ class _Call:
             or handler.stream_stream
         )
         decode = _refusing(handler.request_deserializer)
+        place = slots.one if slots else nullcontext
 
         def begin(incoming: Any, context: _Context) -> Any:
             return behaviour(incoming if handler.request_streaming else decode(incoming), context)
 
         async def unary(incoming: Any, context: _Context) -> Any:
             async def one_message() -> Any:
-                response = await begin(incoming, context)
+                with place(), deadlines.within(context.time_remaining()):
+                    async with deadlines.cut_short_if(self.is_impaired):
+                        response = await begin(incoming, context)
                 encode = handler.response_serializer
                 return encode(response) if encode else response
 
@@ -131,13 +157,14 @@ class _Call:
 
         async def stream(incoming: Any, context: _Context) -> None:
             async def pages() -> None:
-                answer = begin(incoming, context)
-                if inspect.isawaitable(answer):
-                    await answer
-                    return
-                async with aclosing(answer):
-                    async for page in answer:
-                        await context.write(page)
+                with place():
+                    answer = begin(incoming, context)
+                    if inspect.isawaitable(answer):
+                        await answer
+                        return
+                    async with aclosing(answer):
+                        async for page in answer:
+                            await context.write(page)
 
             await self._answer(context, pages)
 
@@ -198,6 +225,14 @@ class _Call:
                 reason=REASON_UNIMPLEMENTED,
                 message="this server does not have this method",
                 metadata={"method": self.method},
+            )
+        if isinstance(error, OverloadedError):
+            return overloaded()
+        if isinstance(error, deadlines.CutShortError):
+            return Failure(
+                code=grpc.StatusCode.UNAVAILABLE,
+                reason=REASON_UNAVAILABLE,
+                message="what the server depends on did not answer in time",
             )
         if isinstance(error, _MalformedRequestError):
             return Failure(

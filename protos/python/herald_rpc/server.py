@@ -13,6 +13,7 @@ from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
 from grpc_reflection.v1alpha.reflection import SERVICE_NAME as REFLECTION_SERVICE
 from grpc_reflection.v1alpha.reflection import enable_server_reflection
 
+from herald_rpc.admission import DEFAULT_LIMITS, CallLimits
 from herald_rpc.failures import FailureFor
 from herald_rpc.interceptor import CallInterceptor
 
@@ -59,8 +60,10 @@ class RunningServer:
     async def set_serving(self, serving: bool) -> None:  # noqa: FBT001  a setter's one argument
         """Tell health checks whether calls are welcome; they are answered in either case.
 
-        Without effect once the server drains.
+        Whoever calls in spite of it, and with a deadline, hears UNAVAILABLE before it passes.
+        Health says NOT_SERVING for good once the server drains.
         """
+        self._calls.impaired = not serving
         known = health_pb2.HealthCheckResponse
         status = known.SERVING if serving else known.NOT_SERVING
         for name in self._names:
@@ -90,17 +93,18 @@ async def serving(
     services: Mapping[str, Callable[[grpc.aio.Server], None]],
     failure_for: FailureFor,
     reflection: bool,
+    limits: CallLimits = DEFAULT_LIMITS,
 ) -> AsyncIterator[RunningServer]:
     """Serve until the context ends; what is in progress then is cut without grace.
 
     No handler runs any more when the context has ended, as after `RunningServer.drain`.
 
     `services` holds for each full service name the function that adds its servicer. Port 0 takes
-    a free one.
+    a free one. `limits` are not for health checks and reflection.
 
     Raises `CannotListenError` when the address cannot be bound.
     """
-    calls = CallInterceptor(failure_for)
+    calls = CallInterceptor(failure_for, limits)
     server = grpc.aio.server(interceptors=[calls], options=_OPTIONS)
     health = HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from herald_rpc.admission import DEFAULT_LIMITS, CallLimits
 from herald_rpc.logs import LogFormat
 
 ENV_PREFIX = "HERALD_"
@@ -61,6 +62,12 @@ class ServerSettings(BaseSettings):
 
     reflection: bool = True
 
+    max_calls: int = Field(default=DEFAULT_LIMITS.calls, ge=1)
+    """How many calls a server handles at once; more are refused as RESOURCE_EXHAUSTED."""
+
+    max_streams: int = Field(default=DEFAULT_LIMITS.streams, ge=1)
+    """The same for streams, which do not count as calls."""
+
     @field_validator("database_url")
     @classmethod
     def _with_async_driver(cls, url: str) -> str:
@@ -69,6 +76,10 @@ class ServerSettings(BaseSettings):
         if not separator or driver is None or not rest.strip("/"):
             raise ValueError("must be sqlite:///path or postgresql://user:password@host/database")
         return f"{driver}://{rest}"
+
+    @property
+    def call_limits(self) -> CallLimits:
+        return CallLimits(calls=self.max_calls, streams=self.max_streams)
 
     def described(self) -> dict[str, str]:
         """Return every setting by the name of its variable, with all secrets masked."""

@@ -1,0 +1,69 @@
+"""How many calls a server has in hand at once: more are refused, and never queued."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import grpc
+import structlog
+
+from herald_rpc.failures import Failure
+
+_RETRY_SECONDS = 1.0
+
+logger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class CallLimits:
+    """`streams` have their own: they last for minutes, and mostly wait for their reader."""
+
+    calls: int = 256
+    streams: int = 1_024
+
+
+DEFAULT_LIMITS = CallLimits()
+
+
+class OverloadedError(Exception):
+    """The server has as many calls of this kind in hand as it may."""
+
+
+class Slots:
+    """Places for calls in progress. What waits for a slow database keeps its place meanwhile."""
+
+    def __init__(self, kind: str, limit: int) -> None:
+        self._kind = kind
+        self._limit = limit
+        self._taken = 0
+        # whether the log says so already; until at most half of the slots are taken
+        self._told = False
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Raises `OverloadedError` when none is free."""
+        if self._taken >= self._limit:
+            if not self._told:
+                self._told = True
+                logger.warning("overloaded", kind=self._kind, limit=self._limit)
+            raise OverloadedError
+        self._taken += 1
+        try:
+            yield
+        finally:
+            self._taken -= 1
+            if 2 * self._taken <= self._limit:
+                self._told = False
+
+
+def overloaded() -> Failure:
+    """Spreads out when its callers come again, for they were refused at the same moment."""
+    seconds = _RETRY_SECONDS * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
+    return Failure(
+        code=grpc.StatusCode.RESOURCE_EXHAUSTED,
+        reason="ERROR_REASON_OVERLOADED",
+        message="the server has as many calls in hand as it serves at once",
+        retry_after=timedelta(seconds=seconds),
+    )

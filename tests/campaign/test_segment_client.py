@@ -1,0 +1,107 @@
+"""The way to the segment service keeps its callers' deadlines, and comes again when it is asked."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import grpc
+import pytest
+
+from campaign_service.errors import SegmentServiceUnavailableError
+from campaign_service.segment_client import SegmentClient, StreamPlace
+from herald.segment.v1 import segment_service_pb2 as pb
+from herald.segment.v1 import segment_service_pb2_grpc
+from herald_rpc import deadlines
+from herald_rpc.failures import Failure
+from herald_rpc.server import serving
+
+FULL = Failure(
+    code=grpc.StatusCode.RESOURCE_EXHAUSTED,
+    reason="ERROR_REASON_OVERLOADED",
+    message="later",
+    retry_after=timedelta(seconds=0.5),
+)
+
+
+class FullError(Exception):
+    pass
+
+
+class Segments(segment_service_pb2_grpc.SegmentServiceServicer):
+    """Never answers what it is asked; is too full for the first stream."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.streams: list[float] = []
+
+    async def CountTargets(self, _: Any, context: Any) -> Any:  # noqa: N802 - the service's word
+        await self._refuse(context)
+
+    async def QuerySegments(self, _: Any, context: Any) -> Any:  # noqa: N802 - as above
+        await self._refuse(context)
+
+    async def _refuse(self, context: Any) -> None:
+        self.seconds.append(context.time_remaining())
+        await context.abort(grpc.StatusCode.UNAVAILABLE)
+
+    async def StreamTargets(self, _: Any, _context: Any) -> Any:  # noqa: N802 - as above
+        self.streams.append(time.monotonic())
+        if len(self.streams) == 1:
+            raise FullError
+        yield pb.StreamTargetsResponse(target_ids=["ann"], resume_token="ann")  # noqa: S106 - a place
+
+
+@asynccontextmanager
+async def a_client(servicer: Segments) -> AsyncIterator[SegmentClient]:
+    async with (
+        serving(
+            address="127.0.0.1:0",
+            services={
+                "segments": lambda server: (
+                    segment_service_pb2_grpc.add_SegmentServiceServicer_to_server(servicer, server)
+                )
+            },
+            failure_for=lambda error: FULL if isinstance(error, FullError) else None,
+            reflection=False,
+        ) as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        yield SegmentClient(segment_service_pb2_grpc.SegmentServiceStub(channel))
+
+
+ASKED: dict[str, Callable[[SegmentClient], Awaitable[object]]] = {
+    "count": lambda client: client.count(["s"], ""),
+    "segments": lambda client: client.segments(["s"]),
+}
+
+
+@pytest.mark.parametrize("method", ASKED)
+async def test_what_is_asked_for_a_caller_ends_before_that_callers_deadline(method: str) -> None:
+    segments = Segments()  # type: ignore[abstract]
+    async with a_client(segments) as client:
+        with deadlines.within(5), pytest.raises(SegmentServiceUnavailableError):
+            await ASKED[method](client)
+        with pytest.raises(SegmentServiceUnavailableError):
+            await ASKED[method](client)
+
+    for_a_caller, for_a_worker = segments.seconds
+    assert 0 < for_a_caller < 4.9
+    assert 5 < for_a_worker < 310
+
+
+async def test_an_overloaded_service_is_asked_again_when_it_said() -> None:
+    segments, told = Segments(), []  # type: ignore[abstract]
+
+    async def waiting(reason: str) -> None:
+        told.append(reason)
+
+    async with a_client(segments) as client:
+        place = StreamPlace(("s",), "", 0, 1, "")
+        pages = [page.target_ids async for page in client.stream(place, 10, waiting)]
+
+    assert pages == [["ann"]]
+    assert told == ["waiting for the segment service"]
+    first, second = segments.streams
+    assert second - first >= 0.5
