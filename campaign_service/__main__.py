@@ -7,6 +7,7 @@ import structlog
 import typer
 from pydantic import ValidationError
 
+from campaign_service.sending import Sending, sending
 from campaign_service.server import run_until
 from campaign_service.settings import CampaignSettings
 from campaign_service.verify_command import verify
@@ -74,16 +75,17 @@ def _serve() -> int:
     logger.info("settings", **settings.described())
     runtime.tune()
     try:
-        asyncio.run(_until_stopped(settings))
+        with sending(settings) as senders:
+            asyncio.run(_until_stopped(settings, senders))
     except (ChatStoreError, CannotListenError) as error:
         logger.error("can't start", error=str(error))  # noqa: TRY400 - the text says it all
         return 1
     return 0
 
 
-async def _until_stopped(settings: CampaignSettings) -> None:
+async def _until_stopped(settings: CampaignSettings, senders: Sending) -> None:
     async with stop_signal() as stop:
-        await run_until(stop, settings, _announce)
+        await run_until(stop, settings, senders, _announce)
     logger.info("stopped")
 
 

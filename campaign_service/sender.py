@@ -2,8 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -28,7 +28,8 @@ from chat_store.store import ChatStore
 logger = structlog.get_logger(__name__)
 
 _POLL_SECONDS = 0.5
-_LONGEST_BACK_OFF = timedelta(seconds=30)
+_COURTESY_SECONDS = 0.2
+_LONGEST_BACK_OFF = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +51,20 @@ class Lookout:
     """Shared by the senders of a process: one of the idle ones looks for work, for all of them.
 
     `news` is set when a campaign has been started here, so that it need not wait for the next look.
+    While some are `walking`, the next shard is left to a process that has none, for a while.
     """
 
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     news: asyncio.Event = field(default_factory=asyncio.Event)
+    walking: set[Lease] = field(default_factory=set)
+
+    @contextmanager
+    def at_work(self, lease: Lease) -> Iterator[None]:
+        self.walking.add(lease)
+        try:
+            yield
+        finally:
+            self.walking.discard(lease)
 
 
 class Sender:
@@ -87,7 +98,8 @@ class Sender:
             while not stop.is_set():
                 try:
                     if lease := await self._found(stop):
-                        await self._walk(lease, stop)
+                        with self._lookout.at_work(lease):
+                            await self._walk(lease, stop)
                 # a group, where a run ended for two reasons and neither could be written down
                 except* StoreUnavailableError as down:
                     logger.warning("database unavailable", error=str(down.exceptions[0]))
@@ -103,6 +115,8 @@ class Sender:
     async def _found(self, stop: asyncio.Event) -> Lease | None:
         """A shard to walk, as soon as there is one; none when it is time to stop."""
         async with self._lookout.turn:
+            if self._lookout.walking:
+                await _passed(stop, _COURTESY_SECONDS)
             while not stop.is_set():
                 try:
                     if lease := await self._claim():
@@ -182,7 +196,12 @@ class Sender:
         await self._runs.release(lease, self._now() + pause)
 
     async def _idle(self) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_POLL_SECONDS):
-                await self._lookout.news.wait()
+        await _passed(self._lookout.news, _POLL_SECONDS)
         self._lookout.news.clear()
+
+
+async def _passed(event: asyncio.Event, seconds: float) -> None:
+    """Returns when the event is set or the time has passed."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

@@ -45,13 +45,14 @@ class Worker(Protocol):
 async def run_until(
     stop: asyncio.Event,
     settings: CampaignSettings,
+    sending: Sending,
     started: Callable[[RunningServer], None] = lambda _: None,
 ) -> None:
     """Serves and sends until `stop` is set; then finishes the pages and the calls in hand.
 
     A worker that dies ends it too, with the worker's exception: recovery is a restart.
     """
-    async with _server(settings) as (server, workers):
+    async with _server(settings, sending) as (server, workers):
         started(server)
         async with asyncio.TaskGroup() as group:
             for worker in workers:
@@ -63,10 +64,9 @@ async def run_until(
 
 @asynccontextmanager
 async def _server(
-    settings: CampaignSettings,
+    settings: CampaignSettings, sending: Sending
 ) -> AsyncIterator[tuple[RunningServer, list[Worker]]]:
     now = partial(datetime.now, UTC)
-    sending = Sending(settings, now=now)
     async with AsyncExitStack() as stack:
         database = open_database(settings.database_url)
         stack.push_async_callback(database.close)
@@ -131,5 +131,5 @@ async def _server(
 
 
 def _shards(database: Database) -> int:
-    # SQLite has one writer: more shards would only take turns
-    return 1 if database.dialect == "sqlite" else 2
+    # SQLite has one writer: two senders are enough to have a page ready whenever it is free
+    return 2 if database.dialect == "sqlite" else 4

@@ -17,8 +17,11 @@ class CampaignSettings(ServerSettings):
     lease_seconds: float = Field(default=10.0, ge=1, le=600)
     """How long a sender that went silent keeps its work from others."""
 
-    sender_slots: int = Field(default=8, ge=1, le=64)
-    """How many campaigns, or shards of one, this process sends at the same time."""
+    sender_processes: int = Field(default=2, ge=0, le=64)
+    """How many processes of this server send, a core each; 0: the one that answers the calls."""
+
+    sender_slots: int = Field(default=4, ge=1, le=64)
+    """How many campaigns, or shards of one, a process sends at the same time."""
 
     max_messages_per_second: int = Field(default=0, ge=0)
     """How many messages all campaigns together may send in a second; 0: as many as they can."""

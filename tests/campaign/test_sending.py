@@ -24,7 +24,7 @@ from tests.campaign.services import Services, another_campaign_server, running
 from tests.harness.accounts import assert_balanced, assert_conserved, recount
 
 # so many that a call fits in between, page by page
-MANY = [f"m{number:03}" for number in range(160)]
+MANY = [f"m{number:03}" for number in range(100)]
 FEW = MANY[:60]
 CHANNEL = segment_pb2.SEGMENT_TYPE_CHANNEL
 COMPLETED = campaign_pb2.CAMPAIGN_STATUS_COMPLETED
@@ -242,7 +242,7 @@ async def test_an_audience_without_anybody_completes(database: Database, databas
 async def test_targets_added_during_the_run_are_reached_before_completion(
     database: Database, database_url: str
 ) -> None:
-    late = ["a-first", "m150-late", "zz-last"]
+    late = ["a-first", "m090-late", "zz-last"]
     await with_people(database, [*MANY, *late])
     async with running(database_url, page_size=2) as services:
         await services.add_list("many", MANY)
@@ -369,7 +369,7 @@ async def test_a_campaign_waits_for_the_segment_server_and_goes_on(
         await services.restart_campaign(page_size=50)
 
         waiting = await services.until(lambda campaign: campaign.status_reason != "")
-        assert waiting.status_reason == "waiting for the segment service"
+        assert "the segment service" in waiting.status_reason
         assert [segment.id for segment in waiting.segments] == ["many"]
         await services.restart_segment()
         done = await services.until_completed()

@@ -108,15 +108,25 @@ class Server:
             raise self._error("is not running")
         return self._process.wait()
 
-    def peak_memory(self) -> int:
-        """The most resident bytes since its start. Linux only."""
-        process = self._process
-        if process is None:
+    def processes(self) -> list[int]:
+        """The process ids of the server and of those that it has forked. Linux only."""
+        if self._process is None:
             raise self._error("is not running")
-        for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-        raise self._error("has no peak memory")
+        pid = self._process.pid
+        forked = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [pid, *map(int, forked)]
+
+    def memory(self) -> int:
+        """Resident bytes now, of all its processes: what they share counts in each."""
+        return self._status_bytes("VmRSS")
+
+    def peak_memory(self) -> int:
+        """The most resident bytes since its start, of all its processes as `memory` counts."""
+        return self._status_bytes("VmHWM")
+
+    def processor_seconds(self) -> float:
+        """What its processes have had of the cores since their start."""
+        return sum(map(_processor_seconds, self.processes()))
 
     def log_tail(self) -> str:
         if self._log is None or not self._log.exists():
@@ -141,6 +151,9 @@ class Server:
                     continue
                 raise self._error(f"ended with {process.returncode} instead of serving")
         raise self._error("did not serve in time")
+
+    def _status_bytes(self, name: str) -> int:
+        return sum(_status_bytes(pid, name) for pid in self.processes())
 
     def _error(self, problem: str) -> ServerError:
         return ServerError(f"{self.module} {problem}\n{self.log_tail()}".rstrip())
@@ -236,6 +249,20 @@ def _is_serving(channel: grpc.Channel) -> bool:
     except grpc.RpcError:
         return False
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def _status_bytes(pid: int, name: str) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    raise ServerError(f"process {pid} has no {name}")
+
+
+def _processor_seconds(pid: int) -> float:
+    # the fields before are the number and, in parentheses, the name
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    user, system = fields[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def _outer_environment() -> dict[str, str]:

@@ -1,0 +1,71 @@
+"""The processes that send belong to their server: none of them is alone for long."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.harness.processes import Server, free_address, servers
+
+# no segment server: nothing is sent
+_NOBODY = "127.0.0.1:1"
+
+
+@pytest.fixture
+def server(sqlite_url: str, tmp_path: Path) -> Iterator[Server]:
+    _, campaign = servers(sqlite_url, _NOBODY, free_address(), logs=tmp_path)
+    campaign.start()
+    yield campaign
+    campaign.kill()
+
+
+async def test_a_server_sends_in_processes_of_their_own(server: Server) -> None:
+    assert len(server.processes()) == 1 + 2
+
+
+async def test_a_sender_process_that_dies_ends_its_server_which_is_to_be_started_again(
+    server: Server,
+) -> None:
+    _, *senders = server.processes()
+
+    os.kill(senders[0], signal.SIGKILL)
+
+    assert await asyncio.to_thread(server.wait) == 1
+    assert "sender 0 has ended with -9" in server.log_tail()
+    await gone(senders)
+
+
+async def test_a_server_that_is_killed_takes_its_sender_processes_along(server: Server) -> None:
+    _, *senders = server.processes()
+
+    server.kill()
+
+    await gone(senders)
+
+
+async def test_a_stop_signal_for_all_of_them_is_a_stop_signal_for_the_server(
+    server: Server,
+) -> None:
+    pid, *senders = server.processes()
+
+    os.killpg(pid, signal.SIGTERM)
+
+    assert await asyncio.to_thread(server.wait) == 0
+    await gone(senders)
+
+
+async def gone(pids: list[int]) -> None:
+    """Returns when there is none of them any more; the test's own time-out is its bound."""
+    while any(map(is_there, pids)):  # noqa: ASYNC110 - no event tells the end of another's child
+        await asyncio.sleep(0.01)
+
+
+def is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
