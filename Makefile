@@ -8,6 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CORE := $(VENV)/.core
 DEV := $(VENV)/.dev
+BENCH := $(VENV)/.bench
 
 PROTO_OUT := protos/python/herald
 PROTOS := $(shell find protos/herald -name '*.proto' | sort)
@@ -62,8 +63,18 @@ generate:
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iprotos --grpc_python_out=$(OUT) --mypy_grpc_out=quiet:$(OUT) $(SERVICES)
 	@touch $(OUT)/herald/py.typed
 
+# make faults SEEDS=500 JOBS=2; one again: make faults SEED=17; make faults POINTS=1; MANY=300000
+faults: $(DEV)  ## Play seeds of faults, each a campaign that must outlast them
+	GRPC_ENABLE_FORK_SUPPORT=0 $(BIN)/python -m tests.faults --seeds $(or $(SEEDS),200) --jobs $(or $(JOBS),1) \
+	  $(if $(SEED),--seed $(SEED)) $(if $(POINTS),--points) $(if $(MANY),--many $(MANY))
+
 bench: $(DEV)  ## Measure campaigns, segments and the import against the bare drivers
 	$(BIN)/python -m tests.bench
+
+soak: TARGETS ?= 10000000
+soak: DATABASE ?= sqlite
+soak: $(BENCH)  ## Send to 10,000,000 channels, and plot rate and memory into bench-results
+	$(BIN)/python -m tests.bench --scenario soak --users $(TARGETS) --database $(DATABASE)
 
 clean:  ## Remove the environment, the data and all caches
 	rm -rf $(VENV) data bench-results .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -81,4 +92,8 @@ $(DEV): pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
 	@touch $(CORE) $@
 
-.PHONY: help demo run test check format format-check lint types imports proto proto-check proto-breaking generate bench clean
+$(BENCH): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev,bench]'
+	@touch $(CORE) $(DEV) $@
+
+.PHONY: help demo run test check format format-check lint types imports proto proto-check proto-breaking generate bench soak faults clean

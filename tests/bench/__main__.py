@@ -1,10 +1,12 @@
 """`make bench`: what a campaign and its segments cost, measured on the real server processes.
 
-A scenario is a module with `measure(place) -> Iterator[Line]`, named in `_SCENARIOS`.
+A scenario is a module with `measure(place) -> Iterator[Line]`, named in `_SCENARIOS`. `make soak`
+runs the one that takes hours.
 """
 
+import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
@@ -14,22 +16,41 @@ import grpc
 import typer
 from rich.console import Console
 
-from tests.bench import imports, latency, segments, throughput
+from tests.bench import (
+    channels,
+    imports,
+    latency,
+    messages,
+    million,
+    replicas,
+    segments,
+    soak,
+    throughput,
+)
 from tests.bench.places import Kind, Line, Place, open_place
 from tests.harness.main_job import LateError
+from tests.harness.processes import ServerError
 
 
 @dataclass(frozen=True, slots=True)
 class _Measurement:
     measure: Callable[[Place], Iterator[Line]]
     users: int
+    kinds: tuple[Kind, ...] = tuple(Kind)
+    by_default: bool = True
 
 
 _SCENARIOS = {
     "throughput": _Measurement(throughput.measure, 60_000),
+    "messages": _Measurement(messages.measure, 60_000),
+    "channels": _Measurement(channels.measure, 60_000),
     "latency": _Measurement(latency.measure, 60_000),
+    # SQLite has one writer
+    "replicas": _Measurement(replicas.measure, 60_000, (Kind.POSTGRESQL,)),
     "segments": _Measurement(segments.measure, 1_000_000),
     "import": _Measurement(imports.measure, 1_000_000),
+    "million": _Measurement(million.measure, 1_000_000),
+    "soak": _Measurement(soak.measure, 10_000_000, by_default=False),
 }
 Scenario = StrEnum("Scenario", list(_SCENARIOS))  # type: ignore[misc]  # the names are the table's
 
@@ -39,13 +60,17 @@ def main(
         int | None, typer.Option(min=1_000, help="How many users; a scenario has its own number.")
     ] = None,
     database: Annotated[list[Kind] | None, typer.Option(help="Which databases; all.")] = None,
-    scenario: Annotated[list[Scenario] | None, typer.Option(help="What to measure; all.")] = None,
+    scenario: Annotated[
+        list[Scenario] | None, typer.Option(help="What to measure; all but the soak.")
+    ] = None,
 ) -> None:
     """Measures; fails if a result is not complete and exact."""
     console = Console(highlight=False, soft_wrap=True)
-    chosen = {name: _SCENARIOS[name] for name in scenario or _SCENARIOS}
+    asked: Sequence[str] = scenario or [name for name in _SCENARIOS if _SCENARIOS[name].by_default]
+    console.print(f"{os.cpu_count()} cores")
     broken = False
     for kind in database or Kind:
+        chosen = {name: _SCENARIOS[name] for name in asked if kind in _SCENARIOS[name].kinds}
         for size, names in groupby(chosen, key=lambda name: users or chosen[name].users):
             console.print(f"\n[bold]{kind}[/bold], {size:,} users")
             with open_place(kind, size) as place:
@@ -53,7 +78,7 @@ def main(
                     try:
                         for line in chosen[name].measure(place):
                             _show(console, line)
-                    except (AssertionError, LateError, grpc.RpcError) as error:
+                    except (AssertionError, LateError, ServerError, grpc.RpcError) as error:
                         broken = True
                         _show(console, Line(name, "BROKEN", str(error)))
     if broken:

@@ -27,6 +27,14 @@ class Rows:
     rows: Sequence[Sequence[Any]]
 
 
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """A message more in each of these channels; `moment` is as the driver has it."""
+
+    cids: Sequence[str]
+    moment: Any
+
+
 class Bare(Protocol):
     """One connection."""
 
@@ -36,8 +44,11 @@ class Bare(Protocol):
     def read(self, table: str, query: str, at_once: int) -> Iterator[Rows]:
         """So many rows at a time, ready to be inserted into `table`."""
 
-    def insert(self, *parts: Rows) -> None:
-        """In one transaction, durable on return."""
+    def insert(self, *parts: Rows, arrivals: Arrivals | None = None) -> None:
+        """In one transaction, durable on return. `arrivals` move the channels' counts."""
+
+    def fill(self, *statements: str) -> None:
+        """What writes much and is not measured; durable once it is settled."""
 
     def settle(self) -> None:
         """Does at once what the database would do by and by about what was written."""
@@ -74,7 +85,7 @@ class _Sqlite:
         while rows := found.fetchmany(at_once):
             yield Rows(table, columns, rows)
 
-    def insert(self, *parts: Rows) -> None:
+    def insert(self, *parts: Rows, arrivals: Arrivals | None = None) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
         for part in parts:
             columns = ", ".join(f'"{name}"' for name in part.columns)
@@ -82,7 +93,20 @@ class _Sqlite:
             self._connection.executemany(
                 f"INSERT INTO {part.table} ({columns}) VALUES ({places})", part.rows
             )
+        if arrivals:
+            self._connection.executemany(
+                "UPDATE channels SET message_count = message_count + 1, last_message_at = ?"
+                " WHERE cid = ?",
+                [(arrivals.moment, cid) for cid in arrivals.cids],
+            )
         self._connection.execute("COMMIT")
+
+    def fill(self, *statements: str) -> None:
+        # without a log that would become as large as the database
+        self._connection.execute("PRAGMA journal_mode=DELETE")
+        for statement in statements:
+            self._connection.execute(statement)
+        self._connection.execute("PRAGMA journal_mode=WAL")
 
     def settle(self) -> None:
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -104,8 +128,12 @@ class _Postgres:
             yield Rows(table, list(rows[0].keys()), [tuple(row) for row in rows])
         self._await(transaction.rollback())
 
-    def insert(self, *parts: Rows) -> None:
-        self._await(self._insert(parts))
+    def insert(self, *parts: Rows, arrivals: Arrivals | None = None) -> None:
+        self._await(self._insert(parts, arrivals))
+
+    def fill(self, *statements: str) -> None:
+        for statement in statements:
+            self._await(self._connection.execute(statement))
 
     def settle(self) -> None:
         self._await(self._connection.execute("VACUUM ANALYZE"))
@@ -114,12 +142,19 @@ class _Postgres:
     def close(self) -> None:
         self._await(self._connection.close())
 
-    async def _insert(self, parts: Sequence[Rows]) -> None:
+    async def _insert(self, parts: Sequence[Rows], arrivals: Arrivals | None) -> None:
         async with self._connection.transaction():
             for part in parts:
                 # measured: COPY is ahead of unnest, and far ahead of executemany
                 await self._connection.copy_records_to_table(
                     part.table, records=part.rows, columns=part.columns
+                )
+            if arrivals:
+                await self._connection.execute(
+                    "UPDATE channels SET message_count = message_count + 1, last_message_at = $2"
+                    " WHERE cid = ANY($1::varchar[])",
+                    arrivals.cids,
+                    arrivals.moment,
                 )
 
     def _await(self, work: Awaitable[_T]) -> _T:

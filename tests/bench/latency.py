@@ -54,7 +54,7 @@ def _measured(place: Place) -> dict[str, list[float]]:
             finally:
                 completed.set()
         latencies = {name: probe.result() for name, probe in probes.items()}
-    assert_exact(place, url, campaign)
+    assert_exact(url, campaign, place.users, channels_created=place.users)
     return latencies
 
 

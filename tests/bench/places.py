@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
+from functools import cache
 from itertools import count, islice
 from pathlib import Path
 
@@ -30,14 +30,14 @@ class Kind(StrEnum):
 class Place:
     """`fresh` makes one more migrated database that holds the users, and nothing else.
 
-    One that `empty` makes doesn't hold them either. `import_seconds` is what it took to get them
-    into the first one.
+    One that `empty` makes doesn't hold them either. `import_seconds` tells what it took to get
+    them into the first one, which is made when it is first needed.
     """
 
     kind: Kind
     users: int
     folder: Path
-    import_seconds: float
+    import_seconds: Callable[[], float]
     fresh: Callable[[], str]
     empty: Callable[[], str]
 
@@ -56,31 +56,32 @@ def open_place(kind: Kind, users: int) -> Iterator[Place]:
     """In the system's temporary folder, with production's durability."""
     folder = Path(tempfile.mkdtemp(prefix="herald-bench-"))
     try:
-        file = folder / "users.jsonl"
-        write_people(file, islice(population(), users))
         if kind is Kind.SQLITE:
-            yield _sqlite(file, users)
+            yield _sqlite(folder, users)
         else:
             with temporary_postgres() as postgres:
-                yield _postgres(postgres, file, users)
+                yield _postgres(postgres, folder, users)
     finally:
         shutil.rmtree(folder)
 
 
-def _sqlite(people: Path, users: int) -> Place:
-    folder = people.parent
+def _sqlite(folder: Path, users: int) -> Place:
     numbers = count(1)
+    template = folder / "template.db"
 
     def empty() -> str:
         url = _sqlite_url(folder / f"herald_{next(numbers)}.db")
         migrated(url)
         return url
 
-    template = folder / "template.db"
-    migrated(_sqlite_url(template))
-    import_seconds = _imported(_sqlite_url(template), people)
+    @cache
+    def import_seconds() -> float:
+        url = _sqlite_url(template)
+        migrated(url)
+        return _import(url, folder, users)
 
     def fresh() -> str:
+        import_seconds()
         file = folder / f"herald_{next(numbers)}.db"
         with closing(sqlite3.connect(template)) as source, closing(sqlite3.connect(file)) as copy:
             source.backup(copy)
@@ -89,25 +90,37 @@ def _sqlite(people: Path, users: int) -> Place:
     return Place(Kind.SQLITE, users, folder, import_seconds, fresh, empty)
 
 
-def _postgres(postgres: Postgres, people: Path, users: int) -> Place:
+def _postgres(postgres: Postgres, folder: Path, users: int) -> Place:
     def made(template: str = "") -> str:
         name = postgres.fresh_database(template)
         # what was written before is not to be paid for during a measurement
         postgres.execute("CHECKPOINT")
         return postgres.url(name)
 
-    template = postgres.fresh_database()
-    import_seconds = _imported(postgres.url(template), people)
-    # as autovacuum would have done by the time of a campaign
-    postgres.execute("VACUUM ANALYZE", template)
-    return Place(
-        Kind.POSTGRESQL, users, people.parent, import_seconds, partial(made, template), made
-    )
+    @cache
+    def template() -> tuple[str, float]:
+        name = postgres.fresh_database()
+        seconds = _import(postgres.url(name), folder, users)
+        # as autovacuum would have done by the time of a campaign
+        postgres.execute("VACUUM ANALYZE", name)
+        return name, seconds
+
+    def import_seconds() -> float:
+        _, seconds = template()
+        return seconds
+
+    def fresh() -> str:
+        name, _ = template()
+        return made(name)
+
+    return Place(Kind.POSTGRESQL, users, folder, import_seconds, fresh, made)
 
 
-def _imported(database_url: str, people: Path) -> float:
+def _import(database_url: str, folder: Path, users: int) -> float:
+    file = folder / "users.jsonl"
+    write_people(file, islice(population(), users))
     begin = time.perf_counter()
-    import_file(database_url, people)
+    import_file(database_url, file)
     return time.perf_counter() - begin
 
 
