@@ -63,6 +63,8 @@ class SegmentClient:
 
     async def segments(self, ids: Sequence[str]) -> dict[str, segment_pb2.Segment]:
         """Those that exist, deleted ones included, by id."""
+        if len(ids) == 1:
+            return await self._segment(ids[0])
         found: dict[str, segment_pb2.Segment] = {}
         for start in range(0, len(ids), _LARGEST_QUERY):
             part = list(ids[start : start + _LARGEST_QUERY])
@@ -77,6 +79,17 @@ class SegmentClient:
                 _translate(error)
             found |= {segment.id: segment for segment in response.segments}
         return found
+
+    async def _segment(self, id_: str) -> dict[str, segment_pb2.Segment]:
+        """What most campaigns have, for half of what a query costs."""
+        request = pb.GetSegmentRequest(id=id_)
+        try:
+            response = await self._stub.GetSegment(request, timeout=seconds_left(_CALL_SECONDS))
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.NOT_FOUND:
+                return {}
+            _translate(error)
+        return {id_: response.segment}
 
     async def count(self, segment_ids: Sequence[str], sender_id: str) -> int:
         """Exact, each target once."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Delete, Row, Select, and_, delete, select, update
+from sqlalchemy import Delete, Row, Select, and_, bindparam, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import ReturningUpdate
 
@@ -37,6 +37,8 @@ from segment_service.tables import segment_targets, segments
 
 _BINDING = Binding(columns=dict(segments.c))
 _COUNTED = {Definition.FILTER, Definition.ALL_USERS}
+# built once: it is what is asked most
+_BY_ID = select(segments).where(segments.c.id == bindparam("id", type_=Key))
 _IS_A_LIST = and_(
     segments.c.deleted_at.is_(None),
     segments.c.filter.is_(None),
@@ -190,12 +192,12 @@ def _values(content: Content) -> dict[str, Any]:
 
 
 async def _load(connection: AsyncConnection, segment_id: str) -> Segment:
-    return await _one(connection, segment_id, select(segments).where(segments.c.id == segment_id))
+    return await _one(connection, segment_id, _BY_ID.params(id=segment_id))
 
 
 async def _take(connection: AsyncConnection, segment_id: str) -> Segment:
     """Loads the segment and keeps other writers from it until the transaction ends."""
-    statement = select(segments).where(segments.c.id == segment_id).with_for_update()
+    statement = _BY_ID.params(id=segment_id).with_for_update()
     return await _one(connection, segment_id, statement)
 
 

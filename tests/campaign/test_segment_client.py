@@ -42,6 +42,9 @@ class Segments(segment_service_pb2_grpc.SegmentServiceServicer):
     async def QuerySegments(self, _: Any, context: Any) -> Any:  # noqa: N802 - as above
         await self._refuse(context)
 
+    async def GetSegment(self, _: Any, context: Any) -> Any:  # noqa: N802 - as above
+        await self._refuse(context)
+
     async def _refuse(self, context: Any) -> None:
         self.seconds.append(context.time_remaining())
         await context.abort(grpc.StatusCode.UNAVAILABLE)
@@ -73,7 +76,8 @@ async def a_client(servicer: Segments) -> AsyncIterator[SegmentClient]:
 
 ASKED: dict[str, Callable[[SegmentClient], Awaitable[object]]] = {
     "count": lambda client: client.count(["s"], ""),
-    "segments": lambda client: client.segments(["s"]),
+    "segment": lambda client: client.segments(["s"]),
+    "segments": lambda client: client.segments(["s", "t"]),
 }
 
 
