@@ -25,6 +25,8 @@ from herald.segment.v1 import segment_service_pb2_grpc
 from herald_rpc.channels import open_channel
 from herald_rpc.forks import Fork
 
+_NICENESS = 10
+
 
 class Sending(Protocol):
     def wake(self) -> None:
@@ -39,7 +41,7 @@ def sending(settings: CampaignSettings) -> Iterator[Sending]:
     """To be entered before this process has threads, connections or an event loop."""
     with ExitStack() as stack:
         forks = [
-            stack.enter_context(Fork(f"sender {number}", partial(_send, settings)))
+            stack.enter_context(Fork(f"sender {number}", partial(_send_apart, settings)))
             for number in range(settings.sender_processes)
         ]
         yield _SendingApart(forks) if forks else SendingHere(settings)
@@ -71,6 +73,14 @@ class _SendingApart:
         async with asyncio.TaskGroup() as group:
             for fork in self._forks:
                 group.create_task(fork.run(stop))
+
+
+async def _send_apart(
+    settings: CampaignSettings, stop: asyncio.Event, nudged: asyncio.Event
+) -> None:
+    # a page can wait some milliseconds for a core, a caller can't
+    os.nice(_NICENESS)
+    await _send(settings, stop, nudged)
 
 
 async def _send(settings: CampaignSettings, stop: asyncio.Event, nudged: asyncio.Event) -> None:
