@@ -65,8 +65,34 @@ async def no_segments() -> AsyncIterator[SegmentClient]:
         yield SegmentClient(segment_service_pb2_grpc.SegmentServiceStub(channel))
 
 
+class HeldRuns:
+    """A run store in which every pass waits for its release before it begins."""
+
+    def __init__(self, runs: SqlRunStore) -> None:
+        self._runs = runs
+        self.owners: asyncio.Queue[str] = asyncio.Queue()
+        self.let_go = asyncio.Event()
+
+    async def claim(self, owner: str, now: datetime, until: datetime) -> Lease | None:
+        lease = await self._runs.claim(owner, now, until)
+        if lease:
+            self.owners.put_nowait(owner)
+        return lease
+
+    async def begin_pass(self, lease: Lease, audience_version: str) -> None:
+        await self.let_go.wait()
+        await self._runs.begin_pass(lease, audience_version)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._runs, name)
+
+
 def a_sender(
-    database: Database, segments: SegmentClient, runs: Any, lookout: Lookout | None = None
+    database: Database,
+    segments: SegmentClient,
+    runs: Any,
+    lookout: Lookout | None = None,
+    owner: str = "one",
 ) -> Sender:
     lookout = lookout or Lookout()
     lookout.news.set()
@@ -75,7 +101,7 @@ def a_sender(
         cast("RunStore", runs),
         sql_chat_store(database),
         segments,
-        SenderOptions("one", page_size=10, lease_time=LEASE_TIME),
+        SenderOptions(owner, page_size=10, lease_time=LEASE_TIME),
         now=lambda: MOMENT,
         lookout=lookout,
     )
@@ -167,6 +193,29 @@ async def test_one_idle_sender_looks_for_all_of_its_process(
     await asyncio.gather(*running)
 
     assert runs.claims == 2
+
+
+async def test_a_process_at_work_leaves_the_next_shard_to_an_idle_one(
+    database: Database, no_segments: SegmentClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("campaign_service.sender._COURTESY_SECONDS", 3_600)
+    store = SqlCampaignStore(database)
+    await store.create("spring", a_definition(), MOMENT, to_channels=False)
+    await SqlMoveStore(database, shards=2).start("spring", 1, MOMENT)
+    runs, stop = HeldRuns(SqlRunStore(database)), asyncio.Event()
+
+    async with asyncio.TaskGroup() as running:
+        for owner, lookout in (("first", Lookout()), ("second", Lookout())):
+            for _ in range(2):
+                sender = a_sender(database, no_segments, runs, lookout, owner)
+                running.create_task(sender.run(stop))
+            assert await runs.owners.get() == owner
+            # time enough for the other sender of the process to take another shard
+            for _ in range(10):
+                await store.get("spring")
+        assert runs.owners.empty()
+        stop.set()
+        runs.let_go.set()
 
 
 async def test_a_run_that_is_told_to_stop_gives_its_shard_back(
