@@ -89,11 +89,10 @@ class SqlRunStore:
     async def handled(self, campaign_id: str, target_ids: Sequence[str]) -> Collection[str]:
         dialect = self._database.dialect
         given = record_set(dialect, {"target_id": Key}, {"target_id": target_ids})
-        refused = select(campaign_outcomes.c.target_id).join_from(
-            given.source,
-            campaign_outcomes,
-            (campaign_outcomes.c.campaign_id == campaign_id)
-            & (campaign_outcomes.c.target_id == given.c["target_id"]),
+        # not a join: SQLite would read all outcomes of the campaign, and for each of them the list
+        refused = select(campaign_outcomes.c.target_id).where(
+            campaign_outcomes.c.campaign_id == campaign_id,
+            campaign_outcomes.c.target_id.in_(select(given.c["target_id"]).select_from(given.source)),
         )
         async with self._database.read() as connection:
             sent = await sent_targets(connection, dialect, campaign_id, target_ids)

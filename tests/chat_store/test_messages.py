@@ -1,9 +1,11 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
+from sqlalchemy import event
 
-from chat_store.database import Database
+from chat_store.database import Database, open_database
 from chat_store.errors import ChannelNotFoundError, MemberNotFoundError
 from chat_store.models import Channel, Message, User, WriteMode
 from chat_store.paging import Page, PageRequest
@@ -187,6 +189,25 @@ async def test_sent_targets_are_those_that_have_a_message(
         sent = await sent_targets(connection, database.dialect, "c", ["t1", "t2", "t3"])
 
     assert sent == {"t1"}
+
+
+async def test_sent_targets_are_looked_up_one_by_one_on_sqlite(sqlite_url: str) -> None:
+    """A second pass asks for each of its pages, however much the campaign has sent."""
+    database = open_database(sqlite_url)
+    asked: list[tuple[str, Any]] = []
+    async with database.read() as connection:
+        event.listen(
+            connection.sync_connection,
+            "before_cursor_execute",
+            lambda *call: asked.append((call[2], call[3])),
+        )
+        await sent_targets(connection, database.dialect, "c", ["t1", "t2"])
+        statement, values = asked[-1]
+        plan = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
+        steps = [str(row[-1]) for row in plan]
+    await database.close()
+
+    assert [step for step in steps if step.endswith("(campaign_id=? AND target_id=?)")], steps
 
 
 async def test_a_read_position_never_moves_back(store: ChatStore) -> None:
