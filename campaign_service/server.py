@@ -54,12 +54,15 @@ async def run_until(
     """
     async with _server(settings, sending) as (server, workers):
         started(server)
-        async with asyncio.TaskGroup() as group:
-            for worker in workers:
-                group.create_task(worker.run(stop))
-            await stop.wait()
-            await server.set_serving(False)
-        await server.drain(settings.grace_seconds)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for worker in workers:
+                    group.create_task(worker.run(stop))
+                await stop.wait()
+                await server.set_serving(False)
+        finally:
+            # whatever ended it: the calls in hand are answered
+            await server.drain(settings.grace_seconds)
 
 
 @asynccontextmanager
