@@ -1,6 +1,7 @@
 """The conservation law, recounted from the database with plain SQL and none of our code."""
 
 import sqlite3
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,11 @@ import asyncpg
 from sqlalchemy.engine import make_url
 
 from tests.harness.apart import await_apart
+
+# what a question meets while PostgreSQL is away
+DATABASE_IS_DOWN = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+
+_Questions = Mapping[str, str]
 
 _QUESTIONS = {
     "campaign": "SELECT status, targets_total FROM campaigns WHERE id = $1",
@@ -35,6 +41,17 @@ _QUESTIONS = {
             OR c.message_count <> (SELECT count(*) FROM messages AS o WHERE o.cid = m.cid))""",
 }
 
+_ONE_BY_ONE = {
+    "outcomes": """
+        SELECT target_id, 'sent' FROM messages WHERE campaign_id = $1
+        UNION ALL SELECT target_id, reason FROM campaign_outcomes WHERE campaign_id = $1"""
+}
+_LEASES = {
+    "owners": """
+        SELECT lease_owner FROM campaign_shards
+        WHERE campaign_id = $1 AND lease_owner IS NOT NULL ORDER BY shard"""
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Account:
@@ -58,7 +75,7 @@ class Account:
 
 
 def recount(database_url: str, campaign_id: str) -> Account:
-    answers = _ask(database_url, campaign_id)
+    answers = _ask(database_url, campaign_id, _QUESTIONS)
     ((status, targets_total),) = answers["campaign"]
     ((messages, targets, ids),) = answers["messages"]
     assert messages == ids
@@ -83,6 +100,19 @@ def recount(database_url: str, campaign_id: str) -> Account:
     )
 
 
+def outcomes(database_url: str, campaign_id: str) -> dict[str, str]:
+    """Of each target that has one: `sent`, or the reason why not."""
+    rows = _ask(database_url, campaign_id, _ONE_BY_ONE)["outcomes"]
+    found = dict(map(tuple, rows))
+    assert len(found) == len(rows)
+    return found
+
+
+def lease_owners(database_url: str, campaign_id: str) -> list[str]:
+    """Who has a shard of the campaign, as `host:pid`."""
+    return [owner for (owner,) in _ask(database_url, campaign_id, _LEASES)["owners"]]
+
+
 def assert_balanced(account: Account) -> None:
     """Holds at any moment: each target once, and every counter says what the rows say."""
     assert account.messages == account.targets_with_message == account.counted_sent, account
@@ -103,26 +133,26 @@ def assert_conserved(database_url: str, campaign_id: str, expected_targets: int)
     return account
 
 
-def _ask(database_url: str, campaign_id: str) -> dict[str, list[Any]]:
+def _ask(database_url: str, campaign_id: str, questions: _Questions) -> dict[str, list[Any]]:
     url = make_url(database_url)
     if url.get_backend_name() == "postgresql":
         dsn = url.set(drivername="postgresql").render_as_string(hide_password=False)
-        return await_apart(_ask_postgres(dsn, campaign_id))
+        return await_apart(_ask_postgres(dsn, campaign_id, questions))
     with closing(sqlite3.connect(f"file:{url.database}?mode=ro", uri=True)) as connection:
         connection.execute("BEGIN")
         return {
             name: connection.execute(question.replace("$1", "?1"), [campaign_id]).fetchall()
-            for name, question in _QUESTIONS.items()
+            for name, question in questions.items()
         }
 
 
-async def _ask_postgres(dsn: str, campaign_id: str) -> dict[str, list[Any]]:
+async def _ask_postgres(dsn: str, campaign_id: str, questions: _Questions) -> dict[str, list[Any]]:
     connection = await asyncpg.connect(dsn)
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             return {
                 name: await connection.fetch(question, campaign_id)
-                for name, question in _QUESTIONS.items()
+                for name, question in questions.items()
             }
     finally:
         await connection.close()

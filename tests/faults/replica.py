@@ -1,0 +1,212 @@
+"""One server, kept running as a supervisor would, and the ways to do it harm."""
+
+import asyncio
+import os
+import resource
+import signal
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+import orjson
+import psutil
+
+from chat_store.crash_points import VARIABLE, CrashPoint
+from tests.faults import nursery
+
+_PAUSE_AFTER_REFUSAL = 0.2
+_STOP_SECONDS = 20.0
+_TAIL_LINES = 30
+_ERRORS = {"error", "critical"}
+# SQLite's words for it
+_FULL = ("disk I/O error", "database or disk is full")
+
+
+class UnexpectedEndError(Exception):
+    """A server ended, or said something, that no fault explains."""
+
+
+class Replica:
+    """Each life of it takes the next of the `crashes` with it, and dies there if it gets there.
+
+    `fired` counts what has happened to it.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        address: str,
+        environment: Mapping[str, str],
+        log: Path,
+        crashes: Sequence[CrashPoint] = (),
+    ) -> None:
+        self.module = module
+        self.address = address
+        self.fired: Counter[str] = Counter()
+        self.errors: list[str] = []
+        """What it has logged as an error, and tracebacks from elsewhere."""
+        self._environment = dict(environment)
+        self._log = log
+        self._crashes = list(crashes)
+        self._process: ForkServerProcess | None = None
+        self._stopping = False
+        self._told_to_die = False
+        self._life_begins_at = 0
+        self._ended = asyncio.Event()
+
+    async def run(self) -> None:
+        """Starts it again and again, until `stop`. Raises `UnexpectedEndError`.
+
+        Cancelled, it leaves no process behind.
+        """
+        try:
+            while not self._stopping:
+                crash = self._crashes.pop(0) if self._crashes else None
+                self._told_to_die = False
+                self._life_begins_at = self._log.stat().st_size if self._log.exists() else 0
+                environment = self._environment | ({VARIABLE: str(crash)} if crash else {})
+                self._process = nursery.start(self.module, environment, self._log)
+                await _end_of(self._process)
+                process, self._process = self._process, None
+                process.join()
+                refused = self._judge(process.exitcode, crash)
+                process.close()
+                await asyncio.sleep(_PAUSE_AFTER_REFUSAL if refused else 0)
+            self._ended.set()
+        finally:
+            self.kill()
+
+    async def stop(self) -> None:
+        """With SIGTERM; it must end well."""
+        self._stopping = True
+        self._signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(_STOP_SECONDS):
+                await self._ended.wait()
+        except TimeoutError:
+            raise self._error("did not end on SIGTERM") from None
+
+    def kill(self) -> None:
+        """With all its processes, as when the machine goes."""
+        self._told_to_die = self._signal_all(signal.SIGKILL)
+
+    def drain(self) -> None:
+        """As an operator restarts it: SIGTERM, and started again when it has ended."""
+        if self._signal(signal.SIGTERM):
+            self.fired["drain"] += 1
+
+    def freeze(self) -> None:
+        self._signal_all(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal_all(signal.SIGCONT)
+
+    def limit_files(self, size: int) -> None:
+        """No file of it grows beyond that many bytes any more; -1 for no limit."""
+        if self.pid is None:
+            return
+        with suppress(ProcessLookupError, psutil.NoSuchProcess):
+            server = psutil.Process(self.pid)
+            for process in (server, *server.children(recursive=True)):
+                _, hard = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
+                resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, hard))
+
+    def has(self, pid: int) -> bool:
+        """Whether that is one of its processes."""
+        try:
+            return os.getpgid(pid) == self.pid
+        except ProcessLookupError:
+            return False
+
+    @property
+    def pid(self) -> int | None:
+        """None between two lives."""
+        return None if self._process is None else self._process.pid
+
+    def said(self, event: str) -> int:
+        """How often it has logged that event, in all its lives."""
+        return sum(line.get("event") == event for line in self._lines(0))
+
+    def said_of_disk(self) -> int:
+        """How many writes the disk had no room for, as far as it has told."""
+        return sum(
+            any(words in line.get("error", "") for words in _FULL) for line in self._lines(0)
+        )
+
+    def tail(self) -> str:
+        if not self._log.exists():
+            return ""
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-_TAIL_LINES:])
+
+    def _judge(self, code: int | None, crash: CrashPoint | None) -> bool:
+        """Whether it refused to start. Raises for an end that it should not have come to."""
+        lines = self._lines(self._life_begins_at)
+        events = Counter(line.get("event") for line in lines)
+        if crash and code and events[VARIABLE]:
+            # the server itself, or a sender of it, without which it ends, too
+            self.fired["crash"] += 1
+            self.fired[f"crash {crash.step}:{crash.point}"] += 1
+            return False
+        self.errors += [
+            str(line)
+            for line in lines
+            if line.get("level") in _ERRORS and line.get("event") != "can't start"
+        ]
+        if code == -signal.SIGKILL and self._told_to_die:
+            self.fired["kill"] += 1
+        elif code == 1 and events["can't start"] and not events["listening"]:
+            self.fired["refused-start"] += 1
+            return True
+        elif code != 0 and (code != -signal.SIGTERM or events["listening"]):
+            raise self._error(f"ended with {code} by itself")
+        return False
+
+    def _lines(self, offset: int) -> list[dict[str, str]]:
+        if not self._log.exists():
+            return []
+        with self._log.open("rb") as log:
+            log.seek(offset)
+            return [_read(line) for line in log]
+
+    def _signal(self, number: signal.Signals) -> bool:
+        if self.pid is None:
+            return False
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+        return True
+
+    def _signal_all(self, number: signal.Signals) -> bool:
+        if self.pid is None:
+            return False
+        try:
+            os.killpg(self.pid, number)
+        except ProcessLookupError:
+            # it has only just been forked, and leads no group yet
+            return self._signal(number)
+        return True
+
+    def _error(self, problem: str) -> UnexpectedEndError:
+        return UnexpectedEndError(f"{self.module} {problem}\n{self.tail()}")
+
+
+def _read(line: bytes) -> dict[str, str]:
+    if line.startswith(VARIABLE.encode()):
+        return {"event": VARIABLE, "level": "info"}
+    try:
+        read = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        level = "error" if line.startswith(b"Traceback") else "info"
+        return {"event": line.decode(errors="replace").rstrip(), "level": level}
+    return read if isinstance(read, dict) else {"event": str(read)}
+
+
+async def _end_of(process: ForkServerProcess) -> None:
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    sentinel = process.sentinel
+    loop.add_reader(sentinel, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(sentinel)

@@ -1,0 +1,165 @@
+"""One run: a scenario played from nothing to its end, and the recount after it."""
+
+import asyncio
+import random
+import sqlite3
+import time
+import traceback
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy.engine import make_url
+
+from herald.campaign.v1 import campaign_pb2
+from tests.faults import nursery
+from tests.faults.client import connected
+from tests.faults.cluster import Cluster, RestartablePostgres, running
+from tests.faults.faults import FAULTS
+from tests.faults.replica import UnexpectedEndError
+from tests.faults.scenario import CAMPAIGN_ID, Scenario
+from tests.faults.story import Story
+from tests.harness import accounts
+
+# of a campaign, with all its faults: so long, and as much again for so many targets
+_BOUND_SECONDS = 60.0
+_BOUND_TARGETS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`fired` counts how often each fault really happened. `problem` is empty if all is right."""
+
+    scenario: Scenario
+    targets: int
+    seconds: float
+    fired: Counter[str]
+    problem: str = ""
+
+    @property
+    def missed(self) -> list[str]:
+        """The faults that did not happen."""
+        return [name for name in self.scenario.faults if not self.fired[name]]
+
+    def __str__(self) -> str:
+        fired = " ".join(
+            f"{name} x{times}"
+            for name, times in sorted(self.fired.items())
+            if times and " " not in name
+        )
+        verdict = "BROKEN" if self.problem else "ok"
+        missed = f" (not: {' '.join(self.missed)})" if self.missed else ""
+        return (
+            f"seed {self.scenario.seed:<6} {self.scenario}  {self.targets:>7,} targets "
+            f"{self.seconds:>5.1f} s  {fired}{missed}  {verdict}"
+        )
+
+
+async def play(
+    scenario: Scenario, database_url: str, folder: Path, postgres: RestartablePostgres | None
+) -> Outcome:
+    """On a database with the crowd in it, which nobody else uses.
+
+    Never raises for what the servers do: that is in the outcome.
+    """
+    began = time.monotonic()
+    fired: Counter[str] = Counter()
+    handled = 0
+    problem = ""
+    used = postgres if scenario.dialect == "postgresql" else None
+    cluster = None
+    try:
+        async with running(scenario, database_url, folder, used) as cluster:
+            story, campaign = await _tell(cluster)
+            await cluster.stop()
+        handled = await _recounted(cluster, story, campaign, folder)
+    except Exception:  # noqa: BLE001 - whatever it is, it is what came of the run
+        problem = traceback.format_exc()
+        problem += "" if cluster is None else f"\n{cluster.tails()}"
+    if cluster is not None:
+        fired = _fired(cluster)
+    return Outcome(scenario, handled, time.monotonic() - began, fired, problem)
+
+
+async def _tell(cluster: Cluster) -> tuple[Story, campaign_pb2.Campaign]:
+    scenario = cluster.scenario
+    addresses = [[each.address for each in some] for some in (cluster.segments, cluster.campaigns)]
+    async with connected(*addresses) as client:
+        story = Story(cluster, client, _choices(scenario, "story"))
+        await story.prepare()
+        async with asyncio.TaskGroup() as group:
+            for name in scenario.faults:
+                if name in FAULTS:
+                    group.create_task(_happening(name, cluster))
+            if "stop-and-go" in scenario.faults:
+                group.create_task(_after_start(cluster, story.stop_and_go))
+            if "grow" in scenario.faults:
+                group.create_task(_after_start(cluster, story.grow))
+            await story.start()
+            campaign = await story.completed(
+                _BOUND_SECONDS * (1 + len(scenario.audience.outcomes) / _BOUND_TARGETS)
+            )
+            cluster.over.set()
+        return story, await story.get() if story.perhaps else campaign
+
+
+async def _happening(name: str, cluster: Cluster) -> None:
+    await cluster.started.wait()
+    await FAULTS[name](cluster, _choices(cluster.scenario, name))
+
+
+async def _after_start(cluster: Cluster, part: Callable[[], Awaitable[None]]) -> None:
+    await cluster.started.wait()
+    await part()
+
+
+async def _recounted(
+    cluster: Cluster, story: Story, campaign: campaign_pb2.Campaign, folder: Path
+) -> int:
+    """How many targets have been handled. Raises for whatever is not as it must be."""
+    url = cluster.database_url
+    found = accounts.outcomes(url, CAMPAIGN_ID)
+    astray = {
+        target: (story.outcomes.get(target), found.get(target))
+        for target in found.keys() | story.outcomes.keys()
+        if found.get(target) != story.outcomes.get(target) and target not in story.perhaps
+    }
+    assert not astray, f"expected and found, of {len(astray)}: {dict(sorted(astray.items())[:10])}"
+    account = accounts.assert_conserved(url, CAMPAIGN_ID, len(found))
+    stats = campaign.stats
+    told = (stats.messages_sent, stats.targets_skipped, stats.targets_failed, stats.targets_total)
+    assert told == (account.messages, account.skipped, account.failed, account.targets_total), told
+    assert accounts.lease_owners(url, CAMPAIGN_ID) == []
+    if cluster.postgres is None:
+        with closing(sqlite3.connect(str(make_url(url).database))) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    await _verified(url, folder)
+    for replica in cluster.replicas:
+        if replica.errors:
+            raise UnexpectedEndError("\n".join(replica.errors))
+    return len(found)
+
+
+async def _verified(database_url: str, folder: Path) -> None:
+    """The operator's own recount says the same."""
+    log = folder / "verify.log"
+    settings = {"HERALD_DATABASE_URL": database_url}
+    process = nursery.start("campaign_service", settings, log, "verify", CAMPAIGN_ID)
+    await asyncio.to_thread(process.join)
+    assert process.exitcode == 0, log.read_text()
+
+
+def _fired(cluster: Cluster) -> Counter[str]:
+    fired = cluster.fired.copy()
+    for replica in cluster.replicas:
+        fired.update(replica.fired)
+        fired["late-refused"] += replica.said("run ended by another")
+    if "start-without-postgres" in cluster.scenario.faults:
+        fired["start-without-postgres"] = fired["refused-start"]
+    return fired
+
+
+def _choices(scenario: Scenario, what: str) -> random.Random:
+    return random.Random(f"{scenario.seed} {what}")  # noqa: S311 - nobody's secret

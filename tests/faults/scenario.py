@@ -1,0 +1,194 @@
+"""What a seed stands for: a campaign, the servers that send it, and what happens to them."""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from chat_store.crash_points import CrashPoint, Point
+from tests.faults.audiences import WAYS, Audience, Way, drawn_audience, everyone
+from tests.faults.steps import LIBRARY_STEPS, module_of, steps_in_source
+
+Dialect = Literal["sqlite", "postgresql"]
+_DIALECTS: tuple[Dialect, ...] = ("sqlite", "postgresql")
+
+CAMPAIGN_ID = "campaign"
+ON_EITHER = (
+    "crash",
+    "kill",
+    "drain",
+    "freeze",
+    "join",
+    "cut-segment",
+    "hold-segment",
+    "refuse-segment",
+    "start-without-segments",
+    "stop-and-go",
+    "grow",
+)
+ON_SQLITE = ("full-disk",)
+ON_POSTGRES = (
+    "restart-postgres",
+    "crash-postgres",
+    "start-without-postgres",
+    "cut-postgres",
+    "hold-postgres",
+    "lose-commit",
+)
+# a campaign that takes seconds gives them the time to happen
+_BY_THE_CLOCK = frozenset((*ON_EITHER, *ON_SQLITE, *ON_POSTGRES)) - {"crash", "grow", "lose-commit"}
+
+# a crash at it needs a server that is told to end at the very moment of a count
+UNREACHABLE = frozenset({"sizing.give-back"})
+REACHABLE = frozenset(steps_in_source()) - LIBRARY_STEPS - UNREACHABLE
+# the fault that makes a run take the step; the others are taken anyway, or by an errand
+NEEDS = {
+    "campaign.stop": "stop-and-go",
+    "campaign.explain": "start-without-segments",
+    "campaign.schedule": "start-without-segments",
+    "run.explain": "refuse-segment",
+    "run.release": "drain",
+}
+# a campaign without a limit is over before it has to
+_PACED_STEPS = frozenset({"run.renew", "run.reserve"})
+
+# how often a step is taken in a run, about: a page for each fifty targets, a start once
+_OFTEN = {"run.page": 20, "run.reserve": 20, "run.renew": 4, "run.claim": 3, "sizing.claim": 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """`rate` is messages per second, 0 for no limit.
+
+    `crashes` are for the servers' first lives, one each.
+    """
+
+    seed: int
+    dialect: Dialect
+    audience: Audience
+    page_size: int
+    lease_seconds: float
+    rate: int
+    slots: int
+    campaign_servers: int
+    segment_servers: int
+    scheduled: bool
+    faults: Sequence[str]
+    crashes: Sequence[CrashPoint] = ()
+
+    def __str__(self) -> str:
+        servers = f"{self.campaign_servers}+{self.segment_servers}"
+        crashes = "".join(f" {crash}" for crash in self.crashes)
+        return (
+            f"{self.dialect:<10} {self.audience.way:<14} {servers} {' '.join(self.faults)}{crashes}"
+        )
+
+
+def drawn(seed: int) -> Scenario:
+    """The scenario of a seed: always the same one."""
+    choose = _choices(seed)
+    dialect = choose.choice(_DIALECTS)
+    several = ON_EITHER + (ON_SQLITE if dialect == "sqlite" else ON_POSTGRES)
+    faults = choose.sample(several, k=choose.choice((1, 2, 2, 3)))
+    return _scenario(choose, seed, dialect, faults, WAYS)
+
+
+def chosen(
+    seed: int, dialect: Dialect, faults: Sequence[str], crashes: Sequence[CrashPoint] = ()
+) -> Scenario:
+    """With these faults, to lists that are filtered and added to; everything else is drawn."""
+    return _scenario(_choices(seed), seed, dialect, faults, ["overlap"], crashes)
+
+
+def every_point() -> Iterator[Scenario]:
+    """A run for each point of each step that a server can come to, on both databases."""
+    seed = 0
+    for dialect in _DIALECTS:
+        steps = REACHABLE - (set() if dialect == "sqlite" else {"schema.migrate"})
+        for step in sorted(steps):
+            faults = ["crash", *([NEEDS[step]] if step in NEEDS else [])]
+            for point in Point:
+                seed += 1
+                yield chosen(seed, dialect, faults, [CrashPoint(step, point)])
+
+
+def crowded(seed: int, users: int, rate: int) -> Scenario:
+    """Three campaign servers, two segment servers, and one of each killed every second."""
+    return Scenario(
+        seed=seed,
+        dialect="postgresql",
+        audience=everyone(users, "made"),
+        page_size=500,
+        lease_seconds=1.0,
+        rate=rate,
+        slots=4,
+        campaign_servers=3,
+        segment_servers=2,
+        scheduled=False,
+        faults=("kill-every-second",),
+    )
+
+
+def crashes_for(scenario: Scenario, module: str) -> list[CrashPoint]:
+    """Those that a server of this kind comes to."""
+    return [crash for crash in scenario.crashes if module_of(crash.step) == module]
+
+
+def _choices(seed: int) -> random.Random:
+    return random.Random(seed)  # noqa: S311 - nobody's secret
+
+
+def _scenario(
+    choose: random.Random,
+    seed: int,
+    dialect: Dialect,
+    faults: Sequence[str],
+    ways: Sequence[Way],
+    crashes: Sequence[CrashPoint] = (),
+) -> Scenario:
+    way = choose.choice([way for way in ways if _suits(way, faults)])
+    audience = drawn_audience(choose, way, grows="grow" in faults)
+    needs_time = _BY_THE_CLOCK.intersection(faults) or _PACED_STEPS & {c.step for c in crashes}
+    paced = bool(needs_time) or choose.random() < 0.3
+    if "crash" in faults and not crashes:
+        crashes = _crashes(choose, dialect, paced=paced, faults=faults)
+    return Scenario(
+        seed=seed,
+        dialect=dialect,
+        audience=audience,
+        page_size=choose.choice((50, 100, 200)),
+        lease_seconds=choose.choice((1.0, 1.5, 2.0)),
+        rate=int(len(audience.outcomes) / choose.uniform(2, 3)) if paced else 0,
+        slots=choose.choice((2, 4)),
+        campaign_servers=choose.choice((1, 2) if dialect == "sqlite" else (1, 2, 3)),
+        segment_servers=choose.choice((1, 2)),
+        scheduled=choose.random() < 0.3 or "start-without-segments" in faults,
+        faults=tuple(faults),
+        crashes=tuple(crashes),
+    )
+
+
+def _suits(way: Way, faults: Sequence[str]) -> bool:
+    """Whether all of these faults can happen to such an audience."""
+    if "grow" in faults:
+        return way in {"list", "overlap"}
+    return way != "users" or not any(fault.endswith(("-segment", "-segments")) for fault in faults)
+
+
+def _crashes(
+    choose: random.Random, dialect: Dialect, *, paced: bool, faults: Sequence[str]
+) -> tuple[CrashPoint, ...]:
+    """Each server meets them one after the other: the second one strikes the recovery."""
+    out_of_reach = {step for step, fault in NEEDS.items() if fault not in faults}
+    out_of_reach |= set() if paced else _PACED_STEPS
+    out_of_reach |= set() if dialect == "sqlite" else {"schema.migrate"}
+    likely = sorted(REACHABLE - out_of_reach)
+    of_runs = [step for step in likely if step.startswith("run.")]
+    steps = [
+        choose.choice(of_runs),
+        *choose.choices([*likely, *of_runs, *of_runs], k=choose.choice((1, 2, 3))),
+    ]
+    return tuple(
+        CrashPoint(step, choose.choice(list(Point)), choose.randint(1, _OFTEN.get(step, 1)))
+        for step in steps
+    )

@@ -1,0 +1,39 @@
+"""Every durable step that the source has, and which server takes it."""
+
+import ast
+from collections.abc import Iterator
+from importlib import resources
+from typing import TypeGuard
+
+_PACKAGES = ("chat_store", "segment_service", "campaign_service")
+
+# what the campaign server does by itself or is asked for; everything else is the segment server's
+_CAMPAIGN_STEPS = ("run.", "campaign.")
+# no RPC and no worker takes it: it is there for those who use the store as a library
+LIBRARY_STEPS = frozenset({"messages.upsert"})
+
+
+def steps_in_source() -> list[str]:
+    """The name that each `Database.write` of the product is given; empty for one without."""
+    return sorted(_names())
+
+
+def module_of(step: str) -> str:
+    """Of the server that takes it; both take `schema.migrate`, on SQLite at every start."""
+    return "campaign_service" if step.startswith(_CAMPAIGN_STEPS) else "segment_service"
+
+
+def _names() -> Iterator[str]:
+    for package in _PACKAGES:
+        for file in resources.files(package).iterdir():
+            if file.name.endswith(".py"):
+                for node in ast.walk(ast.parse(file.read_text())):
+                    if _is_write(node):
+                        first = next(iter(node.args), None)
+                        yield str(first.value) if isinstance(first, ast.Constant) else ""
+
+
+def _is_write(node: ast.AST) -> TypeGuard[ast.Call]:
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        return False
+    return node.func.attr == "write" and ast.unparse(node.func.value).endswith("database")

@@ -1,0 +1,189 @@
+"""The campaign of a run, from its segments to its end, told by a caller among the faults."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+
+import grpc
+
+from herald.campaign.v1 import campaign_pb2
+from herald.campaign.v1 import campaign_service_pb2 as campaigns_pb
+from herald.segment.v1 import segment_pb2
+from herald.segment.v1 import segment_service_pb2 as segments_pb
+from tests.faults import crowd
+from tests.faults.client import Client
+from tests.faults.cluster import Cluster
+from tests.faults.errands import ERRANDS
+from tests.faults.patience import Patience
+from tests.faults.scenario import CAMPAIGN_ID, Scenario
+from tests.harness.accounts import DATABASE_IS_DOWN, recount
+
+_POLL_SECONDS = 0.1
+_BATCH = 500
+_TEMPLATES = {
+    "made": campaign_pb2.ChannelTemplate(type="messaging", id="{{receiver.id}}-{{sender.id}}"),
+    "distinct": campaign_pb2.ChannelTemplate(type="messaging"),
+}
+
+
+class StoryError(Exception):
+    """The campaign did what no campaign may do."""
+
+
+class Story:
+    """`outcomes` is what has to have become of everyone in the end; it grows with the audience."""
+
+    def __init__(self, cluster: Cluster, client: Client, choose: random.Random) -> None:
+        self.scenario: Scenario = cluster.scenario
+        self._audience = self.scenario.audience
+        late = set(self._audience.late)
+        self.outcomes = {
+            id_: outcome for id_, outcome in self._audience.outcomes.items() if id_ not in late
+        }
+        self.perhaps: set[str] = set()
+        """Who was added at the very end: whether they were in time is not known."""
+        self._cluster = cluster
+        self._client = client
+        self._choose = choose
+        self._stopped = False
+
+    async def prepare(self) -> None:
+        """Everything but the start."""
+        for step in sorted({crash.step for crash in self.scenario.crashes} & ERRANDS.keys()):
+            await ERRANDS[step](self._client, step.replace(".", "-"))
+        await self._create_segments()
+        request = campaigns_pb.CreateCampaignRequest(campaign=self._definition())
+        await self._client.call(self._client.campaigns.CreateCampaign, request)
+
+    async def start(self) -> None:
+        """At once, or by the clock in a moment."""
+        request = campaigns_pb.StartCampaignRequest(id=CAMPAIGN_ID)
+        if self.scenario.scheduled:
+            request.scheduled_for.FromDatetime(datetime.now(UTC) + timedelta(seconds=0.4))
+        await self._unless_completed(self._client.campaigns.StartCampaign, request)
+        self._cluster.started.set()
+
+    async def stop_and_go(self) -> None:
+        """After each stop, nothing comes any more, whatever dies meanwhile."""
+        for _ in range(2):
+            if await self._cluster.over_within(self._choose.uniform(0.3, 0.9)):
+                return
+            self._stopped = True
+            request = campaigns_pb.StopCampaignRequest(id=CAMPAIGN_ID)
+            if not await self._unless_completed(self._client.campaigns.StopCampaign, request):
+                return
+            at_the_stop = await self._messages()
+            await asyncio.sleep(self._choose.uniform(0.2, 1.0))
+            later = await self._messages()
+            if later != at_the_stop:
+                raise StoryError(f"{later - at_the_stop} messages came after StopCampaign")
+            self._cluster.fired["stop-and-go"] += 1
+            start = campaigns_pb.StartCampaignRequest(id=CAMPAIGN_ID)
+            await self._unless_completed(self._client.campaigns.StartCampaign, start)
+            self._stopped = False
+
+    async def grow(self) -> None:
+        """More targets for a list: they are reached if the campaign was not over yet."""
+        for part in (self._audience.late[::2], self._audience.late[1::2]):
+            if await self._cluster.over_within(self._choose.uniform(0.1, 1.2)):
+                break
+            await self._add("one", part)
+            campaign = await self.get()
+            if campaign.status == campaign_pb2.CAMPAIGN_STATUS_COMPLETED:
+                self.perhaps.update(part)
+                return
+            self.outcomes |= {id_: self._audience.outcomes[id_] for id_ in part}
+            self._cluster.fired["grow"] += 1
+
+    async def completed(self, seconds: float) -> campaign_pb2.Campaign:
+        """The campaign at its end. Raises `StoryError` for another end, or none in time."""
+        campaign = campaign_pb2.Campaign()
+        patience = Patience(seconds)
+        while campaign.status != campaign_pb2.CAMPAIGN_STATUS_COMPLETED:
+            await asyncio.sleep(_POLL_SECONDS)
+            stopped = self._stopped
+            campaign = await self.get()
+            by_itself = campaign.status == campaign_pb2.CAMPAIGN_STATUS_STOPPED
+            if by_itself and not stopped and not self._stopped:
+                raise StoryError(f"stopped by itself: {campaign.status_reason}")
+            try:
+                patience.spend()
+            except TimeoutError:
+                raise StoryError(f"not completed within {seconds:.0f} s: {campaign}") from None
+        return campaign
+
+    async def get(self) -> campaign_pb2.Campaign:
+        request = campaigns_pb.GetCampaignRequest(id=CAMPAIGN_ID)
+        answer = await self._client.call(self._client.campaigns.GetCampaign, request)
+        campaign: campaign_pb2.Campaign = answer.campaign
+        return campaign
+
+    async def _create_segments(self) -> None:
+        kind = segment_pb2.SEGMENT_TYPE_USER
+        if self._audience.is_rooms:
+            kind = segment_pb2.SEGMENT_TYPE_CHANNEL
+        if self._audience.filtered_groups:
+            segment = segment_pb2.Segment(id="filter", type=kind)
+            segment.filter.update({"group": {"$in": list(self._audience.filtered_groups)}})
+            await self._create(segment)
+        if self._audience.way == "everyone":
+            await self._create(segment_pb2.Segment(id="everyone", type=kind, all_users=True))
+        if self._audience.way == "users":
+            return
+        for id_, targets in self._audience.listed.items():
+            await self._create(segment_pb2.Segment(id=id_, type=kind))
+            for start in range(0, len(targets), _BATCH):
+                await self._add(id_, targets[start : start + _BATCH])
+
+    async def _create(self, segment: segment_pb2.Segment) -> None:
+        request = segments_pb.CreateSegmentRequest(segment=segment)
+        await self._client.call(self._client.segments.CreateSegment, request)
+
+    async def _add(self, segment_id: str, targets: Sequence[str]) -> None:
+        request = segments_pb.AddTargetsRequest(segment_id=segment_id, target_ids=targets)
+        await self._client.call(self._client.segments.AddTargets, request)
+
+    def _definition(self) -> campaign_pb2.Campaign:
+        audience = self._audience
+        text = crowd.ROOM_TEXT if audience.is_rooms else crowd.TEXT
+        campaign = campaign_pb2.Campaign(
+            id=CAMPAIGN_ID,
+            sender_id=crowd.SENDER_ID,
+            message_template=campaign_pb2.MessageTemplate(text=text),
+            max_messages_per_second=self.scenario.rate,
+        )
+        if audience.channels in _TEMPLATES and not audience.is_rooms:
+            campaign.create_channels = True
+            campaign.channel_template.CopyFrom(_TEMPLATES[audience.channels])
+        if audience.way == "users":
+            campaign.user_ids.extend(audience.listed[""])
+        else:
+            campaign.segment_ids.extend(audience.listed)
+            campaign.segment_ids.extend(["filter"] if audience.filtered_groups else [])
+            campaign.segment_ids.extend(["everyone"] if audience.way == "everyone" else [])
+        return campaign
+
+    async def _unless_completed(
+        self, method: Callable[..., Awaitable[object]], request: object
+    ) -> bool:
+        """Whether it was done. What an earlier try has done may have completed the campaign."""
+        try:
+            await self._client.call(method, request)
+        except grpc.aio.AioRpcError as error:
+            if error.code() != grpc.StatusCode.FAILED_PRECONDITION:
+                raise
+            if (await self.get()).status != campaign_pb2.CAMPAIGN_STATUS_COMPLETED:
+                raise
+            return False
+        return True
+
+    async def _messages(self) -> int:
+        """How many there are, by the tables; asked again while they can't be read."""
+        while True:
+            try:
+                account = await asyncio.to_thread(recount, self._cluster.database_url, CAMPAIGN_ID)
+            except DATABASE_IS_DOWN:
+                await asyncio.sleep(_POLL_SECONDS)
+            else:
+                return account.messages

@@ -1,0 +1,102 @@
+"""Each kind of fault once, with fixed seeds; `make faults` plays hundreds of others.
+
+Behind each run stands the recount of `tests.faults.run`: everyone has exactly the outcome that
+the contract gives them, once, and every counter says so.
+"""
+
+from collections.abc import Sequence
+
+import pytest
+
+from chat_store.crash_points import CrashPoint, Point
+from tests.faults.audiences import USERS
+from tests.faults.playground import Playground
+from tests.faults.run import Outcome
+from tests.faults.scenario import Dialect, chosen, crowded
+
+pytestmark = pytest.mark.timeout(150)
+
+
+@pytest.mark.xdist_group("faults on sqlite")
+@pytest.mark.parametrize(
+    "faults",
+    [
+        ("kill", "drain", "full-disk"),
+        ("freeze", "stop-and-go", "cut-segment"),
+        ("join", "grow", "hold-segment", "refuse-segment"),
+        ("start-without-segments",),
+    ],
+    ids=" ".join,
+)
+async def test_a_campaign_on_sqlite_outlasts(
+    faults: Sequence[str], sqlite_playground: Playground
+) -> None:
+    _assert_well(await _played(sqlite_playground, "sqlite", faults))
+
+
+@pytest.mark.xdist_group("faults on postgres")
+@pytest.mark.parametrize(
+    "faults",
+    [
+        ("restart-postgres", "lose-commit", "stop-and-go"),
+        ("crash-postgres", "cut-postgres", "grow"),
+        ("start-without-postgres", "hold-postgres"),
+        ("freeze", "kill", "join"),
+    ],
+    ids=" ".join,
+)
+async def test_a_campaign_on_postgres_outlasts(
+    faults: Sequence[str], postgres_playground: Playground
+) -> None:
+    _assert_well(await _played(postgres_playground, "postgresql", faults))
+
+
+@pytest.mark.xdist_group("faults on sqlite")
+async def test_a_campaign_on_sqlite_outlasts_a_crash_at_a_page_and_one_in_the_recovery(
+    sqlite_playground: Playground,
+) -> None:
+    await _assert_outlasts_two_crashes(sqlite_playground, "sqlite")
+
+
+@pytest.mark.xdist_group("faults on postgres")
+async def test_a_campaign_on_postgres_outlasts_a_crash_at_a_page_and_one_in_the_recovery(
+    postgres_playground: Playground,
+) -> None:
+    await _assert_outlasts_two_crashes(postgres_playground, "postgresql")
+
+
+@pytest.mark.xdist_group("faults on postgres")
+async def test_three_campaign_servers_and_two_segment_servers_lose_one_of_each_every_second(
+    postgres_playground: Playground,
+) -> None:
+    outcome = await postgres_playground.play(crowded(seed=1, users=USERS, rate=USERS // 3))
+
+    _assert_well(outcome)
+    assert outcome.fired["kill"] >= 4
+
+
+async def _assert_outlasts_two_crashes(playground: Playground, dialect: Dialect) -> None:
+    crashes = [
+        CrashPoint("run.page", Point.BEFORE_COMMIT, 3),
+        CrashPoint("run.page", Point.AFTER_COMMIT, 2),
+        CrashPoint("targets.add", Point.AFTER_COMMIT, 1),
+    ]
+
+    outcome = await _played(playground, dialect, ["crash"], crashes)
+
+    _assert_well(outcome)
+    assert all(outcome.fired[f"crash {crash.step}:{crash.point}"] for crash in crashes)
+
+
+async def _played(
+    playground: Playground,
+    dialect: Dialect,
+    faults: Sequence[str],
+    crashes: Sequence[CrashPoint] = (),
+) -> Outcome:
+    return await playground.play(chosen(1, dialect, faults, crashes))
+
+
+def _assert_well(outcome: Outcome) -> None:
+    assert not outcome.problem, f"{outcome}\n{outcome.problem}"
+    assert not outcome.missed, outcome
