@@ -269,7 +269,7 @@ async def test_a_server_that_waits_for_a_turn_stops_at_once(sqlite_url: str) -> 
         await services.restart_campaign()
     await database.close()
 
-    assert owners == [None]
+    assert set(owners) == {None}
 
 
 async def test_a_wait_that_is_longer_than_the_lease_keeps_it(sqlite_url: str) -> None:
@@ -283,7 +283,7 @@ async def test_a_wait_that_is_longer_than_the_lease_keeps_it(sqlite_url: str) ->
         fences = list(await connection.scalars(select(campaign_shards.c.fence)))
     await database.close()
 
-    assert fences == [1]
+    assert set(fences) == {1}
     assert run_time(done) >= timedelta(seconds=1.9)
 
 
@@ -371,7 +371,8 @@ async def test_two_replicas_keep_one_limit(postgres_url: str) -> None:
 
     assert_conserved(postgres_url, "spring", 1_000)
     ends = looks[-1].sent
-    assert any(all(0 < n < m for n, m in zip(look.sent, ends, strict=True)) for look in looks)
+    at_work = (sum(0 < n < m for n, m in zip(look.sent, ends, strict=True)) for look in looks)
+    assert max(at_work) == 2
     assert timedelta(seconds=1.8) <= run_time(done)
     assert most_seen_in_a_window(looks) <= 3 * 50
 

@@ -512,9 +512,9 @@ class Segments(segment_service_pb2_grpc.SegmentServiceServicer):
         self.given = 0
         self.left = asyncio.Event()
 
-    async def QuerySegments(self, *_: Any) -> Any:  # noqa: N802 - the service's word
+    async def GetSegment(self, *_: Any) -> Any:  # noqa: N802 - the service's word
         segment = segment_pb2.Segment(id="crowd", type=segment_pb2.SEGMENT_TYPE_USER)
-        return segment_service_pb.QuerySegmentsResponse(segments=[segment])
+        return segment_service_pb.GetSegmentResponse(segment=segment)
 
     async def StreamTargets(self, _: Any, context: Any) -> Any:  # noqa: N802 - as above
         try:
