@@ -182,5 +182,8 @@ def is_transient(error: Exception) -> bool:
     code = getattr(cause, "sqlite_errorcode", None)
     if code is not None:
         return (code & 0xFF) in _SQLITE_TRANSIENT
+    # asyncpg's word for a connection that was cut while it was being made
+    if type(cause).__name__ == "InternalClientError":
+        return True
     # asyncpg's own errors reach us unwrapped while a connection is being made
     return str(getattr(cause, "sqlstate", None) or "").startswith(_POSTGRES_TRANSIENT)
