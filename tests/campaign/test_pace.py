@@ -143,8 +143,11 @@ async def test_whoever_comes_at_the_same_time_gets_a_turn_of_their_own(database:
 
     turns = await asyncio.gather(*(runs.reserve(each, 5, MOMENT, MOMENT) for each in limits * 3))
 
-    in_order = sorted(turn.at - MOMENT for turn in turns)
-    assert in_order == [number * 50 * MILLISECOND for number in range(15)]
+    in_order = sorted({turn.at - MOMENT for turn in turns})
+    assert len(in_order) == 15
+    # two of one campaign that come one after the other wait a little longer, for its own limit
+    for number, wait in enumerate(in_order):
+        assert number * 50 * MILLISECOND <= wait <= number * timedelta(seconds=5 / 89)
 
 
 @pytest.mark.parametrize("limits", [{"spring": 10, EVERY_CAMPAIGN: 90}, {EVERY_CAMPAIGN: 10}])
