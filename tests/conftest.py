@@ -9,6 +9,9 @@ from hypothesis import HealthCheck, settings
 from chat_store.database import Database, open_database
 from tests.harness.postgres import FORGETFUL, Postgres, migrated, temporary_postgres
 
+# gRPC's threads of this process would crash the copy of it that becomes a PostgreSQL
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+
 settings.register_profile(
     "herald",
     max_examples=int(os.environ.get("HERALD_EXAMPLES", "50")),

@@ -16,7 +16,12 @@ _CALL_SECONDS = 4.0
 _PAUSE_SECONDS = 0.05
 # a fault may last for seconds, and the way back from it, too
 _PATIENCE_SECONDS = 45.0
-_MAY_BE_BETTER_LATER = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
+_MAY_BE_BETTER_LATER = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    # what gRPC makes of a call that is cut at the end of a server's grace
+    grpc.StatusCode.CANCELLED,
+}
 _OPTIONS = (
     ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
     ("grpc.enable_retries", 0),
