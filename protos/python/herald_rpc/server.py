@@ -73,7 +73,7 @@ class RunningServer:
         """Take no more calls, and return when those in progress are over.
 
         Health says NOT_SERVING first. What is not over within the grace is cut, and its caller
-        sees UNAVAILABLE; an endless stream takes all of the grace unless its servicer ends it.
+        sees UNAVAILABLE or CANCELLED; an endless stream takes all of the grace unless its servicer ends it.
         No handler runs any more on return, so that what they use can be taken down; one that
         was cut has 5 s for its `finally` blocks.
         """
