@@ -107,13 +107,18 @@ def compile_campaign(
         sender=sender,
         sender_view=user_view(sender),
         templates=templates,
-        message_reads_channel="channel" in templates.of_message.names or campaign.to_channels,
+        message_reads_channel=bool(templates.of_message.names & _from_channel(campaign)),
         receiver_fields=fields.with_teams() if required_team else fields,
         required_team=required_team,
         message_id_prefix=message_id_prefix(campaign.id),
         standing_members=standing,
         standing_ids=frozenset(member.user_id for member in standing),
     )
+
+
+def _from_channel(campaign: Campaign) -> frozenset[str]:
+    """The names that stand for the channel or a part of it in a message."""
+    return frozenset({"channel", "custom"} if campaign.to_channels else {"channel"})
 
 
 def _standing_members(definition: Definition, moment: datetime) -> tuple[Member, ...]:

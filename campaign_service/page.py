@@ -14,7 +14,7 @@ from campaign_service.limits import MAX_TEXT
 from campaign_service.outcomes import NotSent, Reason
 from campaign_service.templates import RenderError
 from campaign_service.views import channel_view
-from chat_store.models import Channel
+from chat_store.models import Channel, ChannelState
 from chat_store.pages import PageRows
 
 # what a message's custom object says of its campaign, over any such keys of the template's
@@ -67,13 +67,18 @@ class PageDraft:
     def refuse(self, not_sent: list[NotSent]) -> None:
         self._not_sent += not_sent
 
-    def add(self, address: Address, channel: Channel | None) -> None:
-        """Plans one message; `channel` is what the store has under the address's CID."""
-        creating = channel is None and address.cid not in self._new
-        reason = self._obstacle(address, channel, creating=creating)
+    def add(
+        self, address: Address, state: ChannelState | None, channel: Channel | None = None
+    ) -> None:
+        """Plans one message into what the store has under the address's CID.
+
+        The whole `channel` is wanted only where the campaign's messages read it.
+        """
+        creating = state is None and address.cid not in self._new
+        reason = self._obstacle(address, state, creating=creating)
         if reason is None:
             try:
-                reason = self._write(address, channel, creating=creating)
+                reason = self._write(address, state, channel, creating=creating)
             except RenderError:
                 reason = Reason.TEMPLATE_ERROR
         if reason is not None:
@@ -81,20 +86,27 @@ class PageDraft:
             self._not_sent.append(NotSent(address.target_id, reason, cid))
 
     def _obstacle(
-        self, address: Address, channel: Channel | None, *, creating: bool
+        self, address: Address, state: ChannelState | None, *, creating: bool
     ) -> Reason | None:
         if creating:
             creatable = self._run.definition.create_channels and address.channel_id is not None
             return None if creatable else Reason.CHANNEL_NOT_FOUND
-        if channel is None:
+        if state is None:
             return None
-        if channel.deleted_at is not None:
+        if state.deleted_at is not None:
             return Reason.CHANNEL_NOT_FOUND
-        if channel.frozen or channel.disabled:
+        if state.frozen or state.disabled:
             return Reason.CHANNEL_FROZEN
         return None
 
-    def _write(self, address: Address, channel: Channel | None, *, creating: bool) -> Reason | None:
+    def _write(
+        self,
+        address: Address,
+        state: ChannelState | None,
+        channel: Channel | None,
+        *,
+        creating: bool,
+    ) -> Reason | None:
         run = self._run
         templates = run.templates
         variables: Mapping[str, Any] = address.variables
@@ -115,13 +127,13 @@ class PageDraft:
             self._new[address.cid] = (address, new_custom)
         else:
             self._arrivals[address.cid] += 1
-            self._enter(address, channel)
+            self._enter(address, state)
         return None
 
-    def _enter(self, address: Address, channel: Channel | None) -> None:
+    def _enter(self, address: Address, state: ChannelState | None) -> None:
         definition = self._run.definition
         # who is in a distinct channel is its identity
-        open_to_join = channel is not None and not channel.distinct
+        open_to_join = state is not None and not state.distinct
         if definition.sender_mode is SenderMode.INCLUDE and open_to_join:
             self._joined[address.cid] = None
         if definition.show_channels and not self._run.to_channels:

@@ -92,7 +92,9 @@ class SqlRunStore:
         # not a join: SQLite would read all outcomes of the campaign, and for each of them the list
         refused = select(campaign_outcomes.c.target_id).where(
             campaign_outcomes.c.campaign_id == campaign_id,
-            campaign_outcomes.c.target_id.in_(select(given.c["target_id"]).select_from(given.source)),
+            campaign_outcomes.c.target_id.in_(
+                select(given.c["target_id"]).select_from(given.source)
+            ),
         )
         async with self._database.read() as connection:
             sent = await sent_targets(connection, dialect, campaign_id, target_ids)

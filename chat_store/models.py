@@ -55,6 +55,15 @@ class PickedUser(NamedTuple):
     values: dict[str, Any]
 
 
+class ChannelState(NamedTuple):
+    """What says whether a message can go into a channel, and who may enter it."""
+
+    deleted_at: datetime | None
+    frozen: bool
+    disabled: bool
+    distinct: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Channel:
     """A conversation, named by its CID `type:id`.
@@ -83,6 +92,10 @@ class Channel:
     @property
     def cid(self) -> str:
         return cid_of(self.type, self.id)
+
+    @property
+    def state(self) -> ChannelState:
+        return ChannelState(self.deleted_at, self.frozen, self.disabled, self.distinct)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from chat_store.columns import Key
 from chat_store.database import Database, DialectName
 from chat_store.errors import ChannelNotFoundError
-from chat_store.models import Channel, Member, WriteMode
+from chat_store.models import Channel, ChannelState, Member, WriteMode
 from chat_store.paging import Page, PageRequest
 from chat_store.predicates import Predicate
 from chat_store.recordsets import insert_rows, key_set, keys, record_set
@@ -71,6 +71,12 @@ class SqlChannelStore:
     async def by_cid(self, cids: Iterable[str]) -> Mapping[str, Channel]:
         async with self._database.look() as connection:
             return await _by_cid(connection, self._database.dialect, cids)
+
+    async def states(self, cids: Iterable[str]) -> Mapping[str, ChannelState]:
+        dialect = self._database.dialect
+        async with self._database.look() as connection:
+            rows = await connection.execute(_states(dialect), keys(dialect, cids))
+            return {cid: ChannelState(*state) for cid, *state in rows}
 
     async def between(self, user_id: str, others: Sequence[str]) -> Mapping[str, str]:
         dialect = self._database.dialect
@@ -207,6 +213,13 @@ async def _by_cid(
 def _whole(dialect: DialectName) -> Select[Any]:
     given, cid = key_set(dialect)
     return select(*COLUMNS).join_from(given, channels, channels.c.cid == cid)
+
+
+@cache
+def _states(dialect: DialectName) -> Select[Any]:
+    given, cid = key_set(dialect)
+    state = (channels.c[name] for name in ChannelState._fields)
+    return select(channels.c.cid, *state).join_from(given, channels, channels.c.cid == cid)
 
 
 @cache

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from chat_store.models import (
     Channel,
+    ChannelState,
     Device,
     Member,
     Message,
@@ -81,6 +82,9 @@ class ChannelStore(Protocol):
 
     async def by_cid(self, cids: Iterable[str]) -> Mapping[str, Channel]:
         """The channels that exist, deleted ones included."""
+
+    async def states(self, cids: Iterable[str]) -> Mapping[str, ChannelState]:
+        """Of the channels that exist, deleted ones included: a fraction of the cost of `by_cid`."""
 
     async def between(self, user_id: str, others: Sequence[str]) -> Mapping[str, str]:
         """By other user: the CID of the channel whose members are exactly these two.

@@ -21,7 +21,7 @@ from campaign_service.outcomes import NotSent, Outcome, Reason
 from campaign_service.page import PlannedPage
 from campaign_service.planner import Planner
 from chat_store.distinct import distinct_channel_id
-from chat_store.models import Channel, PickedUser, User, UserState
+from chat_store.models import Channel, ChannelState, PickedUser, User, UserState
 from chat_store.pages import PageRows
 from chat_store.store import ChatStore
 from tests.campaign.builders import (
@@ -68,6 +68,9 @@ class World:
 
     async def by_cid(self, cids: Iterable[str]) -> dict[str, Channel]:
         return {channel.cid: channel for channel in self.places if channel.cid in set(cids)}
+
+    async def states(self, cids: Iterable[str]) -> dict[str, ChannelState]:
+        return {cid: channel.state for cid, channel in (await self.by_cid(cids)).items()}
 
     async def between(self, user_id: str, others: Sequence[str]) -> dict[str, str]:
         assert user_id == SENDER_ID

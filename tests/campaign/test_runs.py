@@ -66,7 +66,8 @@ def a_page(
     for target in targets:
         variables = {"receiver": {"name": target}, "sender": {}, "custom": {}}
         address = Address(target, f"messaging:{target}", variables, target)
-        draft.add(address, (known or {}).get(target))
+        channel = (known or {}).get(target)
+        draft.add(address, channel.state if channel else None)
     return draft.finish()
 
 

@@ -148,6 +148,17 @@ async def test_channels_come_back_in_the_order_given_and_the_last_of_two_counts(
     assert await member_ids(store, "messaging:b") == ["bob", "cleo"]
 
 
+async def test_the_state_of_a_channel_is_told_without_the_rest_of_it(store: ChatStore) -> None:
+    await store.channels.upsert([ChannelDraft(GENERAL), distinct("anna", "bob")], NOON)
+    await store.channels.delete([GENERAL.cid], LATER)
+    cids = [GENERAL.cid, distinct("anna", "bob").channel.cid]
+
+    whole = await store.channels.by_cid([*cids, "messaging:nowhere"])
+    states = await store.channels.states([*cids, "messaging:nowhere"])
+
+    assert states == {cid: whole[cid].state for cid in cids}
+
+
 async def test_the_same_members_name_the_same_channel(store: ChatStore) -> None:
     (first,) = await store.channels.upsert([distinct("anna", "bob")], NOON)
     (again,) = await store.channels.upsert([distinct("bob", "anna")], LATER)
