@@ -26,6 +26,18 @@ async def test_a_server_sends_in_processes_of_their_own(server: Server) -> None:
     assert len(server.processes()) == 1 + 2
 
 
+async def test_a_server_told_to_send_in_no_other_process_is_one(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    settings = {"HERALD_SENDER_PROCESSES": "0"}
+    _, campaign = servers(
+        sqlite_url, _NOBODY, free_address(), settings=settings, logs=tmp_path / "logs"
+    )
+    (tmp_path / "logs").mkdir()
+    with campaign:
+        assert len(campaign.processes()) == 1
+
+
 async def test_a_sender_process_that_dies_ends_its_server_which_is_to_be_started_again(
     server: Server,
 ) -> None:
