@@ -150,29 +150,30 @@ async def test_an_unforeseen_error_in_a_stream_leaks_nothing() -> None:
 
 
 async def test_a_client_that_leaves_closes_the_generator() -> None:
-    """It stands at a yield. Left to the garbage collector, another task would close it, later."""
-    closed = asyncio.Event()
-    tasks = []
+    """It stands at a yield. Left to the garbage collector, another task would close it, later.
+
+    The client leaves at any moment of a write, which then fails before the call is cancelled.
+    """
+    closings: asyncio.Queue[tuple[Any, Any]] = asyncio.Queue()
 
     async def pages(_request: bytes, _context: Any) -> AsyncIterator[bytes]:
-        tasks.append(asyncio.current_task())
+        reader = asyncio.current_task()
         try:
             while True:
                 yield b"x" * 100_000
         finally:
             await asyncio.to_thread(bool)
-            tasks.append(asyncio.current_task())
-            closed.set()
+            closings.put_nowait((reader, asyncio.current_task()))
 
     async with running({"Pages": raw_service.pages(pages)}) as service:
-        call = service.pages("Pages")(b"")
-        await call.read()
-        call.cancel()
-
         with logged() as records:
-            await asyncio.wait_for(closed.wait(), 10)
+            for _ in range(200):
+                call = service.pages("Pages")(b"")
+                await call.read()
+                call.cancel()
+                reader, closer = await asyncio.wait_for(closings.get(), 10)
+                assert reader is closer
 
-    assert tasks[0] is tasks[1]
     assert records == []
 
 

@@ -30,6 +30,9 @@ REASON_UNAVAILABLE = "ERROR_REASON_UNAVAILABLE"
 _ALWAYS_ADMITTED = "/grpc."
 
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# For gRPC to cancel a call whose caller has left; it does so within milliseconds.
+_LEAVING_SECONDS = 5.0
+
 _WORTH_A_WARNING = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL}
 
 _T = TypeVar("_T")
@@ -164,7 +167,7 @@ class _Call:
                         return
                     async with aclosing(answer):
                         async for page in answer:
-                            await context.write(page)
+                            await _write(context, page)
 
             await self._answer(context, pages)
 
@@ -242,6 +245,16 @@ class _Call:
                 metadata={"method": self.method},
             )
         return None
+
+
+async def _write(context: _Context, page: Any) -> None:
+    try:
+        await context.write(page)
+    except grpc.aio.InternalError:
+        # The caller has left, most likely: what says so comes a moment later, as a cancellation,
+        # which must find the task here and not in the `finally` blocks of its generator.
+        await asyncio.sleep(_LEAVING_SECONDS)
+        raise
 
 
 def _refusing(deserializer: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
