@@ -1,6 +1,5 @@
 """What one render may cost: steps, as a measure of both its time and its memory."""
 
-import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -15,11 +14,10 @@ class BudgetExceededError(TemplateError):
     """The render would take too many steps or grow too large."""
 
 
-class Budget(threading.local):
-    """Of the render under way in this thread. There they don't interleave: none of them awaits.
+class Budget:
+    """Of the render under way. Renders don't interleave: none of them awaits."""
 
-    The senders render in one thread, and previews in another at the same time.
-    """
+    __slots__ = ("steps",)
 
     def __init__(self) -> None:
         self.steps = 0

@@ -63,9 +63,8 @@ class Filters:
         if type(value) is not str:
             return self.as_text(value)
         budget = self._budget
-        steps = budget.steps - 1 - len(value) // CHARACTERS_PER_STEP
-        budget.steps = steps
-        if steps < 0:
+        budget.steps -= 1 + len(value) // CHARACTERS_PER_STEP
+        if budget.steps < 0:
             budget.charge(0)
         return value
 

@@ -1,12 +1,9 @@
 """What nobody can do with templates, neither to others nor to the server."""
 
 import re
-import threading
 import time
 import tracemalloc
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import Any, TypeVar
 
 import grpc
@@ -104,27 +101,6 @@ def test_a_render_that_failed_leaves_the_next_one_its_whole_budget() -> None:
         compile_text("{{ 'x' * 10**9 }}").render(VARIABLES)
 
     assert len(greedy.render(VARIABLES)) == len(greedy.render(VARIABLES)) == 50_000
-
-
-def test_a_bomb_in_one_thread_spends_nothing_of_a_render_in_another() -> None:
-    """Senders and previews render at the same time."""
-    good, bomb = compile_text("{{ receiver.name }}" * 100), compile_text(BOMBS[0])
-    over = threading.Event()
-
-    def set_off_bombs() -> None:
-        while not over.is_set():
-            with suppress(RenderError):
-                bomb.render(VARIABLES)
-
-    with ThreadPoolExecutor() as threads:
-        bombing = threads.submit(set_off_bombs)
-        try:
-            rendered = [good.render(VARIABLES) for _ in range(2_000)]
-        finally:
-            over.set()
-        bombing.result()
-
-    assert set(rendered) == {"Ann" * 100}
 
 
 def assert_bounded(work: Callable[[], None]) -> None:
