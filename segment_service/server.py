@@ -40,13 +40,16 @@ async def run_until(
     """
     async with _server(settings, stop) as (server, sizing, health):
         started(server)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(health.run(stop))
-            counting = group.create_task(sizing.run(stop))
-            await stop.wait()
-            await server.set_serving(False)
-            counting.cancel()
-        await server.drain(settings.grace_seconds)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(health.run(stop))
+                counting = group.create_task(sizing.run(stop))
+                await stop.wait()
+                await server.set_serving(False)
+                counting.cancel()
+        finally:
+            # whatever ended it: the calls in hand are answered
+            await server.drain(settings.grace_seconds)
 
 
 @asynccontextmanager

@@ -36,6 +36,7 @@ from tests.campaign.builders import (
     a_definition,
     a_user,
 )
+from tests.harness.waiters import wait_for_waiters
 
 LEASE_TIME = timedelta(seconds=10)
 UNTIL = MOMENT + LEASE_TIME
@@ -85,18 +86,6 @@ async def contents(database: Database) -> dict[str, Any]:
         }
         shards = (await connection.execute(select(campaign_shards))).all()
     return {**counts, "shards": [tuple(shard) for shard in shards]}
-
-
-async def wait_for_a_waiter(database: Database, *tasks: asyncio.Task[Any]) -> None:
-    """Returns when as many transactions wait for a lock as there are tasks, or one has ended."""
-    waiting = text(
-        "SELECT count(*) FROM pg_stat_activity"
-        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    )
-    while not any(task.done() for task in tasks):
-        async with database.read() as connection:
-            if await connection.scalar(waiting) == len(tasks):
-                return
 
 
 # --- claims
@@ -415,7 +404,7 @@ async def test_a_stop_waits_for_the_page_in_flight(postgres_url: str) -> None:
         stopping = asyncio.create_task(
             SqlMoveStore(database, shards=1).stop("spring", "enough", LATER)
         )
-        await wait_for_a_waiter(database, stopping)
+        await wait_for_waiters(database, stopping)
         assert not stopping.done()
         assert (await campaign_in(database)).status is Status.IN_PROGRESS
 
@@ -452,9 +441,9 @@ async def test_a_page_that_comes_after_a_stop_began_to_wait_is_refused(postgres_
         stopping = asyncio.create_task(
             SqlMoveStore(database, shards=1).stop("spring", "enough", LATER)
         )
-        await wait_for_a_waiter(database, stopping)
+        await wait_for_waiters(database, stopping)
         next_page = asyncio.create_task(runs.commit_page(second, a_page("ann"), "after ann"))
-        await wait_for_a_waiter(database, stopping, next_page)
+        await wait_for_waiters(database, stopping, next_page)
         assert not next_page.done()
 
     await stopping
@@ -630,7 +619,7 @@ async def test_a_campaign_that_is_being_stopped_keeps_its_reason(postgres_url: s
     async with database.write() as stop_in_flight:
         await _stop(stop_in_flight, database)
         explaining = asyncio.create_task(runs.explain(lease, "waiting"))
-        await wait_for_a_waiter(database, explaining)
+        await wait_for_waiters(database, explaining)
         assert not explaining.done()
 
     await explaining

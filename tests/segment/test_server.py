@@ -25,11 +25,13 @@ from herald_rpc.server import CannotListenError, RunningServer
 from segment_service.server import CHAT_SERVICE, SEGMENT_SERVICE, run_until
 from segment_service.settings import SegmentSettings
 from tests.harness.postgres import Postgres
+from tests.harness.waiters import wait_for_waiters
 from tests.segment.refusals import CODES
 from tests.segment.running import NO_WIDE_WINDOW, USER
 from tests.segment.test_streams import more_than_is_sent_ahead, read_until_refused
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 @dataclass
@@ -157,6 +159,33 @@ async def test_a_worker_that_dies_takes_the_server_down(sqlite_url: str) -> None
         error = server.end.exception()
         assert isinstance(error, ExceptionGroup)
         assert "no such table" in str(error.exceptions[0])
+
+
+async def test_a_server_whose_worker_died_answers_the_calls_in_hand_before_it_ends(
+    postgres_url: str,
+) -> None:
+    database = open_database(postgres_url)
+    async with running(settings(postgres_url)) as server, asyncio.timeout(60):
+        health: Any = health_pb2_grpc.HealthStub(server.channel)
+        watch = health.Watch(health_pb2.HealthCheckRequest())
+        assert (await watch.read()).status == SERVING
+        async with database.write() as blocking:
+            await blocking.execute(text("LOCK TABLE users"))
+            anna = User(id="anna", name="Anna")
+            call = asyncio.ensure_future(
+                server.chat().UpsertUsers(chat_service_pb2.UpsertUsersRequest(users=[anna]))
+            )
+            await wait_for_waiters(database, call)
+
+            async with database.write() as connection:
+                await connection.execute(text("DROP TABLE segments"))
+            assert (await watch.read()).status == NOT_SERVING
+            watch.cancel()
+
+        assert [user.id for user in (await call).users] == ["anna"]
+        await asyncio.wait({server.end})
+        assert isinstance(server.end.exception(), ExceptionGroup)
+    await database.close()
 
 
 async def test_a_taken_address_is_told(sqlite_url: str) -> None:
