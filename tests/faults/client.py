@@ -19,8 +19,6 @@ _PATIENCE_SECONDS = 45.0
 _MAY_BE_BETTER_LATER = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
-    # what gRPC makes of a call that is cut at the end of a server's grace
-    grpc.StatusCode.CANCELLED,
 }
 _OPTIONS = (
     ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),

@@ -82,20 +82,35 @@ async def test_a_stream_that_ends_within_the_grace_ends_well() -> None:
         assert await call.code() is grpc.StatusCode.OK
 
 
-async def test_a_stream_that_outlasts_the_grace_is_cut_as_unavailable() -> None:
-    async def pages(_request: bytes, _context: Any) -> AsyncIterator[bytes]:
-        yield b"1"
-        await asyncio.Event().wait()
+@pytest.mark.parametrize("kind", ["unary", "pages"])
+async def test_a_call_that_outlasts_the_grace_is_cut_as_unavailable_with_its_reason(
+    kind: str,
+) -> None:
+    begun = asyncio.Event()
 
-    async with running({"Pages": raw_service.pages(pages)}) as service:
-        call = service.pages("Pages")(b"")
-        assert await call.read() == b"1"
+    async def wait(_request: bytes, _context: Any) -> bytes:
+        begun.set()
+        await asyncio.Event().wait()
+        return b""
+
+    async def pages(request: bytes, context: Any) -> AsyncIterator[bytes]:
+        yield b"1"
+        yield await wait(request, context)
+
+    methods = {"unary": raw_service.unary(wait), "pages": raw_service.pages(pages)}
+    async with running(methods) as service:
+        call = getattr(service, kind)(kind)(b"")
+        if kind == "pages":
+            assert await call.read() == b"1"
+        await begun.wait()
 
         await service.server.drain(0.01)
 
-        with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await call.read()
-        assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert await call.code() is grpc.StatusCode.UNAVAILABLE
+        assert (
+            b"ERROR_REASON_UNAVAILABLE"
+            in dict(await call.trailing_metadata())["grpc-status-details-bin"]
+        )
 
 
 @pytest.mark.parametrize("by_draining", [True, False], ids=["drained", "context left"])

@@ -48,6 +48,12 @@ _MAKE_HANDLER: Mapping[tuple[bool, bool], Callable[..., _Handler]] = {
     (True, True): grpc.stream_stream_rpc_method_handler,
 }
 
+_CUT = Failure(
+    code=grpc.StatusCode.UNAVAILABLE,
+    reason=REASON_UNAVAILABLE,
+    message="the server stops, and its time for calls in progress is over",
+)
+
 logger = structlog.get_logger(__name__)
 
 
@@ -62,22 +68,27 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg,unus
 
     Above `limits`, calls are refused with RESOURCE_EXHAUSTED before their request is decoded. A
     unary call's deadline is that of the calls which its handler makes, see `deadlines`; one that
-    nears it while the server is `impaired` ends as UNAVAILABLE.
+    nears it while the server is `impaired` ends as UNAVAILABLE, and so do those that are `cut`.
     """
 
     def __init__(self, failure_for: FailureFor, limits: CallLimits) -> None:
-        self._failure_for = failure_for
         self._calls = Slots("calls", limits.calls)
         self._streams = Slots("streams", limits.streams)
-        self.impaired = False
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._in_hand = _InHand(failure_for)
+
+    def set_impaired(self, impaired: bool) -> None:  # noqa: FBT001  a setter's one argument
+        """Say whether what the server depends on is down."""
+        self._in_hand.impaired = impaired
+
+    async def cut(self, after_seconds: float) -> None:
+        """End the calls that are in hand by then; returns as soon as none is left to be cut."""
+        await self._in_hand.wait(after_seconds)
+        self._in_hand.cut()
 
     async def unwound(self, most_seconds: float) -> None:
         """Wait until no handler runs any more, once the server has stopped and cancelled them."""
-        if self._tasks:
-            _, running = await asyncio.wait(self._tasks, timeout=most_seconds)
-            for task in running:
-                logger.warning("a handler does not end", task=str(task))
+        for task in await self._in_hand.wait(most_seconds):
+            logger.warning("a handler does not end", task=str(task))
 
     async def intercept_service(
         self,
@@ -88,9 +99,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg,unus
         call = _Call(
             method=handler_call_details.method,
             request_id=_request_id(handler_call_details.invocation_metadata),
-            failure_for=self._failure_for,
-            tasks=self._tasks,
-            is_impaired=lambda: self.impaired,
+            in_hand=self._in_hand,
         )
         if handler is None:
             return call.refused()
@@ -101,6 +110,37 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg,unus
             return None
         is_stream = handler.request_streaming or handler.response_streaming
         return self._streams if is_stream else self._calls
+
+
+class _InHand:
+    """The calls of a server, and what befalls all of them."""
+
+    def __init__(self, failure_for: FailureFor) -> None:
+        self.failure_for = failure_for
+        self.impaired = False
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._cut: set[asyncio.Task[Any]] = set()
+
+    def add(self, task: asyncio.Task[Any]) -> None:
+        """Until it is done."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def wait(self, most_seconds: float) -> set[asyncio.Task[Any]]:
+        """Returns those that are still in hand."""
+        if not self._tasks:
+            return set()
+        _, running = await asyncio.wait(self._tasks, timeout=most_seconds)
+        return running
+
+    def cut(self) -> None:
+        self._cut = set(self._tasks)
+        for task in self._cut:
+            task.cancel()
+
+    def is_cut(self, task: asyncio.Task[Any] | None) -> bool:
+        """Whether it was cancelled by `cut`, and not by its caller."""
+        return task in self._cut
 
 
 class _UnknownMethodError(Exception):
@@ -115,9 +155,7 @@ class _MalformedRequestError(Exception):
 class _Call:
     method: str
     request_id: str
-    failure_for: FailureFor
-    tasks: set[asyncio.Task[Any]]
-    is_impaired: Callable[[], bool]
+    in_hand: _InHand
 
     def refused(self) -> _Handler:
         """Refuse as gRPC itself would, but with a reason; streams both ways suit every client."""
@@ -151,7 +189,7 @@ class _Call:
         async def unary(incoming: Any, context: _Context) -> Any:
             async def one_message() -> Any:
                 with place(), deadlines.within(context.time_remaining()):
-                    async with deadlines.cut_short_if(self.is_impaired):
+                    async with deadlines.cut_short_if(lambda: self.in_hand.impaired):
                         response = await begin(incoming, context)
                 encode = handler.response_serializer
                 return encode(response) if encode else response
@@ -179,9 +217,9 @@ class _Call:
         )
 
     async def _answer(self, context: _Context, respond: Callable[[], Awaitable[_T]]) -> _T:
-        if task := asyncio.current_task():
-            self.tasks.add(task)
-            task.add_done_callback(self.tasks.discard)
+        task = asyncio.current_task()
+        if task:
+            self.in_hand.add(task)
         with bound_contextvars(request_id=self.request_id, method=self.method):
             # Not with the headers: clients retry a call only while nothing of its answer is there.
             context.set_trailing_metadata(((REQUEST_ID_KEY, self.request_id),))
@@ -189,16 +227,23 @@ class _Call:
                 return await respond()
             except grpc.aio.AbortError:
                 raise
+            except asyncio.CancelledError:
+                if not self.in_hand.is_cut(task):
+                    raise
+                await self._abort(context, _CUT)
             except Exception as error:  # noqa: BLE001  the one place that answers for all others
-                status = rpc_status.to_status(to_status(self._failure_of(error, context)))
-                trailers = (*status.trailing_metadata, (REQUEST_ID_KEY, self.request_id))
-                await context.abort(status.code, status.details, trailers)
+                await self._abort(context, self._failure_of(error, context))
+
+    async def _abort(self, context: _Context, failure: Failure) -> NoReturn:
+        status = rpc_status.to_status(to_status(failure))
+        trailers = (*status.trailing_metadata, (REQUEST_ID_KEY, self.request_id))
+        await context.abort(status.code, status.details, trailers)
 
     def _failure_of(self, error: Exception, context: _Context) -> Failure:
         failure = self._own_failure(error, context)
         if failure is None:
             try:
-                failure = self.failure_for(error)
+                failure = self.in_hand.failure_for(error)
             except Exception as mapping_error:  # noqa: BLE001  its text must not leak either
                 error = mapping_error
         if failure is None:

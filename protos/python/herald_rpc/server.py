@@ -25,7 +25,7 @@ _OPTIONS = (
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
 )
 
-# For what a handler that was cut has in its `finally` blocks.
+# For what a handler that was cut has in its `finally` blocks, before gRPC cancels it again.
 _UNWINDING_SECONDS = 5.0
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -63,7 +63,7 @@ class RunningServer:
         Whoever calls in spite of it, and with a deadline, hears UNAVAILABLE before it passes.
         Health says NOT_SERVING for good once the server drains.
         """
-        self._calls.impaired = not serving
+        self._calls.set_impaired(not serving)
         known = health_pb2.HealthCheckResponse
         status = known.SERVING if serving else known.NOT_SERVING
         for name in self._names:
@@ -73,16 +73,20 @@ class RunningServer:
         """Take no more calls, and return when those in progress are over.
 
         Health says NOT_SERVING first. What is not over within the grace is cut, and its caller
-        sees UNAVAILABLE or CANCELLED; an endless stream takes all of the grace unless its servicer ends it.
+        told UNAVAILABLE; an endless stream takes all of the grace unless its servicer ends it.
         No handler runs any more on return, so that what they use can be taken down; one that
         was cut has 5 s for its `finally` blocks.
         """
         await self._health.enter_graceful_shutdown()
-        await self.stop(grace_seconds)
+        async with asyncio.TaskGroup() as group:
+            # its own cut comes later: it says CANCELLED, and would hit the `finally` blocks
+            group.create_task(self._server.stop(grace_seconds + _UNWINDING_SECONDS))
+            group.create_task(self._calls.cut(grace_seconds))
+        await self._calls.unwound(_UNWINDING_SECONDS)
 
-    async def stop(self, grace_seconds: float | None) -> None:
-        """As `drain`, without a word to health checks; no grace at all if it is None."""
-        await self._server.stop(grace_seconds)
+    async def close(self) -> None:
+        """End every call that is still in progress, without grace and without a word."""
+        await self._server.stop(None)
         await self._calls.unwound(_UNWINDING_SECONDS)
 
 
@@ -124,7 +128,7 @@ async def serving(
         await running.set_serving(True)
         yield running
     finally:
-        await running.stop(None)
+        await running.close()
 
 
 @asynccontextmanager
