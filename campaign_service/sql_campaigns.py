@@ -46,7 +46,7 @@ class SqlCampaignStore:
         }
         insert = insert_rows(dialect, campaigns, {"id": [campaign_id]}, constants=constants)
         async with self._database.write("campaign.create") as connection:
-            if (await connection.execute(insert)).rowcount == 1:
+            if (await connection.execute(*insert)).rowcount == 1:
                 await write_users(connection, dialect, campaign_id, definition)
                 await record_change(connection, dialect, campaign_id)
             campaign = await load(connection, campaign_id, self._database.dialect)
@@ -95,7 +95,7 @@ async def write_users(
     if definition.user_ids:
         users = {"user_id": sorted(definition.user_ids, key=str.encode)}
         await connection.execute(
-            insert_rows(dialect, campaign_users, users, constants={"campaign_id": campaign_id})
+            *insert_rows(dialect, campaign_users, users, constants={"campaign_id": campaign_id})
         )
 
 

@@ -168,7 +168,7 @@ class SqlMoveStore:
         }
         fresh = {"shard": range(self._shards)}
         await connection.execute(
-            insert_rows(self._database.dialect, campaign_shards, fresh, constants=constants)
+            *insert_rows(self._database.dialect, campaign_shards, fresh, constants=constants)
         )
 
 

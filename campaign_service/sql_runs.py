@@ -30,7 +30,7 @@ from campaign_service.page import PlannedPage
 from campaign_service.sql_changes import record_change
 from campaign_service.sql_paces import reserve
 from campaign_service.store import Lease, Turn
-from campaign_service.tables import campaign_outcomes, campaign_shards, campaigns
+from campaign_service.tables import COUNTERS, campaign_outcomes, campaign_shards, campaigns
 from chat_store.columns import Key, UtcTime
 from chat_store.database import Database
 from chat_store.pages import write_page
@@ -38,6 +38,24 @@ from chat_store.recordsets import insert_rows, record_set
 from chat_store.sql_messages import sent_targets
 
 _shards = campaign_shards.c
+_running = campaigns.alias("running")
+
+_HELD = and_(
+    _shards.campaign_id == bindparam("of_campaign"),
+    _shards.shard == bindparam("of_shard"),
+    _shards.fence == bindparam("of_fence"),
+)
+# a lease's shard, unless someone else has claimed it or the campaign has stopped
+_OWN = update(campaign_shards).where(
+    _HELD,
+    exists().where(
+        _running.c.id == bindparam("of_campaign"), _running.c.status == Status.IN_PROGRESS
+    ),
+)
+_ADVANCE = _OWN.values(
+    cursor=bindparam("reached"),
+    **{name: _shards[name] + bindparam(f"more_{name}") for name in COUNTERS},
+)
 
 
 class SqlRunStore:
@@ -74,17 +92,16 @@ class SqlRunStore:
 
     async def renew(self, lease: Lease, until: datetime) -> None:
         async with self._database.write("run.renew") as connection:
-            await _move(connection, lease, _of(lease).values(lease_until=until))
+            await _move(connection, lease, _OWN.values(lease_until=until))
 
     async def release(self, lease: Lease, claimable_from: datetime | None = None) -> None:
         async with self._database.write("run.release") as connection:
-            await connection.execute(
-                _of(lease).values(lease_owner=None, lease_until=claimable_from)
-            )
+            given_back = _OWN.values(lease_owner=None, lease_until=claimable_from)
+            await connection.execute(given_back, _given(lease))
 
     async def begin_pass(self, lease: Lease, audience_version: str) -> None:
         async with self._database.write("run.begin-pass") as connection:
-            await _move(connection, lease, _of(lease).values(audience_version=audience_version))
+            await _move(connection, lease, _OWN.values(audience_version=audience_version))
 
     async def handled(self, campaign_id: str, target_ids: Sequence[str]) -> Collection[str]:
         dialect = self._database.dialect
@@ -110,20 +127,20 @@ class SqlRunStore:
         dialect = self._database.dialect
         reasons = [not_sent.reason for not_sent in page.not_sent]
         failed = sum(reason.outcome is Outcome.FAILED for reason in reasons)
-        advance = _of(lease).values(
-            cursor=cursor,
-            messages_sent=_shards.messages_sent + page.sent,
-            channels_created=_shards.channels_created + page.channels_created,
-            targets_skipped=_shards.targets_skipped + len(reasons) - failed,
-            targets_failed=_shards.targets_failed + failed,
-        )
+        progress = {
+            "reached": cursor,
+            "more_messages_sent": page.sent,
+            "more_channels_created": page.channels_created,
+            "more_targets_skipped": len(reasons) - failed,
+            "more_targets_failed": failed,
+        }
         async with self._database.write("run.page") as connection:
             await hold_still(connection, dialect, lease.campaign_id)
-            await _move(connection, lease, advance)
+            await _move(connection, lease, _ADVANCE, progress)
             await write_page(connection, dialect, page.rows)
             if reasons:
                 await connection.execute(
-                    insert_rows(
+                    *insert_rows(
                         dialect,
                         campaign_outcomes,
                         {
@@ -143,11 +160,8 @@ class SqlRunStore:
         of_campaign = _shards.campaign_id == lease.campaign_id
         async with self._database.write("run.finish-pass") as connection:
             await take_over(connection, self._database.dialect, lease.campaign_id)
-            await _move(
-                connection,
-                lease,
-                _of(lease).values(finished=True, lease_owner=None, lease_until=None),
-            )
+            done = _OWN.values(finished=True, lease_owner=None, lease_until=None)
+            await _move(connection, lease, done)
             unfinished = exists().where(of_campaign, ~_shards.finished)
             if await connection.scalar(select(unfinished)):
                 return
@@ -162,7 +176,7 @@ class SqlRunStore:
     async def abort(self, lease: Lease, reason: str, now: datetime) -> None:
         async with self._database.write("run.abort") as connection:
             await take_over(connection, self._database.dialect, lease.campaign_id)
-            await _move(connection, lease, _of(lease).values(lease_owner=None, lease_until=None))
+            await _move(connection, lease, _OWN.values(lease_owner=None, lease_until=None))
             await self._end(connection, lease.campaign_id, Action.ABORT, now, status_reason=reason)
 
     async def explain(self, lease: Lease, reason: str) -> None:
@@ -172,9 +186,10 @@ class SqlRunStore:
                 .where(
                     campaigns.c.id == lease.campaign_id,
                     campaigns.c.status == Status.IN_PROGRESS,
-                    exists().where(_held(lease)),
+                    exists().where(_HELD),
                 )
-                .values(status_reason=reason)
+                .values(status_reason=reason),
+                _given(lease),
             )
 
     async def _complete(self, connection: AsyncConnection, campaign_id: str, now: datetime) -> None:
@@ -236,24 +251,17 @@ def _moment(now: datetime) -> ColumnElement[datetime]:
     return case((before > now, before), else_=literal(now, UtcTime()))
 
 
-def _of(lease: Lease) -> Update:
-    """The lease's shard, unless someone else has claimed it or the campaign has stopped."""
-    return update(campaign_shards).where(_held(lease), _in_progress(lease.campaign_id))
+def _given(lease: Lease) -> dict[str, Any]:
+    """The parameters of what is built on `_HELD`."""
+    return {"of_campaign": lease.campaign_id, "of_shard": lease.shard, "of_fence": lease.fence}
 
 
-def _held(lease: Lease) -> ColumnElement[bool]:
-    return and_(
-        _shards.campaign_id == lease.campaign_id,
-        _shards.shard == lease.shard,
-        _shards.fence == lease.fence,
-    )
-
-
-def _in_progress(campaign_id: str) -> ColumnElement[bool]:
-    running = campaigns.alias("running")
-    return exists().where(running.c.id == campaign_id, running.c.status == Status.IN_PROGRESS)
-
-
-async def _move(connection: AsyncConnection, lease: Lease, statement: Update) -> None:
-    if (await connection.execute(statement)).rowcount != 1:
+async def _move(
+    connection: AsyncConnection,
+    lease: Lease,
+    statement: Update,
+    values: Mapping[str, Any] | None = None,
+) -> None:
+    moved = await connection.execute(statement, {**_given(lease), **(values or {})})
+    if moved.rowcount != 1:
         raise RunEndedError(lease.campaign_id)

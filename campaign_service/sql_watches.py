@@ -11,7 +11,7 @@ from campaign_service.sql_changes import changes_after, counters
 from campaign_service.tables import COUNTERS, campaigns
 from campaign_service.watching import Standing, is_over
 from chat_store.database import Database, DialectName
-from chat_store.recordsets import key_set, keys
+from chat_store.recordsets import among_keys, keys
 
 
 class SqlWatchStore:
@@ -44,7 +44,6 @@ class SqlWatchStore:
 @cache
 def _standings(dialect: DialectName) -> Select[Any]:
     """Of each of the keys; built once, for it is asked five times a second."""
-    given, campaign_id = key_set(dialect)
     columns = campaigns.c
     return select(
         columns.id,
@@ -53,4 +52,4 @@ def _standings(dialect: DialectName) -> Select[Any]:
         columns.deleted_at,
         columns.status_reason,
         *counters(),
-    ).join_from(given, campaigns, columns.id == campaign_id)
+    ).where(among_keys(dialect, columns.id))

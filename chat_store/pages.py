@@ -8,19 +8,34 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import bindparam, select, text, update
+from sqlalchemy import Executable, bindparam, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat_store.columns import Key
 from chat_store.database import DialectName
 from chat_store.errors import StalePageError
 from chat_store.models import Member
-from chat_store.recordsets import Values, insert_from, insert_rows, record_set
+from chat_store.recordsets import (
+    Parameters,
+    Values,
+    insert_from,
+    insert_rows,
+    packed,
+    records,
+)
 from chat_store.sql_members import count_members
 from chat_store.sql_messages import count_arrivals
 from chat_store.tables import channels, members, messages
+
+_NEW = {"cid": Key}
+_SHOWN = {"cid": Key, "user_id": Key}
+_STANDING = {
+    name: members.c[name].type
+    for name in ("user_id", "channel_role", "custom", "hidden", "archived_at")
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,63 +94,71 @@ async def write_page(connection: AsyncConnection, dialect: DialectName, page: Pa
     if page.joined:
         await _join(connection, dialect, page)
     if page.shown:
-        await _show(connection, dialect, page.shown)
+        await connection.execute(_show(dialect), packed(dialect, _SHOWN, page.shown))
 
 
-async def _insert_all(connection: AsyncConnection, insert: Any, planned: int) -> None:
-    if (await connection.execute(insert)).rowcount != planned:
+async def _insert_all(
+    connection: AsyncConnection, insert: tuple[Executable, Parameters], planned: int
+) -> None:
+    if (await connection.execute(*insert)).rowcount != planned:
         raise StalePageError
 
 
 async def _add_members(connection: AsyncConnection, dialect: DialectName, page: PageRows) -> None:
-    constants = {
+    if page.receivers.get("cid"):
+        constants = _ordinary(page.moment)
+        await connection.execute(
+            *insert_rows(dialect, members, page.receivers, constants=constants)
+        )
+    standing = page.standing_members
+    if standing:
+        each = {name: [getattr(member, name) for member in standing] for name in _STANDING}
+        await connection.execute(
+            _stand(dialect),
+            {
+                **packed(dialect, _NEW, {"cid": page.channels["cid"]}, "new"),
+                **packed(dialect, _STANDING, each, "each"),
+                "moment": page.moment,
+            },
+        )
+
+
+def _ordinary(moment: datetime) -> dict[str, Any]:
+    return {
         "channel_role": "channel_member",
         "custom": {},
         "hidden": False,
-        "created_at": page.moment,
+        "created_at": moment,
     }
-    if page.receivers.get("cid"):
-        await connection.execute(insert_rows(dialect, members, page.receivers, constants=constants))
-    standing = page.standing_members
-    if not standing:
-        return
-    names = ("user_id", "channel_role", "custom", "hidden", "archived_at")
-    new = record_set(dialect, {"cid": Key}, {"cid": page.channels["cid"]}, name="new")
-    each = record_set(
-        dialect,
-        {name: members.c[name].type for name in names},
-        {name: [getattr(member, name) for member in standing] for name in names},
-        name="each",
+
+
+async def _join(connection: AsyncConnection, dialect: DialectName, page: PageRows) -> None:
+    constants = {"user_id": page.joining_user_id, **_ordinary(page.moment)}
+    insert = insert_rows(
+        dialect, members, {"cid": page.joined}, constants=constants, returning=["cid"]
     )
-    created_at = bindparam(None, page.moment, members.c.created_at.type)
+    added = await connection.scalars(*insert)
+    await count_members(connection, dialect, Counter(added))
+
+
+@cache
+def _stand(dialect: DialectName) -> Executable:
+    """Makes each of the standing members one of each new channel."""
+    new = records(dialect, _NEW, "new")
+    each = records(dialect, _STANDING, "each")
+    created_at = bindparam("moment", type_=members.c.created_at.type)
     rows = (
         select(new.c["cid"], *each.c.values(), created_at)
         .select_from(new.source.join(each.source, text("true")))
         .where(text("true"))
     )
-    await connection.execute(insert_from(dialect, members, ["cid", *names, "created_at"], rows))
+    return insert_from(dialect, members, ["cid", *_STANDING, "created_at"], rows)
 
 
-async def _join(connection: AsyncConnection, dialect: DialectName, page: PageRows) -> None:
-    insert = insert_rows(
-        dialect,
-        members,
-        {"cid": page.joined},
-        constants={
-            "user_id": page.joining_user_id,
-            "channel_role": "channel_member",
-            "custom": {},
-            "hidden": False,
-            "created_at": page.moment,
-        },
-    )
-    added = await connection.scalars(insert.returning(members.c.cid))
-    await count_members(connection, dialect, Counter(added))
-
-
-async def _show(connection: AsyncConnection, dialect: DialectName, shown: Values) -> None:
-    given = record_set(dialect, {"cid": Key, "user_id": Key}, shown)
-    await connection.execute(
+@cache
+def _show(dialect: DialectName) -> Executable:
+    given = records(dialect, _SHOWN)
+    return (
         update(members)
         .where(members.c.cid == given.c["cid"], members.c.user_id == given.c["user_id"])
         .where(members.c.hidden)

@@ -1,19 +1,23 @@
 """Set-based writes: many rows in one statement, as a handful of bound parameters."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import orjson
 from sqlalchemy import (
     ARRAY,
+    BindParameter,
     ColumnElement,
+    Executable,
     FromClause,
     Select,
     String,
     Table,
     Text,
     and_,
+    any_,
     bindparam,
     cast,
     func,
@@ -25,96 +29,111 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.types import TypeEngine
 
-from chat_store.columns import JsonValue, Key, UtcTime, to_microseconds
+from chat_store.columns import JsonValue, UtcTime, to_microseconds
 from chat_store.database import DialectName
 
 Values = Mapping[str, Sequence[Any]]
+Types = Mapping[str, TypeEngine[Any]]
+Parameters = dict[str, Any]
 
 _KEYS = "keys"
 
 
 @dataclass(frozen=True, slots=True)
 class RecordSet:
-    """Rows that travelled as parameters, to be selected from or joined with in a statement."""
+    """Rows that travel as parameters, to be selected from or joined with in a statement."""
 
     source: FromClause
     c: Mapping[str, ColumnElement[Any]]
 
 
 def record_set(
-    dialect: DialectName,
-    types: Mapping[str, TypeEngine[Any]],
-    values: Values,
-    name: str = "given",
+    dialect: DialectName, types: Types, values: Values, name: str = "given"
 ) -> RecordSet:
     """Reads `values` (column name → one value per row) as a table with the columns of `types`.
 
     One JSON parameter through `json_each` on SQLite, one array a column through `unnest` on
     PostgreSQL. The statement's text does not depend on the number of rows.
     """
-    if dialect == "sqlite":
-        return _json_rows(types, values, name)
-    return _unnested_arrays(types, values, name)
+    given = packed(dialect, types, values, name)
+    return _records(dialect, types, name, lambda key, type_: bindparam(None, given[key], type_))
 
 
-def _json_rows(types: Mapping[str, TypeEngine[Any]], values: Values, alias: str) -> RecordSet:
-    columns = [
-        [moment and to_microseconds(moment) for moment in values[name]]
-        if isinstance(type_, UtcTime)
-        else values[name]
-        for name, type_ in types.items()
-    ]
-    rows = orjson.dumps(list(zip(*columns, strict=True))).decode()
-    source = func.json_each(bindparam(None, rows, Text)).table_valued("value", name=alias)
-    return RecordSet(
-        source,
-        {
-            name: type_coerce(
-                func.json_extract(source.c.value, literal_column(f"'$[{index}]'")), type_
-            )
-            for index, (name, type_) in enumerate(types.items())
-        },
-    )
+def records(dialect: DialectName, types: Types, name: str = "given") -> RecordSet:
+    """The same for a statement that is built once: it is executed with `packed` values.
 
-
-def _unnested_arrays(types: Mapping[str, TypeEngine[Any]], values: Values, alias: str) -> RecordSet:
-    arrays: list[ColumnElement[Any]] = []
-    for name, type_ in types.items():
-        if type_ is JsonValue:
-            # as text: casting once in the statement is cheaper than a codec a row
-            texts = [None if v is None else orjson.dumps(v).decode() for v in values[name]]
-            arrays.append(bindparam(None, texts, ARRAY(Text)))
-        else:
-            element = Text() if isinstance(type_, String) else type_
-            arrays.append(bindparam(None, list(values[name]), ARRAY(element)))
-    source = func.unnest(*arrays).table_valued(*types, name=alias).render_derived()
-    return RecordSet(
-        source,
-        {
-            name: cast(source.c[name], postgresql.JSONB)
-            if type_ is JsonValue
-            else type_coerce(source.c[name], type_)
-            for name, type_ in types.items()
-        },
-    )
-
-
-def key_set(dialect: DialectName) -> tuple[FromClause, ColumnElement[str]]:
-    """Keys as a table of one column, for a statement that is built once and run many times.
-
-    They are given with each execution, as `keys` packs them. Building the statement takes
-    SQLAlchemy longer than the database takes to look up one key.
+    Building one takes SQLAlchemy longer than the database takes to write a hundred rows.
     """
+    return _records(dialect, types, name, lambda key, type_: bindparam(key, type_=type_))
+
+
+def packed(dialect: DialectName, types: Types, values: Values, name: str = "given") -> Parameters:
+    """The parameters of `records`."""
     if dialect == "sqlite":
-        source = func.json_each(bindparam(_KEYS, type_=Text)).table_valued("value", name="given")
-        return source, type_coerce(source.c.value, Key)
-    array = bindparam(_KEYS, type_=ARRAY(Text))
-    source = func.unnest(array).table_valued("value", name="given").render_derived()
-    return source, type_coerce(source.c.value, Key)
+        columns = [
+            [moment and to_microseconds(moment) for moment in values[column]]
+            if isinstance(type_, UtcTime)
+            else values[column]
+            for column, type_ in types.items()
+        ]
+        return {name: orjson.dumps(list(zip(*columns, strict=True))).decode()}
+    return {
+        f"{name}_{column}": [
+            # as text: casting once in the statement is cheaper than a codec a row
+            None if value is None else orjson.dumps(value).decode()
+            for value in values[column]
+        ]
+        if type_ is JsonValue
+        else list(values[column])
+        for column, type_ in types.items()
+    }
 
 
-def keys(dialect: DialectName, values: Iterable[str]) -> dict[str, Any]:
-    """The parameters of a statement with a `key_set`."""
+def _records(
+    dialect: DialectName,
+    types: Types,
+    name: str,
+    bind: Callable[[str, TypeEngine[Any]], BindParameter[Any]],
+) -> RecordSet:
+    if dialect == "sqlite":
+        source = func.json_each(bind(name, Text())).table_valued("value", name=name)
+        return RecordSet(
+            source,
+            {
+                column: type_coerce(
+                    func.json_extract(source.c.value, literal_column(f"'$[{index}]'")), type_
+                )
+                for index, (column, type_) in enumerate(types.items())
+            },
+        )
+    arrays = (bind(f"{name}_{column}", ARRAY(_element(type_))) for column, type_ in types.items())
+    table = func.unnest(*arrays).table_valued(*types, name=name).render_derived()
+    return RecordSet(
+        table,
+        {
+            column: cast(table.c[column], postgresql.JSONB)
+            if type_ is JsonValue
+            else type_coerce(table.c[column], type_)
+            for column, type_ in types.items()
+        },
+    )
+
+
+def _element(type_: TypeEngine[Any]) -> TypeEngine[Any]:
+    return Text() if type_ is JsonValue or isinstance(type_, String) else type_
+
+
+def among_keys(dialect: DialectName, column: ColumnElement[str]) -> ColumnElement[bool]:
+    """Whether the column is one of the `keys` that a statement is executed with."""
+    if dialect == "sqlite":
+        given = func.json_each(bindparam(_KEYS, type_=Text)).table_valued("value", name="given")
+        return column.in_(select(given.c.value))
+    # not a join: PostgreSQL would rather read a table of some ten thousand rows as a whole
+    return column == any_(bindparam(_KEYS, type_=ARRAY(Text)))
+
+
+def keys(dialect: DialectName, values: Iterable[str]) -> Parameters:
+    """The parameters of a statement with `among_keys`."""
     given = list(values)
     return {_KEYS: orjson.dumps(given).decode() if dialect == "sqlite" else given}
 
@@ -128,34 +147,60 @@ def insert_rows(
     replace: Iterable[str] = (),
     keep_if_none: Sequence[str] = (),
     default_if_none: Sequence[str] = (),
-) -> postgresql.Insert | sqlite.Insert:
-    """An INSERT of all rows at once.
+    returning: Sequence[str] = (),
+) -> tuple[Executable, Parameters]:
+    """An INSERT of all rows at once, and its parameters.
 
     A row whose key is taken is left alone, or has the columns of `replace` overwritten.
     `constants` are the same in every row and travel once. A None in a column of
     `default_if_none` means the constant of the same name; in one of `keep_if_none`, what is
-    stored, or else that constant.
+    stored, or else that constant. `returning` are the columns to be answered of written rows.
     """
     constants = constants or {}
-    given = record_set(dialect, {name: table.c[name].type for name in values}, values)
-    columns: dict[str, ColumnElement[Any]] = {
-        name: bindparam(None, value, table.c[name].type)
-        for name, value in constants.items()
-        if name not in values
-    }
-    columns |= given.c
+    statement = _insert(
+        dialect,
+        table,
+        tuple(values),
+        tuple(constants),
+        tuple(replace),
+        tuple(keep_if_none),
+        tuple(default_if_none),
+        tuple(returning),
+    )
+    types = {name: table.c[name].type for name in values}
+    same = {_same(name): value for name, value in constants.items()}
+    return statement, {**packed(dialect, types, values), **same}
+
+
+@lru_cache(maxsize=256)
+def _insert(
+    dialect: DialectName,
+    table: Table,
+    names: Sequence[str],
+    constants: Sequence[str],
+    replace: Sequence[str],
+    keep_if_none: Sequence[str],
+    default_if_none: Sequence[str],
+    returning: Sequence[str],
+) -> Executable:
+    given = records(dialect, {name: table.c[name].type for name in names})
+    same = {name: bindparam(_same(name), type_=table.c[name].type) for name in constants}
+    columns: dict[str, ColumnElement[Any]] = {**same, **given.c}
     source: FromClause = given.source
     stored = table.alias("stored")
     if keep_if_none:
         key = [column.name for column in table.primary_key.columns]
         source = source.outerjoin(stored, and_(*(stored.c[name] == columns[name] for name in key)))
     for name in (*default_if_none, *keep_if_none):
-        type_ = table.c[name].type
         kept = [stored.c[name]] if name in keep_if_none else []
-        default = bindparam(None, constants[name], type_)
-        columns[name] = func.coalesce(given.c[name], *kept, default, type_=type_)
+        columns[name] = func.coalesce(given.c[name], *kept, same[name], type_=table.c[name].type)
     rows = select(*columns.values()).select_from(source).where(text("true"))
-    return insert_from(dialect, table, list(columns), rows, replace)
+    insert = insert_from(dialect, table, list(columns), rows, replace)
+    return insert.returning(*(table.c[name] for name in returning)) if returning else insert
+
+
+def _same(name: str) -> str:
+    return f"every_{name}"
 
 
 def insert_from(

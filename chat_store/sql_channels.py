@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Row, Select, and_, bindparam, delete, func, select, update
+from sqlalchemy import Executable, Row, Select, and_, bindparam, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat_store.columns import Key
@@ -15,7 +15,7 @@ from chat_store.errors import ChannelNotFoundError
 from chat_store.models import Channel, ChannelState, Member, WriteMode
 from chat_store.paging import Page, PageRequest
 from chat_store.predicates import Predicate
-from chat_store.recordsets import insert_rows, key_set, keys, record_set
+from chat_store.recordsets import Parameters, among_keys, insert_rows, keys, record_set
 from chat_store.sql_filters import CHANNEL_BINDING, MEMBER_BINDING, where
 from chat_store.sql_members import MEMBER_COLUMNS, count_members, member_from_row, write_members
 from chat_store.sql_paging import fetch_page
@@ -150,16 +150,21 @@ async def write_channels(
     """The CIDs of those that were not there yet. What is there stays as is, or is replaced."""
     unique = {channel.cid: channel for channel in given}
     rows = [unique[cid] for cid in sorted(unique)]
-    created = set(await connection.scalars(_insert(dialect, rows, now).returning(channels.c.cid)))
+    created = set(await connection.scalars(*_insert(dialect, rows, now, returning=["cid"])))
     known = [channel for channel in rows if channel.cid not in created]
     if known and mode is WriteMode.REPLACE:
-        await connection.execute(_insert(dialect, known, now, replace=(*_GIVEN, "updated_at")))
+        await connection.execute(*_insert(dialect, known, now, replace=(*_GIVEN, "updated_at")))
     return created
 
 
 def _insert(
-    dialect: DialectName, rows: list[Channel], now: datetime, replace: Iterable[str] = ()
-) -> Any:
+    dialect: DialectName,
+    rows: list[Channel],
+    now: datetime,
+    *,
+    replace: Iterable[str] = (),
+    returning: Sequence[str] = (),
+) -> tuple[Executable, Parameters]:
     values = {name: [getattr(channel, name) for channel in rows] for name in _GIVEN}
     return insert_rows(
         dialect,
@@ -168,6 +173,7 @@ def _insert(
         constants={"created_at": now, "updated_at": now, "member_count": 0, "message_count": 0},
         keep_if_none=["created_at"],
         replace=replace,
+        returning=returning,
     )
 
 
@@ -211,21 +217,18 @@ async def _by_cid(
 
 @cache
 def _whole(dialect: DialectName) -> Select[Any]:
-    given, cid = key_set(dialect)
-    return select(*COLUMNS).join_from(given, channels, channels.c.cid == cid)
+    return select(*COLUMNS).where(among_keys(dialect, channels.c.cid))
 
 
 @cache
 def _states(dialect: DialectName) -> Select[Any]:
-    given, cid = key_set(dialect)
     state = (channels.c[name] for name in ChannelState._fields)
-    return select(channels.c.cid, *state).join_from(given, channels, channels.c.cid == cid)
+    return select(channels.c.cid, *state).where(among_keys(dialect, channels.c.cid))
 
 
 @cache
 def _between(dialect: DialectName) -> Select[Any]:
     """The channels of two between `user_id` and each of the keys."""
-    given, other_id = key_set(dialect)
     user_id = bindparam("user_id", type_=Key)
     theirs = members.alias("theirs")
     own = members.alias("own")
@@ -235,10 +238,9 @@ def _between(dialect: DialectName) -> Select[Any]:
     )
     found = (
         select(theirs.c.user_id, theirs.c.cid, latest_first.label("place"))
-        .select_from(given)
-        .join(theirs, and_(theirs.c.user_id == other_id, theirs.c.user_id != user_id))
         .join(own, and_(own.c.cid == theirs.c.cid, own.c.user_id == user_id))
         .join(channels, channels.c.cid == theirs.c.cid)
+        .where(among_keys(dialect, theirs.c.user_id), theirs.c.user_id != user_id)
         .where(channels.c.member_count == 2, channels.c.deleted_at.is_(None))  # noqa: PLR2004
         .subquery("found")
     )

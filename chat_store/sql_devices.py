@@ -57,7 +57,7 @@ async def write_devices(
     # everyone takes rows in the same order, so that no two writers wait for each other
     rows = [unique[id_] for id_ in sorted(unique)]
     await connection.execute(
-        insert_rows(
+        *insert_rows(
             dialect,
             devices,
             {name: [getattr(device, name) for device in rows] for name in _NAMES},

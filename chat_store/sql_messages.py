@@ -6,8 +6,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Row, Select, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Executable, Row, Select, Update, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat_store.columns import Count, Key
@@ -16,7 +15,17 @@ from chat_store.errors import MemberNotFoundError
 from chat_store.fields import Field, Kind
 from chat_store.models import Message, WriteMode
 from chat_store.paging import NEWEST_FIRST, Cursor, Page, PageRequest, Sort, page_of
-from chat_store.recordsets import Values, insert_rows, key_set, keys, record_set
+from chat_store.recordsets import (
+    Parameters,
+    Types,
+    Values,
+    among_keys,
+    insert_rows,
+    keys,
+    packed,
+    record_set,
+    records,
+)
 from chat_store.sql_channels import require_channel
 from chat_store.sql_filters import MESSAGE_BINDING
 from chat_store.sql_members import later, write_reads
@@ -25,6 +34,7 @@ from chat_store.tables import channels, members, messages, reads
 
 _NAMES = tuple(field.name for field in fields(Message))
 _COLUMNS = tuple(messages.c[name] for name in _NAMES)
+_ARRIVALS: Types = {"cid": Key, "arrived": Count, "latest": channels.c.last_message_at.type}
 # which campaign sent a message to whom is a fact, not a field to overwrite
 _REPLACED = [name for name in _NAMES if name not in ("id", "campaign_id", "target_id")]
 # the id descends, too: so the index is read backwards
@@ -110,8 +120,8 @@ async def write_messages(
     """Writes messages and moves the counts of their channels."""
     unique = {message.id: message for message in given}
     rows = [unique[id_] for id_ in sorted(unique)]
-    insert = _insert(dialect, rows, now).returning(messages.c.id)
-    arrived = set(await connection.scalars(insert))
+    insert = _insert(dialect, rows, now, returning=["id"])
+    arrived = set(await connection.scalars(*insert))
     arrivals: dict[str, _Arrivals] = {}
     for id_ in arrived:
         message = unique[id_]
@@ -119,7 +129,7 @@ async def write_messages(
     known = [message for message in rows if message.id not in arrived]
     if known and mode is WriteMode.REPLACE:
         before = await _cids(connection, dialect, [message.id for message in known])
-        await connection.execute(_insert(dialect, known, now, replace=_REPLACED))
+        await connection.execute(*_insert(dialect, known, now, replace=_REPLACED))
         for message in known:
             arrivals.setdefault(message.cid, _Arrivals()).add(message.created_at, 1)
             arrivals.setdefault(before[message.id], _Arrivals()).add(None, -1)
@@ -136,8 +146,13 @@ async def write_messages(
 
 
 def _insert(
-    dialect: DialectName, rows: list[Message], now: datetime, replace: Iterable[str] = ()
-) -> postgresql.Insert | sqlite.Insert:
+    dialect: DialectName,
+    rows: list[Message],
+    now: datetime,
+    *,
+    replace: Iterable[str] = (),
+    returning: Sequence[str] = (),
+) -> tuple[Executable, Parameters]:
     return insert_rows(
         dialect,
         messages,
@@ -145,6 +160,7 @@ def _insert(
         constants={"created_at": now},
         keep_if_none=["created_at"],
         replace=replace,
+        returning=returning,
     )
 
 
@@ -201,12 +217,13 @@ async def count_arrivals(
     `arrivals` has the columns `cid`, `arrived` (how many new messages) and `latest` (when, or
     None), one row a channel.
     """
-    given = record_set(
-        dialect,
-        {"cid": Key, "arrived": Count, "latest": channels.c.last_message_at.type},
-        arrivals,
-    )
-    await connection.execute(
+    await connection.execute(_arrival(dialect), packed(dialect, _ARRIVALS, arrivals))
+
+
+@cache
+def _arrival(dialect: DialectName) -> Update:
+    given = records(dialect, _ARRIVALS)
+    return (
         update(channels)
         .where(channels.c.cid == given.c["cid"])
         .values(
@@ -224,7 +241,6 @@ def message_from_row(row: Row[Any]) -> Message:
 @cache
 def _readers(dialect: DialectName) -> Select[Any]:
     """By campaign, for each of the keys: how many receivers have read up to their message."""
-    given, campaign_id = key_set(dialect)
     read = (
         (reads.c.cid == messages.c.cid)
         & (reads.c.user_id == messages.c.target_id)
@@ -232,8 +248,8 @@ def _readers(dialect: DialectName) -> Select[Any]:
     )
     return (
         select(messages.c.campaign_id, func.count().label("readers"))
-        .select_from(given)
-        .join(messages, messages.c.campaign_id == campaign_id)
+        .select_from(messages)
         .join(reads, read)
+        .where(among_keys(dialect, messages.c.campaign_id))
         .group_by(messages.c.campaign_id)
     )

@@ -15,7 +15,7 @@ from chat_store.errors import UserNotFoundError
 from chat_store.models import PickedUser, User, UserState, WriteMode
 from chat_store.paging import Page, PageRequest
 from chat_store.predicates import Predicate
-from chat_store.recordsets import insert_rows, key_set, keys, record_set
+from chat_store.recordsets import among_keys, insert_rows, keys, record_set
 from chat_store.sql_filters import USER_BINDING, where
 from chat_store.sql_paging import fetch_page
 from chat_store.tables import users
@@ -115,7 +115,7 @@ async def write_users(
     # everyone takes rows in the same order, so that no two writers wait for each other
     rows = [unique[id_] for id_ in sorted(unique)]
     await connection.execute(
-        insert_rows(
+        *insert_rows(
             dialect,
             users,
             {name: [getattr(user, name) for user in rows] for name in names},
@@ -164,15 +164,13 @@ async def _by_id(
 
 @cache
 def _whole(dialect: DialectName) -> Select[Any]:
-    given, id_ = key_set(dialect)
-    return select(*COLUMNS).join_from(given, users, users.c.id == id_)
+    return select(*COLUMNS).where(among_keys(dialect, users.c.id))
 
 
 @lru_cache(maxsize=256)
 def _picking(dialect: DialectName, names: Sequence[str]) -> Select[Any]:
-    given, id_ = key_set(dialect)
     picked = (users.c[name] for name in names)
-    return select(users.c.id, _STATE, *picked).join_from(given, users, users.c.id == id_)
+    return select(users.c.id, _STATE, *picked).where(among_keys(dialect, users.c.id))
 
 
 def user_from_row(row: Row[Any]) -> User:

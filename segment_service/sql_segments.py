@@ -65,7 +65,7 @@ class SqlSegmentStore:
             self._database.dialect, segments, {"id": [segment_id]}, constants=constants
         )
         async with self._database.write("segment.create") as connection:
-            await connection.execute(insert)
+            await connection.execute(*insert)
             segment = await _load(connection, segment_id)
         if segment.deleted_at or not is_same(segment.content, content):
             raise SegmentAlreadyExistsError(segment_id)
@@ -130,7 +130,7 @@ class SqlSegmentStore:
                 {"target_id": sorted(set(target_ids))},
                 constants={"segment_id": segment_id, "created_at": now},
             )
-            added = (await connection.execute(insert)).rowcount
+            added = (await connection.execute(*insert)).rowcount
             return added, await _resize(connection, stored, added, now)
 
     async def remove_targets(

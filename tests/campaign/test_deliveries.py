@@ -70,7 +70,7 @@ async def handled(database: Database, deliveries: list[Delivery], id_: str = "sp
     async with database.write() as connection:
         if refused:
             await connection.execute(
-                insert_rows(
+                *insert_rows(
                     database.dialect,
                     campaign_outcomes,
                     columns,
