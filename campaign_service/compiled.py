@@ -11,7 +11,7 @@ from campaign_service.json_templates import CompiledJson, compile_json
 from campaign_service.limits import MAX_ATTACHMENTS_BYTES
 from campaign_service.parsing import Reads
 from campaign_service.templates import CompiledText, compile_text
-from campaign_service.views import UserFields, user_fields, user_view
+from campaign_service.views import Fields, channel_fields, user_fields, user_view
 from chat_store.models import MAX_CUSTOM_BYTES, Member, User
 
 _OF_MESSAGES = frozenset({"sender", "receiver", "channel", "custom"})
@@ -39,13 +39,20 @@ class Templates:
         return own | self.channel_id.reads if self.channel_id else own
 
     @property
-    def receiver_fields(self) -> UserFields:
+    def receiver_fields(self) -> Fields:
         """`custom` alone is the receiver's custom object."""
-        reads = self.of_message | self.of_channel
-        read = reads.fields_of("receiver")
-        if read is not None and "custom" in reads.names:
-            read |= {"custom"}
-        return user_fields(read)
+        return user_fields(_read(self.of_message | self.of_channel, "receiver", with_custom=True))
+
+    def channel_fields(self, *, to_channels: bool) -> Fields:
+        """In campaigns to channels, `custom` alone is the channel's custom object."""
+        return channel_fields(_read(self.of_message, "channel", with_custom=to_channels))
+
+
+def _read(reads: Reads, name: str, *, with_custom: bool) -> frozenset[str] | None:
+    read = reads.fields_of(name)
+    return (
+        read | {"custom"} if read is not None and with_custom and "custom" in reads.names else read
+    )
 
 
 def compile_templates(definition: Definition, *, to_channels: bool) -> Templates:
@@ -83,7 +90,8 @@ class CompiledCampaign:
     sender_view: Mapping[str, Any]
     templates: Templates
     message_reads_channel: bool
-    receiver_fields: UserFields
+    receiver_fields: Fields
+    channel_fields: Fields
     # whoever is not in it gets nothing; None where teams don't matter
     required_team: str | None
     message_id_prefix: str
@@ -109,6 +117,7 @@ def compile_campaign(
         templates=templates,
         message_reads_channel=bool(templates.of_message.names & _from_channel(campaign)),
         receiver_fields=fields.with_teams() if required_team else fields,
+        channel_fields=templates.channel_fields(to_channels=campaign.to_channels),
         required_team=required_team,
         message_id_prefix=message_id_prefix(campaign.id),
         standing_members=standing,

@@ -13,13 +13,17 @@ from campaign_service.ids import message_id
 from campaign_service.limits import MAX_TEXT
 from campaign_service.outcomes import NotSent, Reason
 from campaign_service.templates import RenderError
-from campaign_service.views import channel_view
-from chat_store.models import Channel, ChannelState
+from campaign_service.views import channel_view, view
+from chat_store.models import Channel, ChannelState, PickedChannel
 from chat_store.pages import PageRows
 
 # what a message's custom object says of its campaign, over any such keys of the template's
 MARKS = ("campaign_id", "created_by_campaign_id")
 _TIMES = frozenset({"created_at", "updated_at", "last_message_at"})
+_OBSTACLES = {
+    ChannelState.DELETED: Reason.CHANNEL_NOT_FOUND,
+    ChannelState.FROZEN: Reason.CHANNEL_FROZEN,
+}
 _OF_CHANNEL = frozenset({Reason.CHANNEL_NOT_FOUND, Reason.CHANNEL_FROZEN})
 
 
@@ -67,43 +71,28 @@ class PageDraft:
     def refuse(self, not_sent: list[NotSent]) -> None:
         self._not_sent += not_sent
 
-    def add(
-        self, address: Address, state: ChannelState | None, channel: Channel | None = None
-    ) -> None:
-        """Plans one message into what the store has under the address's CID.
-
-        The whole `channel` is wanted only where the campaign's messages read it.
-        """
-        creating = state is None and address.cid not in self._new
-        reason = self._obstacle(address, state, creating=creating)
+    def add(self, address: Address, channel: PickedChannel | None) -> None:
+        """Plans one message into what the store has under the address's CID."""
+        creating = channel is None and address.cid not in self._new
+        state = ChannelState.OPEN if channel is None else channel.state
+        reason = self._cannot_create(address) if creating else _OBSTACLES.get(state)
         if reason is None:
             try:
-                reason = self._write(address, state, channel, creating=creating)
+                reason = self._write(address, channel, creating=creating)
             except RenderError:
                 reason = Reason.TEMPLATE_ERROR
         if reason is not None:
             cid = address.cid if reason in _OF_CHANNEL else None
             self._not_sent.append(NotSent(address.target_id, reason, cid))
 
-    def _obstacle(
-        self, address: Address, state: ChannelState | None, *, creating: bool
-    ) -> Reason | None:
-        if creating:
-            creatable = self._run.definition.create_channels and address.channel_id is not None
-            return None if creatable else Reason.CHANNEL_NOT_FOUND
-        if state is None:
-            return None
-        if state.deleted_at is not None:
-            return Reason.CHANNEL_NOT_FOUND
-        if state.frozen or state.disabled:
-            return Reason.CHANNEL_FROZEN
-        return None
+    def _cannot_create(self, address: Address) -> Reason | None:
+        creatable = self._run.definition.create_channels and address.channel_id is not None
+        return None if creatable else Reason.CHANNEL_NOT_FOUND
 
     def _write(
         self,
         address: Address,
-        state: ChannelState | None,
-        channel: Channel | None,
+        channel: PickedChannel | None,
         *,
         creating: bool,
     ) -> Reason | None:
@@ -127,28 +116,28 @@ class PageDraft:
             self._new[address.cid] = (address, new_custom)
         else:
             self._arrivals[address.cid] += 1
-            self._enter(address, state)
+            self._enter(address, channel)
         return None
 
-    def _enter(self, address: Address, state: ChannelState | None) -> None:
+    def _enter(self, address: Address, channel: PickedChannel | None) -> None:
         definition = self._run.definition
-        # who is in a distinct channel is its identity
-        open_to_join = state is not None and not state.distinct
-        if definition.sender_mode is SenderMode.INCLUDE and open_to_join:
+        is_open = channel is not None and channel.state is ChannelState.OPEN
+        if definition.sender_mode is SenderMode.INCLUDE and is_open:
             self._joined[address.cid] = None
         if definition.show_channels and not self._run.to_channels:
             self._shown.append((address.cid, address.target_id))
 
     def _with_channel(
-        self, address: Address, channel: Channel | None, new_custom: Any
+        self, address: Address, channel: PickedChannel | None, new_custom: Any
     ) -> Mapping[str, Any]:
         if channel is None:
             first, custom = self._new.get(address.cid, (address, new_custom))
-            channel = self._channel_to_be(first, custom)
-        view = channel_view(channel)
+            seen = channel_view(self._channel_to_be(first, custom))
+        else:
+            seen = view(channel.values)
         if self._run.to_channels:
-            return {**address.variables, "channel": view, "custom": view["custom"]}
-        return {**address.variables, "channel": view}
+            return {**address.variables, "channel": seen, "custom": seen.get("custom")}
+        return {**address.variables, "channel": seen}
 
     def _channel_to_be(self, address: Address, custom: Any) -> Channel:
         template = self._run.definition.channel_template

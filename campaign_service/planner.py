@@ -1,7 +1,7 @@
 """Plans pages: looks up whom and what they concern, and renders in short turns."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import datetime
 from itertools import chain
 from time import perf_counter
@@ -19,7 +19,7 @@ from campaign_service.campaigns import ChannelTemplate
 from campaign_service.compiled import CompiledCampaign
 from campaign_service.errors import ReferenceGoneError
 from campaign_service.page import PageDraft, PlannedPage
-from chat_store.models import Channel, ChannelState, User, UserState
+from chat_store.models import User, UserState
 from chat_store.store import ChatStore
 
 T = TypeVar("T")
@@ -38,17 +38,12 @@ class Planner:
         """Raises `ReferenceGoneError` when the sender is not there any more."""
         draft = PageDraft(self._run, self._now())
         addresses = await self._addresses(target_ids, draft)
-        cids = {address.cid for address in addresses}
-        whole: Mapping[str, Channel] = {}
-        states: Mapping[str, ChannelState]
-        if self._run.message_reads_channel:
-            whole = await self._chat.channels.by_cid(cids)
-            states = {cid: channel.state for cid, channel in whole.items()}
-        else:
-            states = await self._chat.channels.states(cids)
+        channels = await self._chat.channels.pick(
+            {address.cid for address in addresses}, self._run.channel_fields.names
+        )
         async for part in _turns(addresses):
             for address in part:
-                draft.add(address, states.get(address.cid), whole.get(address.cid))
+                draft.add(address, channels.get(address.cid))
         return draft.finish()
 
     async def _addresses(self, target_ids: Sequence[str], draft: PageDraft) -> Sequence[Address]:

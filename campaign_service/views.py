@@ -41,28 +41,38 @@ _CHANNEL_FIELDS = (
 
 
 @dataclass(frozen=True, slots=True)
-class UserFields:
-    """The fields of users that templates read, so that no others need be fetched."""
+class Fields:
+    """What templates read of users or of channels, so that nothing else need be fetched."""
 
-    built_in: tuple[str, ...] = _USER_FIELDS
-    custom: bool = True
+    built_in: tuple[str, ...]
+    custom: bool
 
     @property
     def names(self) -> tuple[str, ...]:
         return (*self.built_in, "custom") if self.custom else self.built_in
 
-    def with_teams(self) -> "UserFields":
+    def with_teams(self) -> "Fields":
         if "teams" in self.built_in:
             return self
-        return UserFields((*self.built_in, "teams"), self.custom)
+        return Fields((*self.built_in, "teams"), self.custom)
 
 
-def user_fields(read: frozenset[str] | None) -> UserFields:
+def user_fields(read: frozenset[str] | None = None) -> Fields:
     """`read` may hold any name; what is not built in is a custom field. None means all."""
+    return _fields(_USER_FIELDS, read)
+
+
+def channel_fields(read: frozenset[str] | None = None) -> Fields:
+    """As `user_fields`."""
+    return _fields(_CHANNEL_FIELDS, read)
+
+
+def _fields(built_in: tuple[str, ...], read: frozenset[str] | None) -> Fields:
     if read is None:
-        return UserFields()
-    built_in = tuple(name for name in _USER_FIELDS if name in read)
-    return UserFields(built_in, custom=not read <= set(_USER_FIELDS))
+        return Fields(built_in, custom=True)
+    return Fields(
+        tuple(name for name in built_in if name in read), custom=not read <= set(built_in)
+    )
 
 
 def view(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,11 +91,11 @@ def view(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def user_view(user: User) -> dict[str, Any]:
-    return view({name: getattr(user, name) for name in UserFields().names})
+    return view({name: getattr(user, name) for name in user_fields().names})
 
 
 def channel_view(channel: Channel) -> dict[str, Any]:
-    return view({name: getattr(channel, name) for name in (*_CHANNEL_FIELDS, "custom")})
+    return view({name: getattr(channel, name) for name in channel_fields().names})
 
 
 def _rfc_3339(moment: datetime) -> str:

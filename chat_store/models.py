@@ -55,13 +55,22 @@ class PickedUser(NamedTuple):
     values: dict[str, Any]
 
 
-class ChannelState(NamedTuple):
-    """What says whether a message can go into a channel, and who may enter it."""
+class ChannelState(IntEnum):
+    """Whether messages go into a channel, and who may enter it; of several, the last one."""
 
-    deleted_at: datetime | None
-    frozen: bool
-    disabled: bool
-    distinct: bool
+    OPEN = 0
+    DISTINCT = 1
+    """Messages go in, but who is in it is its identity."""
+    FROZEN = 2
+    """Or disabled."""
+    DELETED = 3
+
+
+class PickedChannel(NamedTuple):
+    """Only what was asked for of a channel, for those who ask for millions."""
+
+    state: ChannelState
+    values: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,10 +101,6 @@ class Channel:
     @property
     def cid(self) -> str:
         return cid_of(self.type, self.id)
-
-    @property
-    def state(self) -> ChannelState:
-        return ChannelState(self.deleted_at, self.frozen, self.disabled, self.distinct)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,16 +3,16 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
-from sqlalchemy import Executable, Row, Select, and_, bindparam, delete, func, select, update
+from sqlalchemy import Executable, Row, Select, and_, bindparam, case, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat_store.columns import Key
 from chat_store.database import Database, DialectName
 from chat_store.errors import ChannelNotFoundError
-from chat_store.models import Channel, ChannelState, Member, WriteMode
+from chat_store.models import Channel, ChannelState, Member, PickedChannel, WriteMode
 from chat_store.paging import Page, PageRequest
 from chat_store.predicates import Predicate
 from chat_store.recordsets import Parameters, among_keys, insert_rows, keys, record_set
@@ -28,6 +28,14 @@ COLUMNS = tuple(channels.c[name] for name in _NAMES)
 # kept by the store as messages and members come and go
 _DERIVED = ("member_count", "message_count", "last_message_at", "updated_at", "deleted_at")
 _GIVEN = tuple(name for name in _NAMES if name not in _DERIVED)
+
+_STATE = case(
+    (channels.c.deleted_at.is_not(None), ChannelState.DELETED.value),
+    (channels.c.frozen | channels.c.disabled, ChannelState.FROZEN.value),
+    (channels.c.distinct, ChannelState.DISTINCT.value),
+    else_=ChannelState.OPEN.value,
+)
+_STATES = tuple(ChannelState)
 
 
 class SqlChannelStore:
@@ -72,11 +80,15 @@ class SqlChannelStore:
         async with self._database.look() as connection:
             return await _by_cid(connection, self._database.dialect, cids)
 
-    async def states(self, cids: Iterable[str]) -> Mapping[str, ChannelState]:
+    async def pick(self, cids: Iterable[str], names: Sequence[str]) -> Mapping[str, PickedChannel]:
         dialect = self._database.dialect
+        statement = _picking(dialect, tuple(names))
         async with self._database.look() as connection:
-            rows = await connection.execute(_states(dialect), keys(dialect, cids))
-            return {cid: ChannelState(*state) for cid, *state in rows}
+            rows = (await connection.execute(statement, keys(dialect, cids))).all()
+        return {
+            cid: PickedChannel(_STATES[state], dict(zip(names, values, strict=True)))
+            for cid, state, *values in rows
+        }
 
     async def between(self, user_id: str, others: Sequence[str]) -> Mapping[str, str]:
         dialect = self._database.dialect
@@ -220,10 +232,10 @@ def _whole(dialect: DialectName) -> Select[Any]:
     return select(*COLUMNS).where(among_keys(dialect, channels.c.cid))
 
 
-@cache
-def _states(dialect: DialectName) -> Select[Any]:
-    state = (channels.c[name] for name in ChannelState._fields)
-    return select(channels.c.cid, *state).where(among_keys(dialect, channels.c.cid))
+@lru_cache(maxsize=256)
+def _picking(dialect: DialectName, names: Sequence[str]) -> Select[Any]:
+    picked = (channels.c[name] for name in names)
+    return select(channels.c.cid, _STATE, *picked).where(among_keys(dialect, channels.c.cid))
 
 
 @cache

@@ -13,10 +13,10 @@ from typing import Protocol
 
 from chat_store.models import (
     Channel,
-    ChannelState,
     Device,
     Member,
     Message,
+    PickedChannel,
     PickedUser,
     User,
     WriteMode,
@@ -83,8 +83,8 @@ class ChannelStore(Protocol):
     async def by_cid(self, cids: Iterable[str]) -> Mapping[str, Channel]:
         """The channels that exist, deleted ones included."""
 
-    async def states(self, cids: Iterable[str]) -> Mapping[str, ChannelState]:
-        """Of the channels that exist, deleted ones included: a fraction of the cost of `by_cid`."""
+    async def pick(self, cids: Iterable[str], names: Sequence[str]) -> Mapping[str, PickedChannel]:
+        """The channels that exist, deleted ones included, with these fields of `Channel` alone."""
 
     async def between(self, user_id: str, others: Sequence[str]) -> Mapping[str, str]:
         """By other user: the CID of the channel whose members are exactly these two.

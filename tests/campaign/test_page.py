@@ -21,7 +21,14 @@ from campaign_service.outcomes import NotSent, Outcome, Reason
 from campaign_service.page import PlannedPage
 from campaign_service.planner import Planner
 from chat_store.distinct import distinct_channel_id
-from chat_store.models import Channel, ChannelState, PickedUser, User, UserState
+from chat_store.models import (
+    Channel,
+    ChannelState,
+    PickedChannel,
+    PickedUser,
+    User,
+    UserState,
+)
 from chat_store.pages import PageRows
 from chat_store.store import ChatStore
 from tests.campaign.builders import (
@@ -54,8 +61,8 @@ class World:
         return self
 
     @property
-    def channels(self) -> "World":
-        return self
+    def channels(self) -> "Places":
+        return Places(self.places, self.direct)
 
     async def by_id(self, ids: Iterable[str]) -> dict[str, User]:
         return {user.id: user for user in self.people if user.id in set(ids)}
@@ -66,11 +73,20 @@ class World:
             for id_, user in (await self.by_id(ids)).items()
         }
 
-    async def by_cid(self, cids: Iterable[str]) -> dict[str, Channel]:
-        return {channel.cid: channel for channel in self.places if channel.cid in set(cids)}
 
-    async def states(self, cids: Iterable[str]) -> dict[str, ChannelState]:
-        return {cid: channel.state for cid, channel in (await self.by_cid(cids)).items()}
+@dataclass(frozen=True)
+class Places:
+    places: Sequence[Channel]
+    direct: Mapping[str, str]
+
+    async def pick(self, cids: Iterable[str], names: Sequence[str]) -> dict[str, PickedChannel]:
+        return {
+            place.cid: PickedChannel(
+                _channel_state(place), {name: getattr(place, name) for name in names}
+            )
+            for place in self.places
+            if place.cid in set(cids)
+        }
 
     async def between(self, user_id: str, others: Sequence[str]) -> dict[str, str]:
         assert user_id == SENDER_ID
@@ -81,6 +97,14 @@ def _state(user: User) -> UserState:
     if user.deleted_at is not None:
         return UserState.DELETED
     return UserState.ACTIVE if user.deactivated_at is None else UserState.DEACTIVATED
+
+
+def _channel_state(channel: Channel) -> ChannelState:
+    if channel.deleted_at is not None:
+        return ChannelState.DELETED
+    if channel.frozen or channel.disabled:
+        return ChannelState.FROZEN
+    return ChannelState.DISTINCT if channel.distinct else ChannelState.OPEN
 
 
 async def planned(

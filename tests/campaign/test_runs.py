@@ -1,7 +1,7 @@
 """Leases and pages in the database: one holder a shard, all of a page or nothing."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -23,7 +23,7 @@ from campaign_service.store import Lease
 from campaign_service.tables import campaign_outcomes, campaign_shards, campaigns
 from chat_store.database import Database, open_database
 from chat_store.errors import StalePageError
-from chat_store.models import Channel
+from chat_store.models import ChannelState, PickedChannel
 from chat_store.sql import sql_chat_store
 from chat_store.store import ChannelDraft
 from chat_store.tables import channels, members, messages
@@ -59,7 +59,7 @@ def a_page(
     *targets: str,
     campaign_id: str = "spring",
     not_sent: Sequence[NotSent] = (),
-    known: dict[str, Channel] | None = None,
+    known: Collection[str] = (),
 ) -> PlannedPage:
     """Each target in a channel of the target's name, which is made unless it is known."""
     draft = PageDraft(a_compiled_campaign(a_campaign(id=campaign_id)), MOMENT)
@@ -67,8 +67,7 @@ def a_page(
     for target in targets:
         variables = {"receiver": {"name": target}, "sender": {}, "custom": {}}
         address = Address(target, f"messaging:{target}", variables, target)
-        channel = (known or {}).get(target)
-        draft.add(address, channel.state if channel else None)
+        draft.add(address, PickedChannel(ChannelState.OPEN, {}) if target in known else None)
     return draft.finish()
 
 
@@ -256,7 +255,7 @@ async def test_an_empty_page_moves_the_cursor_alone(database: Database) -> None:
 
 
 async def _message_is_there(database: Database) -> None:
-    other = a_page("bob", known={"bob": a_channel("bob")})
+    other = a_page("bob", known=["bob"])
     async with database.write() as connection:
         await connection.execute(
             messages.insert().values(
@@ -304,10 +303,11 @@ async def test_the_same_target_may_be_in_two_campaigns(database: Database) -> No
     await started(database, "summer")
     runs = SqlRunStore(database)
     first, second = [await claimed(runs) for _ in range(2)]
-    known = {"ann": a_channel("ann")}
 
     await runs.commit_page(first, a_page("ann", campaign_id=first.campaign_id), "c")
-    await runs.commit_page(second, a_page("ann", campaign_id=second.campaign_id, known=known), "c")
+    await runs.commit_page(
+        second, a_page("ann", campaign_id=second.campaign_id, known=["ann"]), "c"
+    )
 
     assert (await contents(database))["messages"] == 2
     chat = sql_chat_store(database)

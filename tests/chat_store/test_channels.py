@@ -8,7 +8,7 @@ from chat_store.distinct import distinct_channel_id
 from chat_store.errors import ChannelNotFoundError, UserNotFoundError
 from chat_store.fields import CHANNEL_FIELDS
 from chat_store.filters import parse_filter
-from chat_store.models import Channel, Member, Message, User, WriteMode
+from chat_store.models import Channel, ChannelState, Member, Message, User, WriteMode
 from chat_store.paging import NEWEST_FIRST, PageRequest
 from chat_store.sql import sql_chat_store
 from chat_store.store import ChannelDraft, ChatStore
@@ -148,15 +148,29 @@ async def test_channels_come_back_in_the_order_given_and_the_last_of_two_counts(
     assert await member_ids(store, "messaging:b") == ["bob", "cleo"]
 
 
-async def test_the_state_of_a_channel_is_told_without_the_rest_of_it(store: ChatStore) -> None:
-    await store.channels.upsert([ChannelDraft(GENERAL), distinct("anna", "bob")], NOON)
-    await store.channels.delete([GENERAL.cid], LATER)
-    cids = [GENERAL.cid, distinct("anna", "bob").channel.cid]
+async def test_picked_channels_have_their_state_and_the_fields_asked_for(store: ChatStore) -> None:
+    of_two, of_three = distinct("anna", "bob"), distinct("anna", "bob", "cleo")
+    drafts = [
+        named("open"),
+        named("gone"),
+        of_two,
+        replace(of_three, channel=replace(of_three.channel, frozen=True)),
+        ChannelDraft(replace(GENERAL, frozen=False, disabled=True)),
+    ]
+    await store.channels.upsert(drafts, NOON)
+    await store.channels.delete(["messaging:gone"], LATER)
+    cids = [draft.channel.cid for draft in drafts]
 
-    whole = await store.channels.by_cid([*cids, "messaging:nowhere"])
-    states = await store.channels.states([*cids, "messaging:nowhere"])
+    picked = await store.channels.pick([*cids, "messaging:nowhere"], ["name", "custom"])
 
-    assert states == {cid: whole[cid].state for cid in cids}
+    assert {cid: channel.state for cid, channel in picked.items()} == {
+        "messaging:open": ChannelState.OPEN,
+        "messaging:gone": ChannelState.DELETED,
+        of_two.channel.cid: ChannelState.DISTINCT,
+        of_three.channel.cid: ChannelState.FROZEN,
+        GENERAL.cid: ChannelState.FROZEN,
+    }
+    assert picked[GENERAL.cid].values == {"name": GENERAL.name, "custom": GENERAL.custom}
 
 
 async def test_the_same_members_name_the_same_channel(store: ChatStore) -> None:
