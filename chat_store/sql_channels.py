@@ -15,7 +15,16 @@ from chat_store.errors import ChannelNotFoundError
 from chat_store.models import Channel, ChannelState, Member, PickedChannel, WriteMode
 from chat_store.paging import Page, PageRequest
 from chat_store.predicates import Predicate
-from chat_store.recordsets import Parameters, among_keys, insert_rows, keys, record_set
+from chat_store.recordsets import (
+    Parameters,
+    Types,
+    among_keys,
+    insert_rows,
+    keys,
+    packed,
+    record_set,
+    records,
+)
 from chat_store.sql_filters import CHANNEL_BINDING, MEMBER_BINDING, where
 from chat_store.sql_members import MEMBER_COLUMNS, count_members, member_from_row, write_members
 from chat_store.sql_paging import fetch_page
@@ -25,6 +34,7 @@ from chat_store.tables import channels, members
 
 _NAMES = tuple(field.name for field in fields(Channel))
 COLUMNS = tuple(channels.c[name] for name in _NAMES)
+_OTHERS: Types = {"id": Key}
 # kept by the store as messages and members come and go
 _DERIVED = ("member_count", "message_count", "last_message_at", "updated_at", "deleted_at")
 _GIVEN = tuple(name for name in _NAMES if name not in _DERIVED)
@@ -92,7 +102,7 @@ class SqlChannelStore:
 
     async def between(self, user_id: str, others: Sequence[str]) -> Mapping[str, str]:
         dialect = self._database.dialect
-        given = {**keys(dialect, others), "user_id": user_id}
+        given = {**packed(dialect, _OTHERS, {"id": list(others)}), "user_id": user_id}
         async with self._database.look() as connection:
             rows = await connection.execute(_between(dialect), given)
             return {row.user_id: row.cid for row in rows}
@@ -240,7 +250,9 @@ def _picking(dialect: DialectName, names: Sequence[str]) -> Select[Any]:
 
 @cache
 def _between(dialect: DialectName) -> Select[Any]:
-    """The channels of two between `user_id` and each of the keys."""
+    """The channels of two between `user_id` and each of the others."""
+    # a join: SQLite would begin with all channels of `user_id`, and look for each in the list
+    others = records(dialect, _OTHERS)
     user_id = bindparam("user_id", type_=Key)
     theirs = members.alias("theirs")
     own = members.alias("own")
@@ -250,9 +262,10 @@ def _between(dialect: DialectName) -> Select[Any]:
     )
     found = (
         select(theirs.c.user_id, theirs.c.cid, latest_first.label("place"))
+        .select_from(others.source)
+        .join(theirs, and_(theirs.c.user_id == others.c["id"], theirs.c.user_id != user_id))
         .join(own, and_(own.c.cid == theirs.c.cid, own.c.user_id == user_id))
         .join(channels, channels.c.cid == theirs.c.cid)
-        .where(among_keys(dialect, theirs.c.user_id), theirs.c.user_id != user_id)
         .where(channels.c.member_count == 2, channels.c.deleted_at.is_(None))  # noqa: PLR2004
         .subquery("found")
     )

@@ -19,9 +19,7 @@ from chat_store.recordsets import (
     Parameters,
     Types,
     Values,
-    among_keys,
     insert_rows,
-    keys,
     packed,
     record_set,
     records,
@@ -34,6 +32,7 @@ from chat_store.tables import channels, members, messages, reads
 
 _NAMES = tuple(field.name for field in fields(Message))
 _COLUMNS = tuple(messages.c[name] for name in _NAMES)
+_CAMPAIGNS: Types = {"id": Key}
 _ARRIVALS: Types = {"cid": Key, "arrived": Count, "latest": channels.c.last_message_at.type}
 # which campaign sent a message to whom is a fact, not a field to overwrite
 _REPLACED = [name for name in _NAMES if name not in ("id", "campaign_id", "target_id")]
@@ -80,7 +79,8 @@ class SqlMessageStore:
     async def count_readers(self, campaign_ids: Collection[str]) -> Mapping[str, int]:
         dialect = self._database.dialect
         async with self._database.look() as connection:
-            rows = await connection.execute(_readers(dialect), keys(dialect, campaign_ids))
+            given = packed(dialect, _CAMPAIGNS, {"id": list(campaign_ids)})
+            rows = await connection.execute(_readers(dialect), given)
             return {row.campaign_id: row.readers for row in rows}
 
     async def mark_read(self, cid: str, user_id: str, read_at: datetime) -> datetime:
@@ -240,7 +240,8 @@ def message_from_row(row: Row[Any]) -> Message:
 
 @cache
 def _readers(dialect: DialectName) -> Select[Any]:
-    """By campaign, for each of the keys: how many receivers have read up to their message."""
+    """By campaign, of those given: how many receivers have read up to their message."""
+    given = records(dialect, _CAMPAIGNS)
     read = (
         (reads.c.cid == messages.c.cid)
         & (reads.c.user_id == messages.c.target_id)
@@ -248,8 +249,8 @@ def _readers(dialect: DialectName) -> Select[Any]:
     )
     return (
         select(messages.c.campaign_id, func.count().label("readers"))
-        .select_from(messages)
+        .select_from(given.source)
+        .join(messages, messages.c.campaign_id == given.c["id"])
         .join(reads, read)
-        .where(among_keys(dialect, messages.c.campaign_id))
         .group_by(messages.c.campaign_id)
     )

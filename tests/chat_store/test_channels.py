@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from chat_store.database import Database
+from chat_store.database import Database, open_database
 from chat_store.distinct import distinct_channel_id
 from chat_store.errors import ChannelNotFoundError, UserNotFoundError
 from chat_store.fields import CHANNEL_FIELDS
@@ -12,6 +12,7 @@ from chat_store.models import Channel, ChannelState, Member, Message, User, Writ
 from chat_store.paging import NEWEST_FIRST, PageRequest
 from chat_store.sql import sql_chat_store
 from chat_store.store import ChannelDraft, ChatStore
+from tests.chat_store.plans import plan_of
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 LATER = NOON + timedelta(hours=1)
@@ -171,6 +172,17 @@ async def test_picked_channels_have_their_state_and_the_fields_asked_for(store: 
         GENERAL.cid: ChannelState.FROZEN,
     }
     assert picked[GENERAL.cid].values == {"name": GENERAL.name, "custom": GENERAL.custom}
+
+
+async def test_channels_of_two_are_found_by_the_others_on_sqlite(sqlite_url: str) -> None:
+    """The sender of a campaign may be in millions of channels."""
+    database = open_database(sqlite_url)
+    channels = sql_chat_store(database).channels
+    steps = await plan_of(database, channels.between("acme", ["anna", "bob"]))
+    await database.close()
+
+    assert [step for step in steps if "theirs" in step and "(user_id=?)" in step], steps
+    assert [step for step in steps if "own" in step and "(cid=? AND user_id=?)" in step], steps
 
 
 async def test_the_same_members_name_the_same_channel(store: ChatStore) -> None:

@@ -1,9 +1,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
-from sqlalchemy import event
 
 from chat_store.database import Database, open_database
 from chat_store.errors import ChannelNotFoundError, MemberNotFoundError
@@ -12,6 +10,7 @@ from chat_store.paging import Page, PageRequest
 from chat_store.sql import sql_chat_store
 from chat_store.sql_messages import sent_targets
 from chat_store.store import ChannelDraft, ChatStore
+from tests.chat_store.plans import plan_of
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 CID = "messaging:general"
@@ -194,20 +193,22 @@ async def test_sent_targets_are_those_that_have_a_message(
 async def test_sent_targets_are_looked_up_one_by_one_on_sqlite(sqlite_url: str) -> None:
     """A second pass asks for each of its pages, however much the campaign has sent."""
     database = open_database(sqlite_url)
-    asked: list[tuple[str, Any]] = []
     async with database.read() as connection:
-        event.listen(
-            connection.sync_connection,
-            "before_cursor_execute",
-            lambda *call: asked.append((call[2], call[3])),
-        )
-        await sent_targets(connection, database.dialect, "c", ["t1", "t2"])
-        statement, values = asked[-1]
-        plan = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
-        steps = [str(row[-1]) for row in plan]
+        asking = sent_targets(connection, database.dialect, "c", ["t1", "t2"])
+        steps = await plan_of(database, asking)
     await database.close()
 
     assert [step for step in steps if step.endswith("(campaign_id=? AND target_id=?)")], steps
+
+
+async def test_readers_are_counted_by_their_messages_on_sqlite(sqlite_url: str) -> None:
+    database = open_database(sqlite_url)
+    counting = sql_chat_store(database).messages.count_readers(["c1", "c2"])
+    steps = await plan_of(database, counting)
+    await database.close()
+
+    assert [step for step in steps if "messages" in step and "(campaign_id=?)" in step], steps
+    assert [step for step in steps if "reads" in step and "(cid=? AND user_id=?)" in step], steps
 
 
 async def test_a_read_position_never_moves_back(store: ChatStore) -> None:
