@@ -2,8 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from campaign_service.campaigns import ChannelTemplate
 from campaign_service.compiled import CompiledCampaign
@@ -21,8 +20,8 @@ _UNREACHABLE = {
 _CHANNEL_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+# tuples, for there is one a target, and a tuple is made in a quarter of the time
+class Address(NamedTuple):
     """A target that may get a message. `variables` are what its templates see.
 
     `channel_id` and `distinct` are for making the channel, where that is possible at all.
@@ -35,8 +34,7 @@ class Address:
     distinct: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Receiver:
+class Receiver(NamedTuple):
     """A user who can be reached, and what the campaign's templates see."""
 
     id: str
@@ -88,7 +86,7 @@ def address_by_template(
 
 
 def address_directly(
-    receivers: Iterable[Receiver], cids: Mapping[str, str]
+    cids: Mapping[str, str], receivers: Iterable[Receiver]
 ) -> tuple[list[Address], list[NotSent]]:
     """Without a template: `cids` has each receiver's existing channel with the sender."""
     addresses = []

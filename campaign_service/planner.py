@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from itertools import chain
 from time import perf_counter
 from typing import TypeVar
@@ -15,9 +16,9 @@ from campaign_service.addresses import (
     address_directly,
     reachable,
 )
-from campaign_service.campaigns import ChannelTemplate
 from campaign_service.compiled import CompiledCampaign
 from campaign_service.errors import ReferenceGoneError
+from campaign_service.outcomes import NotSent
 from campaign_service.page import PageDraft, PlannedPage
 from chat_store.models import User, UserState
 from chat_store.store import ChatStore
@@ -55,32 +56,23 @@ class Planner:
         users = await self._chat.users.pick([*target_ids, sender_id], run.receiver_fields.names)
         if sender_id not in users or users[sender_id].state is not UserState.ACTIVE:
             raise ReferenceGoneError("sender", sender_id)
-        receivers: list[Receiver] = []
-        async for part in _turns(target_ids):
-            found, not_sent = reachable(run, part, users)
-            receivers += found
-            draft.refuse(not_sent)
-        if run.definition.channel_template is None:
-            return await self._directly(receivers, draft)
-        return await self._by_template(run.definition.channel_template, receivers, draft)
-
-    async def _directly(self, receivers: Sequence[Receiver], draft: PageDraft) -> list[Address]:
-        cids = await self._chat.channels.between(
-            self._run.sender.id, [receiver.id for receiver in receivers]
-        )
-        addresses, not_sent = address_directly(receivers, cids)
-        draft.refuse(not_sent)
-        return addresses
-
-    async def _by_template(
-        self, template: ChannelTemplate, receivers: Sequence[Receiver], draft: PageDraft
-    ) -> list[Address]:
+        addressed = await self._addressed(target_ids)
         addresses: list[Address] = []
-        async for part in _turns(receivers):
-            found, not_sent = address_by_template(self._run, template, part)
+        async for part in _turns(target_ids):
+            receivers, unreachable = reachable(run, part, users)
+            found, nowhere = addressed(receivers)
             addresses += found
-            draft.refuse(not_sent)
+            draft.refuse([*unreachable, *nowhere])
         return addresses
+
+    async def _addressed(
+        self, target_ids: Sequence[str]
+    ) -> Callable[[Sequence[Receiver]], tuple[list[Address], list[NotSent]]]:
+        template = self._run.definition.channel_template
+        if template is not None:
+            return partial(address_by_template, self._run, template)
+        cids = await self._chat.channels.between(self._run.sender.id, target_ids)
+        return partial(address_directly, cids)
 
 
 def require_sender(sender_id: str, sender: User | None) -> User:

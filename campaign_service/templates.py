@@ -1,7 +1,8 @@
 """Templates: checked once when a campaign is written, compiled once a run, rendered per receiver."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from jinja2 import nodes
@@ -39,6 +40,7 @@ def compile_text(source: str, field: str, allowed: frozenset[str]) -> CompiledTe
 def text_renderer(parsed: Parsed) -> Callable[[Variables], str]:
     """Renders on what is left of the budget. Raises `InvalidTemplateError` as `parse` does."""
     order = sorted(parsed.reads.names)
+    arguments = _picker(order)
     parameters = [nodes.Name(name, "param") for name in order]
     macro = nodes.Macro("render", parameters, [], parsed.body, lineno=1)
     module = compile_body([macro], parsed.field).module
@@ -47,9 +49,16 @@ def text_renderer(parsed: Parsed) -> Callable[[Variables], str]:
 
     def rendered(variables: Variables) -> str:
         try:
-            return str(render(*[variables[name] for name in order]))
+            return str(render(*arguments(variables)))
         # whatever a template raises is its own fault, and no reason for the sender to stop
         except Exception as error:
             raise RenderError(str(error)) from error
 
     return rendered
+
+
+def _picker(names: Sequence[str]) -> Callable[[Variables], Sequence[Any]]:
+    if len(names) > 1:
+        return itemgetter(*names)
+    # of one name, or none, an item getter makes no tuple
+    return lambda variables: [variables[name] for name in names]

@@ -80,14 +80,11 @@ def view(values: Mapping[str, Any]) -> dict[str, Any]:
 
     What is unset is left out, so that `default` finds it missing.
     """
-    return {
-        **values.get("custom", {}),
-        **{
-            name: _rfc_3339(value) if isinstance(value, datetime) else value
-            for name, value in values.items()
-            if value is not None
-        },
-    }
+    seen = {**values.get("custom", {})}
+    for name, value in values.items():
+        if value is not None:
+            seen[name] = _rfc_3339(value) if isinstance(value, datetime) else value
+    return seen
 
 
 def user_view(user: User) -> dict[str, Any]:
