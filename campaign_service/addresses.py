@@ -41,63 +41,42 @@ class Receiver(NamedTuple):
     variables: dict[str, Any]
 
 
-def reachable(
-    run: CompiledCampaign, targets: Iterable[str], users: Mapping[str, PickedUser]
-) -> tuple[list[Receiver], list[NotSent]]:
-    receivers = []
-    not_sent = []
-    sender = run.sender_view
-    for target_id in targets:
-        user = users.get(target_id)
-        reason = Reason.USER_NOT_FOUND if user is None else _obstacle(run, user)
-        if user is None or reason is not None:
-            not_sent.append(NotSent(target_id, reason or Reason.USER_NOT_FOUND))
-            continue
-        variables = {
-            "sender": sender,
-            "receiver": view(user.values),
-            "custom": user.values.get("custom"),
-        }
-        receivers.append(Receiver(target_id, variables))
-    return receivers, not_sent
+def reach(run: CompiledCampaign, target_id: str, user: PickedUser | None) -> Receiver | NotSent:
+    if user is None:
+        return NotSent(target_id, Reason.USER_NOT_FOUND)
+    reason = _obstacle(run, user)
+    if reason is not None:
+        return NotSent(target_id, reason)
+    variables = {
+        "sender": run.sender_view,
+        "receiver": view(user.values),
+        "custom": user.values.get("custom"),
+    }
+    return Receiver(target_id, variables)
 
 
 def address_by_template(
-    run: CompiledCampaign, template: ChannelTemplate, receivers: Iterable[Receiver]
-) -> tuple[list[Address], list[NotSent]]:
+    run: CompiledCampaign, template: ChannelTemplate, receiver: Receiver
+) -> Address | NotSent:
     """The channel with the rendered id; without one, that of its members; else a derived one."""
-    addresses = []
-    not_sent = []
-    for receiver in receivers:
-        channel_id = _channel_id(run, receiver)
-        if isinstance(channel_id, Reason):
-            not_sent.append(NotSent(receiver.id, channel_id))
-        else:
-            addresses.append(
-                Address(
-                    receiver.id,
-                    cid_of(template.type, channel_id),
-                    receiver.variables,
-                    channel_id,
-                    is_distinct(channel_id),
-                )
-            )
-    return addresses, not_sent
+    channel_id = _channel_id(run, receiver)
+    if isinstance(channel_id, Reason):
+        return NotSent(receiver.id, channel_id)
+    return Address(
+        receiver.id,
+        cid_of(template.type, channel_id),
+        receiver.variables,
+        channel_id,
+        is_distinct(channel_id),
+    )
 
 
-def address_directly(
-    cids: Mapping[str, str], receivers: Iterable[Receiver]
-) -> tuple[list[Address], list[NotSent]]:
+def address_directly(cids: Mapping[str, str], receiver: Receiver) -> Address | NotSent:
     """Without a template: `cids` has each receiver's existing channel with the sender."""
-    addresses = []
-    not_sent = []
-    for receiver in receivers:
-        cid = cids.get(receiver.id)
-        if cid is None:
-            not_sent.append(NotSent(receiver.id, Reason.CHANNEL_NOT_FOUND))
-        else:
-            addresses.append(Address(receiver.id, cid, receiver.variables))
-    return addresses, not_sent
+    cid = cids.get(receiver.id)
+    if cid is None:
+        return NotSent(receiver.id, Reason.CHANNEL_NOT_FOUND)
+    return Address(receiver.id, cid, receiver.variables)
 
 
 def address_channels(run: CompiledCampaign, cids: Iterable[str]) -> list[Address]:

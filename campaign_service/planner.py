@@ -14,7 +14,7 @@ from campaign_service.addresses import (
     address_by_template,
     address_channels,
     address_directly,
-    reachable,
+    reach,
 )
 from campaign_service.compiled import CompiledCampaign
 from campaign_service.errors import ReferenceGoneError
@@ -56,18 +56,21 @@ class Planner:
         users = await self._chat.users.pick([*target_ids, sender_id], run.receiver_fields.names)
         if sender_id not in users or users[sender_id].state is not UserState.ACTIVE:
             raise ReferenceGoneError("sender", sender_id)
-        addressed = await self._addressed(target_ids)
+        address_of = await self._addressing(target_ids)
         addresses: list[Address] = []
         async for part in _turns(target_ids):
-            receivers, unreachable = reachable(run, part, users)
-            found, nowhere = addressed(receivers)
-            addresses += found
-            draft.refuse([*unreachable, *nowhere])
+            for target_id in part:
+                receiver = reach(run, target_id, users.get(target_id))
+                found = receiver if isinstance(receiver, NotSent) else address_of(receiver)
+                if isinstance(found, NotSent):
+                    draft.refuse([found])
+                else:
+                    addresses.append(found)
         return addresses
 
-    async def _addressed(
+    async def _addressing(
         self, target_ids: Sequence[str]
-    ) -> Callable[[Sequence[Receiver]], tuple[list[Address], list[NotSent]]]:
+    ) -> Callable[[Receiver], Address | NotSent]:
         template = self._run.definition.channel_template
         if template is not None:
             return partial(address_by_template, self._run, template)

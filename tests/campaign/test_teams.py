@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from campaign_service.addresses import reachable
+from campaign_service.addresses import reach
 from campaign_service.compiled import compile_campaign
 from campaign_service.outcomes import NotSent, Reason
 from chat_store.database import Database
@@ -62,8 +62,9 @@ def test_receivers_outside_the_team_are_skipped(
         for id_, teams in TEAMS.items()
     }
 
-    _, not_sent = reachable(run, TEAMS, users)
+    reached = [reach(run, id_, user) for id_, user in users.items()]
 
+    not_sent = [each for each in reached if isinstance(each, NotSent)]
     assert not_sent == [NotSent(id_, Reason.TEAM_MISMATCH) for id_ in outside]
     assert picked == bool(team and multi_tenancy)
 
@@ -76,11 +77,11 @@ def test_the_teams_are_picked_once_whatever_the_templates_read(text: str) -> Non
 
 
 def test_who_is_gone_is_gone_whatever_the_team() -> None:
-    users = {"ann": PickedUser(UserState.DELETED, {"teams": []})}
+    run = compiled("red", multi_tenancy=True)
+    deleted = PickedUser(UserState.DELETED, {"teams": []})
 
-    _, not_sent = reachable(compiled("red", multi_tenancy=True), ["ann", "eve"], users)
-
-    assert [each.reason for each in not_sent] == [Reason.USER_DELETED, Reason.USER_NOT_FOUND]
+    assert reach(run, "ann", deleted) == NotSent("ann", Reason.USER_DELETED)
+    assert reach(run, "eve", None) == NotSent("eve", Reason.USER_NOT_FOUND)
 
 
 def in_team_red(changes: Mapping[str, Any]) -> campaign_pb2.Campaign:
