@@ -30,7 +30,7 @@ class PreparedSelect:
         """The only row of its answer. `values` go to the parameters of these names."""
         parameters = self.bound(**values)
         if connection.dialect.name == "sqlite":
-            # one errand of the driver's thread instead of five: a small page is read in less
+            # past SQLAlchemy, which takes a good part of the time that a small page is read in
             raw = await connection.get_raw_connection()
             driver: Any = raw.driver_connection
             (row,) = await driver.execute_fetchall(self.text, parameters)

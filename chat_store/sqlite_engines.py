@@ -2,11 +2,12 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import aiosqlite
 from sqlalchemy import Connection, event
@@ -15,6 +16,8 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from chat_store.sqlite_functions import register
+
+_T = TypeVar("_T")
 
 WAIT_SECONDS = 10.0
 """How long a connection, or the write lock, is waited for."""
@@ -80,13 +83,87 @@ class _Connection(aiosqlite.Connection):
     Its thread would go on otherwise, for minutes maybe, and everything about it wait for that.
     """
 
+    # whether one was stopped: what became of it is known to the thread alone
+    _stopped = False
+
     async def _execute(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             return await super()._execute(fn, *args, **kwargs)  # type: ignore[no-untyped-call]
         except asyncio.CancelledError:
+            self._stopped = True
             if self._connection is not None:
                 self._connection.interrupt()
             raise
+
+    def cursor(self) -> "_Cursor":  # type: ignore[override]
+        return _Cursor(self)
+
+    async def in_thread(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        done: _T = await self._execute(work, self._conn)
+        return done
+
+    async def rollback(self) -> None:
+        if self._stopped or self.in_transaction:
+            await super().rollback()
+
+
+@dataclass(frozen=True, slots=True)
+class _Executed:
+    description: Any
+    rowcount: int
+    lastrowid: int | None
+    rows: list[Any]
+
+
+class _Cursor:
+    """A cursor as SQLAlchemy drives it, which goes to the connection's thread once.
+
+    The driver's own goes there four times: it is made, executed, read and closed, and for the
+    end of each a busy event loop has to be waited for.
+    """
+
+    arraysize = 1
+
+    def __init__(self, connection: _Connection) -> None:
+        self._connection = connection
+        self._executed = _Executed(None, -1, None, [])
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def execute(self, statement: str, parameters: Sequence[Any] = ()) -> None:
+        self._executed = await self._connection.in_thread(
+            lambda connection: _finished(connection.execute(statement, parameters))
+        )
+
+    async def executemany(self, statement: str, parameters: Iterable[Sequence[Any]]) -> None:
+        self._executed = await self._connection.in_thread(
+            lambda connection: _finished(connection.executemany(statement, parameters))
+        )
+
+    async def fetchall(self) -> list[Any]:
+        return self._executed.rows
+
+    async def close(self) -> None:
+        """There is nothing left to be closed."""
+
+    @property
+    def description(self) -> Any:
+        return self._executed.description
+
+    @property
+    def rowcount(self) -> int:
+        return self._executed.rowcount
+
+    @property
+    def lastrowid(self) -> int | None:
+        return self._executed.lastrowid
+
+
+def _finished(cursor: sqlite3.Cursor) -> _Executed:
+    with closing(cursor):
+        rows = cursor.fetchall()
+        return _Executed(cursor.description, cursor.rowcount, cursor.lastrowid, rows)
 
 
 class _SqliteConnection(sqlite3.Connection):
