@@ -86,7 +86,7 @@ async def _send_apart(
 async def _send(settings: CampaignSettings, stop: asyncio.Event, nudged: asyncio.Event) -> None:
     now = partial(datetime.now, UTC)
     async with AsyncExitStack() as stack:
-        database = open_database(settings.database_url, sending=True)
+        database = open_database(settings.database_url, patient=True)
         stack.push_async_callback(database.close)
         channel = await stack.enter_async_context(open_channel(settings.segment_target))
         segments = SegmentClient(segment_service_pb2_grpc.SegmentServiceStub(channel))

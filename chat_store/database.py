@@ -31,8 +31,8 @@ DialectName = Literal["sqlite", "postgresql"]
 _POOL_WAIT_SECONDS = 10.0
 _CONNECT_SECONDS = 5.0
 _ANSWER_SECONDS = 3.0
-# given a page of keys to join with, it would rather read all rows of a table of some ten thousand
-_PLANS_FOR_ANY_KEYS = {"plan_cache_mode": "force_generic_plan"}
+# a plan for any keys, made while a table was empty, would read all of it for each when it is large
+_POSTGRES_SETTINGS = {"plan_cache_mode": "force_custom_plan"}
 _SQLITE_TRANSIENT = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
@@ -132,11 +132,10 @@ class Database:
             self._turn.close()
 
 
-def open_database(url: str, *, pool_size: int = 8, sending: bool = False) -> Database:
+def open_database(url: str, *, pool_size: int = 8, patient: bool = False) -> Database:
     """Opens nothing yet: connections are made when needed. Creates an SQLite file's folder.
 
-    `sending` is for who writes pages without a pause: on SQLite all others go first, and on
-    PostgreSQL no plan is made for the keys that a statement is given, but one for any.
+    `patient` is for who writes without a pause: on SQLite all others go first.
     """
     parsed = make_url(url)
     json: dict[str, Any] = {
@@ -149,7 +148,7 @@ def open_database(url: str, *, pool_size: int = 8, sending: bool = False) -> Dat
         reader = reading_engine(parsed, pool_size, **json)
         writer = writing_engine(parsed, **json)
         return Database(
-            without_transactions(reader), reader, writer, WriteTurn(file, patient=sending)
+            without_transactions(reader), reader, writer, WriteTurn(file, patient=patient)
         )
     engine = create_async_engine(
         parsed,
@@ -158,10 +157,7 @@ def open_database(url: str, *, pool_size: int = 8, sending: bool = False) -> Dat
         pool_timeout=_POOL_WAIT_SECONDS,
         # the same few are used again and again, and know the statements
         pool_use_lifo=True,
-        connect_args={
-            "timeout": _CONNECT_SECONDS,
-            "server_settings": _PLANS_FOR_ANY_KEYS if sending else {},
-        },
+        connect_args={"timeout": _CONNECT_SECONDS, "server_settings": _POSTGRES_SETTINGS},
         **json,
     )
     looker = engine.execution_options(isolation_level="AUTOCOMMIT")

@@ -14,20 +14,21 @@ from typing import Any
 from sqlalchemy import Executable, bindparam, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chat_store.columns import Key
+from chat_store.columns import Count, Key
 from chat_store.database import DialectName
 from chat_store.errors import StalePageError
 from chat_store.models import Member
 from chat_store.recordsets import (
     Parameters,
     Values,
+    among_keys,
     insert_from,
     insert_rows,
+    keys,
     packed,
     records,
 )
-from chat_store.sql_members import count_members
-from chat_store.sql_messages import count_arrivals
+from chat_store.sql_members import count_members, later
 from chat_store.tables import channels, members, messages
 
 _NEW = {"cid": Key}
@@ -82,15 +83,7 @@ async def write_page(connection: AsyncConnection, dialect: DialectName, page: Pa
             len(page.messages["id"]),
         )
     if page.arrivals:
-        await count_arrivals(
-            connection,
-            dialect,
-            {
-                "cid": list(page.arrivals),
-                "arrived": list(page.arrivals.values()),
-                "latest": [page.moment] * len(page.arrivals),
-            },
-        )
+        await _count(connection, dialect, page)
     if page.joined:
         await _join(connection, dialect, page)
     if page.shown:
@@ -132,6 +125,16 @@ def _ordinary(moment: datetime) -> dict[str, Any]:
     }
 
 
+async def _count(connection: AsyncConnection, dialect: DialectName, page: PageRows) -> None:
+    """In one statement, or two or three where a channel gets several messages."""
+    by_count: dict[int, list[str]] = {}
+    for cid, arrived in page.arrivals.items():
+        by_count.setdefault(arrived, []).append(cid)
+    for arrived, cids in by_count.items():
+        given = {**keys(dialect, cids), "arrived": arrived, "latest": page.moment}
+        await connection.execute(_arrival(dialect), given)
+
+
 async def _join(connection: AsyncConnection, dialect: DialectName, page: PageRows) -> None:
     constants = {"user_id": page.joining_user_id, **_ordinary(page.moment)}
     insert = insert_rows(
@@ -153,6 +156,19 @@ def _stand(dialect: DialectName) -> Executable:
         .where(text("true"))
     )
     return insert_from(dialect, members, ["cid", *_STANDING, "created_at"], rows)
+
+
+@cache
+def _arrival(dialect: DialectName) -> Executable:
+    latest = bindparam("latest", type_=channels.c.last_message_at.type)
+    return (
+        update(channels)
+        .where(among_keys(dialect, channels.c.cid))
+        .values(
+            message_count=channels.c.message_count + bindparam("arrived", type_=Count),
+            last_message_at=later(channels.c.last_message_at, latest),
+        )
+    )
 
 
 @cache

@@ -2,6 +2,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import text
 
 from chat_store.database import Database, open_database
 from chat_store.distinct import distinct_channel_id
@@ -183,6 +184,25 @@ async def test_channels_of_two_are_found_by_the_others_on_sqlite(sqlite_url: str
 
     assert [step for step in steps if "theirs" in step and "(user_id=?)" in step], steps
     assert [step for step in steps if "own" in step and "(cid=? AND user_id=?)" in step], steps
+
+
+async def test_no_plan_of_postgresql_outlives_the_tables_it_was_made_for(
+    postgres_url: str,
+) -> None:
+    """One that was made while a table was empty read all of it for each key, when it was large."""
+    database = open_database(postgres_url)
+    channels = sql_chat_store(database).channels
+    for _ in range(10):
+        await channels.pick([GENERAL.cid], [])
+    async with database.look() as connection:
+        plans = await connection.execute(
+            text(
+                "SELECT sum(generic_plans), sum(custom_plans) >= 10 FROM pg_prepared_statements"
+                " WHERE statement LIKE '%FROM channels%'"
+            )
+        )
+        assert tuple(plans.one()) == (0, True)
+    await database.close()
 
 
 async def test_the_same_members_name_the_same_channel(store: ChatStore) -> None:

@@ -21,7 +21,7 @@ stop = threading.Event()
 threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
 
 async def main():
-    database = open_database(sys.argv[1], sending=sys.argv[3] == "patient")
+    database = open_database(sys.argv[1], patient=sys.argv[3] == "patient")
     while not stop.is_set():
         async with database.write() as connection:
             await connection.execute(text("INSERT INTO turns (who) VALUES ('busy')"))
