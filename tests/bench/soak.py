@@ -7,11 +7,12 @@ from pathlib import Path
 from tests.bench.bare import open_bare
 from tests.bench.campaigns import to_channels
 from tests.bench.contest import speed
-from tests.bench.filling import fill_channels, fill_users
+from tests.bench.filling import fill_channels
 from tests.bench.places import Line, Place
 from tests.bench.runs import assert_exact
 from tests.bench.samples import Sample, growth, rates, sampled_run
 from tests.harness import main_job
+from tests.harness.many_users import insert_users
 
 _RESULTS = Path("bench-results")
 _SAMPLE_SECONDS = 1.0
@@ -47,7 +48,7 @@ def measure(place: Place) -> Iterator[Line]:
 def _filled(place: Place) -> str:
     url = place.empty()
     with open_bare(url) as bare:
-        fill_users(bare, place.kind, place.users)
+        bare.fill(insert_users(place.kind, place.users))
         fill_channels(bare)
     return url
 

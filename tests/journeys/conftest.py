@@ -1,11 +1,13 @@
 import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.harness import main_job
+from tests.harness.many_users import insert_users
 from tests.harness.postgres import Postgres
 from tests.harness.processes import Pair, running_pair
 
@@ -34,15 +36,16 @@ def pair(database_url: str, tmp_path: Path) -> Iterator[Pair]:
 def sqlite_crowd(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("crowd")
     file = Path(shutil.copy(sqlite_template, folder / "herald.db"))
-    main_job.import_people(f"sqlite+aiosqlite:///{file}", folder / "users.jsonl", _CROWD)
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        connection.execute(insert_users("sqlite", _CROWD))
     return file
 
 
 @pytest.fixture(scope="session")
-def postgres_crowd(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> str:
-    file = tmp_path_factory.mktemp("crowd") / "users.jsonl"
+def postgres_crowd(postgres: Postgres) -> str:
     name = postgres.fresh_database()
-    main_job.import_people(postgres.url(name), file, _CROWD)
+    postgres.execute(insert_users("postgresql", _CROWD), name)
+    postgres.execute("VACUUM ANALYZE", name)
     return name
 
 
@@ -58,7 +61,7 @@ def crowded_postgres_url(postgres: Postgres, postgres_crowd: str) -> Iterator[st
     postgres.drop_database(name)
 
 
-# one worker imports the crowd of a database, and has all the tests that want it
+# one worker makes the crowd of a database, and has all the tests that want it
 @pytest.fixture(
     params=[
         pytest.param(kind, marks=pytest.mark.xdist_group(f"crowd in {kind}"))
