@@ -14,7 +14,7 @@ import orjson
 import psutil
 
 from chat_store.crash_points import VARIABLE, CrashPoint
-from tests.faults import nursery
+from tests.harness import nursery
 
 _PAUSE_AFTER_REFUSAL = 0.2
 _STOP_SECONDS = 20.0

@@ -14,14 +14,13 @@ from pathlib import Path
 from sqlalchemy.engine import make_url
 
 from herald.campaign.v1 import campaign_pb2
-from tests.faults import nursery
 from tests.faults.client import connected
 from tests.faults.cluster import Cluster, RestartablePostgres, running
 from tests.faults.faults import FAULTS
 from tests.faults.replica import UnexpectedEndError
 from tests.faults.scenario import CAMPAIGN_ID, Scenario
 from tests.faults.story import Story
-from tests.harness import accounts
+from tests.harness import accounts, nursery
 
 # of a campaign, with all its faults: so long, and as much again for so many targets
 _BOUND_SECONDS = 60.0

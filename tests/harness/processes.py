@@ -5,11 +5,11 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -37,37 +37,62 @@ class ServerError(Exception):
     """A server did not do what it was started for; the text has the end of its log."""
 
 
+class Process(Protocol):
+    """What is asked of a `subprocess.Popen`, and of whatever else runs a server."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Raises `subprocess.TimeoutExpired`."""
+
+    def send_signal(self, sig: int) -> None: ...
+
+
+Run = Callable[[str, Mapping[str, str], Path | None], Process]
+"""Runs a module with these HERALD_* variables and no others, and the log to write to."""
+
+
+def run_anew(module: str, environment: Mapping[str, str], log: Path | None) -> Process:
+    """As an operator does. Without a `log`, it writes to this process's output."""
+    with ExitStack() as stack:
+        output = stack.enter_context(log.open("ab")) if log else None
+        return subprocess.Popen(
+            leashed([sys.executable, "-m", module]),
+            env=_outer_environment() | dict(environment),
+            stdout=output,
+            stderr=output,
+            # ^C in a terminal is for this process, which then stops the servers in order
+            start_new_session=True,
+        )
+
+
 class Server:
     """One server process, startable again after its end.
 
     `environment` comes on top of this process's own, of which no HERALD_* variable is passed on.
-    Without a `log`, it writes to this process's output.
     """
 
     def __init__(
-        self, module: str, address: str, environment: Mapping[str, str], log: Path | None = None
+        self,
+        module: str,
+        address: str,
+        environment: Mapping[str, str],
+        log: Path | None = None,
+        run: Run = run_anew,
     ) -> None:
         self.module = module
         self.address = address
-        self._environment = _outer_environment() | dict(environment)
+        self._environment = environment
         self._log = log
-        self._process: subprocess.Popen[bytes] | None = None
+        self._run = run
+        self._process: Process | None = None
 
     def start(self) -> None:
         """Returns when its health says SERVING. Raises `ServerError` if it ends before."""
-        log = self._log.open("ab") if self._log else None
-        try:
-            self._process = subprocess.Popen(
-                leashed([sys.executable, "-m", self.module]),
-                env=self._environment,
-                stdout=log,
-                stderr=log,
-                # ^C in a terminal is for this process, which then stops the servers in order
-                start_new_session=True,
-            )
-        finally:
-            if log:
-                log.close()
+        self._process = self._run(self.module, self._environment, self._log)
         try:
             self._wait_until_serving(self._process)
         except BaseException:
@@ -79,13 +104,13 @@ class Server:
         process, self._process = self._process, None
         if process is None:
             return
-        if process.poll() is not None:
-            raise self._error(f"had ended with {process.returncode} by itself")
-        process.terminate()
+        if (code := process.poll()) is not None:
+            raise self._error(f"had ended with {code} by itself")
+        process.send_signal(signal.SIGTERM)
         try:
             code = process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            process.kill()
+            process.send_signal(signal.SIGKILL)
             process.wait()
             raise self._error("did not end on SIGTERM") from None
         if code:
@@ -140,16 +165,16 @@ class Server:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _wait_until_serving(self, process: subprocess.Popen[bytes]) -> None:
+    def _wait_until_serving(self, process: Process) -> None:
         with open_channel(self.address) as channel:
             for _ in range(int(_START_SECONDS / 0.05)):
                 if _is_serving(channel):
                     return
                 try:
-                    process.wait(0.05)
+                    code = process.wait(0.05)
                 except subprocess.TimeoutExpired:
                     continue
-                raise self._error(f"ended with {process.returncode} instead of serving")
+                raise self._error(f"ended with {code} instead of serving")
         raise self._error("did not serve in time")
 
     def _status_bytes(self, name: str) -> int:
@@ -173,7 +198,7 @@ class Pair:
 
 @contextmanager
 def running_pair(
-    database_url: str, logs: Path, settings: Mapping[str, str] | None = None
+    database_url: str, logs: Path, settings: Mapping[str, str] | None = None, run: Run = run_anew
 ) -> Iterator[Pair]:
     """Both servers on free ports until the context ends, then stopped gracefully.
 
@@ -182,7 +207,7 @@ def running_pair(
     """
     logs.mkdir(parents=True, exist_ok=True)
     segment, campaign = servers(
-        database_url, free_address(), free_address(), settings=settings, logs=logs
+        database_url, free_address(), free_address(), settings=settings, logs=logs, run=run
     )
     with (
         ExitStack() as channels,
@@ -208,6 +233,7 @@ def servers(
     *,
     settings: Mapping[str, str] | None = None,
     logs: Path | None = None,
+    run: Run = run_anew,
 ) -> tuple[Server, Server]:
     """The segment and the campaign server, not started."""
     common = {**(settings or {}), "HERALD_DATABASE_URL": database_url}
@@ -216,6 +242,7 @@ def servers(
         segment_address,
         {**common, "HERALD_SEGMENT_LISTEN": segment_address},
         logs and logs / "segment.log",
+        run,
     )
     campaign = Server(
         "campaign_service",
@@ -226,6 +253,7 @@ def servers(
             "HERALD_SEGMENT_TARGET": segment_address,
         },
         logs and logs / "campaign.log",
+        run,
     )
     return segment, campaign
 

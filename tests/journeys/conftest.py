@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness import nursery
 from tests.harness.many_users import insert_users
 from tests.harness.postgres import Postgres
 from tests.harness.processes import Pair, running_pair
@@ -28,7 +29,7 @@ class Crowd:
 @pytest.fixture
 def pair(database_url: str, tmp_path: Path) -> Iterator[Pair]:
     """Both real servers, on each kind of database."""
-    with running_pair(database_url, tmp_path / "logs", _SETTINGS) as running:
+    with running_pair(database_url, tmp_path / "logs", _SETTINGS, nursery.run) as running:
         yield running
 
 
@@ -70,5 +71,5 @@ def crowded_postgres_url(postgres: Postgres, postgres_crowd: str) -> Iterator[st
 )
 def crowd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Crowd]:
     url: str = request.getfixturevalue(f"crowded_{request.param}_url")
-    with running_pair(url, tmp_path / "logs", _SETTINGS) as running:
+    with running_pair(url, tmp_path / "logs", _SETTINGS, nursery.run) as running:
         yield Crowd(url, _CROWD, running)

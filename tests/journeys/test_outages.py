@@ -20,7 +20,7 @@ from herald.chat.v1 import chat_pb2, chat_service_pb2
 from herald.chat.v1.chat_service_pb2_grpc import ChatServiceStub
 from herald.event.v1.event_service_pb2_grpc import EventServiceStub
 from herald.segment.v1.segment_service_pb2_grpc import SegmentServiceStub
-from tests.harness import main_job
+from tests.harness import main_job, nursery
 from tests.harness.accounts import assert_conserved
 from tests.harness.postgres import Postgres
 from tests.harness.processes import Pair, Server, free_address, open_channel, running_pair
@@ -121,7 +121,7 @@ def under_way(pair: Pair, campaign: campaign_pb2.Campaign, sent: int) -> campaig
 def test_everything_outlasts_a_database_that_is_down(
     postgres: Postgres, postgres_url: str, tmp_path: Path
 ) -> None:
-    with running_pair(postgres_url, tmp_path / "logs", SETTINGS) as pair:
+    with running_pair(postgres_url, tmp_path / "logs", SETTINGS, nursery.run) as pair:
         upsert_people(pair)
         campaign = started(pair)
         under_way(pair, campaign, 200)
@@ -154,7 +154,9 @@ def test_a_flood_on_a_locked_database_is_refused_and_leaves_no_trace(
 ) -> None:
     settings = {**SETTINGS, "HERALD_MAX_CALLS": "16"}
     with ExitStack() as stack:
-        pair = stack.enter_context(running_pair(sqlite_url, tmp_path / "logs", settings))
+        pair = stack.enter_context(
+            running_pair(sqlite_url, tmp_path / "logs", settings, nursery.run)
+        )
         upsert_people(pair)
         campaign = started(pair)
         under_way(pair, campaign, 200)
@@ -216,6 +218,7 @@ def two_segment_servers(database_url: str, logs: Path) -> Iterator[tuple[Pair, S
             address,
             {**common, "HERALD_SEGMENT_LISTEN": address},
             logs / f"{name}.log",
+            nursery.run,
         )
         for name, address in (("first", free_address()), ("second", free_address()))
     )
@@ -229,6 +232,7 @@ def two_segment_servers(database_url: str, logs: Path) -> Iterator[tuple[Pair, S
             "HERALD_SEGMENT_TARGET": f"{first.address},{second.address}",
         },
         logs / "campaign.log",
+        nursery.run,
     )
     with (
         first,

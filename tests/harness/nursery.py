@@ -1,6 +1,6 @@
 """Real server processes that start fast: forked from one that has imported everything already.
 
-A fault run starts a server a dozen times, and nine tenths of such a start are imports.
+Nine tenths of a start are imports, and a fault run starts a server a dozen times.
 """
 
 import ctypes
@@ -8,8 +8,10 @@ import multiprocessing
 import os
 import runpy
 import signal
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
@@ -25,9 +27,36 @@ _PRELOADED = [
     "segment_service.server",
     "sqlalchemy.dialects.postgresql.asyncpg",
     "sqlalchemy.dialects.sqlite.aiosqlite",
-    "tests.faults.nursery",
+    "tests.harness.nursery",
 ]
 _PR_SET_PDEATHSIG = 1
+
+
+class Forked:
+    """A process out of the nursery, waited for as a `subprocess.Popen` is."""
+
+    def __init__(self, process: ForkServerProcess) -> None:
+        self._process = process
+        self.pid: int = process.ident or 0
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired(self._process.name, timeout or 0)
+        return self._process.exitcode
+
+    def send_signal(self, sig: int) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, sig)
+
+
+def run(module: str, environment: Mapping[str, str], log: Path | None) -> Forked:
+    """For a `Server`; it needs a log."""
+    assert log
+    return Forked(start(module, environment, log))
 
 
 def start(
