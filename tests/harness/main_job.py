@@ -25,7 +25,7 @@ SENDER = chat_pb2.User(id="maria", name="Maria", role="host")
 EVERYONE_BUT_THE_SENDER = {"role": "user"}
 
 CALL_SECONDS = 30.0
-_BETWEEN_LOOKS_SECONDS = 0.02
+_BETWEEN_LOOKS_SECONDS = 0.1
 _FINAL = (campaign_pb2.CAMPAIGN_STATUS_COMPLETED, campaign_pb2.CAMPAIGN_STATUS_STOPPED)
 
 
