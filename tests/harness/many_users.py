@@ -14,3 +14,8 @@ def insert_users(dialect: str, how_many: int) -> str:
         SELECT 'user-' || substr(CAST(100000000 + n AS text), 2), 'Person ' || n, 'user', '[]',
             '{{}}', FALSE, FALSE, '{{}}', {moment}, {moment}
         FROM numbers"""
+
+
+def user_id(number: int) -> str:
+    """Of the users, counted from 1; the ids are in the order of the numbers."""
+    return f"user-{number:08}"
