@@ -244,7 +244,7 @@ async def test_targets_added_during_the_run_are_reached_before_completion(
 ) -> None:
     late = ["a-first", "m090-late", "zz-last"]
     await with_people(database, [*MANY, *late])
-    async with running(database_url, page_size=2) as services:
+    async with running(database_url, page_size=4) as services:
         await services.add_list("many", MANY)
         await services.add_list("other", FEW)
         await services.create(a_campaign_to("many", "other"))
@@ -267,7 +267,7 @@ async def test_targets_added_during_the_run_are_reached_before_completion(
 async def test_after_a_stop_no_further_message_appears(
     database: Database, database_url: str
 ) -> None:
-    async with running(database_url, page_size=2) as services:
+    async with running(database_url, page_size=4) as services:
         await started_for_many(services, database)
 
         stopped = await services.stop()
@@ -302,7 +302,7 @@ async def test_a_stopped_campaign_resumes_and_reaches_everyone_once(
 
 
 async def test_starting_twice_has_no_effect(database: Database, database_url: str) -> None:
-    async with running(database_url, page_size=2) as services:
+    async with running(database_url, page_size=4) as services:
         await started_for_many(services, database)
         before = await services.get()
 
@@ -332,7 +332,7 @@ async def test_starts_at_the_same_time_are_one_start(database: Database, databas
 async def test_a_segment_deleted_during_the_run_stops_the_campaign(
     database: Database, database_url: str
 ) -> None:
-    async with running(database_url, page_size=2) as services:
+    async with running(database_url, page_size=4) as services:
         await started_for_many(services, database)
 
         await services.delete_segment("many")
@@ -346,7 +346,7 @@ async def test_a_segment_deleted_during_the_run_stops_the_campaign(
 async def test_a_sender_deleted_during_the_run_stops_the_campaign(
     database: Database, database_url: str
 ) -> None:
-    async with running(database_url, page_size=2) as services:
+    async with running(database_url, page_size=4) as services:
         await started_for_many(services, database)
 
         await sql_chat_store(database).users.delete([SENDER_ID], datetime.now(UTC))
@@ -361,7 +361,7 @@ async def test_a_sender_deleted_during_the_run_stops_the_campaign(
 async def test_a_campaign_waits_for_the_segment_server_and_goes_on(
     database: Database, database_url: str
 ) -> None:
-    async with running(database_url, page_size=2) as services:
+    async with running(database_url, page_size=4) as services:
         await started_for_many(services, database)
         # no page of the audience is left in a buffer then
         await services.campaign.stop()
@@ -400,7 +400,7 @@ async def test_a_campaign_whose_first_page_has_to_wait_says_so(
 
 
 async def test_a_campaign_that_waits_can_be_stopped(database: Database, database_url: str) -> None:
-    async with running(database_url, page_size=2) as services:
+    async with running(database_url, page_size=4) as services:
         await started_for_many(services, database)
         await services.campaign.stop()
         await services.segment.stop()
@@ -418,7 +418,7 @@ async def test_a_campaign_server_that_is_stopped_hands_its_work_over(
     database: Database, database_url: str
 ) -> None:
     """It gives its leases back, so that nobody waits for their end."""
-    async with running(database_url, page_size=2, lease_seconds=600) as services:
+    async with running(database_url, page_size=4, lease_seconds=600) as services:
         await started_for_many(services, database)
 
         await services.campaign.stop()
@@ -443,7 +443,7 @@ async def test_two_campaigns_at_once_reach_everyone_once_each(
 ) -> None:
     ids = ["one", "two"]
     await with_people(database, FEW)
-    async with running(database_url, page_size=2) as services:
+    async with running(database_url, page_size=4) as services:
         await services.add_list("few", FEW)
         for id_ in ids:
             await services.create(a_campaign_to("few", id=id_))
@@ -465,8 +465,8 @@ async def test_two_campaigns_at_once_reach_everyone_once_each(
 async def test_two_campaign_servers_share_the_work(
     database: Database, database_url: str, *, stops: bool
 ) -> None:
-    async with running(database_url, page_size=2) as services:
-        other = await another_campaign_server(services, page_size=3)
+    async with running(database_url, page_size=4) as services:
+        other = await another_campaign_server(services, page_size=5)
         await started_for_many(services, database)
         if stops:
             await other.stop()

@@ -33,7 +33,7 @@ async def services(shared_database_url: str) -> AsyncIterator[Services]:
     users = [a_user(id_) for id_ in (SENDER_ID, "other", *PEOPLE)]
     await sql_chat_store(database).users.upsert(users, datetime.now(UTC))
     await database.close()
-    async with running(shared_database_url, page_size=2) as running_services:
+    async with running(shared_database_url, page_size=4) as running_services:
         await running_services.add_list("ones", ["ann", "bob"])
         await running_services.add_list("others", ["cid", "dan"])
         yield running_services
@@ -283,7 +283,7 @@ async def texts(database: Database, id_: str) -> dict[str, str]:
 async def test_an_edit_while_stopped_gives_nobody_a_second_message(
     services: Services, database: Database, id_: str, shared_database_url: str
 ) -> None:
-    crowd = [f"crowd-{number:03}" for number in range(200)]
+    crowd = [f"crowd-{number:03}" for number in range(80)]
     await sql_chat_store(database).users.upsert([a_user(u) for u in crowd], datetime.now(UTC))
     await services.create(
         a_campaign_message(
@@ -291,7 +291,7 @@ async def test_an_edit_while_stopped_gives_nobody_a_second_message(
                 "id": id_,
                 "user_ids": crowd,
                 "message_template": {"text": "old"},
-                "max_messages_per_second": 200,
+                "max_messages_per_second": 100,
             }
         )
     )
@@ -307,7 +307,7 @@ async def test_an_edit_while_stopped_gives_nobody_a_second_message(
         {
             "id": id_,
             "message_template": {"text": "new"},
-            "user_ids": [*PEOPLE, *crowd[50:]],
+            "user_ids": [*PEOPLE, *crowd[20:]],
         },
         "message_template.text",
         "user_ids",
@@ -318,7 +318,7 @@ async def test_an_edit_while_stopped_gives_nobody_a_second_message(
     await services.start(id_)
     done = await services.until_completed(id_)
 
-    expected = {*had_the_old, *PEOPLE, *crowd[50:]}
+    expected = {*had_the_old, *PEOPLE, *crowd[20:]}
     assert_conserved(shared_database_url, id_, len(expected))
     sent = await texts(database, id_)
     assert set(sent) == expected
