@@ -19,8 +19,10 @@ from herald.segment.v1 import segment_service_pb2 as segment_service_pb
 from herald_rpc.server import RunningServer
 from segment_service.settings import SegmentSettings
 
-# a thread that never rests would keep the servers of this process from their work
-_BETWEEN_LOOKS_SECONDS = 0.02
+# A thread that never rests would keep the servers of this process from their work. Whoever has
+# waited for long looks less often.
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.02, 0.1
+_LONGER = 1.1
 _ANY_PORT = "127.0.0.1:0"
 _FINAL = (campaign_pb2.CAMPAIGN_STATUS_COMPLETED, campaign_pb2.CAMPAIGN_STATUS_STOPPED)
 
@@ -119,9 +121,11 @@ class Services:
         self, reached: Callable[[campaign_pb2.Campaign], bool], id_: str = "spring"
     ) -> campaign_pb2.Campaign:
         """Asks again and again; the test's own time-out is its bound."""
+        pause = _FIRST_PAUSE_SECONDS
         while not reached(campaign := await self.get(id_)):
             assert campaign.status not in _FINAL, campaign
-            await asyncio.sleep(_BETWEEN_LOOKS_SECONDS)
+            await asyncio.sleep(pause)
+            pause = min(pause * _LONGER, _LONGEST_PAUSE_SECONDS)
         return campaign
 
     async def until_under_way(self, id_: str = "spring", *, sent: int = 0) -> campaign_pb2.Campaign:
