@@ -17,9 +17,9 @@ from campaign_service.sql_changes import counted, record_change
 from campaign_service.tables import campaign_users, campaigns
 from chat_store.columns import Key
 from chat_store.database import Database, DialectName
+from chat_store.inserts import insert_rows
 from chat_store.paging import Page, PageRequest
 from chat_store.predicates import Predicate
-from chat_store.recordsets import insert_rows
 from chat_store.sql_filters import where
 from chat_store.sql_paging import fetch_page
 

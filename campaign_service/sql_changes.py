@@ -11,7 +11,7 @@ from campaign_service.records import campaign_from_row
 from campaign_service.tables import COUNTERS, campaign_changes, campaign_shards, campaigns
 from chat_store.columns import Count
 from chat_store.database import DialectName
-from chat_store.recordsets import insert_from
+from chat_store.inserts import insert_from
 
 
 def counted() -> Select[Any]:

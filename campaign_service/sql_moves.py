@@ -19,7 +19,7 @@ from campaign_service.store import Due
 from campaign_service.tables import COUNTERS, campaign_shards, campaign_users, campaigns
 from chat_store.columns import UtcTime
 from chat_store.database import Database
-from chat_store.recordsets import insert_rows
+from chat_store.inserts import insert_rows
 
 _MOST_DUE = 100
 

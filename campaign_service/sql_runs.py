@@ -33,8 +33,9 @@ from campaign_service.store import Lease, Turn
 from campaign_service.tables import COUNTERS, campaign_outcomes, campaign_shards, campaigns
 from chat_store.columns import Key, UtcTime
 from chat_store.database import Database
+from chat_store.inserts import insert_rows
 from chat_store.pages import write_page
-from chat_store.recordsets import insert_rows, record_set
+from chat_store.recordsets import record_set
 from chat_store.sql_messages import sent_targets
 
 _shards = campaign_shards.c

@@ -17,17 +17,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from chat_store.columns import Count, Key
 from chat_store.database import DialectName
 from chat_store.errors import StalePageError
+from chat_store.inserts import insert_from, insert_rows
 from chat_store.models import Member
-from chat_store.recordsets import (
-    Parameters,
-    Values,
-    among_keys,
-    insert_from,
-    insert_rows,
-    keys,
-    packed,
-    records,
-)
+from chat_store.recordsets import Parameters, Values, among_keys, keys, packed, records
 from chat_store.sql_members import count_members, later
 from chat_store.tables import channels, members, messages
 

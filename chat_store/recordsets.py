@@ -1,8 +1,7 @@
-"""Set-based writes: many rows in one statement, as a handful of bound parameters."""
+"""Rows and keys as a handful of bound parameters, for statements over many of them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -10,23 +9,18 @@ from sqlalchemy import (
     ARRAY,
     BindParameter,
     ColumnElement,
-    Executable,
     FromClause,
-    Select,
     String,
-    Table,
     Text,
-    and_,
     any_,
     bindparam,
     cast,
     func,
     literal_column,
     select,
-    text,
     type_coerce,
 )
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeEngine
 
 from chat_store.columns import JsonValue, UtcTime, to_microseconds
@@ -136,88 +130,3 @@ def keys(dialect: DialectName, values: Iterable[str]) -> Parameters:
     """The parameters of a statement with `among_keys`."""
     given = list(values)
     return {_KEYS: orjson.dumps(given).decode() if dialect == "sqlite" else given}
-
-
-def insert_rows(
-    dialect: DialectName,
-    table: Table,
-    values: Values,
-    *,
-    constants: Mapping[str, Any] | None = None,
-    replace: Iterable[str] = (),
-    keep_if_none: Sequence[str] = (),
-    default_if_none: Sequence[str] = (),
-    returning: Sequence[str] = (),
-) -> tuple[Executable, Parameters]:
-    """An INSERT of all rows at once, and its parameters.
-
-    A row whose key is taken is left alone, or has the columns of `replace` overwritten.
-    `constants` are the same in every row and travel once. A None in a column of
-    `default_if_none` means the constant of the same name; in one of `keep_if_none`, what is
-    stored, or else that constant. `returning` are the columns to be answered of written rows.
-    """
-    constants = constants or {}
-    statement = _insert(
-        dialect,
-        table,
-        tuple(values),
-        tuple(constants),
-        tuple(replace),
-        tuple(keep_if_none),
-        tuple(default_if_none),
-        tuple(returning),
-    )
-    types = {name: table.c[name].type for name in values}
-    same = {_same(name): value for name, value in constants.items()}
-    return statement, {**packed(dialect, types, values), **same}
-
-
-@lru_cache(maxsize=256)
-def _insert(
-    dialect: DialectName,
-    table: Table,
-    names: Sequence[str],
-    constants: Sequence[str],
-    replace: Sequence[str],
-    keep_if_none: Sequence[str],
-    default_if_none: Sequence[str],
-    returning: Sequence[str],
-) -> Executable:
-    given = records(dialect, {name: table.c[name].type for name in names})
-    same = {name: bindparam(_same(name), type_=table.c[name].type) for name in constants}
-    columns: dict[str, ColumnElement[Any]] = {**same, **given.c}
-    source: FromClause = given.source
-    stored = table.alias("stored")
-    if keep_if_none:
-        key = [column.name for column in table.primary_key.columns]
-        source = source.outerjoin(stored, and_(*(stored.c[name] == columns[name] for name in key)))
-    for name in (*default_if_none, *keep_if_none):
-        kept = [stored.c[name]] if name in keep_if_none else []
-        columns[name] = func.coalesce(given.c[name], *kept, same[name], type_=table.c[name].type)
-    rows = select(*columns.values()).select_from(source).where(text("true"))
-    insert = insert_from(dialect, table, list(columns), rows, replace)
-    return insert.returning(*(table.c[name] for name in returning)) if returning else insert
-
-
-def _same(name: str) -> str:
-    return f"every_{name}"
-
-
-def insert_from(
-    dialect: DialectName,
-    table: Table,
-    columns: Sequence[str],
-    rows: Select[Any],
-    replace: Iterable[str] = (),
-) -> postgresql.Insert | sqlite.Insert:
-    """INSERT … SELECT that leaves taken keys alone, or overwrites the columns of `replace`.
-
-    `rows` needs a WHERE: SQLite can't tell ON CONFLICT from a join's ON without one between.
-    """
-    insert = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
-    replaced = {name: insert.excluded[name] for name in replace}
-    insert = insert.from_select(list(columns), rows)
-    if not replaced:
-        return insert.on_conflict_do_nothing()
-    key = [column.name for column in table.primary_key.columns]
-    return insert.on_conflict_do_update(index_elements=key, set_=replaced)

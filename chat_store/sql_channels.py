@@ -12,19 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from chat_store.columns import Key
 from chat_store.database import Database, DialectName
 from chat_store.errors import ChannelNotFoundError
+from chat_store.inserts import insert_rows
 from chat_store.models import Channel, ChannelState, Member, PickedChannel, WriteMode
 from chat_store.paging import Page, PageRequest
 from chat_store.predicates import Predicate
-from chat_store.recordsets import (
-    Parameters,
-    Types,
-    among_keys,
-    insert_rows,
-    keys,
-    packed,
-    record_set,
-    records,
-)
+from chat_store.recordsets import Parameters, Types, among_keys, keys, packed, record_set, records
 from chat_store.sql_filters import CHANNEL_BINDING, MEMBER_BINDING, where
 from chat_store.sql_members import MEMBER_COLUMNS, count_members, member_from_row, write_members
 from chat_store.sql_paging import fetch_page

@@ -13,17 +13,10 @@ from chat_store.columns import Count, Key
 from chat_store.database import Database, DialectName
 from chat_store.errors import MemberNotFoundError
 from chat_store.fields import Field, Kind
+from chat_store.inserts import insert_rows
 from chat_store.models import Message, WriteMode
 from chat_store.paging import NEWEST_FIRST, Cursor, Page, PageRequest, Sort, page_of
-from chat_store.recordsets import (
-    Parameters,
-    Types,
-    Values,
-    insert_rows,
-    packed,
-    record_set,
-    records,
-)
+from chat_store.recordsets import Parameters, Types, Values, packed, record_set, records
 from chat_store.sql_channels import require_channel
 from chat_store.sql_filters import MESSAGE_BINDING
 from chat_store.sql_members import later, write_reads

@@ -10,10 +10,11 @@ from sqlalchemy.sql.dml import ReturningUpdate
 
 from chat_store.columns import Key
 from chat_store.database import Database, DialectName
+from chat_store.inserts import insert_rows
 from chat_store.json_values import same
 from chat_store.paging import Page, PageRequest
 from chat_store.predicates import Predicate
-from chat_store.recordsets import insert_rows, record_set
+from chat_store.recordsets import record_set
 from chat_store.sql_filters import Binding, where
 from chat_store.sql_paging import fetch_page
 from segment_service.errors import (

@@ -14,9 +14,9 @@ from campaign_service.sql_campaigns import SqlCampaignStore
 from campaign_service.sql_deliveries import SqlDeliveryStore
 from campaign_service.tables import campaign_outcomes
 from chat_store.database import Database, open_database
+from chat_store.inserts import insert_rows
 from chat_store.models import Message
 from chat_store.paging import Cursor, PageRequest
-from chat_store.recordsets import insert_rows
 from chat_store.sql import sql_chat_store
 from chat_store.store import ChannelDraft
 from herald.campaign.v1 import campaign_pb2
