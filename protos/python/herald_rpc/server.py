@@ -75,7 +75,8 @@ class RunningServer:
         Health says NOT_SERVING first. What is not over within the grace is cut, and its caller
         told UNAVAILABLE; an endless stream takes all of the grace unless its servicer ends it.
         No handler runs any more on return, so that what they use can be taken down; one that
-        was cut has 5 s for its `finally` blocks.
+        was cut has 5 s for its `finally` blocks. A call that arrives in the very moment may reach
+        no handler: gRPC tells its caller CANCELLED.
         """
         await self._health.enter_graceful_shutdown()
         async with asyncio.TaskGroup() as group:
