@@ -1,12 +1,19 @@
 """Who may move a campaign, and who may write under its status."""
 
-from sqlalchemy import Function, func, select
+from collections.abc import Iterator
+
+from sqlalchemy import Function, Text, bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from chat_store.batches import Write
 from chat_store.database import DialectName
 
+_KEY: Function[int] = func.hashtextextended(bindparam("lock", type_=Text()), 0)
+_SHARED = select(func.pg_advisory_xact_lock_shared(_KEY))
+_ALONE = select(func.pg_advisory_xact_lock(_KEY))
 
-async def hold_still(connection: AsyncConnection, dialect: DialectName, campaign_id: str) -> None:
+
+def held_still(dialect: DialectName, campaign_id: str) -> Iterator[Write]:
     """Keeps the campaign's status as it is until this transaction ends. Pages share it.
 
     An advisory lock and not FOR SHARE on the row: PostgreSQL grants these in the order of
@@ -14,14 +21,14 @@ async def hold_still(connection: AsyncConnection, dialect: DialectName, campaign
     transactions exclude each other anyway.
     """
     if dialect == "postgresql":
-        await connection.execute(select(func.pg_advisory_xact_lock_shared(_key(campaign_id))))
+        yield Write(_SHARED, {"lock": _name(campaign_id)})
 
 
 async def take_over(connection: AsyncConnection, dialect: DialectName, campaign_id: str) -> None:
     """Waits for the pages under way and lets no further one begin until this transaction ends."""
     if dialect == "postgresql":
-        await connection.execute(select(func.pg_advisory_xact_lock(_key(campaign_id))))
+        await connection.execute(_ALONE, {"lock": _name(campaign_id)})
 
 
-def _key(campaign_id: str) -> Function[int]:
-    return func.hashtextextended(f"herald-campaign:{campaign_id}", 0)
+def _name(campaign_id: str) -> str:
+    return f"herald-campaign:{campaign_id}"

@@ -1,6 +1,6 @@
 """The sender's own progress in SQL: leases, pages, and how a run ends."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -24,18 +24,19 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from campaign_service.campaigns import TRANSITIONS, Action, Status
 from campaign_service.errors import RunEndedError
-from campaign_service.locks import hold_still, take_over
+from campaign_service.locks import held_still, take_over
 from campaign_service.outcomes import Outcome
 from campaign_service.page import PlannedPage
 from campaign_service.sql_changes import record_change
 from campaign_service.sql_paces import reserve
 from campaign_service.store import Lease, Turn
 from campaign_service.tables import COUNTERS, campaign_outcomes, campaign_shards, campaigns
+from chat_store.batches import Write, execute_all
 from chat_store.columns import Key, UtcTime
-from chat_store.database import Database
+from chat_store.database import Database, DialectName
 from chat_store.inserts import insert_rows
-from chat_store.pages import write_page
-from chat_store.recordsets import record_set
+from chat_store.pages import page_writes
+from chat_store.recordsets import Values, record_set
 from chat_store.sql_messages import sent_targets
 
 _shards = campaign_shards.c
@@ -125,37 +126,10 @@ class SqlRunStore:
             return await reserve(connection, self._database.dialect, limits, messages, since, now)
 
     async def commit_page(self, lease: Lease, page: PlannedPage, cursor: str) -> None:
-        dialect = self._database.dialect
-        reasons = [not_sent.reason for not_sent in page.not_sent]
-        failed = sum(reason.outcome is Outcome.FAILED for reason in reasons)
-        progress = {
-            "reached": cursor,
-            "more_messages_sent": page.sent,
-            "more_channels_created": page.channels_created,
-            "more_targets_skipped": len(reasons) - failed,
-            "more_targets_failed": failed,
-        }
+        # packed before the transaction, which on SQLite keeps everyone else from writing
+        writes = list(_writes(self._database.dialect, lease, page, cursor))
         async with self._database.write("run.page") as connection:
-            await hold_still(connection, dialect, lease.campaign_id)
-            await _move(connection, lease, _ADVANCE, progress)
-            await write_page(connection, dialect, page.rows)
-            if reasons:
-                await connection.execute(
-                    *insert_rows(
-                        dialect,
-                        campaign_outcomes,
-                        {
-                            "target_id": [not_sent.target_id for not_sent in page.not_sent],
-                            "outcome": [reason.outcome for reason in reasons],
-                            "reason": reasons,
-                            "cid": [not_sent.cid for not_sent in page.not_sent],
-                        },
-                        constants={
-                            "campaign_id": lease.campaign_id,
-                            "created_at": page.rows.moment,
-                        },
-                    )
-                )
+            await execute_all(connection, writes)
 
     async def finish_pass(self, lease: Lease, audience_version: str, now: datetime) -> None:
         of_campaign = _shards.campaign_id == lease.campaign_id
@@ -229,6 +203,31 @@ class SqlRunStore:
         await record_change(connection, self._database.dialect, campaign_id)
 
 
+def _writes(dialect: DialectName, lease: Lease, page: PlannedPage, cursor: str) -> Iterator[Write]:
+    reasons = [not_sent.reason for not_sent in page.not_sent]
+    failed = sum(reason.outcome is Outcome.FAILED for reason in reasons)
+    progress = {
+        "reached": cursor,
+        "more_messages_sent": page.sent,
+        "more_channels_created": page.channels_created,
+        "more_targets_skipped": len(reasons) - failed,
+        "more_targets_failed": failed,
+    }
+    yield from held_still(dialect, lease.campaign_id)
+    ended = RunEndedError(lease.campaign_id)
+    yield Write(_ADVANCE, {**_given(lease), **progress}, rows=1, otherwise=ended)
+    yield from page_writes(dialect, page.rows)
+    if reasons:
+        refused: Values = {
+            "target_id": [not_sent.target_id for not_sent in page.not_sent],
+            "outcome": [reason.outcome for reason in reasons],
+            "reason": reasons,
+            "cid": [not_sent.cid for not_sent in page.not_sent],
+        }
+        constants = {"campaign_id": lease.campaign_id, "created_at": page.rows.moment}
+        yield Write(*insert_rows(dialect, campaign_outcomes, refused, constants=constants))
+
+
 @cache
 def _claimable() -> Select[Any]:
     """The shard that has waited longest at `now`. Built once, for idle senders ask often."""
@@ -257,12 +256,7 @@ def _given(lease: Lease) -> dict[str, Any]:
     return {"of_campaign": lease.campaign_id, "of_shard": lease.shard, "of_fence": lease.fence}
 
 
-async def _move(
-    connection: AsyncConnection,
-    lease: Lease,
-    statement: Update,
-    values: Mapping[str, Any] | None = None,
-) -> None:
-    moved = await connection.execute(statement, {**_given(lease), **(values or {})})
+async def _move(connection: AsyncConnection, lease: Lease, statement: Update) -> None:
+    moved = await connection.execute(statement, _given(lease))
     if moved.rowcount != 1:
         raise RunEndedError(lease.campaign_id)

@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
-    Executable,
     FromClause,
+    Insert,
     Select,
     Table,
     and_,
@@ -32,7 +32,7 @@ def insert_rows(
     keep_if_none: Sequence[str] = (),
     default_if_none: Sequence[str] = (),
     returning: Sequence[str] = (),
-) -> tuple[Executable, Parameters]:
+) -> tuple[Insert, Parameters]:
     """An INSERT of all rows at once, and its parameters.
 
     A row whose key is taken is left alone, or has the columns of `replace` overwritten.
@@ -66,7 +66,7 @@ def _insert(
     keep_if_none: Sequence[str],
     default_if_none: Sequence[str],
     returning: Sequence[str],
-) -> Executable:
+) -> Insert:
     given = records(dialect, {name: table.c[name].type for name in names})
     same = {name: bindparam(_same(name), type_=table.c[name].type) for name in constants}
     columns: dict[str, ColumnElement[Any]] = {**same, **given.c}

@@ -4,23 +4,22 @@ Everything is column-wise and goes out in set-based statements inside the sender
 together with its cursor and counters: the page is there whole, or not at all.
 """
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
-from sqlalchemy import Executable, bindparam, select, text, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Insert, Update, bindparam, exists, select, text, update
 
+from chat_store.batches import Write
 from chat_store.columns import Count, Key
 from chat_store.database import DialectName
 from chat_store.errors import StalePageError
 from chat_store.inserts import insert_from, insert_rows
 from chat_store.models import Member
-from chat_store.recordsets import Parameters, Values, among_keys, keys, packed, records
-from chat_store.sql_members import count_members, later
+from chat_store.recordsets import Values, among_keys, keys, packed, records
+from chat_store.sql_members import later
 from chat_store.tables import channels, members, messages
 
 _NEW = {"cid": Key}
@@ -29,6 +28,7 @@ _STANDING = {
     name: members.c[name].type
     for name in ("user_id", "channel_role", "custom", "hidden", "archived_at")
 }
+_ONE_MORE = channels.c.member_count + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,50 +55,35 @@ class PageRows:
     shown: Values = field(default_factory=dict)
 
 
-async def write_page(connection: AsyncConnection, dialect: DialectName, page: PageRows) -> None:
-    """Writes the page in the caller's transaction.
+def page_writes(dialect: DialectName, page: PageRows) -> Iterator[Write]:
+    """All of the page, for one transaction, in this order.
 
-    Raises `StalePageError` when a channel or a message that it would create is there by now;
-    the transaction must then be given up.
+    Executed, they raise `StalePageError` when a channel or a message that they would create is
+    there by now.
     """
     if page.channels:
-        await _insert_all(
-            connection,
-            insert_rows(dialect, channels, page.channels, constants=page.channel_constants),
-            len(page.channels["cid"]),
-        )
-        await _add_members(connection, dialect, page)
+        new = insert_rows(dialect, channels, page.channels, constants=page.channel_constants)
+        yield Write(*new, len(page.channels["cid"]), StalePageError())
+        yield from _new_members(dialect, page)
     if page.messages:
-        await _insert_all(
-            connection,
-            insert_rows(dialect, messages, page.messages, constants=page.message_constants),
-            len(page.messages["id"]),
-        )
+        new = insert_rows(dialect, messages, page.messages, constants=page.message_constants)
+        yield Write(*new, len(page.messages["id"]), StalePageError())
     if page.arrivals:
-        await _count(connection, dialect, page)
+        yield from _counts(dialect, page)
     if page.joined:
-        await _join(connection, dialect, page)
+        yield from _entries(dialect, page)
     if page.shown:
-        await connection.execute(_show(dialect), packed(dialect, _SHOWN, page.shown))
+        yield Write(_show(dialect), packed(dialect, _SHOWN, page.shown))
 
 
-async def _insert_all(
-    connection: AsyncConnection, insert: tuple[Executable, Parameters], planned: int
-) -> None:
-    if (await connection.execute(*insert)).rowcount != planned:
-        raise StalePageError
-
-
-async def _add_members(connection: AsyncConnection, dialect: DialectName, page: PageRows) -> None:
+def _new_members(dialect: DialectName, page: PageRows) -> Iterator[Write]:
     if page.receivers.get("cid"):
         constants = _ordinary(page.moment)
-        await connection.execute(
-            *insert_rows(dialect, members, page.receivers, constants=constants)
-        )
+        yield Write(*insert_rows(dialect, members, page.receivers, constants=constants))
     standing = page.standing_members
     if standing:
         each = {name: [getattr(member, name) for member in standing] for name in _STANDING}
-        await connection.execute(
+        yield Write(
             _stand(dialect),
             {
                 **packed(dialect, _NEW, {"cid": page.channels["cid"]}, "new"),
@@ -117,27 +102,31 @@ def _ordinary(moment: datetime) -> dict[str, Any]:
     }
 
 
-async def _count(connection: AsyncConnection, dialect: DialectName, page: PageRows) -> None:
-    """In one statement, or two or three where a channel gets several messages."""
+def _counts(dialect: DialectName, page: PageRows) -> Iterator[Write]:
+    """One statement, or two or three where a channel gets several messages."""
     by_count: dict[int, list[str]] = {}
     for cid, arrived in page.arrivals.items():
         by_count.setdefault(arrived, []).append(cid)
     for arrived, cids in by_count.items():
         given = {**keys(dialect, cids), "arrived": arrived, "latest": page.moment}
-        await connection.execute(_arrival(dialect), given)
+        yield Write(_arrival(dialect), given)
 
 
-async def _join(connection: AsyncConnection, dialect: DialectName, page: PageRows) -> None:
+def _entries(dialect: DialectName, page: PageRows) -> Iterator[Write]:
+    """Who enters a channel where he is already changes nothing, its count included."""
     constants = {"user_id": page.joining_user_id, **_ordinary(page.moment)}
-    insert = insert_rows(
-        dialect, members, {"cid": page.joined}, constants=constants, returning=["cid"]
-    )
-    added = await connection.scalars(*insert)
-    await count_members(connection, dialect, Counter(added))
+    entry, given = insert_rows(dialect, members, {"cid": page.joined}, constants=constants)
+    if dialect == "postgresql":
+        yield Write(_counted(entry), given)
+        return
+    # the count first: once they are in, nobody knows who is new
+    entering = {**keys(dialect, page.joined), "user_id": page.joining_user_id}
+    yield Write(_entering(), entering)
+    yield Write(entry, given)
 
 
 @cache
-def _stand(dialect: DialectName) -> Executable:
+def _stand(dialect: DialectName) -> Insert:
     """Makes each of the standing members one of each new channel."""
     new = records(dialect, _NEW, "new")
     each = records(dialect, _STANDING, "each")
@@ -151,7 +140,7 @@ def _stand(dialect: DialectName) -> Executable:
 
 
 @cache
-def _arrival(dialect: DialectName) -> Executable:
+def _arrival(dialect: DialectName) -> Update:
     latest = bindparam("latest", type_=channels.c.last_message_at.type)
     return (
         update(channels)
@@ -163,8 +152,23 @@ def _arrival(dialect: DialectName) -> Executable:
     )
 
 
+@lru_cache(maxsize=1)
+def _counted(entry: Insert) -> Update:
+    """In one statement, for between two somebody else may have made the same one a member."""
+    added = entry.returning(members.c.cid).cte("added")
+    return update(channels).where(channels.c.cid == added.c.cid).values(member_count=_ONE_MORE)
+
+
 @cache
-def _show(dialect: DialectName) -> Executable:
+def _entering() -> Update:
+    user_id = bindparam("user_id", type_=Key)
+    is_in = exists().where(members.c.cid == channels.c.cid, members.c.user_id == user_id)
+    entered = update(channels).where(among_keys("sqlite", channels.c.cid), ~is_in)
+    return entered.values(member_count=_ONE_MORE)
+
+
+@cache
+def _show(dialect: DialectName) -> Update:
     given = records(dialect, _SHOWN)
     return (
         update(members)

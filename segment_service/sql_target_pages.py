@@ -25,7 +25,7 @@ from sqlalchemy.types import NullType
 
 from chat_store.columns import Key
 from chat_store.database import Database, DialectName
-from chat_store.prepared import PreparedSelect, prepared
+from chat_store.prepared import Prepared, prepared
 from segment_service.segments import Segment, Shard, audience
 from segment_service.sql_branches import branches, union_of
 from segment_service.sql_segments import load_segments
@@ -50,7 +50,7 @@ class SqlTargetPages:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._statements: dict[PageOfTargets, PreparedSelect] = {}
+        self._statements: dict[PageOfTargets, Prepared] = {}
 
     async def ids_after(self, asked: PageOfTargets, after: str) -> Sequence[str]:
         """See `segment_service.store.TargetStore.ids_after`."""
@@ -63,7 +63,7 @@ class SqlTargetPages:
                 return orjson.loads(found) if isinstance(found, str) else found or ()
             self._statements.pop(asked, None)
 
-    async def _prepare(self, asked: PageOfTargets) -> PreparedSelect:
+    async def _prepare(self, asked: PageOfTargets) -> Prepared:
         async with self._database.look() as connection:
             found = await load_segments(connection, self._database.dialect, asked.segment_ids)
         of = audience(asked.segment_ids, found, asked.sender_id)
@@ -78,7 +78,7 @@ class SqlTargetPages:
 
 def prepared_page(
     asked: PageOfTargets, of: Sequence[Segment], dialect: DialectName, sql_dialect: Dialect
-) -> PreparedSelect:
+) -> Prepared:
     """Answers the page after its parameter `after`, and how many segments are as they were."""
     ids = _page_of_ids(asked, of, dialect).subquery()
     in_one = func.json_group_array if dialect == "sqlite" else func.array_agg

@@ -11,7 +11,7 @@ from chat_store.database import Database
 from chat_store.matching import Record, channel_record, user_record
 from chat_store.paging import Page, PageRequest
 from chat_store.predicates import Predicate
-from chat_store.prepared import PreparedSelect, prepared
+from chat_store.prepared import Prepared, prepared
 from chat_store.sql_filters import Binding, where
 from chat_store.sql_paging import fetch_page
 from chat_store.tables import channels, members, users
@@ -88,7 +88,7 @@ class SqlTargetStore:
         return bool((await connection.scalars(found)).one())
 
 
-def _prepared_count(asked: Sequence[Segment], sender_id: str, database: Database) -> PreparedSelect:
+def _prepared_count(asked: Sequence[Segment], sender_id: str, database: Database) -> Prepared:
     rows = [branch.rows for branch in branches(asked, sender_id, database.dialect)]
     targets = rows[0] if len(rows) == 1 else union_of(rows)
     counted = select(func.count()).select_from(targets.subquery())

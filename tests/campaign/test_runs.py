@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from campaign_service.addresses import Address
 from campaign_service.campaigns import Campaign, Status
 from campaign_service.errors import RunEndedError
-from campaign_service.locks import hold_still, take_over
+from campaign_service.locks import held_still, take_over
 from campaign_service.outcomes import NotSent, Reason
 from campaign_service.page import PageDraft, PlannedPage
 from campaign_service.sql_campaigns import SqlCampaignStore
@@ -21,6 +21,7 @@ from campaign_service.sql_moves import SqlMoveStore
 from campaign_service.sql_runs import SqlRunStore
 from campaign_service.store import Lease
 from campaign_service.tables import campaign_outcomes, campaign_shards, campaigns
+from chat_store.batches import execute_all
 from chat_store.database import Database, open_database
 from chat_store.errors import StalePageError
 from chat_store.models import ChannelState, PickedChannel
@@ -400,7 +401,7 @@ async def test_a_stop_waits_for_the_page_in_flight(postgres_url: str) -> None:
     lease = await claimed(SqlRunStore(database))
 
     async with database.write() as page_in_flight:
-        await hold_still(page_in_flight, database.dialect, lease.campaign_id)
+        await execute_all(page_in_flight, held_still(database.dialect, lease.campaign_id))
         stopping = asyncio.create_task(
             SqlMoveStore(database, shards=1).stop("spring", "enough", LATER)
         )
@@ -421,7 +422,7 @@ async def test_pages_share_the_campaign(postgres_url: str) -> None:
     second = await claimed(runs)
 
     async with database.write() as page_in_flight:
-        await hold_still(page_in_flight, database.dialect, "spring")
+        await execute_all(page_in_flight, held_still(database.dialect, "spring"))
         await runs.commit_page(second, a_page("ann"), "after ann")
 
     assert (await campaign_in(database)).stats.messages_sent == 1
@@ -437,7 +438,7 @@ async def test_a_page_that_comes_after_a_stop_began_to_wait_is_refused(postgres_
     second = await claimed(runs)
 
     async with database.write() as page_in_flight:
-        await hold_still(page_in_flight, database.dialect, "spring")
+        await execute_all(page_in_flight, held_still(database.dialect, "spring"))
         stopping = asyncio.create_task(
             SqlMoveStore(database, shards=1).stop("spring", "enough", LATER)
         )

@@ -4,10 +4,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import func, select
 
+from chat_store.batches import execute_all
 from chat_store.database import Database
 from chat_store.errors import StalePageError
 from chat_store.models import Channel, Member, Message, User
-from chat_store.pages import PageRows, write_page
+from chat_store.pages import PageRows, page_writes
 from chat_store.paging import PageRequest
 from chat_store.sql import sql_chat_store
 from chat_store.store import ChannelDraft, ChatStore
@@ -83,7 +84,7 @@ async def store(database: Database) -> ChatStore:
 
 async def write(database: Database, page: PageRows) -> None:
     async with database.write() as connection:
-        await write_page(connection, database.dialect, page)
+        await execute_all(connection, page_writes(database.dialect, page))
 
 
 async def members_of(store: ChatStore, cid: str) -> dict[str, Member]:

@@ -30,7 +30,7 @@ async def plan(service: Service, segments: list[str], shard: Shard, after: str) 
     statement = prepared_page(asked, of, database.dialect, database.sql_dialect)
     async with database.look() as connection:
         rows = await connection.exec_driver_sql(
-            EXPLAIN[database.dialect] + statement.text, statement.bound(after=after)
+            EXPLAIN[database.dialect] + statement.text, statement.bound({"after": after})
         )
         return [str(row[-1]) for row in rows]
 
