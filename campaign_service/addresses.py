@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from campaign_service.campaigns import ChannelTemplate
 from campaign_service.compiled import CompiledCampaign
 from campaign_service.ids import derived_channel_id
 from campaign_service.outcomes import NotSent, Reason
 from campaign_service.templates import RenderError
-from campaign_service.views import view
+from campaign_service.views import View
 from chat_store.distinct import distinct_channel_id, is_distinct
 from chat_store.models import PickedUser, UserState, cid_of
 
@@ -20,84 +20,64 @@ _UNREACHABLE = {
 _CHANNEL_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
 
 
-# tuples, for there is one a target, and a tuple is made in a quarter of the time
+# a tuple, for there is one a target, and it is made in a quarter of the time
 class Address(NamedTuple):
-    """A target that may get a message. `variables` are what its templates see.
+    """A target that may get a message.
 
-    `channel_id` and `distinct` are for making the channel, where that is possible at all.
+    `receiver` is what its templates see of the user, None in campaigns to channels. `channel_id`
+    and `distinct` are for making the channel, where that is possible at all.
     """
 
     target_id: str
     cid: str
-    variables: dict[str, Any]
+    receiver: View | None
     channel_id: str | None = None
     distinct: bool = False
 
 
-class Receiver(NamedTuple):
-    """A user who can be reached, and what the campaign's templates see."""
-
-    id: str
-    variables: dict[str, Any]
-
-
-def reach(run: CompiledCampaign, target_id: str, user: PickedUser | None) -> Receiver | NotSent:
+def reach(run: CompiledCampaign, target_id: str, user: PickedUser | None) -> View | NotSent:
+    """The user as templates see him."""
     if user is None:
         return NotSent(target_id, Reason.USER_NOT_FOUND)
-    reason = _obstacle(run, user)
-    if reason is not None:
-        return NotSent(target_id, reason)
-    variables = {
-        "sender": run.sender_view,
-        "receiver": view(user.values),
-        "custom": user.values.get("custom"),
-    }
-    return Receiver(target_id, variables)
+    if user.state is not UserState.ACTIVE:
+        return NotSent(target_id, _UNREACHABLE[user.state])
+    receiver = run.receiver_fields.view(user.values)
+    if run.required_team is not None and run.required_team not in receiver["teams"]:
+        return NotSent(target_id, Reason.TEAM_MISMATCH)
+    return receiver
 
 
 def address_by_template(
-    run: CompiledCampaign, template: ChannelTemplate, receiver: Receiver
+    run: CompiledCampaign, template: ChannelTemplate, target_id: str, receiver: View
 ) -> Address | NotSent:
     """The channel with the rendered id; without one, that of its members; else a derived one."""
-    channel_id = _channel_id(run, receiver)
+    channel_id = _channel_id(run, target_id, receiver)
     if isinstance(channel_id, Reason):
-        return NotSent(receiver.id, channel_id)
-    return Address(
-        receiver.id,
-        cid_of(template.type, channel_id),
-        receiver.variables,
-        channel_id,
-        is_distinct(channel_id),
-    )
+        return NotSent(target_id, channel_id)
+    cid = cid_of(template.type, channel_id)
+    return Address(target_id, cid, receiver, channel_id, is_distinct(channel_id))
 
 
-def address_directly(cids: Mapping[str, str], receiver: Receiver) -> Address | NotSent:
+def address_directly(cids: Mapping[str, str], target_id: str, receiver: View) -> Address | NotSent:
     """Without a template: `cids` has each receiver's existing channel with the sender."""
-    cid = cids.get(receiver.id)
+    cid = cids.get(target_id)
     if cid is None:
-        return NotSent(receiver.id, Reason.CHANNEL_NOT_FOUND)
-    return Address(receiver.id, cid, receiver.variables)
+        return NotSent(target_id, Reason.CHANNEL_NOT_FOUND)
+    return Address(target_id, cid, receiver)
 
 
-def address_channels(run: CompiledCampaign, cids: Iterable[str]) -> list[Address]:
-    return [Address(cid, cid, {"sender": run.sender_view}) for cid in cids]
+def address_channels(cids: Iterable[str]) -> list[Address]:
+    return [Address(cid, cid, None) for cid in cids]
 
 
-def _obstacle(run: CompiledCampaign, user: PickedUser) -> Reason | None:
-    team = run.required_team
-    if user.state is UserState.ACTIVE and team is not None and team not in user.values["teams"]:
-        return Reason.TEAM_MISMATCH
-    return _UNREACHABLE.get(user.state)
-
-
-def _channel_id(run: CompiledCampaign, receiver: Receiver) -> str | Reason:
+def _channel_id(run: CompiledCampaign, target_id: str, receiver: View) -> str | Reason:
     if run.templates.channel_id is not None:
         try:
-            channel_id = run.templates.channel_id.render(receiver.variables)
+            channel_id = run.templates.channel_id.render(run.variables(receiver))
         except RenderError:
             return Reason.TEMPLATE_ERROR
         return channel_id if _CHANNEL_ID.fullmatch(channel_id) else Reason.CHANNEL_ID_INVALID
-    members = run.standing_ids | {receiver.id}
+    members = run.standing_ids | {target_id}
     if len(members) > 1:
         return distinct_channel_id(members)
-    return derived_channel_id(run.id, receiver.id)
+    return derived_channel_id(run.id, target_id)

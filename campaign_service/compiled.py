@@ -1,9 +1,7 @@
 """A campaign made ready to run: its templates compiled, its constants worked out once."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from campaign_service.campaigns import Campaign, Definition, SenderMode, SenderVisibility
 from campaign_service.ids import message_id_prefix
@@ -11,7 +9,7 @@ from campaign_service.json_templates import CompiledJson, compile_json
 from campaign_service.limits import MAX_ATTACHMENTS_BYTES
 from campaign_service.parsing import Reads
 from campaign_service.templates import CompiledText, compile_text
-from campaign_service.views import Fields, channel_fields, user_fields, user_view
+from campaign_service.views import Fields, View, channel_fields, user_fields, user_view
 from chat_store.models import MAX_CUSTOM_BYTES, Member, User
 
 _OF_MESSAGES = frozenset({"sender", "receiver", "channel", "custom"})
@@ -87,7 +85,7 @@ class CompiledCampaign:
     definition: Definition
     to_channels: bool
     sender: User
-    sender_view: Mapping[str, Any]
+    sender_view: View
     templates: Templates
     message_reads_channel: bool
     receiver_fields: Fields
@@ -97,6 +95,12 @@ class CompiledCampaign:
     message_id_prefix: str
     standing_members: tuple[Member, ...]
     standing_ids: frozenset[str]
+
+    def variables(self, receiver: View | None) -> View:
+        """What templates see; in campaigns to channels, which have no receivers, before these."""
+        if receiver is None:
+            return {"sender": self.sender_view}
+        return {"sender": self.sender_view, "receiver": receiver, "custom": receiver.get("custom")}
 
 
 def compile_campaign(

@@ -13,9 +13,10 @@ from campaign_service.ids import message_id
 from campaign_service.limits import MAX_TEXT
 from campaign_service.outcomes import NotSent, Reason
 from campaign_service.templates import RenderError
-from campaign_service.views import channel_view, view
+from campaign_service.views import channel_view
 from chat_store.models import Channel, ChannelState, PickedChannel
 from chat_store.pages import PageRows
+from chat_store.recordsets import Values
 
 # what a message's custom object says of its campaign, over any such keys of the template's
 MARKS = ("campaign_id", "created_by_campaign_id")
@@ -57,16 +58,21 @@ class PageDraft:
     """Collects a page target by target, column-wise, ready for set-based statements."""
 
     def __init__(self, run: CompiledCampaign, moment: datetime) -> None:
+        definition = run.definition
         self._run = run
         self._moment = moment
+        self._enters = definition.sender_mode is SenderMode.INCLUDE
+        self._shows = definition.show_channels and not run.to_channels
         self._not_sent: list[NotSent] = []
         self._new: dict[str, tuple[Address, Any]] = {}
-        self._arrivals: Counter[str] = Counter()
-        self._joined: dict[str, None] = {}
-        self._shown: list[tuple[str, str]] = []
-        self._messages: list[tuple[str, str, str, str]] = []
+        # those with a message, and the columns of these messages that are rendered
+        self._sent: list[Address] = []
+        self._texts: list[str] = []
         self._customs: list[Any] = []
         self._attachments: list[Any] = []
+        # those of them whose channel was there
+        self._arrived: list[Address] = []
+        self._joined: dict[str, None] = {}
 
     def refuse(self, not_sent: list[NotSent]) -> None:
         self._not_sent += not_sent
@@ -74,8 +80,10 @@ class PageDraft:
     def add(self, address: Address, channel: PickedChannel | None) -> None:
         """Plans one message into what the store has under the address's CID."""
         creating = channel is None and address.cid not in self._new
-        state = ChannelState.OPEN if channel is None else channel.state
-        reason = self._cannot_create(address) if creating else _OBSTACLES.get(state)
+        if channel is not None:
+            reason = _OBSTACLES.get(channel.state)
+        else:
+            reason = self._cannot_create(address) if creating else None
         if reason is None:
             try:
                 reason = self._write(address, channel, creating=creating)
@@ -98,46 +106,45 @@ class PageDraft:
     ) -> Reason | None:
         run = self._run
         templates = run.templates
-        variables: Mapping[str, Any] = address.variables
+        variables = run.variables(address.receiver)
         new_custom = templates.channel_custom.render(variables) if creating else None
         if run.message_reads_channel:
-            variables = self._with_channel(address, channel, new_custom)
+            self._see_channel(variables, address, channel, new_custom)
         text = templates.text.render(variables)
         if len(text) > MAX_TEXT:
             return Reason.MESSAGE_TOO_LONG
-        custom = templates.custom.render(variables)
-        attachments = templates.attachments.render(variables)
+        custom = None if templates.custom.constant else templates.custom.render(variables)
+        attachments = (
+            None if templates.attachments.constant else templates.attachments.render(variables)
+        )
         # nothing can fail from here on: the columns stay of one length
+        self._sent.append(address)
+        self._texts.append(text)
         self._customs.append(custom)
         self._attachments.append(attachments)
-        id_ = message_id(run.message_id_prefix, address.target_id)
-        self._messages.append((id_, address.cid, address.target_id, text))
         if creating:
             self._new[address.cid] = (address, new_custom)
-        else:
-            self._arrivals[address.cid] += 1
-            self._enter(address, channel)
+            return None
+        self._arrived.append(address)
+        if self._enters and channel is not None and channel.state is ChannelState.OPEN:
+            self._joined[address.cid] = None
         return None
 
-    def _enter(self, address: Address, channel: PickedChannel | None) -> None:
-        definition = self._run.definition
-        is_open = channel is not None and channel.state is ChannelState.OPEN
-        if definition.sender_mode is SenderMode.INCLUDE and is_open:
-            self._joined[address.cid] = None
-        if definition.show_channels and not self._run.to_channels:
-            self._shown.append((address.cid, address.target_id))
-
-    def _with_channel(
-        self, address: Address, channel: PickedChannel | None, new_custom: Any
-    ) -> Mapping[str, Any]:
+    def _see_channel(
+        self,
+        variables: dict[str, Any],
+        address: Address,
+        channel: PickedChannel | None,
+        new_custom: Any,
+    ) -> None:
         if channel is None:
             first, custom = self._new.get(address.cid, (address, new_custom))
             seen = channel_view(self._channel_to_be(first, custom))
         else:
-            seen = view(channel.values)
+            seen = self._run.channel_fields.view(channel.values)
+        variables["channel"] = seen
         if self._run.to_channels:
-            return {**address.variables, "channel": seen, "custom": seen.get("custom")}
-        return {**address.variables, "channel": seen}
+            variables["custom"] = seen.get("custom")
 
     def _channel_to_be(self, address: Address, custom: Any) -> Channel:
         template = self._run.definition.channel_template
@@ -158,26 +165,29 @@ class PageDraft:
 
     def finish(self) -> PlannedPage:
         rows = PageRows(moment=self._moment)
-        if self._messages:
+        if self._sent:
             rows = replace(rows, **self._message_rows())
         if self._new:
             rows = replace(rows, **self._channel_rows())
-        if self._shown:
-            cids, user_ids = zip(*self._shown, strict=True)
-            rows = replace(rows, shown={"cid": cids, "user_id": user_ids})
         rows = replace(
             rows,
-            arrivals=self._arrivals,
+            arrivals=Counter([address.cid for address in self._arrived]),
             joined=list(self._joined),
             joining_user_id=self._run.sender.id,
+            shown=self._shown_again() if self._shows else {},
         )
-        return PlannedPage(rows, len(self._messages), len(self._new), tuple(self._not_sent))
+        return PlannedPage(rows, len(self._sent), len(self._new), tuple(self._not_sent))
 
     def _message_rows(self) -> dict[str, Any]:
         run = self._run
         template = run.definition.message_template
-        ids, cids, targets, texts = zip(*self._messages, strict=True)
-        columns: dict[str, Any] = {"id": ids, "cid": cids, "target_id": targets, "text": texts}
+        targets = [address.target_id for address in self._sent]
+        columns: dict[str, Any] = {
+            "id": [message_id(run.message_id_prefix, target_id) for target_id in targets],
+            "cid": [address.cid for address in self._sent],
+            "target_id": targets,
+            "text": self._texts,
+        }
         constants: dict[str, Any] = {
             "user_id": run.sender.id,
             "type": "regular",
@@ -188,14 +198,20 @@ class PageDraft:
         }
         marks = dict.fromkeys(MARKS, run.id)
         if run.templates.custom.constant:
-            constants["custom"] = {**self._customs[0], **marks}
+            constants["custom"] = {**run.templates.custom.render({}), **marks}
         else:
             columns["custom"] = [{**custom, **marks} for custom in self._customs]
         if run.templates.attachments.constant:
-            constants["attachments"] = self._attachments[0]
+            constants["attachments"] = run.templates.attachments.render({})
         else:
             columns["attachments"] = self._attachments
         return {"messages": columns, "message_constants": constants}
+
+    def _shown_again(self) -> Values:
+        return {
+            "cid": [address.cid for address in self._arrived],
+            "user_id": [address.target_id for address in self._arrived],
+        }
 
     def _channel_rows(self) -> dict[str, Any]:
         run = self._run

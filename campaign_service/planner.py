@@ -10,7 +10,6 @@ from typing import TypeVar
 
 from campaign_service.addresses import (
     Address,
-    Receiver,
     address_by_template,
     address_channels,
     address_directly,
@@ -20,6 +19,7 @@ from campaign_service.compiled import CompiledCampaign
 from campaign_service.errors import ReferenceGoneError
 from campaign_service.outcomes import NotSent
 from campaign_service.page import PageDraft, PlannedPage
+from campaign_service.views import View
 from chat_store.models import User, UserState
 from chat_store.store import ChatStore
 
@@ -52,7 +52,7 @@ class Planner:
         sender_id = run.sender.id
         if run.to_channels:
             require_sender(sender_id, (await self._chat.users.by_id([sender_id])).get(sender_id))
-            return address_channels(run, target_ids)
+            return address_channels(target_ids)
         users = await self._chat.users.pick([*target_ids, sender_id], run.receiver_fields.names)
         if sender_id not in users or users[sender_id].state is not UserState.ACTIVE:
             raise ReferenceGoneError("sender", sender_id)
@@ -61,7 +61,9 @@ class Planner:
         async for part in _turns(target_ids):
             for target_id in part:
                 receiver = reach(run, target_id, users.get(target_id))
-                found = receiver if isinstance(receiver, NotSent) else address_of(receiver)
+                found = (
+                    receiver if isinstance(receiver, NotSent) else address_of(target_id, receiver)
+                )
                 if isinstance(found, NotSent):
                     draft.refuse([found])
                 else:
@@ -70,7 +72,7 @@ class Planner:
 
     async def _addressing(
         self, target_ids: Sequence[str]
-    ) -> Callable[[Receiver], Address | NotSent]:
+    ) -> Callable[[str, View], Address | NotSent]:
         template = self._run.definition.channel_template
         if template is not None:
             return partial(address_by_template, self._run, template)

@@ -1,6 +1,6 @@
 """What templates see of users and channels: JSON objects with the product's field names."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -40,21 +40,38 @@ _CHANNEL_FIELDS = (
 )
 
 
+_TIMES = frozenset({"created_at", "updated_at", "last_active", "last_message_at"})
+
+# what templates see of one user or channel
+View = dict[str, Any]
+
+
 @dataclass(frozen=True, slots=True)
 class Fields:
     """What templates read of users or of channels, so that nothing else need be fetched."""
 
-    built_in: tuple[str, ...]
-    custom: bool
+    names: tuple[str, ...]
+    _times: tuple[str, ...]
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        return (*self.built_in, "custom") if self.custom else self.built_in
+    @classmethod
+    def of(cls, names: tuple[str, ...]) -> "Fields":
+        return cls(names, tuple(name for name in names if name in _TIMES))
 
     def with_teams(self) -> "Fields":
-        if "teams" in self.built_in:
-            return self
-        return Fields((*self.built_in, "teams"), self.custom)
+        return self if "teams" in self.names else Fields.of(("teams", *self.names))
+
+    def view(self, values: Sequence[Any]) -> View:
+        """Of one record with the values of these fields, in their order.
+
+        Custom fields stand flat beside the built-in ones, which win, and whole under `custom`.
+        What is unset is left out, so that `default` finds it missing.
+        """
+        named = zip(self.names, values, strict=True)
+        seen = {name: value for name, value in named if value is not None}
+        for name in self._times:
+            if name in seen:
+                seen[name] = _rfc_3339(seen[name])
+        return {**seen["custom"], **seen} if "custom" in seen else seen
 
 
 def user_fields(read: frozenset[str] | None = None) -> Fields:
@@ -69,30 +86,21 @@ def channel_fields(read: frozenset[str] | None = None) -> Fields:
 
 def _fields(built_in: tuple[str, ...], read: frozenset[str] | None) -> Fields:
     if read is None:
-        return Fields(built_in, custom=True)
-    return Fields(
-        tuple(name for name in built_in if name in read), custom=not read <= set(built_in)
-    )
+        return Fields.of((*built_in, "custom"))
+    picked = tuple(name for name in built_in if name in read)
+    return Fields.of(picked if read <= set(built_in) else (*picked, "custom"))
 
 
-def view(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Custom fields stand flat beside the built-in ones, which win, and whole under `custom`.
-
-    What is unset is left out, so that `default` finds it missing.
-    """
-    seen = {**values.get("custom", {})}
-    for name, value in values.items():
-        if value is not None:
-            seen[name] = _rfc_3339(value) if isinstance(value, datetime) else value
-    return seen
+def user_view(user: User) -> View:
+    return _whole(user, user_fields())
 
 
-def user_view(user: User) -> dict[str, Any]:
-    return view({name: getattr(user, name) for name in user_fields().names})
+def channel_view(channel: Channel) -> View:
+    return _whole(channel, channel_fields())
 
 
-def channel_view(channel: Channel) -> dict[str, Any]:
-    return view({name: getattr(channel, name) for name in channel_fields().names})
+def _whole(record: User | Channel, fields: Fields) -> View:
+    return fields.view([getattr(record, name) for name in fields.names])
 
 
 def _rfc_3339(moment: datetime) -> str:

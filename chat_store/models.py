@@ -1,6 +1,6 @@
 """The records of the chat store: users, channels, members, messages, devices."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
@@ -49,10 +49,10 @@ class UserState(IntEnum):
 
 
 class PickedUser(NamedTuple):
-    """Only what was asked for of a user, for those who ask for millions."""
+    """Only what was asked for of a user, in that order, for those who ask for millions."""
 
     state: UserState
-    values: dict[str, Any]
+    values: Sequence[Any]
 
 
 class ChannelState(IntEnum):
@@ -67,10 +67,10 @@ class ChannelState(IntEnum):
 
 
 class PickedChannel(NamedTuple):
-    """Only what was asked for of a channel, for those who ask for millions."""
+    """Only what was asked for of a channel, in that order, for those who ask for millions."""
 
     state: ChannelState
-    values: dict[str, Any]
+    values: Sequence[Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

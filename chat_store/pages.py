@@ -72,7 +72,7 @@ def page_writes(dialect: DialectName, page: PageRows) -> Iterator[Write]:
         yield from _counts(dialect, page)
     if page.joined:
         yield from _entries(dialect, page)
-    if page.shown:
+    if page.shown.get("cid"):
         yield Write(_show(dialect), packed(dialect, _SHOWN, page.shown))
 
 

@@ -87,10 +87,7 @@ class SqlChannelStore:
         statement = _picking(dialect, tuple(names))
         async with self._database.look() as connection:
             rows = (await connection.execute(statement, keys(dialect, cids))).all()
-        return {
-            cid: PickedChannel(_STATES[state], dict(zip(names, values, strict=True)))
-            for cid, state, *values in rows
-        }
+        return {cid: PickedChannel(_STATES[state], values) for cid, state, *values in rows}
 
     async def between(self, user_id: str, others: Sequence[str]) -> Mapping[str, str]:
         dialect = self._database.dialect

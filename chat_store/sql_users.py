@@ -64,10 +64,7 @@ class SqlUserStore:
         statement = _picking(dialect, tuple(names))
         async with self._database.look() as connection:
             rows = (await connection.execute(statement, keys(dialect, ids))).all()
-        return {
-            id_: PickedUser(_STATES[state], dict(zip(names, values, strict=True)))
-            for id_, state, *values in rows
-        }
+        return {id_: PickedUser(_STATES[state], values) for id_, state, *values in rows}
 
     async def query(
         self, predicate: Predicate, page: PageRequest, *, include_deactivated: bool = False

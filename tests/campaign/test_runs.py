@@ -66,9 +66,8 @@ def a_page(
     draft = PageDraft(a_compiled_campaign(a_campaign(id=campaign_id)), MOMENT)
     draft.refuse(list(not_sent))
     for target in targets:
-        variables = {"receiver": {"name": target}, "sender": {}, "custom": {}}
-        address = Address(target, f"messaging:{target}", variables, target)
-        draft.add(address, PickedChannel(ChannelState.OPEN, {}) if target in known else None)
+        address = Address(target, f"messaging:{target}", {"name": target}, target)
+        draft.add(address, PickedChannel(ChannelState.OPEN, ()) if target in known else None)
     return draft.finish()
 
 

@@ -56,9 +56,9 @@ def test_receivers_outside_the_team_are_skipped(
     team: str | None, outside: list[str], *, multi_tenancy: bool
 ) -> None:
     run = compiled(team, multi_tenancy=multi_tenancy)
-    picked = "teams" in run.receiver_fields.names
+    names = run.receiver_fields.names
     users = {
-        id_: PickedUser(UserState.ACTIVE, {"teams": teams} if picked else {})
+        id_: PickedUser(UserState.ACTIVE, [{"teams": teams}.get(name) for name in names])
         for id_, teams in TEAMS.items()
     }
 
@@ -66,7 +66,7 @@ def test_receivers_outside_the_team_are_skipped(
 
     not_sent = [each for each in reached if isinstance(each, NotSent)]
     assert not_sent == [NotSent(id_, Reason.TEAM_MISMATCH) for id_ in outside]
-    assert picked == bool(team and multi_tenancy)
+    assert ("teams" in names) == bool(team and multi_tenancy)
 
 
 @pytest.mark.parametrize("text", ["Hi", "{{ receiver.teams }}", "{{ receiver.x }}", "{{ custom }}"])
@@ -78,7 +78,7 @@ def test_the_teams_are_picked_once_whatever_the_templates_read(text: str) -> Non
 
 def test_who_is_gone_is_gone_whatever_the_team() -> None:
     run = compiled("red", multi_tenancy=True)
-    deleted = PickedUser(UserState.DELETED, {"teams": []})
+    deleted = PickedUser(UserState.DELETED, [])
 
     assert reach(run, "ann", deleted) == NotSent("ann", Reason.USER_DELETED)
     assert reach(run, "eve", None) == NotSent("eve", Reason.USER_NOT_FOUND)
