@@ -5,24 +5,29 @@ event loop back in between, and everyone would wait for it as long as it is busy
 """
 
 import sqlite3
-from collections.abc import Iterable, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import ClauseElement, Dialect
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat_store.prepared import Prepared, prepared
 from chat_store.recordsets import Parameters
+
+_SQLITE_TAKEN = {sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_UNIQUE}
+_POSTGRES_TAKEN = "23505"
 
 
 @dataclass(frozen=True, slots=True)
 class Write:
     """A statement that is built once, and the parameters of one execution.
 
-    `otherwise` is raised if it writes another number of rows than `rows`.
+    `otherwise` is raised if it writes another number of rows than `rows`, or one whose key is
+    taken.
     """
 
     statement: ClauseElement
@@ -41,6 +46,15 @@ class _Execution:
         if self.write.otherwise is not None and rows != self.write.rows:
             raise self.write.otherwise
 
+    @contextmanager
+    def unless_taken(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.IntegrityError, IntegrityError) as error:
+            if self.write.otherwise is not None and _is_taken(error):
+                raise self.write.otherwise from error
+            raise
+
 
 async def execute_all(connection: AsyncConnection, writes: Iterable[Write]) -> None:
     """In their order. Once one has raised an error, the transaction has to be given up."""
@@ -55,14 +69,26 @@ async def execute_all(connection: AsyncConnection, writes: Iterable[Write]) -> N
         await driver.in_thread(lambda connection: _execute(connection, executions))
         return
     for execution in executions:
-        done = await connection.exec_driver_sql(execution.text, execution.parameters)
+        with execution.unless_taken():
+            done = await connection.exec_driver_sql(execution.text, execution.parameters)
         execution.check(done.rowcount)
 
 
 def _execute(connection: sqlite3.Connection, executions: Sequence[_Execution]) -> None:
     for execution in executions:
-        with closing(connection.execute(execution.text, execution.parameters)) as cursor:
+        with (
+            execution.unless_taken(),
+            closing(connection.execute(execution.text, execution.parameters)) as cursor,
+        ):
             execution.check(cursor.rowcount)
+
+
+def _is_taken(error: Exception) -> bool:
+    """Whether a row was refused for its key, and not for anything else that is wrong with it."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    if isinstance(cause, sqlite3.IntegrityError):
+        return cause.sqlite_errorcode in _SQLITE_TAKEN
+    return getattr(cause, "sqlstate", None) == _POSTGRES_TAKEN
 
 
 @lru_cache(maxsize=256)

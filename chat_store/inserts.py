@@ -32,10 +32,12 @@ def insert_rows(
     keep_if_none: Sequence[str] = (),
     default_if_none: Sequence[str] = (),
     returning: Sequence[str] = (),
+    all_new: bool = False,
 ) -> tuple[Insert, Parameters]:
     """An INSERT of all rows at once, and its parameters.
 
-    A row whose key is taken is left alone, or has the columns of `replace` overwritten.
+    A row whose key is taken is left alone, or has the columns of `replace` overwritten. With
+    `all_new` it is an error instead, and PostgreSQL need not look for each key beforehand.
     `constants` are the same in every row and travel once. A None in a column of
     `default_if_none` means the constant of the same name; in one of `keep_if_none`, what is
     stored, or else that constant. `returning` are the columns to be answered of written rows.
@@ -50,6 +52,7 @@ def insert_rows(
         tuple(keep_if_none),
         tuple(default_if_none),
         tuple(returning),
+        all_new,
     )
     types = {name: table.c[name].type for name in values}
     same = {_same(name): value for name, value in constants.items()}
@@ -66,6 +69,7 @@ def _insert(
     keep_if_none: Sequence[str],
     default_if_none: Sequence[str],
     returning: Sequence[str],
+    all_new: bool,  # noqa: FBT001 - of a cached function that is called in one place
 ) -> Insert:
     given = records(dialect, {name: table.c[name].type for name in names})
     same = {name: bindparam(_same(name), type_=table.c[name].type) for name in constants}
@@ -79,7 +83,11 @@ def _insert(
         kept = [stored.c[name]] if name in keep_if_none else []
         columns[name] = func.coalesce(given.c[name], *kept, same[name], type_=table.c[name].type)
     rows = select(*columns.values()).select_from(source).where(text("true"))
-    insert = insert_from(dialect, table, list(columns), rows, replace)
+    insert: Insert
+    if all_new:
+        insert = table.insert().from_select(list(columns), rows)
+    else:
+        insert = insert_from(dialect, table, list(columns), rows, replace)
     return insert.returning(*(table.c[name] for name in returning)) if returning else insert
 
 

@@ -62,11 +62,13 @@ def page_writes(dialect: DialectName, page: PageRows) -> Iterator[Write]:
     there by now.
     """
     if page.channels:
-        new = insert_rows(dialect, channels, page.channels, constants=page.channel_constants)
+        constants = page.channel_constants
+        new = insert_rows(dialect, channels, page.channels, constants=constants, all_new=True)
         yield Write(*new, len(page.channels["cid"]), StalePageError())
         yield from _new_members(dialect, page)
     if page.messages:
-        new = insert_rows(dialect, messages, page.messages, constants=page.message_constants)
+        constants = page.message_constants
+        new = insert_rows(dialect, messages, page.messages, constants=constants, all_new=True)
         yield Write(*new, len(page.messages["id"]), StalePageError())
     if page.arrivals:
         yield from _counts(dialect, page)
