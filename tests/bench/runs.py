@@ -13,7 +13,7 @@ from tests.harness.processes import Pair, running_pair
 PRODUCTION = {"HERALD_PAGE_SIZE": str(PAGE_SIZE)}
 """The servers' settings; the floor writes in transactions of the same size."""
 
-_LOOK_SECONDS = 0.1
+_LOOK_SECONDS = 0.5
 # a campaign that is slower than this is stuck
 _START_SECONDS = 60.0
 _TARGETS_PER_SECOND = 500
