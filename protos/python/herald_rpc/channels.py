@@ -19,6 +19,9 @@ _OPTIONS = (
     # gRPC's own back-off grows to two minutes, in which a server that is back goes unused.
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 5_000),
+    # A stream that is read slowly is 64 KiB ahead of its reader and no more. With a window that
+    # grows, a segment server is busy for a second with all that a campaign will need in ten.
+    ("grpc.http2.bdp_probe", 0),
     # A proxy for the web is no way to a server of ours, loopback least of all.
     ("grpc.enable_http_proxy", 0),
 )
