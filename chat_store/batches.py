@@ -8,14 +8,13 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ClauseElement, Dialect
+from sqlalchemy import ClauseElement
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chat_store.prepared import Prepared, prepared
+from chat_store.prepared import prepared_once
 from chat_store.recordsets import Parameters
 
 _SQLITE_TAKEN = {sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_UNIQUE}
@@ -61,7 +60,7 @@ async def execute_all(connection: AsyncConnection, writes: Iterable[Write]) -> N
     dialect = connection.dialect
     executions = []
     for write in writes:
-        statement = _prepared_once(write.statement, dialect)
+        statement = prepared_once(write.statement, dialect)
         executions.append(_Execution(statement.text, statement.bound(write.parameters), write))
     if dialect.name == "sqlite":
         raw = await connection.get_raw_connection()
@@ -89,8 +88,3 @@ def _is_taken(error: Exception) -> bool:
     if isinstance(cause, sqlite3.IntegrityError):
         return cause.sqlite_errorcode in _SQLITE_TAKEN
     return getattr(cause, "sqlstate", None) == _POSTGRES_TAKEN
-
-
-@lru_cache(maxsize=256)
-def _prepared_once(statement: ClauseElement, dialect: Dialect) -> Prepared:
-    return prepared(statement, dialect)

@@ -6,10 +6,13 @@ longer than the database takes to answer.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ClauseElement, Dialect
+from sqlalchemy import ClauseElement, Dialect, Select
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+Process = Callable[[Any], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +20,7 @@ class _Parameter:
     """`value` is what the driver gets where none is given."""
 
     name: str
-    process: Callable[[Any], Any] | None
+    process: Process | None
     value: Any
 
     def of(self, values: Mapping[str, Any]) -> Any:
@@ -29,26 +32,39 @@ class _Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A statement as the driver takes it, with the driver's own values in its answer."""
+    """A statement as the driver takes it, and how the columns of its answer are read."""
 
     text: str
     _parameters: tuple[_Parameter, ...]
+    _readers: tuple[Process | None, ...]
 
     def bound(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
         """The driver's parameters, with the values in the places of their names."""
         return tuple(parameter.of(values) for parameter in self._parameters)
 
-    async def row(self, connection: AsyncConnection, **values: Any) -> Sequence[Any]:
-        """The only row of its answer. `values` go to the parameters of these names."""
+    async def rows(self, connection: AsyncConnection, values: Mapping[str, Any]) -> Sequence[Any]:
+        """Its answer, as plain tuples on SQLite.
+
+        There it goes past SQLAlchemy, which takes a third of the time that 1,000 rows are read in.
+        """
         parameters = self.bound(values)
+        found: Sequence[Any]
         if connection.dialect.name == "sqlite":
-            # past SQLAlchemy, which takes a good part of the time that a small page is read in
             raw = await connection.get_raw_connection()
             driver: Any = raw.driver_connection
-            (row,) = await driver.execute_fetchall(self.text, parameters)
+            found = await driver.execute_fetchall(self.text, parameters)
         else:
-            row = (await connection.exec_driver_sql(self.text, parameters)).one()
-        return tuple(row)
+            found = (await connection.exec_driver_sql(self.text, parameters)).all()
+        return found if not any(self._readers) else [self._read(row) for row in found]
+
+    async def row(self, connection: AsyncConnection, **values: Any) -> Any:
+        """The only row of its answer. `values` go to the parameters of these names."""
+        (row,) = await self.rows(connection, values)
+        return row
+
+    def _read(self, row: Sequence[Any]) -> Sequence[Any]:
+        read = zip(self._readers, row, strict=True)
+        return tuple(reader(value) if reader else value for reader, value in read)
 
 
 def prepared(statement: ClauseElement, dialect: Dialect) -> Prepared:
@@ -56,7 +72,20 @@ def prepared(statement: ClauseElement, dialect: Dialect) -> Prepared:
     compiled = statement.compile(dialect=dialect)
     names: Sequence[str] = compiled.positiontup or ()  # type: ignore[attr-defined]
     binds = compiled.binds  # type: ignore[attr-defined]
-    return Prepared(str(compiled), tuple(_parameter(name, binds[name], dialect) for name in names))
+    columns = statement.selected_columns if isinstance(statement, Select) else ()
+    return Prepared(
+        str(compiled),
+        tuple(_parameter(name, binds[name], dialect) for name in names),
+        tuple(
+            column.type.dialect_impl(dialect).result_processor(dialect, None) for column in columns
+        ),
+    )
+
+
+@lru_cache(maxsize=256)
+def prepared_once(statement: ClauseElement, dialect: Dialect) -> Prepared:
+    """For a statement that is kept: the same object each time."""
+    return prepared(statement, dialect)
 
 
 def _parameter(name: str, bind: Any, dialect: Dialect) -> _Parameter:

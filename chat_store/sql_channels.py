@@ -16,6 +16,7 @@ from chat_store.inserts import insert_rows
 from chat_store.models import Channel, ChannelState, Member, PickedChannel, WriteMode
 from chat_store.paging import Page, PageRequest
 from chat_store.predicates import Predicate
+from chat_store.prepared import prepared_once
 from chat_store.recordsets import Parameters, Types, among_keys, keys, packed, record_set, records
 from chat_store.sql_filters import CHANNEL_BINDING, MEMBER_BINDING, where
 from chat_store.sql_members import MEMBER_COLUMNS, count_members, member_from_row, write_members
@@ -84,17 +85,18 @@ class SqlChannelStore:
 
     async def pick(self, cids: Iterable[str], names: Sequence[str]) -> Mapping[str, PickedChannel]:
         dialect = self._database.dialect
-        statement = _picking(dialect, tuple(names))
+        statement = prepared_once(_picking(dialect, tuple(names)), self._database.sql_dialect)
         async with self._database.look() as connection:
-            rows = (await connection.execute(statement, keys(dialect, cids))).all()
-        return {cid: PickedChannel(_STATES[state], values) for cid, state, *values in rows}
+            rows = await statement.rows(connection, keys(dialect, cids))
+        return {row[0]: PickedChannel(_STATES[row[1]], row[2:]) for row in rows}
 
     async def between(self, user_id: str, others: Sequence[str]) -> Mapping[str, str]:
         dialect = self._database.dialect
         given = {**packed(dialect, _OTHERS, {"id": list(others)}), "user_id": user_id}
+        statement = prepared_once(_between(dialect), self._database.sql_dialect)
         async with self._database.look() as connection:
-            rows = await connection.execute(_between(dialect), given)
-            return {row.user_id: row.cid for row in rows}
+            rows = await statement.rows(connection, given)
+        return dict(rows)
 
     async def query(self, predicate: Predicate, page: PageRequest) -> Page[Channel]:
         dialect = self._database.dialect

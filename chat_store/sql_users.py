@@ -16,6 +16,7 @@ from chat_store.inserts import insert_rows
 from chat_store.models import PickedUser, User, UserState, WriteMode
 from chat_store.paging import Page, PageRequest
 from chat_store.predicates import Predicate
+from chat_store.prepared import prepared_once
 from chat_store.recordsets import among_keys, keys, record_set
 from chat_store.sql_filters import USER_BINDING, where
 from chat_store.sql_paging import fetch_page
@@ -61,10 +62,10 @@ class SqlUserStore:
 
     async def pick(self, ids: Iterable[str], names: Sequence[str]) -> Mapping[str, PickedUser]:
         dialect = self._database.dialect
-        statement = _picking(dialect, tuple(names))
+        statement = prepared_once(_picking(dialect, tuple(names)), self._database.sql_dialect)
         async with self._database.look() as connection:
-            rows = (await connection.execute(statement, keys(dialect, ids))).all()
-        return {id_: PickedUser(_STATES[state], values) for id_, state, *values in rows}
+            rows = await statement.rows(connection, keys(dialect, ids))
+        return {row[0]: PickedUser(_STATES[row[1]], row[2:]) for row in rows}
 
     async def query(
         self, predicate: Predicate, page: PageRequest, *, include_deactivated: bool = False

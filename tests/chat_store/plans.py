@@ -3,24 +3,26 @@
 from collections.abc import Awaitable
 from typing import Any
 
-from sqlalchemy import Engine, event
+from sqlalchemy import Pool, PoolProxiedConnection, event
 
 from chat_store.database import Database
 
 
 async def plan_of(database: Database, work: Awaitable[Any]) -> list[str]:
     """The steps of the last statement that `work` executes."""
-    executed: list[tuple[str, Any]] = []
+    executed: list[str] = []
 
-    def note(_connection: Any, _cursor: Any, statement: str, values: Any, *_rest: Any) -> None:
-        executed.append((statement, values))
+    def trace(connection: PoolProxiedConnection, *_: Any) -> None:
+        connection.run_async(
+            lambda driver: driver.in_thread(lambda c: c.set_trace_callback(executed.append))
+        )
 
-    event.listen(Engine, "before_cursor_execute", note)
+    event.listen(Pool, "checkout", trace)
     try:
         await work
     finally:
-        event.remove(Engine, "before_cursor_execute", note)
-    statement, values = executed[-1]
+        event.remove(Pool, "checkout", trace)
+    *_, statement = (one for one in executed if one not in ("BEGIN", "ROLLBACK"))
     async with database.look() as connection:
-        plan = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
+        plan = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}")
         return [str(row[-1]) for row in plan]

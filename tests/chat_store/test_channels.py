@@ -172,7 +172,7 @@ async def test_picked_channels_have_their_state_and_the_fields_asked_for(store: 
         of_three.channel.cid: ChannelState.FROZEN,
         GENERAL.cid: ChannelState.FROZEN,
     }
-    assert picked[GENERAL.cid].values == [GENERAL.name, GENERAL.custom]
+    assert picked[GENERAL.cid].values == (GENERAL.name, GENERAL.custom)
 
 
 async def test_channels_of_two_are_found_by_the_others_on_sqlite(sqlite_url: str) -> None:

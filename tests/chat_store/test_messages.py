@@ -193,9 +193,12 @@ async def test_sent_targets_are_those_that_have_a_message(
 async def test_sent_targets_are_looked_up_one_by_one_on_sqlite(sqlite_url: str) -> None:
     """A second pass asks for each of its pages, however much the campaign has sent."""
     database = open_database(sqlite_url)
-    async with database.read() as connection:
-        asking = sent_targets(connection, database.dialect, "c", ["t1", "t2"])
-        steps = await plan_of(database, asking)
+
+    async def ask() -> None:
+        async with database.read() as connection:
+            await sent_targets(connection, database.dialect, "c", ["t1", "t2"])
+
+    steps = await plan_of(database, ask())
     await database.close()
 
     assert [step for step in steps if step.endswith("(campaign_id=? AND target_id=?)")], steps

@@ -132,7 +132,7 @@ async def test_picked_users_have_their_state_and_the_fields_asked_for(users: Use
         "away": UserState.DEACTIVATED,
         "gone": UserState.DELETED,
     }
-    assert picked["anna"].values == [ANNA.name, ANNA.custom]
+    assert picked["anna"].values == (ANNA.name, ANNA.custom)
 
 
 async def test_deactivating_counts_who_was_active(users: UserStore) -> None:
