@@ -11,7 +11,7 @@ from campaign_service.outcomes import NotSent, Reason
 from campaign_service.templates import RenderError
 from campaign_service.views import View
 from chat_store.distinct import distinct_channel_id, is_distinct
-from chat_store.models import PickedUser, UserState, cid_of
+from chat_store.models import PickedChannel, PickedUser, UserState, cid_of
 
 _UNREACHABLE = {
     UserState.DELETED: Reason.USER_DELETED,
@@ -58,12 +58,14 @@ def address_by_template(
     return Address(target_id, cid, receiver, channel_id, is_distinct(channel_id))
 
 
-def address_directly(cids: Mapping[str, str], target_id: str, receiver: View) -> Address | NotSent:
-    """Without a template: `cids` has each receiver's existing channel with the sender."""
-    cid = cids.get(target_id)
-    if cid is None:
+def address_directly(
+    channels: Mapping[str, PickedChannel], target_id: str, receiver: View
+) -> Address | NotSent:
+    """Without a template: `channels` has each receiver's existing one with the sender."""
+    channel = channels.get(target_id)
+    if channel is None:
         return NotSent(target_id, Reason.CHANNEL_NOT_FOUND)
-    return Address(target_id, cid, receiver)
+    return Address(target_id, channel.cid, receiver)
 
 
 def address_channels(cids: Iterable[str]) -> list[Address]:

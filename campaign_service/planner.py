@@ -1,7 +1,7 @@
 """Plans pages: looks up whom and what they concern, and renders in short turns."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from itertools import chain
@@ -20,7 +20,7 @@ from campaign_service.errors import ReferenceGoneError
 from campaign_service.outcomes import NotSent
 from campaign_service.page import PageDraft, PlannedPage
 from campaign_service.views import View
-from chat_store.models import User, UserState
+from chat_store.models import PickedChannel, PickedUser, User, UserState
 from chat_store.store import ChatStore
 
 T = TypeVar("T")
@@ -38,29 +38,46 @@ class Planner:
     async def plan(self, target_ids: Sequence[str]) -> PlannedPage:
         """Raises `ReferenceGoneError` when the sender is not there any more."""
         draft = PageDraft(self._run, self._now())
-        addresses = await self._addresses(target_ids, draft)
-        channels = await self._chat.channels.pick(
-            {address.cid for address in addresses}, self._run.channel_fields.names
-        )
+        addresses, channels = await self._addresses(target_ids, draft)
         async for part in _turns(addresses):
             for address in part:
                 draft.add(address, channels.get(address.cid))
         return draft.finish()
 
-    async def _addresses(self, target_ids: Sequence[str], draft: PageDraft) -> Sequence[Address]:
+    async def _addresses(
+        self, target_ids: Sequence[str], draft: PageDraft
+    ) -> tuple[Sequence[Address], Mapping[str, PickedChannel]]:
+        """Where the messages go, and the channels that are there, by CID."""
         run = self._run
         sender_id = run.sender.id
         if run.to_channels:
             require_sender(sender_id, (await self._chat.users.by_id([sender_id])).get(sender_id))
-            return address_channels(target_ids)
+            return address_channels(target_ids), await self._picked(target_ids)
         users = await self._chat.users.pick([*target_ids, sender_id], run.receiver_fields.names)
         if sender_id not in users or users[sender_id].state is not UserState.ACTIVE:
             raise ReferenceGoneError("sender", sender_id)
-        address_of = await self._addressing(target_ids)
+        template = run.definition.channel_template
+        if template is not None:
+            by_template = partial(address_by_template, run, template)
+            addresses = await self._addressed(target_ids, users, by_template, draft)
+            return addresses, await self._picked({address.cid for address in addresses})
+        direct = await self._chat.channels.between(sender_id, target_ids, run.channel_fields.names)
+        addresses = await self._addressed(
+            target_ids, users, partial(address_directly, direct), draft
+        )
+        return addresses, {channel.cid: channel for channel in direct.values()}
+
+    async def _addressed(
+        self,
+        target_ids: Sequence[str],
+        users: Mapping[str, PickedUser],
+        address_of: Callable[[str, View], Address | NotSent],
+        draft: PageDraft,
+    ) -> Sequence[Address]:
         addresses: list[Address] = []
         async for part in _turns(target_ids):
             for target_id in part:
-                receiver = reach(run, target_id, users.get(target_id))
+                receiver = reach(self._run, target_id, users.get(target_id))
                 found = (
                     receiver if isinstance(receiver, NotSent) else address_of(target_id, receiver)
                 )
@@ -70,14 +87,8 @@ class Planner:
                     addresses.append(found)
         return addresses
 
-    async def _addressing(
-        self, target_ids: Sequence[str]
-    ) -> Callable[[str, View], Address | NotSent]:
-        template = self._run.definition.channel_template
-        if template is not None:
-            return partial(address_by_template, self._run, template)
-        cids = await self._chat.channels.between(self._run.sender.id, target_ids)
-        return partial(address_directly, cids)
+    async def _picked(self, cids: Iterable[str]) -> Mapping[str, PickedChannel]:
+        return await self._chat.channels.pick(cids, self._run.channel_fields.names)
 
 
 def require_sender(sender_id: str, sender: User | None) -> User:

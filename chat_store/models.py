@@ -69,6 +69,7 @@ class ChannelState(IntEnum):
 class PickedChannel(NamedTuple):
     """Only what was asked for of a channel, in that order, for those who ask for millions."""
 
+    cid: str
     state: ChannelState
     values: Sequence[Any]
 

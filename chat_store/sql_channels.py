@@ -88,15 +88,17 @@ class SqlChannelStore:
         statement = prepared_once(_picking(dialect, tuple(names)), self._database.sql_dialect)
         async with self._database.look() as connection:
             rows = await statement.rows(connection, keys(dialect, cids))
-        return {row[0]: PickedChannel(_STATES[row[1]], row[2:]) for row in rows}
+        return {row[0]: PickedChannel(row[0], _STATES[row[1]], row[2:]) for row in rows}
 
-    async def between(self, user_id: str, others: Sequence[str]) -> Mapping[str, str]:
+    async def between(
+        self, user_id: str, others: Sequence[str], names: Sequence[str]
+    ) -> Mapping[str, PickedChannel]:
         dialect = self._database.dialect
+        statement = prepared_once(_between(dialect, tuple(names)), self._database.sql_dialect)
         given = {**packed(dialect, _OTHERS, {"id": list(others)}), "user_id": user_id}
-        statement = prepared_once(_between(dialect), self._database.sql_dialect)
         async with self._database.look() as connection:
             rows = await statement.rows(connection, given)
-        return dict(rows)
+        return {row[0]: PickedChannel(row[1], _STATES[row[2]], row[3:]) for row in rows}
 
     async def query(self, predicate: Predicate, page: PageRequest) -> Page[Channel]:
         dialect = self._database.dialect
@@ -239,8 +241,8 @@ def _picking(dialect: DialectName, names: Sequence[str]) -> Select[Any]:
     return select(channels.c.cid, _STATE, *picked).where(among_keys(dialect, channels.c.cid))
 
 
-@cache
-def _between(dialect: DialectName) -> Select[Any]:
+@lru_cache(maxsize=256)
+def _between(dialect: DialectName, names: Sequence[str]) -> Select[Any]:
     """The channels of two between `user_id` and each of the others."""
     # a join: SQLite would begin with all channels of `user_id`, and look for each in the list
     others = records(dialect, _OTHERS)
@@ -251,8 +253,15 @@ def _between(dialect: DialectName) -> Select[Any]:
     latest_first = func.row_number().over(
         partition_by=theirs.c.user_id, order_by=(active_at.desc(), channels.c.cid)
     )
+    asked_for = (channels.c[name].label(f"its_{name}") for name in names)
     found = (
-        select(theirs.c.user_id, theirs.c.cid, latest_first.label("place"))
+        select(
+            theirs.c.user_id,
+            theirs.c.cid,
+            _STATE.label("state"),
+            *asked_for,
+            latest_first.label("place"),
+        )
         .select_from(others.source)
         .join(theirs, and_(theirs.c.user_id == others.c["id"], theirs.c.user_id != user_id))
         .join(own, and_(own.c.cid == theirs.c.cid, own.c.user_id == user_id))
@@ -260,7 +269,7 @@ def _between(dialect: DialectName) -> Select[Any]:
         .where(channels.c.member_count == 2, channels.c.deleted_at.is_(None))  # noqa: PLR2004
         .subquery("found")
     )
-    return select(found.c.user_id, found.c.cid).where(found.c.place == 1)
+    return select(*list(found.c)[:-1]).where(found.c.place == 1)
 
 
 def channel_from_row(row: Row[Any]) -> Channel:

@@ -86,8 +86,10 @@ class ChannelStore(Protocol):
     async def pick(self, cids: Iterable[str], names: Sequence[str]) -> Mapping[str, PickedChannel]:
         """The channels that exist, deleted ones included, with these fields of `Channel` alone."""
 
-    async def between(self, user_id: str, others: Sequence[str]) -> Mapping[str, str]:
-        """By other user: the CID of the channel whose members are exactly these two.
+    async def between(
+        self, user_id: str, others: Sequence[str], names: Sequence[str]
+    ) -> Mapping[str, PickedChannel]:
+        """By other user: the channel whose members are exactly these two, as `pick` has it.
 
         Deleted channels don't count. Of several it is the most recently active: by the last
         message or else the creation, then by CID.

@@ -82,15 +82,18 @@ class Places:
     async def pick(self, cids: Iterable[str], names: Sequence[str]) -> dict[str, PickedChannel]:
         return {
             place.cid: PickedChannel(
-                _channel_state(place), [getattr(place, name) for name in names]
+                place.cid, _channel_state(place), [getattr(place, name) for name in names]
             )
             for place in self.places
             if place.cid in set(cids)
         }
 
-    async def between(self, user_id: str, others: Sequence[str]) -> dict[str, str]:
+    async def between(
+        self, user_id: str, others: Sequence[str], names: Sequence[str]
+    ) -> dict[str, PickedChannel]:
         assert user_id == SENDER_ID
-        return {other: cid for other, cid in self.direct.items() if other in others}
+        picked = await self.pick(self.direct.values(), names)
+        return {other: picked[cid] for other, cid in self.direct.items() if other in others}
 
 
 def _state(user: User) -> UserState:

@@ -67,7 +67,8 @@ def a_page(
     draft.refuse(list(not_sent))
     for target in targets:
         address = Address(target, f"messaging:{target}", {"name": target}, target)
-        draft.add(address, PickedChannel(ChannelState.OPEN, ()) if target in known else None)
+        channel = PickedChannel(address.cid, ChannelState.OPEN, ())
+        draft.add(address, channel if target in known else None)
     return draft.finish()
 
 

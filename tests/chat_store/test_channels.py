@@ -9,7 +9,15 @@ from chat_store.distinct import distinct_channel_id
 from chat_store.errors import ChannelNotFoundError, UserNotFoundError
 from chat_store.fields import CHANNEL_FIELDS
 from chat_store.filters import parse_filter
-from chat_store.models import Channel, ChannelState, Member, Message, User, WriteMode
+from chat_store.models import (
+    Channel,
+    ChannelState,
+    Member,
+    Message,
+    PickedChannel,
+    User,
+    WriteMode,
+)
 from chat_store.paging import NEWEST_FIRST, PageRequest
 from chat_store.sql import sql_chat_store
 from chat_store.store import ChannelDraft, ChatStore
@@ -179,7 +187,7 @@ async def test_channels_of_two_are_found_by_the_others_on_sqlite(sqlite_url: str
     """The sender of a campaign may be in millions of channels."""
     database = open_database(sqlite_url)
     channels = sql_chat_store(database).channels
-    steps = await plan_of(database, channels.between("acme", ["anna", "bob"]))
+    steps = await plan_of(database, channels.between("acme", ["anna", "bob"], ["id"]))
     await database.close()
 
     assert [step for step in steps if "theirs" in step and "(user_id=?)" in step], steps
@@ -323,6 +331,12 @@ async def test_members_come_in_bytewise_order_page_by_page(store: ChatStore) -> 
     assert (second.next_cursor, back.items) == (None, first.items)
 
 
+async def pairs(store: ChatStore, *others: str) -> dict[str, str]:
+    """The CIDs of anna's channels with them."""
+    found = await store.channels.between("anna", others, [])
+    return {other: channel.cid for other, channel in found.items()}
+
+
 async def test_the_channel_of_two_has_exactly_these_two(store: ChatStore) -> None:
     await store.channels.upsert(
         [
@@ -334,17 +348,28 @@ async def test_the_channel_of_two_has_exactly_these_two(store: ChatStore) -> Non
         NOON,
     )
 
-    found = await store.channels.between("anna", ["bob", "cleo", "nobody", "anna"])
+    assert await pairs(store, "bob", "cleo", "nobody", "anna") == {"bob": "messaging:pair"}
+    assert await pairs(store) == {}
 
-    assert found == {"bob": "messaging:pair"}
-    assert await store.channels.between("anna", []) == {}
+
+async def test_the_channel_of_two_has_its_state_and_the_fields_asked_for(store: ChatStore) -> None:
+    pair = named("pair", "anna", "bob")
+    frozen = replace(pair.channel, frozen=True, custom={"seats": 2})
+    await store.channels.upsert([replace(pair, channel=frozen)], NOON)
+    names = ["id", "custom", "created_at", "member_count"]
+
+    found = await store.channels.between("anna", ["bob"], names)
+
+    values = ("pair", {"seats": 2}, NOON, 2)
+    assert found == {"bob": PickedChannel("messaging:pair", ChannelState.FROZEN, values)}
+    assert found["bob"] == (await store.channels.pick(["messaging:pair"], names))["messaging:pair"]
 
 
 async def test_of_several_channels_of_two_it_is_the_most_recently_active(
     store: ChatStore,
 ) -> None:
     async def pair() -> str:
-        return (await store.channels.between("anna", ["bob"]))["bob"]
+        return (await pairs(store, "bob"))["bob"]
 
     await store.channels.upsert([named("old", "anna", "bob")], NOON)
     await store.channels.upsert([named("b", "anna", "bob"), named("a", "anna", "bob")], LATER)
@@ -364,10 +389,10 @@ async def test_a_pair_that_others_joined_is_none(store: ChatStore) -> None:
     await store.channels.add_members(
         "messaging:pair", [Member(cid="messaging:pair", user_id="cleo")], NOON
     )
-    assert await store.channels.between("anna", ["bob"]) == {}
+    assert await pairs(store, "bob") == {}
 
     await store.channels.remove_members("messaging:pair", ["bob"])
-    assert await store.channels.between("anna", ["bob", "cleo"]) == {"cleo": "messaging:pair"}
+    assert await pairs(store, "bob", "cleo") == {"cleo": "messaging:pair"}
 
 
 def test_members_ids_are_sorted_bytewise_and_hashed_as_in_the_original() -> None:
