@@ -65,7 +65,7 @@ async def execute_all(connection: AsyncConnection, writes: Iterable[Write]) -> N
     if dialect.name == "sqlite":
         raw = await connection.get_raw_connection()
         driver: Any = raw.driver_connection
-        await driver.in_thread(lambda connection: _execute(connection, executions))
+        await driver.in_thread(lambda sqlite: _execute(sqlite, executions))
         return
     for execution in executions:
         with execution.unless_taken():

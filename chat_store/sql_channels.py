@@ -85,8 +85,8 @@ class SqlChannelStore:
 
     async def pick(self, cids: Iterable[str], names: Sequence[str]) -> Mapping[str, PickedChannel]:
         dialect = self._database.dialect
-        statement = prepared_once(_picking(dialect, tuple(names)), self._database.sql_dialect)
         async with self._database.look() as connection:
+            statement = prepared_once(_picking(dialect, tuple(names)), connection.dialect)
             rows = await statement.rows(connection, keys(dialect, cids))
         return {row[0]: PickedChannel(row[0], _STATES[row[1]], row[2:]) for row in rows}
 
@@ -94,9 +94,9 @@ class SqlChannelStore:
         self, user_id: str, others: Sequence[str], names: Sequence[str]
     ) -> Mapping[str, PickedChannel]:
         dialect = self._database.dialect
-        statement = prepared_once(_between(dialect, tuple(names)), self._database.sql_dialect)
         given = {**packed(dialect, _OTHERS, {"id": list(others)}), "user_id": user_id}
         async with self._database.look() as connection:
+            statement = prepared_once(_between(dialect, tuple(names)), connection.dialect)
             rows = await statement.rows(connection, given)
         return {row[0]: PickedChannel(row[1], _STATES[row[2]], row[3:]) for row in rows}
 

@@ -62,8 +62,8 @@ class SqlUserStore:
 
     async def pick(self, ids: Iterable[str], names: Sequence[str]) -> Mapping[str, PickedUser]:
         dialect = self._database.dialect
-        statement = prepared_once(_picking(dialect, tuple(names)), self._database.sql_dialect)
         async with self._database.look() as connection:
+            statement = prepared_once(_picking(dialect, tuple(names)), connection.dialect)
             rows = await statement.rows(connection, keys(dialect, ids))
         return {row[0]: PickedUser(_STATES[row[1]], row[2:]) for row in rows}
 
