@@ -1,8 +1,10 @@
+import sqlite3
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
 
 from chat_store.batches import execute_all
 from chat_store.database import Database
@@ -230,3 +232,16 @@ async def test_a_page_written_twice_is_refused_the_second_time(
         await write(database, INTO_OLD)
 
     assert (await store.channels.get(OLD)).message_count == 1
+
+
+async def test_a_row_that_is_refused_for_anything_but_its_key_is_no_stale_page(
+    database: Database,
+    store: ChatStore,
+) -> None:
+    """A stale page is planned again: this one would be refused for ever."""
+    without_text = replace(INTO_OLD, messages={**INTO_OLD.messages, "text": [None]})
+
+    with pytest.raises((sqlite3.IntegrityError, IntegrityError)):
+        await write(database, without_text)
+
+    assert (await store.channels.get(OLD)).message_count == 0
