@@ -16,7 +16,7 @@ from rich.table import Table
 from herald.campaign.v1 import campaign_pb2
 from herald.chat.v1 import chat_pb2, chat_service_pb2
 from tests.harness import main_job
-from tests.harness.processes import Pair, ServerError, running_pair
+from tests.harness.processes import Pair, Run, ServerError, run_anew, running_pair
 
 FOLDER = Path("data/demo")
 _FILTER = {"country": "USA"}
@@ -28,14 +28,14 @@ class DemoError(Exception):
     """The demo ran, and something about its result is wrong."""
 
 
-def run(folder: Path, users: int, console: Console) -> campaign_pb2.Campaign:
+def run(folder: Path, users: int, console: Console, run: Run = run_anew) -> campaign_pb2.Campaign:
     """Runs the demo in `folder`, which is emptied first, and returns the completed campaign."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     database_url = f"sqlite+aiosqlite:///{folder.resolve()}/herald.db"
     console.print("\n[bold]Herald[/bold]: one campaign from nothing\n")
     _tell(console, "database", f"{folder}/herald.db")
-    with running_pair(database_url, folder) as pair:
+    with running_pair(database_url, folder, run=run) as pair:
         _tell(console, "servers", f"segment {pair.segment.address}")
         _tell(console, "", f"campaign {pair.campaign.address}")
         try:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness import nursery
 from tests.harness.processes import Server, free_address, servers
 
 # no segment server: nothing is sent
@@ -16,7 +17,7 @@ _NOBODY = "127.0.0.1:1"
 
 @pytest.fixture
 def server(sqlite_url: str, tmp_path: Path) -> Iterator[Server]:
-    _, campaign = servers(sqlite_url, _NOBODY, free_address(), logs=tmp_path)
+    _, campaign = servers(sqlite_url, _NOBODY, free_address(), logs=tmp_path, run=nursery.run)
     campaign.start()
     yield campaign
     campaign.kill()
@@ -30,10 +31,10 @@ async def test_a_server_told_to_send_in_no_other_process_is_one(
     sqlite_url: str, tmp_path: Path
 ) -> None:
     settings = {"HERALD_SENDER_PROCESSES": "0"}
+    address = free_address()
     _, campaign = servers(
-        sqlite_url, _NOBODY, free_address(), settings=settings, logs=tmp_path / "logs"
+        sqlite_url, _NOBODY, address, settings=settings, logs=tmp_path, run=nursery.run
     )
-    (tmp_path / "logs").mkdir()
     with campaign:
         assert len(campaign.processes()) == 1
 

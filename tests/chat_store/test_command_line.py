@@ -1,6 +1,5 @@
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -8,11 +7,11 @@ import pytest
 from chat_store.database import open_database
 from chat_store.schema import require_current_schema
 from chat_store.sql import sql_chat_store
+from tests.harness import nursery
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    program = [sys.executable, "-m", "chat_store", *map(str, arguments)]
-    return subprocess.run(program, capture_output=True, text=True, check=False, timeout=60)
+    return nursery.completed("chat_store", *map(str, arguments))
 
 
 def write(file: Path, *ids: str) -> Path:

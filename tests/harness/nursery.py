@@ -1,4 +1,4 @@
-"""Real server processes that start fast: forked from one that has imported everything already.
+"""Real processes of ours that start fast: forked from one that has imported everything already.
 
 Nine tenths of a start are imports, and a fault run starts a server a dozen times.
 """
@@ -15,6 +15,7 @@ from contextlib import suppress
 from functools import cache
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 _PRELOADED = [
     "aiosqlite",
@@ -23,12 +24,15 @@ _PRELOADED = [
     "campaign_service.server",
     "campaign_service.verify_command",
     "campaign_service.watch_command",
+    "chat_store.imports",
     "herald_rpc.runtime",
     "segment_service.server",
     "sqlalchemy.dialects.postgresql.asyncpg",
     "sqlalchemy.dialects.sqlite.aiosqlite",
     "tests.harness.nursery",
+    "typer",
 ]
+_SECONDS = 60.0
 _PR_SET_PDEATHSIG = 1
 
 
@@ -60,15 +64,36 @@ def run(module: str, environment: Mapping[str, str], log: Path | None) -> Forked
 
 
 def start(
-    module: str, environment: Mapping[str, str], log: Path, *arguments: str
+    module: str,
+    environment: Mapping[str, str],
+    log: Path,
+    *arguments: str,
+    errors: Path | None = None,
 ) -> ForkServerProcess:
     """Runs `python -m module`, with these HERALD_* variables and no others.
 
+    What it writes goes to `log`, also to its standard error unless there is a file for that.
     It leads a process group of its own. Whoever starts it must end it.
     """
-    process = _context().Process(target=_run, args=(module, dict(environment), log, arguments))
+    given = (module, dict(environment), log, errors or log, arguments)
+    process = _context().Process(target=_run, args=given)
     process.start()
     return process
+
+
+def completed(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs `python -m module` without any HERALD_* variable to its end."""
+    with TemporaryDirectory() as folder:
+        output, errors = Path(folder, "output"), Path(folder, "errors")
+        process = Forked(start(module, {}, output, *arguments, errors=errors))
+        try:
+            code = process.wait(_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            raise
+        return subprocess.CompletedProcess(
+            [module, *arguments], code, output.read_text(), errors.read_text()
+        )
 
 
 @cache
@@ -78,7 +103,13 @@ def _context() -> ForkServerContext:
     return context
 
 
-def _run(module: str, environment: Mapping[str, str], log: Path, arguments: Sequence[str]) -> None:
+def _run(
+    module: str,
+    environment: Mapping[str, str],
+    output: Path,
+    errors: Path,
+    arguments: Sequence[str],
+) -> None:
     # when this run is gone, so is the process that this one was forked from
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     # ^C in a terminal is for the run
@@ -86,8 +117,8 @@ def _run(module: str, environment: Mapping[str, str], log: Path, arguments: Sequ
     for name in [name for name in os.environ if name.startswith("HERALD_")]:
         del os.environ[name]
     os.environ.update(environment)
-    with log.open("ab", buffering=0) as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
+    for number, path in ((1, output), (2, errors)):
+        with path.open("ab", buffering=0) as file:
+            os.dup2(file.fileno(), number)
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

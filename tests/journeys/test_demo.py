@@ -6,6 +6,7 @@ from rich.console import Console
 
 from herald.campaign.v1 import campaign_pb2
 from tests import demo
+from tests.harness import nursery
 
 
 def test_the_demo_works_and_works_again_over_what_it_left_behind(tmp_path: Path) -> None:
@@ -13,7 +14,7 @@ def test_the_demo_works_and_works_again_over_what_it_left_behind(tmp_path: Path)
 
     for _ in range(2):
         output = StringIO()
-        campaign = demo.run(folder, 400, Console(file=output, width=100))
+        campaign = demo.run(folder, 400, Console(file=output, width=100), nursery.run)
 
         assert campaign.stats.messages_sent == campaign.stats.targets_total > 0
         assert "I'm Maria!" in output.getvalue()

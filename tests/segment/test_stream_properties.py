@@ -22,6 +22,7 @@ from herald.segment.v1.segment_service_pb2 import (
     StreamTargetsResponse,
 )
 from herald.segment.v1.segment_service_pb2_grpc import SegmentServiceStub
+from tests.harness import nursery
 from tests.harness.processes import Server, free_address, open_channel
 from tests.segment.refusals import refused
 from tests.segment.running import CHANNEL, USER, Service, running
@@ -300,4 +301,4 @@ def test_another_process_goes_on_where_a_killed_one_was_cut(
 def _process(database_url: str, log: Path) -> Server:
     address = free_address()
     settings = {"HERALD_DATABASE_URL": database_url, "HERALD_SEGMENT_LISTEN": address}
-    return Server("segment_service", address, settings, log)
+    return Server("segment_service", address, settings, log, nursery.run)
