@@ -1,12 +1,15 @@
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from google.protobuf import json_format
 
 from herald.chat.v1 import chat_pb2, chat_service_pb2
-from tests.harness import main_job
+from tests.harness import main_job, nursery
 from tests.harness.accounts import assert_conserved
 from tests.harness.processes import Pair
+from tests.people import people, write_people
 
 _SENDER = main_job.SENDER
 
@@ -14,8 +17,8 @@ _SENDER = main_job.SENDER
 def test_a_campaign_greets_every_user_of_its_segment_by_name_in_a_channel_of_their_own(
     database_url: str, pair: Pair, tmp_path: Path
 ) -> None:
-    people = main_job.import_people(database_url, tmp_path / "users.jsonl", 1_000)
-    audience = {person["id"]: person for person in people if person["country"] == "USA"}
+    them = _import_people(database_url, tmp_path / "users.jsonl", 1_000)
+    audience = {person["id"]: person for person in them if person["country"] == "USA"}
     main_job.upsert_sender(pair)
     segment = main_job.create_segment(pair, {"country": "USA"})
 
@@ -48,12 +51,12 @@ def test_a_campaign_greets_every_user_of_its_segment_by_name_in_a_channel_of_the
 def test_the_channels_of_a_campaign_have_the_receiver_and_the_sender_in_them(
     database_url: str, pair: Pair, tmp_path: Path
 ) -> None:
-    people = main_job.import_people(database_url, tmp_path / "users.jsonl", 20)
+    them = _import_people(database_url, tmp_path / "users.jsonl", 20)
 
     campaign = main_job.start_for_everyone(pair)
     main_job.wait_until_completed(pair, campaign, 60)
 
-    for person in people:
+    for person in them:
         channel, members = _channel(pair, f"messaging:{person['id']}-maria")
         assert channel.type == "messaging"
         assert channel.id == f"{person['id']}-maria"
@@ -64,6 +67,15 @@ def test_the_channels_of_a_campaign_have_the_receiver_and_the_sender_in_them(
             person["id"]: ("channel_member", False),
             _SENDER.id: ("channel_member", False),
         }
+
+
+def _import_people(database_url: str, file: Path, how_many: int) -> list[dict[str, Any]]:
+    """Writes so many people to `file`, and imports them; returns them."""
+    them = list(islice(people(), how_many))
+    write_people(file, them)
+    done = nursery.completed("chat_store", "import", str(file), "--database-url", database_url)
+    assert done.returncode == 0, done.stderr
+    return them
 
 
 def _messages_of(pair: Pair, campaign_id: str) -> Iterator[chat_pb2.Message]:
