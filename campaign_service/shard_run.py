@@ -64,8 +64,8 @@ class ShardRun:
 
         Raises an exception group of whatever ended it otherwise.
         """
-        if not self._lease.cursor:
-            await self._runs.begin_pass(self._lease, await self._audience.version())
+        # the version first: whoever comes later may be behind the stream when it is read
+        version = None if self._lease.cursor else await self._audience.version()
         async with asyncio.TaskGroup() as group:
             helpers = [
                 group.create_task(self._hold_lease()),
@@ -73,6 +73,8 @@ class ShardRun:
                 group.create_task(self._plan()),
                 group.create_task(self._close(stop)),
             ]
+            if version is not None:
+                await self._runs.begin_pass(self._lease, version)
             finished = await self._commit()
             for task in helpers:
                 task.cancel()
