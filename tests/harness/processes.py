@@ -1,12 +1,13 @@
 """The two real servers as processes, on free ports of this machine."""
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -23,6 +24,8 @@ from tests.harness.leash import leashed
 _START_SECONDS = 60.0
 _STOP_SECONDS = 60.0
 _TAIL_LINES = 40
+# below those of outgoing connections, on Linux from 32,768 on
+_FIRST_PORT, _PORTS = 20_000, 12_000
 
 _CHANNEL_OPTIONS = (
     # a server that was restarted is met again at once
@@ -259,11 +262,15 @@ def servers(
 
 
 def free_address() -> str:
-    """Of a port that is free now; a server that finds it taken says so and ends."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        host, port = listener.getsockname()
-        return f"{host}:{port}"
+    """Of a port that is free now; a server that finds it taken says so and ends.
+
+    None of those that systems give to outgoing connections, for one of them may get it first.
+    """
+    while True:
+        port = _FIRST_PORT + secrets.randbelow(_PORTS)
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return f"127.0.0.1:{port}"
 
 
 def open_channel(address: str) -> grpc.Channel:
