@@ -20,7 +20,7 @@ def main(
         int | None, typer.Option(help="Instead: so many users, and a server killed every second.")
     ] = None,
     points: Annotated[
-        bool, typer.Option("--points", help="Instead: one run for each named point.")
+        bool, typer.Option("--points", help="Instead: one run for each named point, or for --seed.")
     ] = False,
     jobs: Annotated[int, typer.Option(min=1, help="How many at a time.")] = 1,
 ) -> None:
@@ -49,7 +49,7 @@ def _scenarios(
     if many is not None:
         yield crowded(first, many, 0)
     elif points:
-        yield from every_point()
+        yield from (point for point in every_point() if seed in (None, point.seed))
     else:
         yield from map(drawn, [seed] if seed is not None else range(first, first + seeds))
 
