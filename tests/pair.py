@@ -10,6 +10,7 @@ from tests.harness.processes import Server, ServerError, servers
 _DATABASE = "sqlite+aiosqlite:///data/herald.db"
 _SEGMENT = "127.0.0.1:50051"
 _CAMPAIGN = "127.0.0.1:50052"
+_LOOK_SECONDS = 1.0
 
 
 def main() -> int:
@@ -29,11 +30,10 @@ def main() -> int:
         with ThreadPoolExecutor(2) as pool, segment, campaign:
             print(_greeting(segment, campaign), flush=True)
             try:
-                wait(
-                    [pool.submit(server.wait) for server in (segment, campaign)],
-                    None,
-                    FIRST_COMPLETED,
-                )
+                ends = [pool.submit(server.wait) for server in (segment, campaign)]
+                # not for ever at once: a signal in the moment before the wait does not end it
+                while not wait(ends, _LOOK_SECONDS, FIRST_COMPLETED).done:
+                    pass
             except KeyboardInterrupt:
                 print("stopping", flush=True)
     except ServerError as error:
