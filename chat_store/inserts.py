@@ -52,7 +52,7 @@ def insert_rows(
         tuple(keep_if_none),
         tuple(default_if_none),
         tuple(returning),
-        all_new,
+        all_new=all_new,
     )
     types = {name: table.c[name].type for name in values}
     same = {_same(name): value for name, value in constants.items()}
@@ -69,7 +69,8 @@ def _insert(
     keep_if_none: Sequence[str],
     default_if_none: Sequence[str],
     returning: Sequence[str],
-    all_new: bool,  # noqa: FBT001 - of a cached function that is called in one place
+    *,
+    all_new: bool,
 ) -> Insert:
     given = records(dialect, {name: table.c[name].type for name in names})
     same = {name: bindparam(_same(name), type_=table.c[name].type) for name in constants}
