@@ -7,10 +7,11 @@ longer than the database takes to answer.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import ClauseElement, Dialect, Select
+from sqlalchemy import BindParameter, ClauseElement, Dialect, Select
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.compiler import SQLCompiler
 
 Process = Callable[[Any], Any]
 
@@ -69,13 +70,13 @@ class Prepared:
 
 def prepared(statement: ClauseElement, dialect: Dialect) -> Prepared:
     """For a statement without expanding parameters; in a dialect of positional ones."""
-    compiled = statement.compile(dialect=dialect)
-    names: Sequence[str] = compiled.positiontup or ()  # type: ignore[attr-defined]
-    binds = compiled.binds  # type: ignore[attr-defined]
+    compiled = cast("SQLCompiler", statement.compile(dialect=dialect))
     columns = statement.selected_columns if isinstance(statement, Select) else ()
     return Prepared(
         str(compiled),
-        tuple(_parameter(name, binds[name], dialect) for name in names),
+        tuple(
+            _parameter(name, compiled.binds[name], dialect) for name in compiled.positiontup or ()
+        ),
         tuple(
             column.type.dialect_impl(dialect).result_processor(dialect, None) for column in columns
         ),
@@ -88,7 +89,7 @@ def prepared_once(statement: ClauseElement, dialect: Dialect) -> Prepared:
     return prepared(statement, dialect)
 
 
-def _parameter(name: str, bind: Any, dialect: Dialect) -> _Parameter:
+def _parameter(name: str, bind: BindParameter[Any], dialect: Dialect) -> _Parameter:
     process = bind.type.dialect_impl(dialect).bind_processor(dialect)
     value = bind.effective_value
     return _Parameter(name, process, process(value) if process else value)
