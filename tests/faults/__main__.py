@@ -24,7 +24,7 @@ def main(
     ] = False,
     jobs: Annotated[int, typer.Option(min=1, help="How many at a time.")] = 1,
 ) -> None:
-    """Exit code 1 if any run is broken, or a named point was not reached."""
+    """Exit code 1 if any run is broken, a named point was not reached, or nothing was played."""
     fired: Counter[str] = Counter()
     runs, wrong = 0, []
     for outcome in played(
@@ -40,7 +40,7 @@ def main(
     for name, times in sorted(fired.items()):
         print(f"{name:<40} in {times} runs")
     print(f"\n{runs} runs, {len(wrong)} broken {' '.join(wrong)}")
-    raise typer.Exit(1 if wrong else 0)
+    raise typer.Exit(1 if wrong or not runs else 0)
 
 
 def _scenarios(
