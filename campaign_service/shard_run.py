@@ -64,7 +64,7 @@ class ShardRun:
 
         Raises an exception group of whatever ended it otherwise.
         """
-        # the version first: whoever comes later may be behind the stream when it is read
+        # before the stream is opened: whoever is added behind it makes the version another one
         version = None if self._lease.cursor else await self._audience.version()
         async with asyncio.TaskGroup() as group:
             helpers = [
