@@ -19,7 +19,7 @@ _PATIENCE_SECONDS = 45.0
 _MAY_BE_BETTER_LATER = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
-    # what gRPC makes of a call that arrives in the very moment in which a server stops
+    # seen where a call arrives in the very moment in which a server stops
     grpc.StatusCode.CANCELLED,
 }
 _OPTIONS = (

@@ -76,7 +76,7 @@ class RunningServer:
         told UNAVAILABLE; an endless stream takes all of the grace unless its servicer ends it.
         No handler runs any more on return, so that what they use can be taken down; one that
         was cut has 5 s for its `finally` blocks. A call that arrives in the very moment may reach
-        no handler: gRPC tells its caller CANCELLED.
+        no handler, and its caller be told CANCELLED by gRPC.
         """
         await self._health.enter_graceful_shutdown()
         async with asyncio.TaskGroup() as group:
