@@ -7,7 +7,7 @@ together with its cursor and counters: the page is there whole, or not at all.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Insert, Update, bindparam, exists, select, text, update
@@ -154,7 +154,7 @@ def _arrival(dialect: DialectName) -> Update:
     )
 
 
-@lru_cache(maxsize=1)
+@cache
 def _counted(entry: Insert) -> Update:
     """In one statement, for between two somebody else may have made the same one a member."""
     added = entry.returning(members.c.cid).cte("added")
