@@ -13,7 +13,7 @@ from campaign_service.ids import message_id
 from campaign_service.limits import MAX_TEXT
 from campaign_service.outcomes import NotSent, Reason
 from campaign_service.templates import RenderError
-from campaign_service.views import channel_view
+from campaign_service.views import View, channel_view
 from chat_store.models import Channel, ChannelState, PickedChannel
 from chat_store.pages import PageRows
 from chat_store.recordsets import Values
@@ -132,7 +132,7 @@ class PageDraft:
 
     def _see_channel(
         self,
-        variables: dict[str, Any],
+        variables: View,
         address: Address,
         channel: PickedChannel | None,
         new_custom: Any,

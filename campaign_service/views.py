@@ -38,8 +38,6 @@ _CHANNEL_FIELDS = (
     "updated_at",
     "last_message_at",
 )
-
-
 _TIMES = frozenset({"created_at", "updated_at", "last_active", "last_message_at"})
 
 # what templates see of one user or channel
