@@ -1,10 +1,8 @@
-"""What SQLite lacks, added to each of its connections: Unicode text search, whole JSON values, a hash.
+"""What SQLite lacks, added to each of its connections: Unicode text search and whole JSON values.
 
-The first two are the matcher's own functions, so both say the same. Scalars are compared in plain
-SQL.
+They are the matcher's own functions, so both say the same. Scalars are compared in plain SQL.
 """
 
-import zlib
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Protocol
@@ -52,10 +50,6 @@ def _value_at(document: str, keys: str) -> str | None:
     return None if value is None else orjson.dumps(value).decode()
 
 
-def _shard(id_: str, count: int) -> int:
-    return zlib.crc32(id_.encode()) % count
-
-
 @lru_cache(maxsize=64)
 def _operand(json: str) -> Any:
     return orjson.loads(json)
@@ -68,5 +62,4 @@ _FUNCTIONS: dict[str, Callable[[Any, Any], Any]] = {
     "herald_one_of": _one_of,
     "herald_containing": _containing,
     "herald_value_at": _value_at,
-    "herald_shard": _shard,
 }

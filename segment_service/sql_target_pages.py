@@ -1,8 +1,9 @@
 """The pages of target streams in SQL."""
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -10,7 +11,6 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Dialect,
-    Integer,
     Select,
     and_,
     bindparam,
@@ -19,7 +19,6 @@ from sqlalchemy import (
     literal_column,
     or_,
     select,
-    true,
 )
 from sqlalchemy.types import NullType
 
@@ -29,15 +28,18 @@ from chat_store.prepared import Prepared, prepared
 from segment_service.segments import Segment, Shard, audience
 from segment_service.sql_branches import branches, union_of
 from segment_service.sql_segments import load_segments
+from segment_service.store import FoundTargets
 from segment_service.tables import segments
 
 _AFTER = bindparam("after", type_=Key)
 _MOST_STATEMENTS = 32
+# of all shards together, where they are told apart outside of the database
+_MOST_WALKED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class PageOfTargets:
-    """Which targets a page is of, wherever it begins."""
+    """Which targets a page is of, wherever it begins: on SQLite those of all shards."""
 
     segment_ids: tuple[str, ...]
     sender_id: str
@@ -52,8 +54,28 @@ class SqlTargetPages:
         self._database = database
         self._statements: dict[PageOfTargets, Prepared] = {}
 
-    async def ids_after(self, asked: PageOfTargets, after: str) -> Sequence[str]:
+    async def ids_after(self, asked: PageOfTargets, after: str) -> FoundTargets:
         """See `segment_service.store.TargetStore.ids_after`."""
+        if self._database.dialect == "sqlite" and asked.shard.count > 1:
+            return await self._share_after(asked, after)
+        ids = await self._ids(asked, after)
+        return FoundTargets(ids, ids[-1] if ids else after, at_the_end=len(ids) < asked.most)
+
+    async def _share_after(self, asked: PageOfTargets, after: str) -> FoundTargets:
+        """Walks through all shards' targets for those of one.
+
+        As a function of SQLite's, the hash would be called for every row by a thread that has to
+        get the interpreter for it: two streams at a time spent most of their time so.
+        """
+        shard = asked.shard
+        most = max(asked.most, min(asked.most * shard.count, _MOST_WALKED))
+        walked = await self._ids(replace(asked, shard=Shard(), most=most), after)
+        its_own = [id_ for id_ in walked if zlib.crc32(id_.encode()) % shard.count == shard.index]
+        ids = its_own[: asked.most]
+        at_the_end = len(walked) < most and len(ids) == len(its_own)
+        return FoundTargets(ids, (ids or walked or [after])[-1], at_the_end=at_the_end)
+
+    async def _ids(self, asked: PageOfTargets, after: str) -> Sequence[str]:
         while True:
             statement = self._statements.get(asked) or await self._prepare(asked)
             async with self._database.look() as connection:
@@ -98,7 +120,7 @@ def _unchanged(of: Sequence[Segment]) -> ColumnElement[Any]:
 def _page_of_ids(asked: PageOfTargets, of: Sequence[Segment], dialect: DialectName) -> Select[Any]:
     """Each branch gives its own next ids after `_AFTER`, so that none is read beyond one page."""
     pages = [
-        branch.rows.where(branch.column > _AFTER, _in_shard(branch.column, asked.shard, dialect))
+        branch.rows.where(branch.column > _AFTER, *_in_shard(branch.column, asked.shard))
         .order_by(branch.column)
         .limit(asked.most)
         for branch in branches(of, asked.sender_id, dialect)
@@ -109,14 +131,9 @@ def _page_of_ids(asked: PageOfTargets, of: Sequence[Segment], dialect: DialectNa
     return select(together.c[0]).order_by(literal_column("1")).limit(asked.most)
 
 
-def _in_shard(
-    column: ColumnElement[str], shard: Shard, dialect: DialectName
-) -> ColumnElement[bool]:
-    if shard.count <= 1:
-        return true()
-    if dialect == "sqlite":
-        return func.herald_shard(column, shard.count, type_=Integer()) == shard.index
-    # the remainder first: the hash may be the one number that has no absolute value
-    spread = func.abs(func.hashtextextended(column, 0, type_=BigInteger()) % shard.count)
-    # PostgreSQL takes an equation for rare, and would start parallel workers to fill a page
-    return func.coalesce(spread == shard.index, false())
+def _in_shard(column: ColumnElement[str], shard: Shard) -> Iterator[ColumnElement[bool]]:
+    if shard.count > 1:
+        # the remainder first: the hash may be the one number that has no absolute value
+        spread = func.abs(func.hashtextextended(column, 0, type_=BigInteger()) % shard.count)
+        # PostgreSQL takes an equation for rare, and would start parallel workers to fill a page
+        yield func.coalesce(spread == shard.index, false())

@@ -19,7 +19,7 @@ from segment_service.segments import Definition, Segment, SegmentType, Shard, Ta
 from segment_service.sql_branches import branches, union_of
 from segment_service.sql_segments import load_segments
 from segment_service.sql_target_pages import PageOfTargets, SqlTargetPages
-from segment_service.store import Explanation
+from segment_service.store import Explanation, FoundTargets
 
 
 class SqlTargetStore:
@@ -70,7 +70,7 @@ class SqlTargetStore:
 
     async def ids_after(
         self, segment_ids: Sequence[str], sender_id: str, shard: Shard, after: str, most: int
-    ) -> Sequence[str]:
+    ) -> FoundTargets:
         asked = PageOfTargets(tuple(dict.fromkeys(segment_ids)), sender_id, shard, most)
         return await self._pages.ids_after(asked, after)
 

@@ -80,6 +80,15 @@ class Explanation:
     clauses: Sequence[Clause]
 
 
+@dataclass(frozen=True, slots=True)
+class FoundTargets:
+    """Ids of one page, maybe none, and the place to go on from unless it is the end."""
+
+    ids: Sequence[str]
+    after: str
+    at_the_end: bool
+
+
 class TargetStore(Protocol):
     """Who is in segments now. Targets order ascending bytewise by id.
 
@@ -99,8 +108,8 @@ class TargetStore(Protocol):
 
     async def ids_after(
         self, segment_ids: Sequence[str], sender_id: str, shard: Shard, after: str, most: int
-    ) -> Sequence[str]:
-        """The next targets of all the segments together, each once; fewer than `most` at the end.
+    ) -> FoundTargets:
+        """The shard's next targets of all the segments together, each once, at most `most`.
 
         The empty string is before all of them.
         """

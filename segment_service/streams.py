@@ -42,11 +42,12 @@ class TargetStreams:
             found = await self._targets.ids_after(
                 place.segment_ids, place.sender_id, place.shard, place.after, page_size
             )
-            page = _fitting(found)
+            page = _fitting(found.ids)
+            whole = len(page) == len(found.ids)
+            place = replace(place, after=found.after if whole else page[-1])
             if page:
-                place = replace(place, after=page[-1])
                 yield page, place
-            at_the_end = len(found) < page_size and len(page) == len(found)
+            at_the_end = found.at_the_end and whole
 
 
 def _fitting(ids: Sequence[str]) -> Sequence[str]:

@@ -247,6 +247,22 @@ async def test_a_page_token_is_no_resume_token(sqlite_service: Service) -> None:
     assert refusal.reason == "INVALID_RESUME_TOKEN"
 
 
+async def test_a_small_shard_goes_on_over_stretches_that_have_none_of_it(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segment_service.sql_target_pages._MOST_WALKED", 5)
+    names = [f"{number:03}" for number in range(100)]
+    id_ = await service.listing(*names)
+
+    seen: list[str] = []
+    for index in range(30):
+        pages = await service.pages(id_, page_size=2, shard=Shard(index=index, count=30))
+        assert all(1 <= len(page.target_ids) <= 2 for page in pages)
+        seen += [target for page in pages for target in page.target_ids]
+
+    assert sorted(seen) == names
+
+
 async def test_a_shard_is_the_same_part_in_lists_filters_and_unions(service: Service) -> None:
     names = [f"user-{number}" for number in range(300)]
     await service.people(names)
