@@ -59,6 +59,19 @@ async def test_the_migrations_make_exactly_the_tables(migrated: Database) -> Non
         assert await connection.run_sync(differences) == []
 
 
+async def test_a_channel_has_room_beside_it_for_what_the_next_message_makes_of_it(
+    postgres_url: str,
+) -> None:
+    database = open_database(postgres_url)
+    async with database.read() as connection:
+        options = await connection.scalar(
+            text("SELECT reloptions FROM pg_class WHERE relname = 'channels'")
+        )
+    await database.close()
+
+    assert options == ["fillfactor=50"]
+
+
 async def test_migrating_twice_is_migrating_once(migrated: Database) -> None:
     await schema.migrate(migrated)
 

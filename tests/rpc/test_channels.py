@@ -210,6 +210,32 @@ async def test_a_stream_that_breaks_after_its_first_page_is_left_to_its_reader()
     assert len(tries) == 1
 
 
+async def test_a_stream_is_64_kib_ahead_of_its_reader_and_no_more() -> None:
+    page = b"x" * 16 * 1024
+    given = 0
+
+    async def endless(_request: bytes, _context: Any) -> AsyncIterator[bytes]:
+        nonlocal given
+        while True:
+            given += 1
+            yield page
+
+    methods = {"StreamTargets": raw_service.pages(endless), **naming(b"one")}
+    async with running(methods) as service, open_channel(service.server.address) as channel:
+        called = RawService(service.server, channel)
+        call = called.pages("StreamTargets")(b"")
+        # in the course of which a window that grows would have grown to megabytes
+        for _ in range(200):
+            await call.read()
+        # on the same connection, and so behind all that there is room for
+        for _ in range(20):
+            await called.unary("Who")(b"")
+
+        # four are in the window; either side has some in hand
+        assert given - 200 < 16
+        call.cancel()
+
+
 async def test_a_proxy_for_the_web_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("grpc_proxy", "http://127.0.0.1:9")
