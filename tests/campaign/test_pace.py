@@ -185,10 +185,14 @@ def test_the_limits_of_a_campaign_are_its_own_and_that_of_all(
         ({"spring": 500, EVERY_CAMPAIGN: 900}, 35),
     ],
 )
-async def test_under_a_limit_the_pages_are_small(limits: dict[str, int], size: int) -> None:
-    runs = SqlRunStore(open_database("sqlite+aiosqlite:///never-opened.db"))
+async def test_under_a_limit_the_pages_are_small(
+    sqlite_url: str, limits: dict[str, int], size: int
+) -> None:
+    database = open_database(sqlite_url)
 
-    assert Pace(limits, runs, lambda: MOMENT).page_size(1_000) == size
+    assert Pace(limits, SqlRunStore(database), lambda: MOMENT).page_size(1_000) == size
+
+    await database.close()
 
 
 @pytest.mark.parametrize(("limits", "messages"), [({}, 1_000), ({"spring": 1}, 0)])
