@@ -102,11 +102,3 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("cid", "user_id"),
         sqlite_with_rowid=False,
     )
-
-
-def downgrade() -> None:
-    op.drop_table("reads")
-    op.drop_table("messages")
-    op.drop_table("members")
-    op.drop_table("channels")
-    op.drop_table("users")

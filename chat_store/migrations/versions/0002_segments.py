@@ -39,8 +39,3 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("segment_id", "target_id"),
         sqlite_with_rowid=False,
     )
-
-
-def downgrade() -> None:
-    op.drop_table("segment_targets")
-    op.drop_table("segments")

@@ -80,10 +80,3 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("campaign_id", "target_id"),
         sqlite_with_rowid=False,
     )
-
-
-def downgrade() -> None:
-    op.drop_table("campaign_outcomes")
-    op.drop_table("campaign_shards")
-    op.drop_table("campaign_users")
-    op.drop_table("campaigns")

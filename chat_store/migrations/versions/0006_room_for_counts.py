@@ -13,8 +13,3 @@ def upgrade() -> None:
         # Of pages written from now on: rewriting the others would lock the table for long, and
         # they get there by themselves, for what an update leaves behind is room for the next one.
         op.execute("ALTER TABLE channels SET (fillfactor = 50)")
-
-
-def downgrade() -> None:
-    if op.get_context().dialect.name == "postgresql":
-        op.execute("ALTER TABLE channels RESET (fillfactor)")
