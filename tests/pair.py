@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from typing import NoReturn
 
 from tests.harness.processes import Server, ServerError, servers
 
@@ -11,6 +12,7 @@ _DATABASE = "sqlite+aiosqlite:///data/herald.db"
 _SEGMENT = "127.0.0.1:50051"
 _CAMPAIGN = "127.0.0.1:50052"
 _LOOK_SECONDS = 1.0
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def main() -> int:
@@ -22,9 +24,9 @@ def main() -> int:
         settings.get("HERALD_CAMPAIGN_LISTEN") or _CAMPAIGN,
         settings=settings,
     )
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _STOP_SIGNALS:
         # a shell's job in the background begins with SIGINT ignored
-        signal.signal(number, signal.default_int_handler)
+        signal.signal(number, _stop)
     try:
         # the pool last: its threads wait for the ends of the servers
         with ThreadPoolExecutor(2) as pool, segment, campaign:
@@ -40,6 +42,13 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     return 0
+
+
+def _stop(*_: object) -> NoReturn:
+    # make passes SIGTERM on to who has it already: a second one must not cut the stop short
+    for number in _STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _greeting(segment: Server, campaign: Server) -> str:

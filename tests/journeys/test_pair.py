@@ -47,6 +47,18 @@ def test_both_servers_end_in_order_on_a_signal(
     assert not psutil.wait_procs(servers, timeout=0)[1]
 
 
+def test_a_second_signal_does_not_cut_the_stop_short(running: subprocess.Popen[str]) -> None:
+    servers = psutil.Process(running.pid).children()
+    running.send_signal(signal.SIGTERM)
+    assert running.stdout
+    assert "stopping\n" in running.stdout
+
+    running.send_signal(signal.SIGTERM)
+
+    assert running.wait(30) == 0
+    assert not psutil.wait_procs(servers, timeout=0)[1]
+
+
 @pytest.mark.parametrize("which", [0, 1])
 def test_a_server_that_dies_ends_the_other_one(running: subprocess.Popen[str], which: int) -> None:
     servers = psutil.Process(running.pid).children()
