@@ -20,6 +20,7 @@ from chat_store.database import Database, DialectName
 from chat_store.inserts import insert_rows
 from chat_store.paging import Page, PageRequest
 from chat_store.predicates import Predicate
+from chat_store.prepared import prepared_once
 from chat_store.sql_filters import where
 from chat_store.sql_paging import fetch_page
 
@@ -101,9 +102,11 @@ async def write_users(
 
 async def load(connection: AsyncConnection, campaign_id: str, dialect: DialectName) -> Campaign:
     """In one statement. Raises `CampaignNotFoundError`."""
-    row = (await connection.execute(_whole(dialect), {"id": campaign_id})).one_or_none()
-    if row is None:
+    statement = prepared_once(_whole(dialect), connection.dialect)
+    rows = await statement.records(connection, {"id": campaign_id})
+    if not rows:
         raise CampaignNotFoundError(campaign_id)
+    (row,) = rows
     found = row[-1]
     return campaign_from_row(
         row, tuple(orjson.loads(found) if isinstance(found, str) else found or ())

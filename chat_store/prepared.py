@@ -4,6 +4,7 @@ SQLAlchemy compiles and compares statements on the event loop; a union of large 
 longer than the database takes to answer.
 """
 
+from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -38,6 +39,7 @@ class Prepared:
     text: str
     _parameters: tuple[_Parameter, ...]
     _readers: tuple[Process | None, ...]
+    _record: Callable[[Sequence[Any]], Any]
 
     def bound(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
         """The driver's parameters, with the values in the places of their names."""
@@ -57,6 +59,10 @@ class Prepared:
         else:
             found = (await connection.exec_driver_sql(self.text, parameters)).all()
         return found if not any(self._readers) else [self._read(row) for row in found]
+
+    async def records(self, connection: AsyncConnection, values: Mapping[str, Any]) -> list[Any]:
+        """Its answer, with the columns by their names, as in SQLAlchemy's rows."""
+        return [self._record(row) for row in await self.rows(connection, values)]
 
     async def row(self, connection: AsyncConnection, **values: Any) -> Any:
         """The only row of its answer. `values` go to the parameters of these names."""
@@ -80,6 +86,7 @@ def prepared(statement: ClauseElement, dialect: Dialect) -> Prepared:
         tuple(
             column.type.dialect_impl(dialect).result_processor(dialect, None) for column in columns
         ),
+        _record([str(column.key) for column in columns]),
     )
 
 
@@ -87,6 +94,13 @@ def prepared(statement: ClauseElement, dialect: Dialect) -> Prepared:
 def prepared_once(statement: ClauseElement, dialect: Dialect) -> Prepared:
     """For a statement that is kept: the same object each time."""
     return prepared(statement, dialect)
+
+
+def _record(names: Sequence[str]) -> Callable[[Sequence[Any]], Any]:
+    # columns without a name of their own, such as sums, get that of their place
+    record: Any = namedtuple("Record", names, rename=True)  # type: ignore[misc]  # noqa: PYI024
+    make: Callable[[Sequence[Any]], Any] = record._make
+    return make
 
 
 def _parameter(name: str, bind: BindParameter[Any], dialect: Dialect) -> _Parameter:

@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import cache, lru_cache
 from typing import Any
 
-from sqlalchemy import Executable, Row, Select, and_, bindparam, case, delete, func, select, update
+from sqlalchemy import Executable, Select, and_, bindparam, case, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat_store.columns import Key
@@ -226,7 +226,8 @@ async def _require_known(
 async def _by_cid(
     connection: AsyncConnection, dialect: DialectName, cids: Iterable[str]
 ) -> dict[str, Channel]:
-    rows = await connection.execute(_whole(dialect), keys(dialect, cids))
+    statement = prepared_once(_whole(dialect), connection.dialect)
+    rows = await statement.records(connection, keys(dialect, cids))
     return {channel.cid: channel for channel in map(channel_from_row, rows)}
 
 
@@ -272,6 +273,6 @@ def _between(dialect: DialectName, names: Sequence[str]) -> Select[Any]:
     return select(*list(found.c)[:-1]).where(found.c.place == 1)
 
 
-def channel_from_row(row: Row[Any]) -> Channel:
+def channel_from_row(row: Any) -> Channel:
     values = row._asdict()
     return Channel(**{**values, "filter_tags": tuple(values["filter_tags"])})

@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import cache, lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, and_, case, select, update
+from sqlalchemy import ColumnElement, Select, and_, case, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat_store.columns import Key
@@ -157,7 +157,8 @@ def reachable() -> ColumnElement[bool]:
 async def _by_id(
     connection: AsyncConnection, dialect: DialectName, ids: Iterable[str]
 ) -> dict[str, User]:
-    rows = await connection.execute(_whole(dialect), keys(dialect, ids))
+    statement = prepared_once(_whole(dialect), connection.dialect)
+    rows = await statement.records(connection, keys(dialect, ids))
     return {row.id: user_from_row(row) for row in rows}
 
 
@@ -172,6 +173,6 @@ def _picking(dialect: DialectName, names: Sequence[str]) -> Select[Any]:
     return select(users.c.id, _STATE, *picked).where(among_keys(dialect, users.c.id))
 
 
-def user_from_row(row: Row[Any]) -> User:
+def user_from_row(row: Any) -> User:
     values = row._asdict()
     return User(**{**values, "teams": tuple(values["teams"])})

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Delete, Row, Select, and_, bindparam, delete, select, update
+from sqlalchemy import Delete, and_, bindparam, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import ReturningUpdate
 
@@ -14,6 +14,7 @@ from chat_store.inserts import insert_rows
 from chat_store.json_values import same
 from chat_store.paging import Page, PageRequest
 from chat_store.predicates import Predicate
+from chat_store.prepared import prepared_once
 from chat_store.recordsets import record_set
 from chat_store.sql_filters import Binding, where
 from chat_store.sql_paging import fetch_page
@@ -40,6 +41,7 @@ _BINDING = Binding(columns=dict(segments.c))
 _COUNTED = {Definition.FILTER, Definition.ALL_USERS}
 # built once: it is what is asked most
 _BY_ID = select(segments).where(segments.c.id == bindparam("id", type_=Key))
+_TAKEN_BY_ID = _BY_ID.with_for_update()
 _IS_A_LIST = and_(
     segments.c.deleted_at.is_(None),
     segments.c.filter.is_(None),
@@ -155,7 +157,7 @@ async def load_segments(
     return {segment.id: segment for segment in found}
 
 
-def segment_from_row(row: Row[Any]) -> Segment:
+def segment_from_row(row: Any) -> Segment:
     if row.filter is not None:
         definition = Definition.FILTER
     elif row.all_users:
@@ -193,13 +195,14 @@ def _values(content: Content) -> dict[str, Any]:
 
 
 async def _load(connection: AsyncConnection, segment_id: str) -> Segment:
-    return await _one(connection, segment_id, _BY_ID.params(id=segment_id))
+    statement = prepared_once(_BY_ID, connection.dialect)
+    return _segment(segment_id, await statement.records(connection, {"id": segment_id}))
 
 
 async def _take(connection: AsyncConnection, segment_id: str) -> Segment:
     """Loads the segment and keeps other writers from it until the transaction ends."""
-    statement = _BY_ID.params(id=segment_id).with_for_update()
-    return await _one(connection, segment_id, statement)
+    statement = prepared_once(_TAKEN_BY_ID, connection.dialect)
+    return _segment(segment_id, await statement.records(connection, {"id": segment_id}))
 
 
 async def _resize(
@@ -230,9 +233,13 @@ def _removal(dialect: DialectName, segment_id: str, target_ids: Sequence[str]) -
 
 
 async def _one(
-    connection: AsyncConnection, segment_id: str, statement: Select[Any] | ReturningUpdate[Any]
+    connection: AsyncConnection, segment_id: str, statement: ReturningUpdate[Any]
 ) -> Segment:
-    row = (await connection.execute(statement)).one_or_none()
-    if row is None:
+    return _segment(segment_id, (await connection.execute(statement)).all())
+
+
+def _segment(segment_id: str, rows: Sequence[Any]) -> Segment:
+    if not rows:
         raise SegmentNotFoundError(segment_id)
+    (row,) = rows
     return segment_from_row(row)
