@@ -6,7 +6,7 @@ import sys
 import structlog
 
 from chat_store.errors import ChatStoreError
-from herald_rpc import logs
+from herald_rpc import logs, runtime
 from herald_rpc.server import CannotListenError, RunningServer, stop_signal
 from herald_rpc.settings import load
 from segment_service.server import run_until
@@ -19,6 +19,7 @@ def main() -> int:
     settings = load(SegmentSettings)
     logs.configure(settings.log_level, settings.log_format)
     logger.info("settings", **settings.described())
+    runtime.tune()
     try:
         asyncio.run(_serve(settings))
     except (ChatStoreError, CannotListenError) as error:
