@@ -7,7 +7,7 @@ import structlog
 import typer
 from pydantic import ValidationError
 
-from campaign_service.sending import Sending, sending
+from campaign_service.sending.processes import Sending, sending
 from campaign_service.server import run_until
 from campaign_service.settings import CampaignSettings
 from campaign_service.verify_command import verify

@@ -1,8 +1,6 @@
 """What campaigns can be filtered and sorted by."""
 
-from campaign_service.tables import campaign_users, campaigns
 from chat_store.fields import Catalogue, Field, Kind
-from chat_store.sql_filters import Binding
 
 CAMPAIGN_FIELDS = Catalogue(
     (
@@ -12,6 +10,3 @@ CAMPAIGN_FIELDS = Catalogue(
     ),
     customs=False,
 )
-
-CAMPAIGN_BINDING = Binding(columns={**dict(campaigns.c), "segments": campaigns.c.segment_ids})
-CAMPAIGN_USER_BINDING = Binding(columns=dict(campaign_users.c), key="user_id")

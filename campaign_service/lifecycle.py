@@ -14,13 +14,13 @@ from campaign_service.campaigns import (
     etag_of,
     next_status,
 )
-from campaign_service.compiled import compile_templates
 from campaign_service.errors import (
     CampaignAlreadyExistsError,
     CampaignDeletedError,
     CampaignNotFoundError,
     EtagMismatchError,
 )
+from campaign_service.planning.compiled import compile_templates
 from campaign_service.references import References
 from campaign_service.rules import check_audience, check_channels, check_times
 from campaign_service.segment_client import SegmentClient

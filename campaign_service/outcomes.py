@@ -1,8 +1,12 @@
-"""What became of a target."""
+"""What became of a target, or would if it were handled now."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+
+from campaign_service.campaigns import Definition
+from chat_store.models import Message
 
 
 class Outcome(StrEnum):
@@ -54,3 +58,27 @@ class Delivery:
     message_id: str | None = None
     cid: str | None = None
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to preview: a stored campaign, or an unwritten one if there is a `definition`.
+
+    Without `receiver_ids` it is for the first `sample_size` of the audience.
+    """
+
+    campaign_id: str
+    definition: Definition | None
+    receiver_ids: Sequence[str]
+    sample_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """Either a `message`, without `created_at`, or the `reason` why there is none."""
+
+    target_id: str
+    cid: str | None
+    channel_would_be_created: bool = False
+    message: Message | None = None
+    reason: Reason | None = None

@@ -8,7 +8,7 @@ from campaign_service.campaigns import Campaign, with_readers
 from campaign_service.errors import SegmentServiceUnavailableError
 from campaign_service.read_counts import ReadCounts
 from campaign_service.segment_client import SegmentClient
-from campaign_service.wire import campaign_to_proto
+from campaign_service.wire.campaign import campaign_to_proto
 from chat_store.models import User
 from chat_store.store import ChatStore
 from herald.campaign.v1 import campaign_pb2 as pb

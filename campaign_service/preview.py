@@ -1,19 +1,19 @@
 """What targets would get if they were handled now: planned as in a run, and written nowhere."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
-from campaign_service.campaigns import Campaign, ChannelTemplate, Definition
-from campaign_service.compiled import compile_campaign
+from campaign_service.campaigns import Campaign, ChannelTemplate
 from campaign_service.errors import CampaignDeletedError, SegmentServiceUnavailableError
 from campaign_service.ids import derived_channel_id
 from campaign_service.lifecycle import Lifecycle
-from campaign_service.outcomes import Reason
-from campaign_service.page import MARKS, PlannedPage
-from campaign_service.planner import Planner, require_sender
+from campaign_service.outcomes import Preview, Wanted
+from campaign_service.planning.compiled import compile_campaign
+from campaign_service.planning.page import MARKS, PlannedPage
+from campaign_service.planning.planner import Planner, require_sender
 from campaign_service.references import References
 from campaign_service.segment_client import SegmentClient, StreamPlace
 from campaign_service.store import CampaignStore
@@ -22,30 +22,6 @@ from chat_store.pages import PageRows
 from chat_store.store import ChatStore
 
 _PAGE_SECONDS = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What to preview: a stored campaign, or an unwritten one if there is a `definition`.
-
-    Without `receiver_ids` it is for the first `sample_size` of the audience.
-    """
-
-    campaign_id: str
-    definition: Definition | None
-    receiver_ids: Sequence[str]
-    sample_size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Preview:
-    """Either a `message`, without `created_at`, or the `reason` why there is none."""
-
-    target_id: str
-    cid: str | None
-    channel_would_be_created: bool = False
-    message: Message | None = None
-    reason: Reason | None = None
 
 
 class Previews:

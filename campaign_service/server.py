@@ -14,15 +14,15 @@ from campaign_service.read_counts import ReadCounts
 from campaign_service.references import References
 from campaign_service.schedule import Schedule
 from campaign_service.segment_client import SegmentClient
-from campaign_service.sending import Sending
+from campaign_service.sending.processes import Sending
 from campaign_service.servicer import CampaignServicer
 from campaign_service.settings import CampaignSettings
-from campaign_service.sql_campaigns import SqlCampaignStore
-from campaign_service.sql_deliveries import SqlDeliveryStore
-from campaign_service.sql_moves import SqlMoveStore
-from campaign_service.sql_watches import SqlWatchStore
+from campaign_service.sql.campaigns import SqlCampaignStore
+from campaign_service.sql.deliveries import SqlDeliveryStore
+from campaign_service.sql.moves import SqlMoveStore
+from campaign_service.sql.watches import SqlWatchStore
 from campaign_service.status import failure_for
-from campaign_service.watches import Watches
+from campaign_service.watching.watches import Watches
 from chat_store import schema
 from chat_store.database import Database, open_database
 from chat_store.sql import sql_chat_store

@@ -5,21 +5,21 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any
 
-from campaign_service.definition_wire import change_from_proto, definition_from_proto
 from campaign_service.fields import CAMPAIGN_FIELDS
 from campaign_service.lifecycle import Lifecycle
-from campaign_service.outcome_wire import (
+from campaign_service.presentation import Presentation
+from campaign_service.preview import Previews
+from campaign_service.store import CampaignStore, DeliveryStore
+from campaign_service.watching.watches import Watches
+from campaign_service.wire.campaign import times_from_proto
+from campaign_service.wire.definition import change_from_proto, definition_from_proto
+from campaign_service.wire.outcome import (
     delivery_to_proto,
     outcome_from_proto,
     previews_to_proto,
     wanted_from_proto,
 )
-from campaign_service.presentation import Presentation
-from campaign_service.preview import Previews
-from campaign_service.store import CampaignStore, DeliveryStore
-from campaign_service.watch_wire import seen_from_proto
-from campaign_service.watches import Watches
-from campaign_service.wire import times_from_proto
+from campaign_service.wire.watch import seen_from_proto
 from chat_store.models import User
 from chat_store.paging import Page, PageRequest
 from herald.campaign.v1 import campaign_service_pb2 as pb

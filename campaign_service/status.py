@@ -5,7 +5,7 @@ from dataclasses import replace
 import grpc
 
 from campaign_service import errors
-from campaign_service.wire import status_name
+from campaign_service.wire.campaign import status_name
 from herald_rpc.failures import Failure, Precondition, QuotaViolation, Resource, Violation
 from herald_wire.failures import chat_failure, invalid_input, not_found, unavailable
 

@@ -11,8 +11,8 @@ from typing import NamedTuple, Protocol
 
 from campaign_service.campaigns import Campaign, Definition, Times
 from campaign_service.outcomes import Delivery, Outcome
-from campaign_service.page import PlannedPage
-from campaign_service.watching import Standing
+from campaign_service.planning.page import PlannedPage
+from campaign_service.standing import Standing
 from chat_store.paging import Page, PageRequest
 from chat_store.predicates import Predicate
 

@@ -8,7 +8,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from campaign_service.errors import CampaignNotFoundError
 from campaign_service.recount import Recount, described, laws
-from campaign_service.sql_recount import recount
+from campaign_service.sql.recount import recount
 from chat_store import schema
 from chat_store.database import open_database
 from chat_store.errors import ChatStoreError

@@ -14,7 +14,7 @@ from campaign_service.campaigns import (
     Stats,
     Status,
 )
-from campaign_service.compiled import CompiledCampaign, compile_campaign
+from campaign_service.planning.compiled import CompiledCampaign, compile_campaign
 from chat_store.models import Channel, User
 from herald.campaign.v1 import campaign_pb2
 

@@ -4,11 +4,11 @@ from typing import Any
 
 import orjson
 
-from campaign_service.json_templates import CompiledJson
-from campaign_service.json_templates import compile_json as compile_json_at
 from campaign_service.limits import MAX_ATTACHMENTS_BYTES
-from campaign_service.templates import CompiledText
-from campaign_service.templates import compile_text as compile_text_at
+from campaign_service.templates.json_templates import CompiledJson
+from campaign_service.templates.json_templates import compile_json as compile_json_at
+from campaign_service.templates.text_templates import CompiledText
+from campaign_service.templates.text_templates import compile_text as compile_text_at
 
 NAMES = frozenset({"sender", "receiver", "channel", "custom"})
 CUSTOM = {

@@ -16,14 +16,14 @@ import grpc
 import segment_service.server
 from campaign_service.errors import RunEndedError
 from campaign_service.lifecycle import Lifecycle
-from campaign_service.page import PlannedPage
+from campaign_service.planning.page import PlannedPage
 from campaign_service.references import References
 from campaign_service.schedule import Schedule
 from campaign_service.segment_client import SegmentClient
-from campaign_service.sender import Lookout, Sender, SenderOptions
-from campaign_service.sql_campaigns import SqlCampaignStore
-from campaign_service.sql_moves import SqlMoveStore
-from campaign_service.sql_runs import SqlRunStore
+from campaign_service.sending.sender import Lookout, Sender, SenderOptions
+from campaign_service.sql.campaigns import SqlCampaignStore
+from campaign_service.sql.moves import SqlMoveStore
+from campaign_service.sql.runs import SqlRunStore
 from campaign_service.store import Lease
 from chat_store.database import Database, open_database
 from chat_store.sql import sql_chat_store

@@ -14,7 +14,7 @@ from campaign_service.errors import (
     CampaignNotFoundError,
     EtagMismatchError,
 )
-from campaign_service.sql_changes import changes_after
+from campaign_service.sql.changes import changes_after
 from chat_store.database import Database
 from chat_store.errors import InvalidInputError
 from tests.campaign.builders import a_channel_template, a_definition, a_message_template

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import select
 
-from campaign_service.tables import campaign_outcomes
+from campaign_service.sql.tables import campaign_outcomes
 from chat_store.database import Database
 from chat_store.sql import sql_chat_store
 from chat_store.store import ChannelDraft

@@ -8,7 +8,7 @@ import grpc
 import pytest
 from sqlalchemy import update
 
-from campaign_service.tables import campaigns
+from campaign_service.sql.tables import campaigns
 from chat_store.database import Database
 from chat_store.sql import sql_chat_store
 from herald.campaign.v1 import campaign_pb2

@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import Engine, event, text
 
 from campaign_service.outcomes import Delivery, Outcome, Reason
-from campaign_service.sql_campaigns import SqlCampaignStore
-from campaign_service.sql_deliveries import SqlDeliveryStore
-from campaign_service.tables import campaign_outcomes
+from campaign_service.sql.campaigns import SqlCampaignStore
+from campaign_service.sql.deliveries import SqlDeliveryStore
+from campaign_service.sql.tables import campaign_outcomes
 from chat_store.database import Database, open_database
 from chat_store.inserts import insert_rows
 from chat_store.models import Message

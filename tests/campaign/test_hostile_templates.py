@@ -11,9 +11,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from campaign_service.errors import InvalidTemplateError
-from campaign_service.grammar import MAX_NODES
 from campaign_service.limits import MAX_TEXT
-from campaign_service.templates import RenderError
+from campaign_service.templates.grammar import MAX_NODES
+from campaign_service.templates.text_templates import RenderError
 from chat_store.database import open_database
 from chat_store.sql import sql_chat_store
 from herald.campaign.v1 import campaign_pb2

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, func, insert, select
 
-from campaign_service.pace import Pace, limits_of
-from campaign_service.sql_runs import SqlRunStore
+from campaign_service.sending.pace import Pace, limits_of
+from campaign_service.sql.runs import SqlRunStore
+from campaign_service.sql.tables import campaign_paces, campaign_shards
 from campaign_service.store import EVERY_CAMPAIGN, Turn
-from campaign_service.tables import campaign_paces, campaign_shards
 from chat_store.columns import to_microseconds
 from chat_store.database import Database, open_database
 from chat_store.sql import sql_chat_store

@@ -18,8 +18,8 @@ from campaign_service.campaigns import (
 from campaign_service.errors import ReferenceGoneError
 from campaign_service.ids import derived_channel_id, message_id, message_id_prefix
 from campaign_service.outcomes import NotSent, Outcome, Reason
-from campaign_service.page import PlannedPage
-from campaign_service.planner import Planner
+from campaign_service.planning.page import PlannedPage
+from campaign_service.planning.planner import Planner
 from chat_store.distinct import distinct_channel_id
 from chat_store.models import (
     Channel,

@@ -13,18 +13,19 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import Table, func, select
 
-import campaign_service.tables
+import campaign_service.sql.tables
 import chat_store.tables
 import segment_service.tables
 from campaign_service import preview
 from campaign_service.campaigns import Definition
 from campaign_service.errors import SegmentServiceUnavailableError
 from campaign_service.lifecycle import Lifecycle
-from campaign_service.preview import Previews, Wanted
+from campaign_service.outcomes import Wanted
+from campaign_service.preview import Previews
 from campaign_service.references import References
 from campaign_service.segment_client import SegmentClient
-from campaign_service.sql_campaigns import SqlCampaignStore
-from campaign_service.sql_moves import SqlMoveStore
+from campaign_service.sql.campaigns import SqlCampaignStore
+from campaign_service.sql.moves import SqlMoveStore
 from chat_store.database import Database, open_database
 from chat_store.models import Channel
 from chat_store.paging import PageRequest
@@ -153,7 +154,7 @@ async def channels_in(database: Database) -> dict[str, Channel]:
 
 
 async def row_counts(database: Database) -> dict[str, int]:
-    packages = (campaign_service.tables, chat_store.tables, segment_service.tables)
+    packages = (campaign_service.sql.tables, chat_store.tables, segment_service.tables)
     tables: list[Table] = [t for package in packages for t in package.metadata.sorted_tables]
     async with database.read() as connection:
         return {

@@ -15,9 +15,9 @@ from campaign_service.lifecycle import Lifecycle
 from campaign_service.references import References
 from campaign_service.schedule import Schedule
 from campaign_service.segment_client import SegmentClient
-from campaign_service.sql_campaigns import SqlCampaignStore
-from campaign_service.sql_changes import changes_after
-from campaign_service.sql_moves import SqlMoveStore
+from campaign_service.sql.campaigns import SqlCampaignStore
+from campaign_service.sql.changes import changes_after
+from campaign_service.sql.moves import SqlMoveStore
 from chat_store.database import Database
 from chat_store.sql import sql_chat_store
 from herald.segment.v1 import segment_service_pb2_grpc

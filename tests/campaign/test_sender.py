@@ -11,10 +11,10 @@ import pytest
 from campaign_service.campaigns import Status
 from campaign_service.errors import ReferenceGoneError
 from campaign_service.segment_client import SegmentClient
-from campaign_service.sender import Lookout, Sender, SenderOptions
-from campaign_service.sql_campaigns import SqlCampaignStore
-from campaign_service.sql_moves import SqlMoveStore
-from campaign_service.sql_runs import SqlRunStore
+from campaign_service.sending.sender import Lookout, Sender, SenderOptions
+from campaign_service.sql.campaigns import SqlCampaignStore
+from campaign_service.sql.moves import SqlMoveStore
+from campaign_service.sql.runs import SqlRunStore
 from campaign_service.store import Lease, RunStore
 from chat_store.database import Database, open_database
 from chat_store.errors import StoreUnavailableError
@@ -168,7 +168,7 @@ async def test_a_run_whose_sender_is_gone_stops_with_the_reason(
 async def test_an_idle_sender_that_is_told_to_stop_does_not_wait_for_its_next_look(
     database: Database, no_segments: SegmentClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("campaign_service.sender._POLL_SECONDS", 3_600)
+    monkeypatch.setattr("campaign_service.sending.sender._POLL_SECONDS", 3_600)
     runs = FailingRuns(SqlRunStore(database))
     stop = asyncio.Event()
     running = asyncio.create_task(a_sender(database, no_segments, runs).run(stop))
@@ -182,7 +182,7 @@ async def test_an_idle_sender_that_is_told_to_stop_does_not_wait_for_its_next_lo
 async def test_one_idle_sender_looks_for_all_of_its_process(
     database: Database, no_segments: SegmentClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("campaign_service.sender._POLL_SECONDS", 3_600)
+    monkeypatch.setattr("campaign_service.sending.sender._POLL_SECONDS", 3_600)
     runs = FailingRuns(SqlRunStore(database))
     senders = [a_sender(database, no_segments, runs, lookout) for lookout in [Lookout()] * 3]
     stop = asyncio.Event()
@@ -198,7 +198,7 @@ async def test_one_idle_sender_looks_for_all_of_its_process(
 async def test_a_process_at_work_leaves_the_next_shard_to_an_idle_one(
     database: Database, no_segments: SegmentClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("campaign_service.sender._COURTESY_SECONDS", 3_600)
+    monkeypatch.setattr("campaign_service.sending.sender._COURTESY_SECONDS", 3_600)
     store = SqlCampaignStore(database)
     await store.create("spring", a_definition(), MOMENT, to_channels=False)
     await SqlMoveStore(database, shards=2).start("spring", 1, MOMENT)

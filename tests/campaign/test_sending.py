@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from campaign_service.sql_moves import SqlMoveStore
-from campaign_service.tables import campaign_outcomes, campaign_shards
+from campaign_service.sql.moves import SqlMoveStore
+from campaign_service.sql.tables import campaign_outcomes, campaign_shards
 from chat_store.database import Database
 from chat_store.models import Message
 from chat_store.paging import PageRequest

@@ -5,13 +5,13 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
-from campaign_service.pace import Pace
-from campaign_service.planner import Planner
+from campaign_service.planning.planner import Planner
 from campaign_service.segment_client import AudiencePage
-from campaign_service.shard_run import ShardRun
-from campaign_service.sql_campaigns import SqlCampaignStore
-from campaign_service.sql_moves import SqlMoveStore
-from campaign_service.sql_runs import SqlRunStore
+from campaign_service.sending.pace import Pace
+from campaign_service.sending.shard_run import ShardRun
+from campaign_service.sql.campaigns import SqlCampaignStore
+from campaign_service.sql.moves import SqlMoveStore
+from campaign_service.sql.runs import SqlRunStore
 from chat_store.database import Database
 from chat_store.sql import sql_chat_store
 from tests.campaign.builders import (

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from campaign_service.addresses import reach
-from campaign_service.compiled import compile_campaign
 from campaign_service.outcomes import NotSent, Reason
+from campaign_service.planning.addresses import reach
+from campaign_service.planning.compiled import compile_campaign
 from chat_store.database import Database
 from chat_store.models import PickedUser, UserState
 from chat_store.sql import sql_chat_store

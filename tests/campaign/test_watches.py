@@ -17,13 +17,13 @@ from campaign_service.errors import CampaignNotFoundError, ShuttingDownError
 from campaign_service.presentation import Presentation
 from campaign_service.read_counts import ReadCounts
 from campaign_service.segment_client import SegmentClient
-from campaign_service.sql_campaigns import SqlCampaignStore
-from campaign_service.sql_moves import SqlMoveStore
-from campaign_service.sql_watches import SqlWatchStore
-from campaign_service.tables import campaign_shards
-from campaign_service.watched import Update
-from campaign_service.watches import Watches
-from campaign_service.watching import Place, Standing
+from campaign_service.sql.campaigns import SqlCampaignStore
+from campaign_service.sql.moves import SqlMoveStore
+from campaign_service.sql.tables import campaign_shards
+from campaign_service.sql.watches import SqlWatchStore
+from campaign_service.standing import Place, Standing
+from campaign_service.watching.watched import Update
+from campaign_service.watching.watches import Watches
 from chat_store.database import Database
 from chat_store.errors import StoreUnavailableError
 from chat_store.sql import sql_chat_store

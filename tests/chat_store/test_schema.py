@@ -9,7 +9,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, Index, MetaData, text
 
-from campaign_service import tables as campaign_tables
+from campaign_service.sql import tables as campaign_tables
 from chat_store import schema
 from chat_store import tables as chat_tables
 from chat_store.database import Database, open_database

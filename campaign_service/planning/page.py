@@ -1,0 +1,254 @@
+"""One page of targets turned into what is to be written, and nothing written yet."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from campaign_service.campaigns import SenderMode
+from campaign_service.ids import message_id
+from campaign_service.limits import MAX_TEXT
+from campaign_service.outcomes import NotSent, Reason
+from campaign_service.planning.addresses import Address
+from campaign_service.planning.compiled import CompiledCampaign
+from campaign_service.templates.text_templates import RenderError
+from campaign_service.templates.views import View, channel_view
+from chat_store.models import Channel, ChannelState, PickedChannel
+from chat_store.pages import PageRows
+from chat_store.recordsets import Values
+
+# what a message's custom object says of its campaign, over any such keys of the template's
+MARKS = ("campaign_id", "created_by_campaign_id")
+_TIMES = frozenset({"created_at", "updated_at", "last_message_at"})
+_OBSTACLES = {
+    ChannelState.DELETED: Reason.CHANNEL_NOT_FOUND,
+    ChannelState.FROZEN: Reason.CHANNEL_FROZEN,
+}
+_OF_CHANNEL = frozenset({Reason.CHANNEL_NOT_FOUND, Reason.CHANNEL_FROZEN})
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedPage:
+    """Every target of the page is counted once: in `sent` or in `not_sent`."""
+
+    rows: PageRows
+    sent: int
+    channels_created: int
+    not_sent: tuple[NotSent, ...]
+
+    def at(self, moment: datetime) -> "PlannedPage":
+        """The same, but written at `moment`."""
+        return replace(
+            self,
+            rows=replace(
+                self.rows,
+                moment=moment,
+                channel_constants=_moved(self.rows.channel_constants, moment),
+                message_constants=_moved(self.rows.message_constants, moment),
+            ),
+        )
+
+
+def _moved(constants: Mapping[str, Any], moment: datetime) -> dict[str, Any]:
+    return {name: moment if name in _TIMES else value for name, value in constants.items()}
+
+
+class PageDraft:
+    """Collects a page target by target, column-wise, ready for set-based statements."""
+
+    def __init__(self, run: CompiledCampaign, moment: datetime) -> None:
+        definition = run.definition
+        self._run = run
+        self._moment = moment
+        self._enters = definition.sender_mode is SenderMode.INCLUDE
+        self._shows = definition.show_channels and not run.to_channels
+        self._not_sent: list[NotSent] = []
+        self._new: dict[str, tuple[Address, Any]] = {}
+        # those with a message, and the columns of these messages that are rendered
+        self._sent: list[Address] = []
+        self._texts: list[str] = []
+        self._customs: list[Any] = []
+        self._attachments: list[Any] = []
+        # those of them whose channel was there
+        self._arrived: list[Address] = []
+        self._joined: dict[str, None] = {}
+
+    def refuse(self, not_sent: list[NotSent]) -> None:
+        self._not_sent += not_sent
+
+    def add(self, address: Address, channel: PickedChannel | None) -> None:
+        """Plans one message into what the store has under the address's CID."""
+        creating = channel is None and address.cid not in self._new
+        if channel is not None:
+            reason = _OBSTACLES.get(channel.state)
+        else:
+            reason = self._cannot_create(address) if creating else None
+        if reason is None:
+            try:
+                reason = self._write(address, channel, creating=creating)
+            except RenderError:
+                reason = Reason.TEMPLATE_ERROR
+        if reason is not None:
+            cid = address.cid if reason in _OF_CHANNEL else None
+            self._not_sent.append(NotSent(address.target_id, reason, cid))
+
+    def _cannot_create(self, address: Address) -> Reason | None:
+        creatable = self._run.definition.create_channels and address.channel_id is not None
+        return None if creatable else Reason.CHANNEL_NOT_FOUND
+
+    def _write(
+        self,
+        address: Address,
+        channel: PickedChannel | None,
+        *,
+        creating: bool,
+    ) -> Reason | None:
+        run = self._run
+        templates = run.templates
+        variables = run.variables(address.receiver)
+        new_custom = templates.channel_custom.render(variables) if creating else None
+        if run.message_reads_channel:
+            self._see_channel(variables, address, channel, new_custom)
+        text = templates.text.render(variables)
+        if len(text) > MAX_TEXT:
+            return Reason.MESSAGE_TOO_LONG
+        custom = None if templates.custom.constant else templates.custom.render(variables)
+        attachments = (
+            None if templates.attachments.constant else templates.attachments.render(variables)
+        )
+        # nothing can fail from here on: the columns stay of one length
+        self._sent.append(address)
+        self._texts.append(text)
+        self._customs.append(custom)
+        self._attachments.append(attachments)
+        if creating:
+            self._new[address.cid] = (address, new_custom)
+            return None
+        self._arrived.append(address)
+        if self._enters and channel is not None and channel.state is ChannelState.OPEN:
+            self._joined[address.cid] = None
+        return None
+
+    def _see_channel(
+        self,
+        variables: View,
+        address: Address,
+        channel: PickedChannel | None,
+        new_custom: Any,
+    ) -> None:
+        if channel is None:
+            first, custom = self._new.get(address.cid, (address, new_custom))
+            seen = channel_view(self._channel_to_be(first, custom))
+        else:
+            seen = self._run.channel_fields.view(channel.values)
+        variables["channel"] = seen
+        if self._run.to_channels:
+            variables["custom"] = seen.get("custom")
+
+    def _channel_to_be(self, address: Address, custom: Any) -> Channel:
+        template = self._run.definition.channel_template
+        return Channel(
+            type=template.type if template else "",
+            id=address.channel_id or "",
+            team=template.team if template else None,
+            created_by_id=self._run.sender.id,
+            custom=custom,
+            distinct=address.distinct,
+            member_count=self._member_count(address.target_id),
+            created_at=self._moment,
+            updated_at=self._moment,
+        )
+
+    def _member_count(self, receiver_id: str) -> int:
+        return len(self._run.standing_ids | {receiver_id})
+
+    def finish(self) -> PlannedPage:
+        rows = PageRows(moment=self._moment)
+        if self._sent:
+            rows = replace(rows, **self._message_rows())
+        if self._new:
+            rows = replace(rows, **self._channel_rows())
+        rows = replace(
+            rows,
+            arrivals=Counter([address.cid for address in self._arrived]),
+            joined=list(self._joined),
+            joining_user_id=self._run.sender.id,
+            shown=self._shown_again() if self._shows else {},
+        )
+        return PlannedPage(rows, len(self._sent), len(self._new), tuple(self._not_sent))
+
+    def _message_rows(self) -> dict[str, Any]:
+        run = self._run
+        template = run.definition.message_template
+        targets = [address.target_id for address in self._sent]
+        columns: dict[str, Any] = {
+            "id": [message_id(run.message_id_prefix, target_id) for target_id in targets],
+            "cid": [address.cid for address in self._sent],
+            "target_id": targets,
+            "text": self._texts,
+        }
+        constants: dict[str, Any] = {
+            "user_id": run.sender.id,
+            "type": "regular",
+            "poll_id": template.poll_id,
+            "searchable": template.searchable,
+            "campaign_id": run.id,
+            "created_at": self._moment,
+        }
+        marks = dict.fromkeys(MARKS, run.id)
+        if run.templates.custom.constant:
+            constants["custom"] = {**run.templates.custom.render({}), **marks}
+        else:
+            columns["custom"] = [{**custom, **marks} for custom in self._customs]
+        if run.templates.attachments.constant:
+            constants["attachments"] = run.templates.attachments.render({})
+        else:
+            columns["attachments"] = self._attachments
+        return {"messages": columns, "message_constants": constants}
+
+    def _shown_again(self) -> Values:
+        return {
+            "cid": [address.cid for address in self._arrived],
+            "user_id": [address.target_id for address in self._arrived],
+        }
+
+    def _channel_rows(self) -> dict[str, Any]:
+        run = self._run
+        template = run.definition.channel_template
+        addresses = [address for address, _ in self._new.values()]
+        columns: dict[str, Any] = {
+            "cid": list(self._new),
+            "id": [address.channel_id for address in addresses],
+            "distinct": [address.distinct for address in addresses],
+            "member_count": [self._member_count(address.target_id) for address in addresses],
+        }
+        constants: dict[str, Any] = {
+            "type": template.type if template else "",
+            "team": template.team if template else None,
+            "created_by_id": run.sender.id,
+            "filter_tags": [],
+            "frozen": False,
+            "disabled": False,
+            "message_count": 1,
+            "created_at": self._moment,
+            "updated_at": self._moment,
+            "last_message_at": self._moment,
+        }
+        customs = [custom for _, custom in self._new.values()]
+        if run.templates.channel_custom.constant:
+            constants["custom"] = customs[0]
+        else:
+            columns["custom"] = customs
+        receivers = [
+            (address.cid, address.target_id)
+            for address in addresses
+            if address.target_id not in run.standing_ids
+        ]
+        receiver_cids, user_ids = zip(*receivers, strict=True) if receivers else ((), ())
+        return {
+            "channels": columns,
+            "channel_constants": constants,
+            "standing_members": run.standing_members,
+            "receivers": {"cid": receiver_cids, "user_id": user_ids},
+        }

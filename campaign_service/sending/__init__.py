@@ -1,0 +1,1 @@
+"""The senders: they claim shards of running campaigns and write them page by page."""

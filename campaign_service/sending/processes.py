@@ -1,0 +1,106 @@
+"""Where the senders run: in processes of their own, or beside the server's calls.
+
+Python runs one thread at a time: pages that are planned and written in the server's process, and
+its calls, take their turns away from each other. In other processes, one plans a page while
+another one's is being written, and callers wait for neither.
+"""
+
+import asyncio
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack, ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Protocol
+
+from campaign_service.segment_client import SegmentClient
+from campaign_service.sending.sender import Lookout, Sender, SenderOptions
+from campaign_service.settings import CampaignSettings
+from campaign_service.sql.campaigns import SqlCampaignStore
+from campaign_service.sql.runs import SqlRunStore
+from chat_store.database import open_database
+from chat_store.sql import sql_chat_store
+from herald.segment.v1 import segment_service_pb2_grpc
+from herald_rpc.channels import open_channel
+from herald_rpc.forks import Fork
+
+_NICENESS = 10
+
+
+class Sending(Protocol):
+    def wake(self) -> None:
+        """There is a campaign to send, and no need to wait for the next look."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Sends until `stop` is set and the pages in hand are written."""
+
+
+@contextmanager
+def sending(settings: CampaignSettings) -> Iterator[Sending]:
+    """To be entered before this process has threads, connections or an event loop."""
+    with ExitStack() as stack:
+        forks = [
+            stack.enter_context(Fork(f"sender {number}", partial(_send_apart, settings)))
+            for number in range(settings.sender_processes)
+        ]
+        yield _SendingApart(forks) if forks else SendingHere(settings)
+
+
+class SendingHere:
+    """Beside whatever else this event loop does."""
+
+    def __init__(self, settings: CampaignSettings) -> None:
+        self._settings = settings
+        self._nudged = asyncio.Event()
+
+    def wake(self) -> None:
+        self._nudged.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        await _send(self._settings, stop, self._nudged)
+
+
+class _SendingApart:
+    def __init__(self, forks: Sequence[Fork]) -> None:
+        self._forks = forks
+
+    def wake(self) -> None:
+        for fork in self._forks:
+            fork.nudge()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        async with asyncio.TaskGroup() as group:
+            for fork in self._forks:
+                group.create_task(fork.run(stop))
+
+
+async def _send_apart(
+    settings: CampaignSettings, stop: asyncio.Event, nudged: asyncio.Event
+) -> None:
+    # a page can wait some milliseconds for a core, a caller can't
+    os.nice(_NICENESS)
+    await _send(settings, stop, nudged)
+
+
+async def _send(settings: CampaignSettings, stop: asyncio.Event, nudged: asyncio.Event) -> None:
+    now = partial(datetime.now, UTC)
+    async with AsyncExitStack() as stack:
+        database = open_database(settings.database_url, patient=True)
+        stack.push_async_callback(database.close)
+        channel = await stack.enter_async_context(open_channel(settings.segment_target))
+        segments = SegmentClient(segment_service_pb2_grpc.SegmentServiceStub(channel))
+        options = SenderOptions(
+            owner=f"{socket.gethostname()}:{os.getpid()}",
+            page_size=settings.page_size,
+            lease_time=timedelta(seconds=settings.lease_seconds),
+            max_messages_per_second=settings.max_messages_per_second,
+            multi_tenancy=settings.multi_tenancy,
+        )
+        chat = sql_chat_store(database)
+        campaigns, runs = SqlCampaignStore(database), SqlRunStore(database)
+        lookout = Lookout(news=nudged)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(settings.sender_slots):
+                sender = Sender(campaigns, runs, chat, segments, options, now=now, lookout=lookout)
+                group.create_task(sender.run(stop))

@@ -1,0 +1,207 @@
+"""The worker that sends: claims shards of running campaigns and walks them to their end."""
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import structlog
+
+from campaign_service.errors import (
+    InvalidTemplateError,
+    ReferenceGoneError,
+    RunEndedError,
+    SegmentServiceUnavailableError,
+)
+from campaign_service.planning.compiled import compile_campaign
+from campaign_service.planning.planner import Planner, require_sender
+from campaign_service.segment_client import SegmentClient
+from campaign_service.sending.audience import audience_of
+from campaign_service.sending.pace import Pace, limits_of
+from campaign_service.sending.shard_run import ShardRun
+from campaign_service.store import CampaignStore, Lease, RunStore
+from chat_store.errors import StoreUnavailableError
+from chat_store.store import ChatStore
+
+logger = structlog.get_logger(__name__)
+
+_POLL_SECONDS = 0.5
+_COURTESY_SECONDS = 0.2
+_LONGEST_BACK_OFF = timedelta(seconds=5)
+
+
+@dataclass(frozen=True, slots=True)
+class SenderOptions:
+    """`owner` names this process in its leases, for people who read the table.
+
+    `max_messages_per_second` is for all campaigns together; 0 for no limit.
+    """
+
+    owner: str
+    page_size: int
+    lease_time: timedelta
+    max_messages_per_second: int = 0
+    multi_tenancy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Lookout:
+    """Shared by the senders of a process: one of the idle ones looks for work, for all of them.
+
+    `news` is set when a campaign has been started here, so that it need not wait for the next look.
+    While some are `walking`, the next shard is left to a process that has none, for a while.
+    """
+
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    walking: set[Lease] = field(default_factory=set)
+
+    @contextmanager
+    def at_work(self, lease: Lease) -> Iterator[None]:
+        self.walking.add(lease)
+        try:
+            yield
+        finally:
+            self.walking.discard(lease)
+
+
+class Sender:
+    """Any number of these, in any number of processes, share the work through leases."""
+
+    def __init__(
+        self,
+        campaigns: CampaignStore,
+        runs: RunStore,
+        chat: ChatStore,
+        segments: SegmentClient,
+        options: SenderOptions,
+        *,
+        now: Callable[[], datetime],
+        lookout: Lookout,
+    ) -> None:
+        self._campaigns = campaigns
+        self._runs = runs
+        self._chat = chat
+        self._segments = segments
+        self._options = options
+        self._now = now
+        self._failures = 0
+        self._lookout = lookout
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Sends until `stop` is set; then finishes the page in hand and gives its lease back."""
+        stopping = asyncio.create_task(stop.wait())
+        stopping.add_done_callback(lambda _: self._lookout.news.set())
+        try:
+            while not stop.is_set():
+                try:
+                    if lease := await self._found(stop):
+                        with self._lookout.at_work(lease):
+                            await self._walk(lease, stop)
+                # a group, where a run ended for two reasons and neither could be written down
+                except* StoreUnavailableError as down:
+                    logger.warning("database unavailable", error=str(down.exceptions[0]))
+        finally:
+            stopping.cancel()
+
+    async def run_once(self, stop: asyncio.Event) -> bool:
+        """Claims one shard and walks it as far as it goes; false when there was none to claim."""
+        if lease := await self._claim():
+            await self._walk(lease, stop)
+        return lease is not None
+
+    async def _found(self, stop: asyncio.Event) -> Lease | None:
+        """A shard to walk, as soon as there is one; none when it is time to stop."""
+        async with self._lookout.turn:
+            if self._lookout.walking:
+                await _passed(stop, _COURTESY_SECONDS)
+            while not stop.is_set():
+                try:
+                    if lease := await self._claim():
+                        return lease
+                except StoreUnavailableError as down:
+                    logger.warning("database unavailable", error=str(down))
+                if not stop.is_set():
+                    await self._idle()
+        return None
+
+    async def _claim(self) -> Lease | None:
+        now = self._now()
+        return await self._runs.claim(self._options.owner, now, now + self._options.lease_time)
+
+    async def _walk(self, lease: Lease, stop: asyncio.Event) -> None:
+        log = logger.bind(campaign_id=lease.campaign_id, shard=lease.shard, fence=lease.fence)
+        log.info("shard claimed", cursor=lease.cursor, pass_number=lease.pass_number)
+        try:
+            await self._send(lease, stop)
+            self._failures = 0
+        except* RunEndedError:
+            log.info("run ended by another")
+        except* (ReferenceGoneError, InvalidTemplateError) as gone:
+            reason = str(gone.exceptions[0])
+            log.warning("run can't go on", reason=reason)
+            await self._abort(lease, reason)
+        except* (StoreUnavailableError, SegmentServiceUnavailableError) as down:
+            log.warning("run interrupted", error=str(down.exceptions[0]))
+            await self._back_off(lease, str(down.exceptions[0]))
+
+    async def _send(self, lease: Lease, stop: asyncio.Event) -> None:
+        campaign = await self._campaigns.get(lease.campaign_id)
+        sender_id = campaign.definition.sender_id
+        users = await self._chat.users.by_id([sender_id])
+        sender = require_sender(sender_id, users.get(sender_id))
+        audience = audience_of(campaign, self._segments, self._campaigns)
+        options = self._options
+        compiled = compile_campaign(
+            campaign, sender, self._now(), multi_tenancy=options.multi_tenancy
+        )
+        limits = limits_of(
+            campaign.id,
+            campaign.definition.max_messages_per_second,
+            options.max_messages_per_second,
+        )
+        run = ShardRun(
+            lease,
+            audience,
+            Planner(compiled, self._chat, self._now),
+            self._runs,
+            Pace(limits, self._runs, self._now),
+            page_size=options.page_size,
+            lease_time=options.lease_time,
+            now=self._now,
+            waiting=bool(campaign.status_reason),
+        )
+        if await run.walk(stop):
+            await self._runs.finish_pass(lease, await audience.version(), self._now())
+        else:
+            await self._runs.release(lease)
+
+    async def _abort(self, lease: Lease, reason: str) -> None:
+        try:
+            await self._runs.abort(lease, reason, self._now())
+        except RunEndedError:
+            logger.info("run ended by another", campaign_id=lease.campaign_id)
+
+    async def _back_off(self, lease: Lease, reason: str) -> None:
+        """Leaves the shard alone for a while, ever longer.
+
+        Should even this fail, the lease runs out by itself.
+        """
+        self._failures += 1
+        pause = min(_LONGEST_BACK_OFF, timedelta(milliseconds=100) * 2 ** min(self._failures, 10))
+        pause *= random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+        await self._runs.explain(lease, f"retrying: {reason}")
+        await self._runs.release(lease, self._now() + pause)
+
+    async def _idle(self) -> None:
+        await _passed(self._lookout.news, _POLL_SECONDS)
+        self._lookout.news.clear()
+
+
+async def _passed(event: asyncio.Event, seconds: float) -> None:
+    """Returns when the event is set or the time has passed."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

@@ -1,0 +1,146 @@
+"""One sender's work on one shard: the pages flow through a bounded pipeline.
+
+While a page is written, the next one is planned and the one after that is on its way. Nothing
+that is in the pipeline counts: a run that ends anyhow is taken up from the last committed cursor.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from campaign_service.planning.page import PlannedPage
+from campaign_service.planning.planner import Planner
+from campaign_service.segment_client import AudiencePage
+from campaign_service.sending.audience import Audience
+from campaign_service.sending.pace import Pace
+from campaign_service.store import Lease, RunStore
+from chat_store.errors import StalePageError
+
+_PAGES_AHEAD = 2
+_PLANS_AHEAD = 1
+# a plan that waits longer for its turn is made anew: meanwhile people leave, channels are frozen
+_PLAN_KEEPS = timedelta(seconds=0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A page as it came and what is to be written for it; without either, the audience's end."""
+
+    page: AudiencePage | None = None
+    planned: PlannedPage | None = None
+
+
+class ShardRun:
+    def __init__(
+        self,
+        lease: Lease,
+        audience: Audience,
+        planner: Planner,
+        runs: RunStore,
+        pace: Pace,
+        *,
+        page_size: int,
+        lease_time: timedelta,
+        now: Callable[[], datetime],
+        waiting: bool,
+    ) -> None:
+        self._lease = lease
+        self._audience = audience
+        self._planner = planner
+        self._runs = runs
+        self._pace = pace
+        self._page_size = pace.page_size(page_size)
+        self._lease_time = lease_time
+        self._now = now
+        # whether the campaign's status_reason says that it waits
+        self._waiting = waiting
+        self._pages: asyncio.Queue[AudiencePage | None] = asyncio.Queue(_PAGES_AHEAD)
+        self._plans: asyncio.Queue[_Plan] = asyncio.Queue(_PLANS_AHEAD)
+        self._stopping = asyncio.Event()
+
+    async def walk(self, stop: asyncio.Event) -> bool:
+        """Whether the walk reached the audience's end; it did not if `stop` was set before.
+
+        Raises an exception group of whatever ended it otherwise.
+        """
+        # before the stream is opened: whoever is added behind it makes the version another one
+        version = None if self._lease.cursor else await self._audience.version()
+        async with asyncio.TaskGroup() as group:
+            helpers = [
+                group.create_task(self._hold_lease()),
+                group.create_task(self._fetch()),
+                group.create_task(self._plan()),
+                group.create_task(self._close(stop)),
+            ]
+            if version is not None:
+                await self._runs.begin_pass(self._lease, version)
+            finished = await self._commit()
+            for task in helpers:
+                task.cancel()
+        return finished
+
+    async def _hold_lease(self) -> None:
+        while True:
+            await asyncio.sleep(self._lease_time.total_seconds() / 3)
+            await self._runs.renew(self._lease, self._now() + self._lease_time)
+
+    async def _fetch(self) -> None:
+        pages = self._audience.pages(self._lease, self._page_size, self._explain)
+        async for page in pages:
+            await self._pages.put(page)
+        await self._pages.put(None)
+
+    async def _plan(self) -> None:
+        while (page := await self._pages.get()) is not None:
+            await self._plans.put(_Plan(page, await self._planned(page)))
+        await self._plans.put(_Plan())
+
+    async def _planned(self, page: AudiencePage) -> PlannedPage:
+        targets = page.target_ids
+        if self._lease.pass_number > 1:
+            handled = await self._runs.handled(self._lease.campaign_id, targets)
+            targets = [target for target in targets if target not in handled]
+        return await self._planner.plan(targets)
+
+    async def _close(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._stopping.set()
+        # whoever waits for a page that may be long in coming is woken by an end
+        await self._plans.put(_Plan())
+
+    async def _commit(self) -> bool:
+        while not self._stopping.is_set():
+            plan = await self._plans.get()
+            if plan.page is None or plan.planned is None:
+                return not self._stopping.is_set()
+            waited = await self._pace.wait(plan.planned.sent, self._stopping)
+            if self._stopping.is_set():
+                break
+            await self._commit_page(plan.page, await self._after(waited, plan.page, plan.planned))
+        return False
+
+    async def _after(
+        self, waited: timedelta, page: AudiencePage, planned: PlannedPage
+    ) -> PlannedPage:
+        if waited > _PLAN_KEEPS:
+            return await self._planned(page)
+        # who is limited sends when it is written, and not when it was planned
+        return planned.at(self._now()) if waited else planned
+
+    async def _commit_page(self, page: AudiencePage, planned: PlannedPage) -> None:
+        while True:
+            try:
+                await self._runs.commit_page(self._lease, planned, page.cursor)
+            except StalePageError:
+                planned = await self._planned(page)
+            else:
+                break
+        if self._waiting:
+            self._waiting = False
+            await self._runs.explain(self._lease, "")
+
+    async def _explain(self, reason: str) -> None:
+        if not self._waiting:
+            self._waiting = True
+            await self._runs.explain(self._lease, reason)

@@ -1,0 +1,1 @@
+"""The stores in SQL, on either database: each method is one transaction."""

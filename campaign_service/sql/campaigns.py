@@ -1,0 +1,130 @@
+"""Campaigns in SQL: writing new ones, and reading them."""
+
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+import orjson
+from sqlalchemy import Select, bindparam, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.types import NullType
+
+from campaign_service.campaigns import Campaign, Definition, Status
+from campaign_service.errors import CampaignAlreadyExistsError, CampaignNotFoundError
+from campaign_service.sql.changes import counted, record_change
+from campaign_service.sql.records import campaign_from_row, definition_values
+from campaign_service.sql.tables import campaign_users, campaigns
+from chat_store.columns import Key
+from chat_store.database import Database, DialectName
+from chat_store.inserts import insert_rows
+from chat_store.paging import Page, PageRequest
+from chat_store.predicates import Predicate
+from chat_store.prepared import prepared_once
+from chat_store.sql_filters import Binding, where
+from chat_store.sql_paging import fetch_page
+
+_BINDING = Binding(columns={**dict(campaigns.c), "segments": campaigns.c.segment_ids})
+_USER_BINDING = Binding(columns=dict(campaign_users.c), key="user_id")
+
+
+class SqlCampaignStore:
+    """See `campaign_service.store.CampaignStore`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(
+        self, campaign_id: str, definition: Definition, now: datetime, *, to_channels: bool
+    ) -> Campaign:
+        dialect = self._database.dialect
+        constants = {
+            **definition_values(definition),
+            "to_channels": to_channels,
+            "status": Status.DRAFT,
+            "status_reason": "",
+            "targets_total": 0,
+            "revision": 1,
+            "created_at": now,
+            "updated_at": now,
+        }
+        insert = insert_rows(dialect, campaigns, {"id": [campaign_id]}, constants=constants)
+        async with self._database.write("campaign.create") as connection:
+            if (await connection.execute(*insert)).rowcount == 1:
+                await write_users(connection, dialect, campaign_id, definition)
+                await record_change(connection, dialect, campaign_id)
+            campaign = await load(connection, campaign_id, self._database.dialect)
+        if campaign.deleted_at or not campaign.definition.same_as(definition):
+            raise CampaignAlreadyExistsError(campaign_id)
+        return campaign
+
+    async def get(self, campaign_id: str) -> Campaign:
+        async with self._database.look() as connection:
+            return await load(connection, campaign_id, self._database.dialect)
+
+    async def query(self, predicate: Predicate, page: PageRequest) -> Page[Campaign]:
+        dialect = self._database.dialect
+        statement = counted().where(
+            where(predicate, _BINDING, dialect), campaigns.c.deleted_at.is_(None)
+        )
+        async with self._database.look() as connection:
+            return await fetch_page(
+                connection,
+                statement,
+                page,
+                _BINDING,
+                dialect,
+                lambda row: campaign_from_row(row, ()),
+            )
+
+    async def user_ids(self, campaign_id: str, page: PageRequest) -> Page[str]:
+        statement = select(campaign_users.c.user_id).where(
+            campaign_users.c.campaign_id == campaign_id
+        )
+        async with self._database.look() as connection:
+            return await fetch_page(
+                connection,
+                statement,
+                page,
+                _USER_BINDING,
+                self._database.dialect,
+                lambda row: row.user_id,
+            )
+
+
+async def write_users(
+    connection: AsyncConnection, dialect: DialectName, campaign_id: str, definition: Definition
+) -> None:
+    """Adds the definition's users to those of the campaign."""
+    if definition.user_ids:
+        users = {"user_id": sorted(definition.user_ids, key=str.encode)}
+        await connection.execute(
+            *insert_rows(dialect, campaign_users, users, constants={"campaign_id": campaign_id})
+        )
+
+
+async def load(connection: AsyncConnection, campaign_id: str, dialect: DialectName) -> Campaign:
+    """In one statement. Raises `CampaignNotFoundError`."""
+    statement = prepared_once(_whole(dialect), connection.dialect)
+    rows = await statement.records(connection, {"id": campaign_id})
+    if not rows:
+        raise CampaignNotFoundError(campaign_id)
+    (row,) = rows
+    found = row[-1]
+    return campaign_from_row(
+        row, tuple(orjson.loads(found) if isinstance(found, str) else found or ())
+    )
+
+
+@cache
+def _whole(dialect: DialectName) -> Select[Any]:
+    """The campaign `id`, and its users as one value: built once, for it is what is asked most."""
+    id_ = bindparam("id", type_=Key)
+    of_campaign = (
+        select(campaign_users.c.user_id)
+        .where(campaign_users.c.campaign_id == id_)
+        .order_by(campaign_users.c.user_id)
+        .subquery()
+    )
+    in_one = func.json_group_array if dialect == "sqlite" else func.array_agg
+    user_ids = select(in_one(of_campaign.c.user_id, type_=NullType())).scalar_subquery()
+    return counted().add_columns(user_ids).where(campaigns.c.id == id_)

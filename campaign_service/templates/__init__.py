@@ -1,0 +1,1 @@
+"""The template language: parsed once, within limits, and rendered for each receiver."""

@@ -1,0 +1,135 @@
+"""From a template's source to what can be compiled, or to what is wrong with it."""
+
+from dataclasses import dataclass
+
+from jinja2 import TemplateError, TemplateSyntaxError, nodes
+from jinja2.compiler import Frame
+from jinja2.environment import Template
+
+from campaign_service.errors import InvalidTemplateError
+from campaign_service.limits import MAX_TEXT
+from campaign_service.templates.grammar import forbidden
+from campaign_service.templates.sandbox import Metering, Sandbox, UnfoldedCode
+
+SANDBOX = Sandbox()
+_TOO_LARGE = "nested too deeply, or with too large a number"
+_FAULTS = (RecursionError, SyntaxError, MemoryError, OverflowError, ValueError, TemplateError)
+
+
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """What a template reads: its variables and, where it names no more than these, their fields."""
+
+    names: frozenset[str] = frozenset()
+    fields: frozenset[tuple[str, str]] = frozenset()
+    whole: frozenset[str] = frozenset()
+
+    def __or__(self, other: "Reads") -> "Reads":
+        return Reads(self.names | other.names, self.fields | other.fields, self.whole | other.whole)
+
+    def fields_of(self, name: str) -> frozenset[str] | None:
+        """None means that any field may be read."""
+        if name in self.whole:
+            return None
+        return frozenset(field for owner, field in self.fields if owner == name)
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A template of the language, metered. `field` is where a caller wrote it."""
+
+    field: str
+    body: list[nodes.Node]
+    reads: Reads
+
+    @property
+    def only_expression(self) -> nodes.Expr | None:
+        """The expression that the template is, if there is nothing else in it."""
+        output = self.body[0] if len(self.body) == 1 else None
+        if not isinstance(output, nodes.Output) or len(output.nodes) != 1:
+            return None
+        (part,) = output.nodes
+        return None if isinstance(part, nodes.TemplateData) else part
+
+
+def has_template(source: str) -> bool:
+    return "{{" in source or "{%" in source or "{#" in source
+
+
+def parse(source: str, field: str, allowed: frozenset[str]) -> Parsed:
+    """Raises `InvalidTemplateError` at `field` for syntax, forbidden parts and unknown names."""
+    if len(source) > MAX_TEXT:
+        raise InvalidTemplateError(field, f"more than {MAX_TEXT} characters")
+    try:
+        tree = SANDBOX.parse(source)
+        problem = forbidden(tree)
+        names = frozenset() if problem else _undeclared(tree)
+    except TemplateSyntaxError as error:
+        raise InvalidTemplateError(field, f"line {error.lineno}: {error.message}") from error
+    except _FAULTS as error:
+        raise InvalidTemplateError(field, _TOO_LARGE) from error
+    if problem:
+        raise InvalidTemplateError(field, problem)
+    stored = {node.name for node in tree.find_all(nodes.Name) if node.ctx == "store"}
+    if unknown := sorted(names - allowed - stored):
+        known = ", ".join(sorted(allowed))
+        raise InvalidTemplateError(field, f"unknown name {unknown[0]!r}; known here: {known}")
+    # a name that is set on one way only reads as missing on the others
+    reads = _reads(tree, names & allowed)
+    return Parsed(field, Metering().visit(tree).body, reads)
+
+
+def compile_body(body: list[nodes.Node], field: str) -> Template:
+    """Raises `InvalidTemplateError` at `field` for what Python can't compile."""
+    tree = nodes.Template(body, lineno=1)
+    tree.set_environment(SANDBOX)
+    try:
+        return Template.from_code(SANDBOX, SANDBOX.compile(tree), {})
+    except TemplateSyntaxError as error:
+        raise InvalidTemplateError(field, str(error.message)) from error
+    except _FAULTS as error:
+        raise InvalidTemplateError(field, _TOO_LARGE) from error
+
+
+class _Names(UnfoldedCode):
+    """Generates code for nothing but the names that a render would look up."""
+
+    def __init__(self) -> None:
+        super().__init__(SANDBOX, None, None, optimized=False)
+        self.undeclared: set[str] = set()
+
+    def write(self, x: str) -> None:
+        pass
+
+    def enter_frame(self, frame: Frame) -> None:
+        super().enter_frame(frame)
+        for action, name in frame.symbols.loads.values():
+            if action == "resolve" and name is not None:
+                self.undeclared.add(name)
+
+
+def _undeclared(tree: nodes.Template) -> frozenset[str]:
+    names = _Names()
+    names.visit(tree)
+    # Jinja itself provides `self`
+    if any(node.name == "self" for node in tree.find_all(nodes.Name)):
+        names.undeclared.add("self")
+    return frozenset(names.undeclared)
+
+
+def _reads(tree: nodes.Template, names: frozenset[str]) -> Reads:
+    accesses = [(node.node, node.attr) for node in tree.find_all(nodes.Getattr)]
+    accesses += [(node.node, _constant_key(node)) for node in tree.find_all(nodes.Getitem)]
+    fields = set()
+    within_fields = set()
+    for owner, key in accesses:
+        if isinstance(owner, nodes.Name) and key:
+            fields.add((owner.name, key))
+            within_fields.add(id(owner))
+    whole = {node.name for node in tree.find_all(nodes.Name) if id(node) not in within_fields}
+    return Reads(names, frozenset(fields), frozenset(whole) & names)
+
+
+def _constant_key(node: nodes.Getitem) -> str:
+    key = node.arg.value if isinstance(node.arg, nodes.Const) else ""
+    return key if isinstance(key, str) else ""
