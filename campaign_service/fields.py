@@ -1,6 +1,6 @@
 """What campaigns can be filtered and sorted by."""
 
-from chat_store.fields import Catalogue, Field, Kind
+from chat_store.filters.fields import Catalogue, Field, Kind
 
 CAMPAIGN_FIELDS = Catalogue(
     (

@@ -25,7 +25,7 @@ from campaign_service.status import failure_for
 from campaign_service.watching.watches import Watches
 from chat_store import schema
 from chat_store.database import Database, open_database
-from chat_store.sql import sql_chat_store
+from chat_store.sql.stores import sql_chat_store
 from herald.campaign.v1 import campaign_service_pb2_grpc
 from herald.event.v1 import event_service_pb2_grpc
 from herald.segment.v1 import segment_service_pb2_grpc

@@ -13,8 +13,8 @@ from campaign_service.campaigns import Campaign, Definition, Times
 from campaign_service.outcomes import Delivery, Outcome
 from campaign_service.planning.page import PlannedPage
 from campaign_service.standing import Standing
+from chat_store.filters.predicates import Predicate
 from chat_store.paging import Page, PageRequest
-from chat_store.predicates import Predicate
 
 
 class CampaignStore(Protocol):

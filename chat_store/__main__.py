@@ -18,10 +18,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from chat_store import schema
 from chat_store.database import Database, open_database
 from chat_store.errors import ChatStoreError
-from chat_store.import_records import MAX_LINE_BYTES
-from chat_store.imports import ImportResult, import_lines
+from chat_store.imports.lines import ImportResult, import_lines
+from chat_store.imports.records import MAX_LINE_BYTES
 from chat_store.models import WriteMode
-from chat_store.sql import sql_chat_store
+from chat_store.sql.stores import sql_chat_store
 
 SHOWN_ERRORS = 20
 

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from chat_store.crash_points import Point, passing
 from chat_store.errors import StoreUnavailableError
-from chat_store.sqlite_engines import (
+from chat_store.sqlite.engines import (
     WAIT_SECONDS,
     begins,
     reading_engine,
@@ -24,7 +24,7 @@ from chat_store.sqlite_engines import (
     without_transactions,
     writing_engine,
 )
-from chat_store.turn import WriteTurn
+from chat_store.sqlite.turn import WriteTurn
 
 DialectName = Literal["sqlite", "postgresql"]
 

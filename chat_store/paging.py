@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from chat_store.errors import InvalidSortError
-from chat_store.fields import Catalogue, Field, FieldNameError, Kind
+from chat_store.filters.fields import Catalogue, Field, FieldNameError, Kind
 
 MAX_SORT_FIELDS = 5
 

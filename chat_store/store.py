@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from chat_store.filters.predicates import Predicate
 from chat_store.models import (
     Channel,
     Device,
@@ -22,7 +23,6 @@ from chat_store.models import (
     WriteMode,
 )
 from chat_store.paging import Page, PageRequest
-from chat_store.predicates import Predicate
 
 
 class UserStore(Protocol):

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Boolean, Column, Index, MetaData, PrimaryKeyConstraint, String, Table, text
 
-from chat_store.columns import Count, JsonValue, Key, PlainText, UtcTime
+from chat_store.statements.columns import Count, JsonValue, Key, PlainText, UtcTime
 
 metadata = MetaData()
 

@@ -5,8 +5,8 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from chat_store.fields import CHANNEL_FIELDS, USER_FIELDS
-from chat_store.imports import import_lines
+from chat_store.filters.fields import CHANNEL_FIELDS, USER_FIELDS
+from chat_store.imports.lines import import_lines
 from chat_store.store import ChatStore
 from herald.chat.v1 import chat_service_pb2 as pb
 from herald.chat.v1 import chat_service_pb2_grpc as pb_grpc

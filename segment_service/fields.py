@@ -1,9 +1,9 @@
 """What segments and their targets can be filtered and sorted by."""
 
 from chat_store.errors import InvalidFilterError
-from chat_store.fields import Catalogue, Field, Kind
+from chat_store.filters.fields import Catalogue, Field, Kind
+from chat_store.filters.predicates import Condition, Predicate
 from chat_store.paging import Sort
-from chat_store.predicates import Condition, Predicate
 
 SEGMENT_FIELDS = Catalogue(
     (

@@ -8,11 +8,11 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from chat_store.errors import InvalidFilterError, InvalidInputError
-from chat_store.fields import CHANNEL_FIELDS, USER_FIELDS
-from chat_store.filters import parse_filter
-from chat_store.json_values import same
+from chat_store.filters.fields import CHANNEL_FIELDS, USER_FIELDS
+from chat_store.filters.json_values import same
+from chat_store.filters.parsing import parse_filter
+from chat_store.filters.predicates import Predicate
 from chat_store.models import Json
-from chat_store.predicates import Predicate
 from segment_service.errors import (
     SegmentDeletedError,
     SegmentHasDefinitionError,

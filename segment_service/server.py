@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from chat_store import schema
 from chat_store.database import open_database
-from chat_store.sql import sql_chat_store
+from chat_store.sql.stores import sql_chat_store
 from herald.chat.v1 import chat_service_pb2_grpc
 from herald.segment.v1 import segment_service_pb2_grpc
 from herald_rpc.health import HealthWorker

@@ -8,16 +8,16 @@ from sqlalchemy import Delete, and_, bindparam, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from chat_store.columns import Key
 from chat_store.database import Database, DialectName
-from chat_store.inserts import insert_rows
-from chat_store.json_values import same
+from chat_store.filters.json_values import same
+from chat_store.filters.predicates import Predicate
 from chat_store.paging import Page, PageRequest
-from chat_store.predicates import Predicate
-from chat_store.prepared import prepared_once
-from chat_store.recordsets import record_set
-from chat_store.sql_filters import Binding, where
-from chat_store.sql_paging import fetch_page
+from chat_store.sql.filters import Binding, where
+from chat_store.sql.paging import fetch_page
+from chat_store.statements.columns import Key
+from chat_store.statements.inserts import insert_rows
+from chat_store.statements.prepared import prepared_once
+from chat_store.statements.recordsets import record_set
 from segment_service.errors import (
     SegmentAlreadyExistsError,
     SegmentDeletedError,

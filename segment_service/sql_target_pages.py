@@ -22,9 +22,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import NullType
 
-from chat_store.columns import Key
 from chat_store.database import Database, DialectName
-from chat_store.prepared import Prepared, prepared
+from chat_store.statements.columns import Key
+from chat_store.statements.prepared import Prepared, prepared
 from segment_service.segments import Segment, Shard, audience
 from segment_service.sql_branches import branches, union_of
 from segment_service.sql_segments import load_segments

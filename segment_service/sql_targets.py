@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chat_store import matching, sql_channels, sql_users
 from chat_store.database import Database
-from chat_store.matching import Record, channel_record, user_record
+from chat_store.filters import matching
+from chat_store.filters.matching import Record, channel_record, user_record
+from chat_store.filters.predicates import Predicate
 from chat_store.paging import Page, PageRequest
-from chat_store.predicates import Predicate
-from chat_store.prepared import Prepared, prepared
-from chat_store.sql_filters import Binding, where
-from chat_store.sql_paging import fetch_page
+from chat_store.sql import channels as sql_channels
+from chat_store.sql import users as sql_users
+from chat_store.sql.filters import Binding, where
+from chat_store.sql.paging import fetch_page
+from chat_store.statements.prepared import Prepared, prepared
 from chat_store.tables import channels, members, users
 from segment_service.segments import Definition, Segment, SegmentType, Shard, Target, audience
 from segment_service.sql_branches import branches, union_of

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from chat_store.matching import Clause
+from chat_store.filters.matching import Clause
+from chat_store.filters.predicates import Predicate
 from chat_store.paging import Page, PageRequest
-from chat_store.predicates import Predicate
 from segment_service.segments import Change, Content, Segment, Shard, Target
 
 

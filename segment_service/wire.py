@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 from google.protobuf.struct_pb2 import Value
 
 from chat_store.errors import InvalidInputError, LimitExceededError
-from chat_store.matching import Clause
+from chat_store.filters.matching import Clause
 from herald.segment.v1 import segment_pb2
 from herald.segment.v1 import segment_service_pb2 as pb
 from herald_rpc import tokens

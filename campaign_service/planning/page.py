@@ -15,8 +15,8 @@ from campaign_service.planning.compiled import CompiledCampaign
 from campaign_service.templates.text_templates import RenderError
 from campaign_service.templates.views import View, channel_view
 from chat_store.models import Channel, ChannelState, PickedChannel
-from chat_store.pages import PageRows
-from chat_store.recordsets import Values
+from chat_store.sql.pages import PageRows
+from chat_store.statements.recordsets import Values
 
 # what a message's custom object says of its campaign, over any such keys of the template's
 MARKS = ("campaign_id", "created_by_campaign_id")

@@ -20,7 +20,7 @@ from campaign_service.settings import CampaignSettings
 from campaign_service.sql.campaigns import SqlCampaignStore
 from campaign_service.sql.runs import SqlRunStore
 from chat_store.database import open_database
-from chat_store.sql import sql_chat_store
+from chat_store.sql.stores import sql_chat_store
 from herald.segment.v1 import segment_service_pb2_grpc
 from herald_rpc.channels import open_channel
 from herald_rpc.forks import Fork

@@ -14,14 +14,14 @@ from campaign_service.errors import CampaignAlreadyExistsError, CampaignNotFound
 from campaign_service.sql.changes import counted, record_change
 from campaign_service.sql.records import campaign_from_row, definition_values
 from campaign_service.sql.tables import campaign_users, campaigns
-from chat_store.columns import Key
 from chat_store.database import Database, DialectName
-from chat_store.inserts import insert_rows
+from chat_store.filters.predicates import Predicate
 from chat_store.paging import Page, PageRequest
-from chat_store.predicates import Predicate
-from chat_store.prepared import prepared_once
-from chat_store.sql_filters import Binding, where
-from chat_store.sql_paging import fetch_page
+from chat_store.sql.filters import Binding, where
+from chat_store.sql.paging import fetch_page
+from chat_store.statements.columns import Key
+from chat_store.statements.inserts import insert_rows
+from chat_store.statements.prepared import prepared_once
 
 _BINDING = Binding(columns={**dict(campaigns.c), "segments": campaigns.c.segment_ids})
 _USER_BINDING = Binding(columns=dict(campaign_users.c), key="user_id")

@@ -10,7 +10,7 @@ from campaign_service.outcomes import Delivery, Outcome, Reason
 from campaign_service.sql.tables import campaign_outcomes, campaigns
 from chat_store.database import Database
 from chat_store.paging import Cursor, Page, PageRequest, page_of
-from chat_store.sql_messages import sent_messages
+from chat_store.sql.messages import sent_messages
 
 S = TypeVar("S", Select[Any], CompoundSelect[Any])
 

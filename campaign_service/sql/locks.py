@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from sqlalchemy import Function, Text, bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chat_store.batches import Write
 from chat_store.database import DialectName
+from chat_store.statements.batches import Write
 
 _KEY: Function[int] = func.hashtextextended(bindparam("lock", type_=Text()), 0)
 _SHARED = select(func.pg_advisory_xact_lock_shared(_KEY))

@@ -11,7 +11,7 @@ from campaign_service.sql.changes import counted
 from campaign_service.sql.locks import take_over
 from campaign_service.sql.tables import campaigns
 from chat_store.database import DialectName
-from chat_store.sql_messages import count_sent_since
+from chat_store.sql.messages import count_sent_since
 
 # no campaign has an empty id
 _ALL_CAMPAIGNS = ""

@@ -31,13 +31,13 @@ from campaign_service.sql.locks import held_still, take_over
 from campaign_service.sql.paces import reserve
 from campaign_service.sql.tables import COUNTERS, campaign_outcomes, campaign_shards, campaigns
 from campaign_service.store import Lease, Turn
-from chat_store.batches import Write, execute_all
-from chat_store.columns import Key, UtcTime
 from chat_store.database import Database, DialectName
-from chat_store.inserts import insert_rows
-from chat_store.pages import page_writes
-from chat_store.recordsets import Values, record_set
-from chat_store.sql_messages import sent_targets
+from chat_store.sql.messages import sent_targets
+from chat_store.sql.pages import page_writes
+from chat_store.statements.batches import Write, execute_all
+from chat_store.statements.columns import Key, UtcTime
+from chat_store.statements.inserts import insert_rows
+from chat_store.statements.recordsets import Values, record_set
 
 _shards = campaign_shards.c
 _running = campaigns.alias("running")

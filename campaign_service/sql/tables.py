@@ -11,7 +11,7 @@ from sqlalchemy import (
     Table,
 )
 
-from chat_store.columns import Count, JsonValue, Key, PlainText, UtcTime
+from chat_store.statements.columns import Count, JsonValue, Key, PlainText, UtcTime
 
 metadata = MetaData()
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 
-from chat_store.imports import CHUNK_RECORDS
+from chat_store.imports.lines import CHUNK_RECORDS
 from tests.bench.bare import open_bare
 from tests.bench.places import Line, Place
 

@@ -8,7 +8,7 @@ from sqlalchemy import select
 
 from campaign_service.sql.tables import campaign_outcomes
 from chat_store.database import Database
-from chat_store.sql import sql_chat_store
+from chat_store.sql.stores import sql_chat_store
 from chat_store.store import ChannelDraft
 from chat_store.tables import messages
 from herald.segment.v1 import segment_pb2

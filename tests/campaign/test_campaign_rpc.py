@@ -10,7 +10,7 @@ from sqlalchemy import update
 
 from campaign_service.sql.tables import campaigns
 from chat_store.database import Database
-from chat_store.sql import sql_chat_store
+from chat_store.sql.stores import sql_chat_store
 from herald.campaign.v1 import campaign_pb2
 from herald.campaign.v1 import campaign_service_pb2 as pb
 from tests.campaign.builders import SENDER_ID, a_campaign_message, a_user

@@ -15,7 +15,7 @@ from campaign_service.limits import MAX_TEXT
 from campaign_service.templates.grammar import MAX_NODES
 from campaign_service.templates.text_templates import RenderError
 from chat_store.database import open_database
-from chat_store.sql import sql_chat_store
+from chat_store.sql.stores import sql_chat_store
 from herald.campaign.v1 import campaign_pb2
 from tests.campaign.builders import MOMENT, SENDER_ID, a_campaign_message, a_user
 from tests.campaign.hostile import BOMBS, JSON_BOMBS, REFUSED, SLOW

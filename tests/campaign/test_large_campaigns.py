@@ -11,7 +11,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from campaign_service.limits import MAX_ATTACHMENTS_BYTES, MAX_CAMPAIGN_BYTES
 from chat_store.database import open_database
-from chat_store.sql import sql_chat_store
+from chat_store.sql.stores import sql_chat_store
 from herald.campaign.v1 import campaign_service_pb2 as pb
 from tests.campaign.builders import MOMENT, SENDER_ID, a_campaign_message, a_user
 from tests.campaign.services import Services, running

@@ -29,7 +29,7 @@ from chat_store.models import (
     User,
     UserState,
 )
-from chat_store.pages import PageRows
+from chat_store.sql.pages import PageRows
 from chat_store.store import ChatStore
 from tests.campaign.builders import (
     MOMENT,

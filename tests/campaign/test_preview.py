@@ -27,10 +27,10 @@ from campaign_service.segment_client import SegmentClient
 from campaign_service.sql.campaigns import SqlCampaignStore
 from campaign_service.sql.moves import SqlMoveStore
 from chat_store.database import Database, open_database
+from chat_store.filters.predicates import AllOf
 from chat_store.models import Channel
 from chat_store.paging import PageRequest
-from chat_store.predicates import AllOf
-from chat_store.sql import sql_chat_store
+from chat_store.sql.stores import sql_chat_store
 from chat_store.store import ChannelDraft
 from herald.campaign.v1 import campaign_pb2
 from herald.campaign.v1 import campaign_service_pb2 as pb

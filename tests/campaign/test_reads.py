@@ -13,7 +13,7 @@ from campaign_service.campaigns import Campaign, Stats
 from campaign_service.read_counts import ReadCounts
 from chat_store.database import Database
 from chat_store.models import Member, Message
-from chat_store.sql import sql_chat_store
+from chat_store.sql.stores import sql_chat_store
 from chat_store.store import ChannelDraft
 from chat_store.tables import reads
 from herald.campaign.v1 import campaign_service_pb2 as pb

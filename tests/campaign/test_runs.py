@@ -21,11 +21,11 @@ from campaign_service.sql.moves import SqlMoveStore
 from campaign_service.sql.runs import SqlRunStore
 from campaign_service.sql.tables import campaign_outcomes, campaign_shards, campaigns
 from campaign_service.store import Lease
-from chat_store.batches import execute_all
 from chat_store.database import Database, open_database
 from chat_store.errors import StalePageError
 from chat_store.models import ChannelState, PickedChannel
-from chat_store.sql import sql_chat_store
+from chat_store.sql.stores import sql_chat_store
+from chat_store.statements.batches import execute_all
 from chat_store.store import ChannelDraft
 from chat_store.tables import channels, members, messages
 from tests.campaign.builders import (

@@ -18,7 +18,7 @@ from campaign_service.sql.runs import SqlRunStore
 from campaign_service.store import Lease, RunStore
 from chat_store.database import Database, open_database
 from chat_store.errors import StoreUnavailableError
-from chat_store.sql import sql_chat_store
+from chat_store.sql.stores import sql_chat_store
 from herald.segment.v1 import segment_service_pb2_grpc
 from tests.campaign.builders import MOMENT, SENDER_ID, a_definition, a_user
 

@@ -14,7 +14,7 @@ from campaign_service.sql.tables import campaign_outcomes, campaign_shards
 from chat_store.database import Database
 from chat_store.models import Message
 from chat_store.paging import PageRequest
-from chat_store.sql import sql_chat_store
+from chat_store.sql.stores import sql_chat_store
 from chat_store.store import ChannelDraft
 from chat_store.tables import messages
 from herald.campaign.v1 import campaign_pb2

@@ -13,7 +13,7 @@ from campaign_service.sql.campaigns import SqlCampaignStore
 from campaign_service.sql.moves import SqlMoveStore
 from campaign_service.sql.runs import SqlRunStore
 from chat_store.database import Database
-from chat_store.sql import sql_chat_store
+from chat_store.sql.stores import sql_chat_store
 from tests.campaign.builders import (
     MOMENT,
     SENDER_ID,

@@ -11,7 +11,7 @@ from campaign_service.planning.addresses import reach
 from campaign_service.planning.compiled import compile_campaign
 from chat_store.database import Database
 from chat_store.models import PickedUser, UserState
-from chat_store.sql import sql_chat_store
+from chat_store.sql.stores import sql_chat_store
 from chat_store.store import ChannelDraft
 from herald.campaign.v1 import campaign_pb2
 from herald.campaign.v1 import campaign_service_pb2 as pb

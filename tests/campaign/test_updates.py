@@ -12,7 +12,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from chat_store.database import Database, open_database
 from chat_store.paging import PageRequest
-from chat_store.sql import sql_chat_store
+from chat_store.sql.stores import sql_chat_store
 from herald.campaign.v1 import campaign_pb2
 from herald.campaign.v1 import campaign_service_pb2 as pb
 from tests.campaign.builders import CHANNEL_ID, SENDER_ID, a_campaign_message, a_user

@@ -26,7 +26,7 @@ from campaign_service.watching.watched import Update
 from campaign_service.watching.watches import Watches
 from chat_store.database import Database
 from chat_store.errors import StoreUnavailableError
-from chat_store.sql import sql_chat_store
+from chat_store.sql.stores import sql_chat_store
 from herald.campaign.v1 import campaign_pb2
 from herald.segment.v1 import segment_service_pb2_grpc
 from herald_wire.queries import InvalidTokenError

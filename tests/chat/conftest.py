@@ -5,7 +5,7 @@ import grpc
 import pytest
 
 from chat_store.database import open_database
-from chat_store.sql import sql_chat_store
+from chat_store.sql.stores import sql_chat_store
 from herald.chat.v1 import chat_pb2
 from herald.chat.v1 import chat_service_pb2 as pb
 from herald.chat.v1 import chat_service_pb2_grpc as pb_grpc

@@ -6,8 +6,8 @@ from typing import Any
 import grpc
 import pytest
 
-from chat_store import imports
-from chat_store.imports import ImportResult, import_lines
+from chat_store.imports import lines
+from chat_store.imports.lines import ImportResult, import_lines
 from chat_store.models import User
 from chat_store.paging import PageRequest
 from herald.chat.v1 import chat_service_pb2 as pb
@@ -25,7 +25,7 @@ def chat_url(database_url: str) -> str:
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(imports, "CHUNK_RECORDS", 10)
+    monkeypatch.setattr(lines, "CHUNK_RECORDS", 10)
     return 10
 
 

@@ -8,11 +8,11 @@ from typing import Any
 from sqlalchemy import delete, insert, select
 
 from chat_store.database import Database
-from chat_store.fields import CHANNEL_FIELDS, USER_FIELDS
-from chat_store.filters import parse_filter
-from chat_store.matching import channel_record, matches, user_record
+from chat_store.filters.fields import CHANNEL_FIELDS, USER_FIELDS
+from chat_store.filters.matching import channel_record, matches, user_record
+from chat_store.filters.parsing import parse_filter
 from chat_store.models import Channel, User
-from chat_store.sql_filters import CHANNEL_BINDING, USER_BINDING, where
+from chat_store.sql.filters import CHANNEL_BINDING, USER_BINDING, where
 from chat_store.tables import channels, members, users
 
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)

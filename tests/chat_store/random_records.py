@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Table
 
-from chat_store.matching import Record, channel_record, user_record
+from chat_store.filters.matching import Record, channel_record, user_record
 from chat_store.models import Channel, Member, User
 from chat_store.tables import channels, members, users
 

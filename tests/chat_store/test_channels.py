@@ -7,8 +7,8 @@ from sqlalchemy import text
 from chat_store.database import Database, open_database
 from chat_store.distinct import distinct_channel_id
 from chat_store.errors import ChannelNotFoundError, UserNotFoundError
-from chat_store.fields import CHANNEL_FIELDS
-from chat_store.filters import parse_filter
+from chat_store.filters.fields import CHANNEL_FIELDS
+from chat_store.filters.parsing import parse_filter
 from chat_store.models import (
     Channel,
     ChannelState,
@@ -19,7 +19,7 @@ from chat_store.models import (
     WriteMode,
 )
 from chat_store.paging import NEWEST_FIRST, PageRequest
-from chat_store.sql import sql_chat_store
+from chat_store.sql.stores import sql_chat_store
 from chat_store.store import ChannelDraft, ChatStore
 from tests.chat_store.plans import plan_of
 

@@ -6,7 +6,7 @@ import pytest
 
 from chat_store.database import open_database
 from chat_store.schema import require_current_schema
-from chat_store.sql import sql_chat_store
+from chat_store.sql.stores import sql_chat_store
 from tests.harness import nursery
 
 

@@ -6,7 +6,7 @@ import pytest
 from chat_store.database import Database
 from chat_store.errors import UserNotFoundError
 from chat_store.models import Device, PushProvider, User, WriteMode
-from chat_store.sql import sql_chat_store
+from chat_store.sql.stores import sql_chat_store
 from chat_store.store import ChatStore
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

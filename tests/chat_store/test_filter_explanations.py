@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from chat_store.fields import USER_FIELDS
-from chat_store.filters import parse_filter
-from chat_store.matching import Clause, explain, user_record
+from chat_store.filters.fields import USER_FIELDS
+from chat_store.filters.matching import Clause, explain, user_record
+from chat_store.filters.parsing import parse_filter
 from chat_store.models import User
 from tests.chat_store.finding import (
     A_USER,

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from chat_store.errors import InvalidFilterError
-from chat_store.fields import CHANNEL_FIELDS, USER_FIELDS, Catalogue, Field, Kind
-from chat_store.filters import parse_filter
-from chat_store.predicates import (
+from chat_store.filters.fields import CHANNEL_FIELDS, USER_FIELDS, Catalogue, Field, Kind
+from chat_store.filters.parsing import parse_filter
+from chat_store.filters.predicates import (
     AllOf,
     Compared,
     Condition,

@@ -13,10 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat_store.database import Database, DialectName, open_database
 from chat_store.errors import InvalidFilterError
-from chat_store.filters import parse_filter
-from chat_store.matching import matches
+from chat_store.filters.matching import matches
+from chat_store.filters.parsing import parse_filter
 from chat_store.models import Channel
-from chat_store.sql_filters import CHANNEL_BINDING, USER_BINDING, Binding, where
+from chat_store.sql.filters import CHANNEL_BINDING, USER_BINDING, Binding, where
 from tests.chat_store.finding import A_CHANNEL, Named, channels_found
 from tests.chat_store.random_filters import (
     OF_CHANNELS,

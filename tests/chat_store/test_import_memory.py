@@ -3,7 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from chat_store.imports import CHUNK_BYTES
+from chat_store.imports.lines import CHUNK_BYTES
 
 RECORD = b'{"type": "user", "data": {"id": "user-%d", "note": "%s"}}\n'
 

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from chat_store.import_fields import RecordError
-from chat_store.import_records import MAX_LINE_BYTES, Record, read_line, read_record
+from chat_store.imports.fields import RecordError
+from chat_store.imports.records import MAX_LINE_BYTES, Record, read_line, read_record
 
 
 def line(type_: str, **data: Any) -> bytes:

@@ -10,10 +10,10 @@ from sqlalchemy import select
 
 from chat_store.database import Database
 from chat_store.distinct import distinct_channel_id
-from chat_store.imports import CHUNK_RECORDS, ImportResult, LineError, import_lines
+from chat_store.imports.lines import CHUNK_RECORDS, ImportResult, LineError, import_lines
 from chat_store.models import Channel, Device, Member, Message, PushProvider, User, WriteMode
 from chat_store.paging import PageRequest
-from chat_store.sql import sql_chat_store
+from chat_store.sql.stores import sql_chat_store
 from chat_store.store import ChatStore
 from chat_store.tables import devices, reads
 

@@ -7,8 +7,8 @@ from chat_store.database import Database, open_database
 from chat_store.errors import ChannelNotFoundError, MemberNotFoundError
 from chat_store.models import Channel, Message, User, WriteMode
 from chat_store.paging import Page, PageRequest
-from chat_store.sql import sql_chat_store
-from chat_store.sql_messages import sent_targets
+from chat_store.sql.messages import sent_targets
+from chat_store.sql.stores import sql_chat_store
 from chat_store.store import ChannelDraft, ChatStore
 from tests.chat_store.plans import plan_of
 

@@ -6,11 +6,11 @@ import pytest
 
 from chat_store.database import Database
 from chat_store.errors import UserNotFoundError
-from chat_store.fields import USER_FIELDS
-from chat_store.filters import parse_filter
+from chat_store.filters.fields import USER_FIELDS
+from chat_store.filters.parsing import parse_filter
 from chat_store.models import User, UserState, WriteMode
 from chat_store.paging import NEWEST_FIRST, PageRequest
-from chat_store.sql import sql_chat_store
+from chat_store.sql.stores import sql_chat_store
 from chat_store.store import UserStore
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

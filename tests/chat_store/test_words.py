@@ -8,8 +8,8 @@ from functools import cache
 import pytest
 from sqlalchemy import text
 
-from chat_store import words
 from chat_store.database import Database
+from chat_store.filters import words
 
 ON_POSTGRESQL = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 

@@ -24,7 +24,7 @@ _PRELOADED = [
     "campaign_service.server",
     "campaign_service.verify_command",
     "campaign_service.watch_command",
-    "chat_store.imports",
+    "chat_store.imports.lines",
     "herald_rpc.runtime",
     "segment_service.server",
     "sqlalchemy.dialects.postgresql.asyncpg",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from google.protobuf.struct_pb2 import Struct
 
-from chat_store.imports import import_lines
+from chat_store.imports.lines import import_lines
 from chat_store.models import WriteMode
 from herald.chat.v1 import chat_service_pb2 as pb
 from herald.segment.v1 import segment_service_pb2 as segment_pb

@@ -13,7 +13,7 @@ import grpc
 
 from chat_store.database import Database
 from chat_store.models import Channel, Member, User
-from chat_store.sql import sql_chat_store
+from chat_store.sql.stores import sql_chat_store
 from chat_store.store import ChannelDraft, ChatStore
 from herald.segment.v1 import segment_pb2, segment_service_pb2_grpc
 from herald.segment.v1 import segment_service_pb2 as pb

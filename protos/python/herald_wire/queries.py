@@ -7,10 +7,10 @@ from typing import Any
 from google.protobuf.struct_pb2 import Struct
 
 from chat_store.errors import InvalidFilterError, InvalidInputError
-from chat_store.fields import Catalogue
-from chat_store.filters import parse_filter
+from chat_store.filters.fields import Catalogue
+from chat_store.filters.parsing import parse_filter
+from chat_store.filters.predicates import Predicate
 from chat_store.paging import NEWEST_FIRST, Cursor, Page, PageRequest, Sort, parse_sort
-from chat_store.predicates import Predicate
 from herald.chat.v1 import sort_pb2
 from herald_rpc import tokens
 from herald_wire.structs import json_object

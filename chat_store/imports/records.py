@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from chat_store.distinct import PREFIX, distinct_channel_id, is_distinct
-from chat_store.import_fields import Fields, RecordError
+from chat_store.imports.fields import Fields, RecordError
 from chat_store.models import Channel, Device, Member, Message, PushProvider, User, cid_of
 
 MAX_LINE_BYTES = 4 * 1024 * 1024

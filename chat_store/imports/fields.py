@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 import orjson
 
-from chat_store import operands
 from chat_store.errors import InvalidFilterError
-from chat_store.json_values import is_object
+from chat_store.filters import operands
+from chat_store.filters.json_values import is_object
 from chat_store.models import MAX_CUSTOM_BYTES
 
 T = TypeVar("T", bound=StrEnum)

@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, Row, Select, and_, false, or_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chat_store.columns import from_microseconds, to_microseconds
 from chat_store.database import DialectName
-from chat_store.fields import Field, Kind
-from chat_store.json_values import is_scalar
+from chat_store.filters.fields import Field, Kind
+from chat_store.filters.json_values import is_scalar
 from chat_store.paging import Cursor, KeyValue, Page, PageRequest, Sort, page_of
-from chat_store.sql_filters import Binding
-from chat_store.sql_places import Holds, bound, may_be_null
+from chat_store.sql.filters import Binding
+from chat_store.sql.places import Holds, bound, may_be_null
+from chat_store.statements.columns import from_microseconds, to_microseconds
 
 T = TypeVar("T")
 

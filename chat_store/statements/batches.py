@@ -14,8 +14,8 @@ from sqlalchemy import ClauseElement
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chat_store.prepared import prepared_once
-from chat_store.recordsets import Parameters
+from chat_store.statements.prepared import prepared_once
+from chat_store.statements.recordsets import Parameters
 
 _SQLITE_TAKEN = {sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_UNIQUE}
 _POSTGRES_TAKEN = "23505"

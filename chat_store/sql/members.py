@@ -10,12 +10,12 @@ from sqlalchemy import ColumnElement, Executable, Row, bindparam, case, func, se
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chat_store.columns import Count, Key
 from chat_store.database import Database, DialectName
 from chat_store.errors import ChannelNotFoundError, MemberNotFoundError
-from chat_store.inserts import insert_rows
 from chat_store.models import Member, WriteMode
-from chat_store.recordsets import Parameters, record_set
+from chat_store.statements.columns import Count, Key
+from chat_store.statements.inserts import insert_rows
+from chat_store.statements.recordsets import Parameters, record_set
 from chat_store.tables import channels, members, reads
 
 _NAMES = tuple(field.name for field in fields(Member))

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 import orjson
 
-from chat_store import words
-from chat_store.json_values import same, value_at
-from chat_store.matching import containing, one_of
+from chat_store.filters import words
+from chat_store.filters.json_values import same, value_at
+from chat_store.filters.matching import containing, one_of
 
 
 class _Connection(Protocol):

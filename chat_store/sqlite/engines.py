@@ -15,7 +15,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from chat_store.sqlite_functions import register
+from chat_store.sqlite.functions import register
 
 _T = TypeVar("_T")
 

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from chat_store.errors import InvalidFilterError
-from chat_store.fields import Kind
-from chat_store.json_values import is_array, text_problem
+from chat_store.filters.fields import Kind
+from chat_store.filters.json_values import is_array, text_problem
 
 MAX_DEPTH = 20
 MAX_WHOLE_NUMBER = 2**53

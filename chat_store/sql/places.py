@@ -31,11 +31,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-from chat_store import words
-from chat_store.columns import UtcTime, to_microseconds
 from chat_store.database import DialectName
-from chat_store.fields import Kind
-from chat_store.predicates import Includes, Order, StartsWord
+from chat_store.filters import words
+from chat_store.filters.fields import Kind
+from chat_store.filters.predicates import Includes, Order, StartsWord
+from chat_store.statements.columns import UtcTime, to_microseconds
 
 Holds = ColumnElement[bool]
 
@@ -69,7 +69,7 @@ def by_type(type_: ColumnElement[str], holds: Mapping[str, Holds]) -> Holds:
 
 
 class Place(Protocol):
-    """The tests of `chat_store.predicates` on the value at one place."""
+    """The tests of `chat_store.filters.predicates` on the value at one place."""
 
     def present(self) -> Holds: ...
     def equal_to(self, value: Any) -> Holds: ...

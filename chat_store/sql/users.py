@@ -9,17 +9,17 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, case, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chat_store.columns import Key
 from chat_store.database import Database, DialectName
 from chat_store.errors import UserNotFoundError
-from chat_store.inserts import insert_rows
+from chat_store.filters.predicates import Predicate
 from chat_store.models import PickedUser, User, UserState, WriteMode
 from chat_store.paging import Page, PageRequest
-from chat_store.predicates import Predicate
-from chat_store.prepared import prepared_once
-from chat_store.recordsets import among_keys, keys, record_set
-from chat_store.sql_filters import USER_BINDING, where
-from chat_store.sql_paging import fetch_page
+from chat_store.sql.filters import USER_BINDING, where
+from chat_store.sql.paging import fetch_page
+from chat_store.statements.columns import Key
+from chat_store.statements.inserts import insert_rows
+from chat_store.statements.prepared import prepared_once
+from chat_store.statements.recordsets import among_keys, keys, record_set
 from chat_store.tables import users
 
 _NAMES = tuple(field.name for field in fields(User))

@@ -1,12 +1,12 @@
 """The chat store on SQLite or PostgreSQL."""
 
 from chat_store.database import Database
-from chat_store.sql_channels import SqlChannelStore
-from chat_store.sql_devices import SqlDeviceStore
-from chat_store.sql_imports import SqlImportStore
-from chat_store.sql_members import SqlMemberStore
-from chat_store.sql_messages import SqlMessageStore
-from chat_store.sql_users import SqlUserStore
+from chat_store.sql.channels import SqlChannelStore
+from chat_store.sql.devices import SqlDeviceStore
+from chat_store.sql.imports import SqlImportStore
+from chat_store.sql.members import SqlMemberStore
+from chat_store.sql.messages import SqlMessageStore
+from chat_store.sql.users import SqlUserStore
 from chat_store.store import ChatStore
 
 

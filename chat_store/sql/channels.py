@@ -9,19 +9,27 @@ from typing import Any
 from sqlalchemy import Executable, Select, and_, bindparam, case, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chat_store.columns import Key
 from chat_store.database import Database, DialectName
 from chat_store.errors import ChannelNotFoundError
-from chat_store.inserts import insert_rows
+from chat_store.filters.predicates import Predicate
 from chat_store.models import Channel, ChannelState, Member, PickedChannel, WriteMode
 from chat_store.paging import Page, PageRequest
-from chat_store.predicates import Predicate
-from chat_store.prepared import prepared_once
-from chat_store.recordsets import Parameters, Types, among_keys, keys, packed, record_set, records
-from chat_store.sql_filters import CHANNEL_BINDING, MEMBER_BINDING, where
-from chat_store.sql_members import MEMBER_COLUMNS, count_members, member_from_row, write_members
-from chat_store.sql_paging import fetch_page
-from chat_store.sql_users import require_users
+from chat_store.sql.filters import CHANNEL_BINDING, MEMBER_BINDING, where
+from chat_store.sql.members import MEMBER_COLUMNS, count_members, member_from_row, write_members
+from chat_store.sql.paging import fetch_page
+from chat_store.sql.users import require_users
+from chat_store.statements.columns import Key
+from chat_store.statements.inserts import insert_rows
+from chat_store.statements.prepared import prepared_once
+from chat_store.statements.recordsets import (
+    Parameters,
+    Types,
+    among_keys,
+    keys,
+    packed,
+    record_set,
+    records,
+)
 from chat_store.store import ChannelDraft
 from chat_store.tables import channels, members
 

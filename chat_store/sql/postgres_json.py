@@ -29,10 +29,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from chat_store.fields import Kind
-from chat_store.json_values import is_array, is_number, is_object, is_scalar
-from chat_store.predicates import Includes, Order, StartsWord
-from chat_store.sql_places import ONE, ORDERS, Holds, by_type, text_matcher
+from chat_store.filters.fields import Kind
+from chat_store.filters.json_values import is_array, is_number, is_object, is_scalar
+from chat_store.filters.predicates import Includes, Order, StartsWord
+from chat_store.sql.places import ONE, ORDERS, Holds, by_type, text_matcher
 
 # without a dimension, lists among the values would be taken for rows of a matrix
 _DOCUMENTS = ARRAY(JSONB(), dimensions=1)

@@ -7,9 +7,8 @@ from typing import Any, assert_never
 from sqlalchemy import ColumnElement, and_, false, func, not_, or_, true
 
 from chat_store.database import DialectName
-from chat_store.fields import Field, Kind
-from chat_store.postgres_json import PostgresJsonPlace
-from chat_store.predicates import (
+from chat_store.filters.fields import Field, Kind
+from chat_store.filters.predicates import (
     AllOf,
     AnyOf,
     Compared,
@@ -24,8 +23,9 @@ from chat_store.predicates import (
     StartsWord,
     Test,
 )
-from chat_store.sql_places import Holds, Place, Related, RelatedPlace, ScalarPlace
-from chat_store.sqlite_json import SqliteJsonPlace
+from chat_store.sql.places import Holds, Place, Related, RelatedPlace, ScalarPlace
+from chat_store.sql.postgres_json import PostgresJsonPlace
+from chat_store.sql.sqlite_json import SqliteJsonPlace
 from chat_store.tables import channels, members, messages, users
 
 JsonPlace = SqliteJsonPlace | PostgresJsonPlace
@@ -36,7 +36,7 @@ class Binding:
     """Where the fields of one kind of record are.
 
     `columns`: by field name; a `strings` field is a NOT NULL column with a JSON array. Columns of
-    strings order bytewise (see `chat_store.columns`). `key` is the unique one that ends every
+    strings order bytewise (see `chat_store.statements.columns`). `key` is the unique one that ends every
     sort. `custom` is the NOT NULL JSON column of the custom fields.
     """
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from chat_store.json_values import text_problem
+from chat_store.filters.json_values import text_problem
 
 MAX_FIELD_DEPTH = 20
 

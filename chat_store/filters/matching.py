@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from operator import ge, gt, le, lt
 from typing import Any, assert_never
 
-from chat_store import words
-from chat_store.fields import Field, Kind
-from chat_store.json_values import (
+from chat_store.filters import words
+from chat_store.filters.fields import Field, Kind
+from chat_store.filters.json_values import (
     contains,
     is_array,
     is_number,
@@ -16,8 +16,7 @@ from chat_store.json_values import (
     same,
     value_at,
 )
-from chat_store.models import Channel, User
-from chat_store.predicates import (
+from chat_store.filters.predicates import (
     AllOf,
     AnyOf,
     Compared,
@@ -33,6 +32,7 @@ from chat_store.predicates import (
     StartsWord,
     Test,
 )
+from chat_store.models import Channel, User
 
 _ORDERS: Mapping[Order, Callable[[Any, Any], bool]] = {
     Order.GREATER: gt,

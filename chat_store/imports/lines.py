@@ -5,8 +5,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from chat_store.import_fields import RecordError
-from chat_store.import_records import (
+from chat_store.imports.fields import RecordError
+from chat_store.imports.records import (
     Membership,
     Record,
     id_of,

@@ -19,7 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from chat_store.database import DialectName
-from chat_store.recordsets import Parameters, Values, packed, records
+from chat_store.statements.recordsets import Parameters, Values, packed, records
 
 
 def insert_rows(

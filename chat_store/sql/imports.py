@@ -5,11 +5,11 @@ from datetime import datetime
 
 from chat_store.database import Database
 from chat_store.models import WriteMode
-from chat_store.sql_channels import known_channels, write_channels
-from chat_store.sql_devices import write_devices
-from chat_store.sql_members import write_members, write_reads
-from chat_store.sql_messages import write_messages
-from chat_store.sql_users import known_users, write_users
+from chat_store.sql.channels import known_channels, write_channels
+from chat_store.sql.devices import write_devices
+from chat_store.sql.members import write_members, write_reads
+from chat_store.sql.messages import write_messages
+from chat_store.sql.users import known_users, write_users
 from chat_store.store import ImportBatch
 
 

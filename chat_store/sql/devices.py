@@ -8,12 +8,12 @@ from typing import Any
 from sqlalchemy import Row, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chat_store.columns import Key
 from chat_store.database import Database, DialectName
-from chat_store.inserts import insert_rows
 from chat_store.models import Device, PushProvider, WriteMode
-from chat_store.recordsets import record_set
-from chat_store.sql_users import require_users
+from chat_store.sql.users import require_users
+from chat_store.statements.columns import Key
+from chat_store.statements.inserts import insert_rows
+from chat_store.statements.recordsets import record_set
 from chat_store.tables import devices
 
 _NAMES = tuple(field.name for field in fields(Device))

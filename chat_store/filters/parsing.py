@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from chat_store import operands, words
 from chat_store.errors import InvalidFilterError
-from chat_store.fields import Catalogue, Field, FieldNameError, Kind
-from chat_store.json_values import is_array, text_problem
-from chat_store.predicates import (
+from chat_store.filters import operands, words
+from chat_store.filters.fields import Catalogue, Field, FieldNameError, Kind
+from chat_store.filters.json_values import is_array, text_problem
+from chat_store.filters.predicates import (
     AllOf,
     AnyOf,
     Compared,

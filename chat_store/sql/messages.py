@@ -9,18 +9,18 @@ from typing import Any
 from sqlalchemy import Executable, Row, Select, Update, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chat_store.columns import Count, Key
 from chat_store.database import Database, DialectName
 from chat_store.errors import MemberNotFoundError
-from chat_store.fields import Field, Kind
-from chat_store.inserts import insert_rows
+from chat_store.filters.fields import Field, Kind
 from chat_store.models import Message, WriteMode
 from chat_store.paging import NEWEST_FIRST, Cursor, Page, PageRequest, Sort, page_of
-from chat_store.recordsets import Parameters, Types, Values, packed, record_set, records
-from chat_store.sql_channels import require_channel
-from chat_store.sql_filters import MESSAGE_BINDING
-from chat_store.sql_members import later, write_reads
-from chat_store.sql_paging import fetch_page
+from chat_store.sql.channels import require_channel
+from chat_store.sql.filters import MESSAGE_BINDING
+from chat_store.sql.members import later, write_reads
+from chat_store.sql.paging import fetch_page
+from chat_store.statements.columns import Count, Key
+from chat_store.statements.inserts import insert_rows
+from chat_store.statements.recordsets import Parameters, Types, Values, packed, record_set, records
 from chat_store.tables import channels, members, messages, reads
 
 _NAMES = tuple(field.name for field in fields(Message))

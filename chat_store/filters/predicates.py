@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from chat_store.fields import Field
+from chat_store.filters.fields import Field
 
 
 class Order(StrEnum):

@@ -1,0 +1,1 @@
+"""The filter language: read, checked, and evaluated on a record in memory."""

@@ -1,0 +1,1 @@
+"""The import of a user base, line by line."""

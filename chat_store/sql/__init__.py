@@ -1,0 +1,1 @@
+"""The chat store in SQL: its stores, their filters and their pages."""

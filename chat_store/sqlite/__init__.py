@@ -1,0 +1,1 @@
+"""SQLite alone: its connections, its functions, and whose turn it is to write."""
