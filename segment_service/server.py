@@ -18,9 +18,9 @@ from segment_service.chat_servicer import ChatServicer
 from segment_service.servicer import SegmentServicer
 from segment_service.settings import SegmentSettings
 from segment_service.sizing import SizingWorker
-from segment_service.sql_counting import SqlCountingStore
-from segment_service.sql_segments import SqlSegmentStore
-from segment_service.sql_targets import SqlTargetStore
+from segment_service.sql.counting import SqlCountingStore
+from segment_service.sql.segments import SqlSegmentStore
+from segment_service.sql.targets import SqlTargetStore
 from segment_service.status import failure_for
 from segment_service.streams import TargetStreams
 

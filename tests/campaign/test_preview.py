@@ -15,7 +15,7 @@ from sqlalchemy import Table, func, select
 
 import campaign_service.sql.tables
 import chat_store.tables
-import segment_service.tables
+import segment_service.sql.tables
 from campaign_service import preview
 from campaign_service.campaigns import Definition
 from campaign_service.errors import SegmentServiceUnavailableError
@@ -154,7 +154,7 @@ async def channels_in(database: Database) -> dict[str, Channel]:
 
 
 async def row_counts(database: Database) -> dict[str, int]:
-    packages = (campaign_service.sql.tables, chat_store.tables, segment_service.tables)
+    packages = (campaign_service.sql.tables, chat_store.tables, segment_service.sql.tables)
     tables: list[Table] = [t for package in packages for t in package.metadata.sorted_tables]
     async with database.read() as connection:
         return {

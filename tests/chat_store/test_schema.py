@@ -14,7 +14,7 @@ from chat_store import schema
 from chat_store import tables as chat_tables
 from chat_store.database import Database, open_database
 from chat_store.errors import SchemaMismatchError
-from segment_service import tables as segment_tables
+from segment_service.sql import tables as segment_tables
 from tests.harness.postgres import Postgres
 
 MIGRATIONS = resources.files("chat_store") / "migrations"

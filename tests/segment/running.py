@@ -22,9 +22,9 @@ from herald_wire.structs import to_struct
 from segment_service.server import SEGMENT_SERVICE
 from segment_service.servicer import SegmentServicer
 from segment_service.sizing import SizingWorker
-from segment_service.sql_counting import SqlCountingStore
-from segment_service.sql_segments import SqlSegmentStore
-from segment_service.sql_targets import SqlTargetStore
+from segment_service.sql.counting import SqlCountingStore
+from segment_service.sql.segments import SqlSegmentStore
+from segment_service.sql.targets import SqlTargetStore
 from segment_service.status import failure_for
 from segment_service.streams import TargetStreams
 

@@ -14,7 +14,7 @@ from herald.chat.v1.sort_pb2 import SORT_DIRECTION_ASC, SORT_DIRECTION_DESC, Sor
 from herald.segment.v1.segment_pb2 import Segment
 from herald.segment.v1.segment_service_pb2 import QuerySegmentsRequest
 from herald_wire.structs import to_struct
-from segment_service.tables import segments
+from segment_service.sql.tables import segments
 from tests.segment.running import CHANNEL, USER, Service
 
 EXAMPLES = max(15, settings().max_examples // 3)

@@ -8,8 +8,8 @@ from sqlalchemy import text
 from chat_store.models import Channel
 from chat_store.store import ChannelDraft
 from segment_service.segments import Shard, audience
-from segment_service.sql_segments import load_segments
-from segment_service.sql_target_pages import PageOfTargets, prepared_page
+from segment_service.sql.segments import load_segments
+from segment_service.sql.target_pages import PageOfTargets, prepared_page
 from tests.segment.running import CHANNEL, Service
 
 MANY = 4_000

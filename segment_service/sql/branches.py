@@ -22,7 +22,7 @@ from chat_store.sql import users as sql_users
 from chat_store.sql.filters import CHANNEL_BINDING, USER_BINDING, Binding, where
 from chat_store.tables import channels, members, users
 from segment_service.segments import Definition, Segment, SegmentType
-from segment_service.tables import segment_targets
+from segment_service.sql.tables import segment_targets
 
 _EVALUATED = {Definition.FILTER, Definition.ALL_USERS}
 

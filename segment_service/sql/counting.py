@@ -6,8 +6,8 @@ from sqlalchemy import select, update
 from sqlalchemy.sql.dml import Update
 
 from chat_store.database import Database
+from segment_service.sql.tables import segments
 from segment_service.store import CountingClaim
-from segment_service.tables import segments
 
 
 class SqlCountingStore:

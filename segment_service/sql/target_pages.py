@@ -26,10 +26,10 @@ from chat_store.database import Database, DialectName
 from chat_store.statements.columns import Key
 from chat_store.statements.prepared import Prepared, prepared
 from segment_service.segments import Segment, Shard, audience
-from segment_service.sql_branches import branches, union_of
-from segment_service.sql_segments import load_segments
+from segment_service.sql.branches import branches, union_of
+from segment_service.sql.segments import load_segments
+from segment_service.sql.tables import segments
 from segment_service.store import FoundTargets
-from segment_service.tables import segments
 
 _AFTER = bindparam("after", type_=Key)
 _MOST_STATEMENTS = 32

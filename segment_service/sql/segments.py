@@ -35,7 +35,7 @@ from segment_service.segments import (
     is_same,
     later,
 )
-from segment_service.tables import segment_targets, segments
+from segment_service.sql.tables import segment_targets, segments
 
 _BINDING = Binding(columns=dict(segments.c))
 _COUNTED = {Definition.FILTER, Definition.ALL_USERS}

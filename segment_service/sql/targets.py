@@ -18,9 +18,9 @@ from chat_store.sql.paging import fetch_page
 from chat_store.statements.prepared import Prepared, prepared
 from chat_store.tables import channels, members, users
 from segment_service.segments import Definition, Segment, SegmentType, Shard, Target, audience
-from segment_service.sql_branches import branches, union_of
-from segment_service.sql_segments import load_segments
-from segment_service.sql_target_pages import PageOfTargets, SqlTargetPages
+from segment_service.sql.branches import branches, union_of
+from segment_service.sql.segments import load_segments
+from segment_service.sql.target_pages import PageOfTargets, SqlTargetPages
 from segment_service.store import Explanation, FoundTargets
 
 

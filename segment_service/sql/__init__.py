@@ -1,0 +1,1 @@
+"""Segments and their targets in SQL, on either database."""
