@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -71,14 +71,26 @@ class SegmentClient:
             request = pb.QuerySegmentsRequest(
                 filter=to_struct({"id": {"$in": part}}), page_size=len(part), show_deleted=True
             )
+            async for segment in self._queried(request):
+                found[segment.id] = segment
+        return found
+
+    async def _queried(
+        self, request: pb.QuerySegmentsRequest
+    ) -> AsyncIterator[segment_pb2.Segment]:
+        """In several pages where one would be larger than an answer may be."""
+        while True:
             try:
                 response = await self._stub.QuerySegments(
                     request, timeout=seconds_left(_CALL_SECONDS)
                 )
             except grpc.aio.AioRpcError as error:
                 _translate(error)
-            found |= {segment.id: segment for segment in response.segments}
-        return found
+            for segment in response.segments:
+                yield segment
+            if not response.next_page_token:
+                return
+            request.page_token = response.next_page_token
 
     async def _segment(self, id_: str) -> dict[str, segment_pb2.Segment]:
         """What most campaigns have, for half of what a query costs."""

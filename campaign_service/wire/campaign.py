@@ -9,6 +9,7 @@ from chat_store.models import User
 from herald.campaign.v1 import campaign_pb2 as pb
 from herald.campaign.v1 import campaign_service_pb2 as service_pb
 from herald.segment.v1 import segment_pb2
+from herald_wire.answers import fits
 from herald_wire.fields import moment, timestamp
 from herald_wire.users import user_to_proto
 
@@ -43,10 +44,6 @@ def campaign_to_proto(
             status=_STATUSES[campaign.status],
             status_reason=campaign.status_reason,
             sender=user_to_proto(sender) if sender else None,
-            segments=[
-                segments.get(id_, segment_pb2.Segment(id=id_))
-                for id_ in campaign.definition.segment_ids
-            ],
             scheduled_for=timestamp(campaign.scheduled_for),
             stop_at=timestamp(campaign.stop_at),
             stats=_stats_to_proto(campaign, now),
@@ -56,6 +53,11 @@ def campaign_to_proto(
             etag=etag_of(campaign),
         )
     )
+    for id_ in campaign.definition.segment_ids:
+        only_its_id = segment_pb2.Segment(id=id_)
+        segment = segments.get(id_, only_its_id)
+        whole = fits(segment, beside=message.ByteSize())
+        message.segments.append(segment if whole else only_its_id)
     return message
 
 

@@ -13,6 +13,7 @@ from campaign_service.limits import MAX_ATTACHMENTS_BYTES, MAX_CAMPAIGN_BYTES
 from chat_store.database import open_database
 from chat_store.sql.stores import sql_chat_store
 from herald.campaign.v1 import campaign_service_pb2 as pb
+from herald.segment.v1 import segment_pb2
 from tests.campaign.builders import MOMENT, SENDER_ID, a_campaign_message, a_user
 from tests.campaign.services import Services, running
 from tests.campaign.told import Told, refusal_of
@@ -72,6 +73,28 @@ async def test_the_users_of_a_large_campaign_come_in_pages_that_fit(services: Se
     assert seen == PRESENT
     users = [user.id for user in listed.campaigns[0].users]
     assert users == PRESENT[: len(users)] != []
+
+
+async def test_segments_that_are_too_large_together_come_as_far_as_they_fit(
+    services: Services,
+) -> None:
+    segment_ids = [f"segment-{number:02}" for number in range(25)]
+    filter_ = {"id": {"$in": IDS[:700]}}
+    for id_ in segment_ids:
+        segment = segment_pb2.Segment(id=id_, type=segment_pb2.SEGMENT_TYPE_USER)
+        segment.filter.update(filter_)
+        await services.create_segment(segment)
+    campaign = a_campaign_message({"user_ids": [], "segment_ids": segment_ids})
+
+    created = await services.create(campaign)
+    await services.start()
+    completed = await services.until_completed()
+
+    whole = [segment.HasField("filter") for segment in created.segments]
+    assert [segment.id for segment in created.segments] == segment_ids
+    assert whole == sorted(whole, reverse=True)
+    assert 0 < sum(whole) < len(whole)
+    assert completed.stats.targets_total == len(PRESENT)
 
 
 async def test_attachments_of_more_than_64_kb_are_refused(services: Services) -> None:

@@ -49,6 +49,11 @@ async def fitting_page(
         request = replace(request, size=fitting)
 
 
+def fits(record: Message, *, beside: int) -> bool:
+    """Whether an answer that has `beside` bytes already has room for the record, too."""
+    return beside + record.ByteSize() + _FRAME_BYTES <= _MOST_BYTES
+
+
 def fitting_count(records: Iterable[Message], *, beside: int) -> int:
     """How many of them fit into an answer that has `beside` bytes already, one at least."""
     count, total = 0, beside
