@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Iterator
 from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import TypeGuard
 
 _PACKAGES = ("chat_store", "segment_service", "campaign_service")
@@ -25,12 +26,19 @@ def module_of(step: str) -> str:
 
 def _names() -> Iterator[str]:
     for package in _PACKAGES:
-        for file in resources.files(package).iterdir():
-            if file.name.endswith(".py"):
-                for node in ast.walk(ast.parse(file.read_text())):
-                    if _is_write(node):
-                        first = next(iter(node.args), None)
-                        yield str(first.value) if isinstance(first, ast.Constant) else ""
+        for source in _sources(resources.files(package)):
+            for node in ast.walk(ast.parse(source)):
+                if _is_write(node):
+                    first = next(iter(node.args), None)
+                    yield str(first.value) if isinstance(first, ast.Constant) else ""
+
+
+def _sources(folder: Traversable) -> Iterator[str]:
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            yield from _sources(entry)
+        elif entry.name.endswith(".py"):
+            yield entry.read_text()
 
 
 def _is_write(node: ast.AST) -> TypeGuard[ast.Call]:
