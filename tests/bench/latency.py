@@ -1,9 +1,12 @@
-"""How long other callers wait while a campaign runs at full speed."""
+"""How long other callers wait while a campaign runs at full speed, and how long just before."""
 
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from typing import Any
@@ -21,46 +24,69 @@ from tests.harness.processes import Pair, running_pair
 _CALLS_PER_SECOND = 10
 _ROUNDS = 3
 _FIRST_CALLS = 20
+_IDLE_SECONDS = 3.0
 _GOAL_MILLISECONDS = {"AddTargets": 250, "UpsertUsers": 250, "GetCampaign": 30}
 _LIST_ID = "newcomers"
 
 _Call = Callable[[int], "grpc.Future[Any]"]
 
 
+@dataclass(slots=True)
+class _Latencies:
+    """In seconds, by the name of the call."""
+
+    idle: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    meanwhile: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+
 def measure(place: Place) -> Iterator[Line]:
-    latencies: dict[str, list[float]] = {}
+    found = _Latencies()
     for _ in range(_ROUNDS):
-        for name, seconds in _measured(place).items():
-            latencies.setdefault(name, []).extend(seconds)
-    for name, seconds in latencies.items():
+        _measure(place, found)
+    for name, seconds in found.meanwhile.items():
         yield Line(
             f"{name} meanwhile, p99",
-            f"{_percentile(seconds, 99) * 1000:.0f} ms",
-            f"goal: at most {_GOAL_MILLISECONDS[name]} ms; median {_percentile(seconds, 50) * 1000:.0f}"
-            f" ms, {len(seconds)} calls, {_CALLS_PER_SECOND} a second, of warm servers",
+            _percentile(seconds, 99),
+            f"goal: at most {_GOAL_MILLISECONDS[name]} ms; median {_percentile(seconds, 50)},"
+            f" {len(seconds)} calls, {_CALLS_PER_SECOND} a second, of warm servers",
+        )
+        idle = found.idle[name]
+        yield Line(
+            "  of idle servers",
+            _percentile(idle, 99),
+            f"median {_percentile(idle, 50)}, {len(idle)} calls, at the same pace just before",
         )
 
 
-def _measured(place: Place) -> dict[str, list[float]]:
+def _measure(place: Place, found: _Latencies) -> None:
     url = place.fresh()
     with running_pair(url, place.folder / "logs") as pair:
         _create_list(pair)
-        completed = threading.Event()
         main_job.upsert_sender(pair)
         audience = main_job.create_segment(pair, main_job.EVERYONE_BUT_THE_SENDER)
-        started = main_job.create_campaign(pair, audience)
-        calls = _calls(pair, started)
+        campaign = main_job.create_campaign(pair, audience)
+        calls = _calls(pair, campaign)
         _warm_up(calls)
-        main_job.start(pair, started)
-        with ThreadPoolExecutor(len(calls)) as pool:
-            probes = {name: pool.submit(_probe, call, completed) for name, call in calls.items()}
-            try:
-                campaign = until_completed(place, pair, started)
-            finally:
-                completed.set()
-        latencies = {name: probe.result() for name, probe in probes.items()}
+        with _probing(calls, found.idle):
+            threading.Event().wait(_IDLE_SECONDS)
+        main_job.start(pair, campaign)
+        with _probing(calls, found.meanwhile):
+            campaign = until_completed(place, pair, campaign)
     assert_exact(url, campaign, place.users, channels_created=place.users)
-    return latencies
+
+
+@contextmanager
+def _probing(calls: Mapping[str, _Call], latencies: dict[str, list[float]]) -> Iterator[None]:
+    """Makes the calls as long as the block lasts, and adds how long each has taken."""
+    over = threading.Event()
+    with ThreadPoolExecutor(len(calls)) as pool:
+        probes = {name: pool.submit(_probe, call, over) for name, call in calls.items()}
+        try:
+            yield
+        finally:
+            over.set()
+    for name, probe in probes.items():
+        latencies[name] += probe.result()
 
 
 def _warm_up(calls: Mapping[str, _Call]) -> None:
@@ -70,8 +96,8 @@ def _warm_up(calls: Mapping[str, _Call]) -> None:
             call(number).result()
 
 
-def _probe(call: _Call, completed: threading.Event) -> list[float]:
-    """Calls at a steady pace, whether or not the call before is answered, until `completed`.
+def _probe(call: _Call, over: threading.Event) -> list[float]:
+    """Calls at a steady pace, whether or not the call before is answered, until it is `over`.
 
     A call's time counts from the moment it was due.
     """
@@ -80,7 +106,7 @@ def _probe(call: _Call, completed: threading.Event) -> list[float]:
     begin = time.monotonic()
     for number in count():
         due = begin + number / _CALLS_PER_SECOND
-        if completed.wait(max(0.0, due - time.monotonic())):
+        if over.wait(max(0.0, due - time.monotonic())):
             break
         future = call(number)
         future.add_done_callback(partial(_note, answered, due))
@@ -120,6 +146,7 @@ def _create_list(pair: Pair) -> None:
     pair.segments.CreateSegment(request, timeout=main_job.CALL_SECONDS)
 
 
-def _percentile(values: list[float], percent: int) -> float:
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)]
+def _percentile(seconds: list[float], percent: int) -> str:
+    ordered = sorted(seconds)
+    at = min(len(ordered) - 1, len(ordered) * percent // 100)
+    return f"{ordered[at] * 1000:.0f} ms"
