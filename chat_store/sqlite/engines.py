@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -180,9 +180,23 @@ class _SqliteConnection(sqlite3.Connection):
         super().close()
 
 
-def _connect(database: str, **options: Any) -> _Connection:
-    connector = partial(sqlite3.connect, database, factory=_SqliteConnection, **options)
-    connection = _Connection(connector, iter_chunk_size=64)
+def _opened(file: Path, settings: Sequence[str], busy_milliseconds: int) -> sqlite3.Connection:
+    # the driver's own BEGIN comes late and can't be IMMEDIATE
+    connection = sqlite3.connect(file, factory=_SqliteConnection, isolation_level=None)
+    with ExitStack() as unless_opened:
+        unless_opened.enter_context(closing(connection))
+        # first: the other settings may have to wait for another process, too
+        connection.execute(f"PRAGMA busy_timeout={_READER_BUSY_MILLISECONDS}")
+        for pragma in settings:
+            connection.execute(pragma)
+        connection.execute(f"PRAGMA busy_timeout={busy_milliseconds}")
+        register(connection)
+        unless_opened.pop_all()
+    return connection
+
+
+def _connect(open_: Callable[[], sqlite3.Connection]) -> _Connection:
+    connection = _Connection(open_, iter_chunk_size=64)
     # a process that ends without closing it does not wait for its thread
     connection._thread.daemon = True  # noqa: SLF001 - as SQLAlchemy does to those it makes
     return connection
@@ -196,32 +210,18 @@ def _engine(
     busy_milliseconds: int,
     options: dict[str, Any],
 ) -> AsyncEngine:
+    # in the connection's thread all at once: for each call there, a busy event loop is waited for
+    open_ = partial(_opened, sqlite_file(url), settings, busy_milliseconds)
     engine = create_async_engine(
         url,
-        async_creator=partial(_connect, str(sqlite_file(url))),
+        async_creator=partial(_connect, open_),
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=WAIT_SECONDS,
         **options,
     )
-    event.listen(engine.sync_engine, "connect", partial(_configure, settings, busy_milliseconds))
     event.listen(engine.sync_engine, "begin", partial(_begin, begin))
     return engine
-
-
-def _configure(
-    settings: Sequence[str], busy_milliseconds: int, dbapi_connection: Any, _record: Any
-) -> None:
-    # the driver's own BEGIN comes late and can't be IMMEDIATE
-    dbapi_connection.isolation_level = None
-    cursor = dbapi_connection.cursor()
-    # first: the other settings may have to wait for another process, too
-    cursor.execute(f"PRAGMA busy_timeout={_READER_BUSY_MILLISECONDS}")
-    for pragma in settings:
-        cursor.execute(pragma)
-    cursor.execute(f"PRAGMA busy_timeout={busy_milliseconds}")
-    cursor.close()
-    register(dbapi_connection)
 
 
 def _begin(statement: str, connection: Connection) -> None:

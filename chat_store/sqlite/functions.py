@@ -3,9 +3,10 @@
 They are the matcher's own functions, so both say the same. Scalars are compared in plain SQL.
 """
 
+import sqlite3
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
@@ -14,15 +15,9 @@ from chat_store.filters.json_values import same, value_at
 from chat_store.filters.matching import containing, one_of
 
 
-class _Connection(Protocol):
-    def create_function(
-        self, name: str, narg: int, func: Callable[..., Any], *, deterministic: bool
-    ) -> None: ...
-
-
-def register(dbapi_connection: _Connection) -> None:
+def register(connection: sqlite3.Connection) -> None:
     for name, function in _FUNCTIONS.items():
-        dbapi_connection.create_function(name, 2, function, deterministic=True)
+        connection.create_function(name, 2, function, deterministic=True)
 
 
 def _starts_word(text: Any, folded: str) -> bool:
