@@ -36,8 +36,8 @@ class Binding:
     """Where the fields of one kind of record are.
 
     `columns`: by field name; a `strings` field is a NOT NULL column with a JSON array. Columns of
-    strings order bytewise (see `chat_store.statements.columns`). `key` is the unique one that ends every
-    sort. `custom` is the NOT NULL JSON column of the custom fields.
+    strings order bytewise (see `chat_store.statements.columns`). `key` is the unique one that ends
+    every sort. `custom` is the NOT NULL JSON column of the custom fields.
     """
 
     columns: Mapping[str, ColumnElement[Any]]

@@ -320,8 +320,8 @@ class Campaign(_message.Message):
     @_builtins.property
     def segments(self) -> _containers.RepeatedCompositeFieldContainer[_segment_pb2.Segment]:
         """Output only. The segments of `segment_ids`, in that order, as of this answer, a deleted one
-        with its `deleted_at`. Only its `id` has each while the Segment service cannot be reached, and
-        one whose filter would make this answer larger than the 4 MiB that gRPC clients receive.
+        with its `deleted_at`. Each has only its `id` while the Segment service cannot be reached; so
+        has one whose filter would make this answer larger than the 4 MiB that gRPC clients receive.
         """
 
     @_builtins.property
