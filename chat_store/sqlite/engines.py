@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -85,6 +85,24 @@ class _Connection(aiosqlite.Connection):
 
     # whether one was stopped: what became of it is known to the thread alone
     _stopped = False
+
+    def __init__(self, file: Path, set_up: Callable[[sqlite3.Connection], None]) -> None:
+        # the driver's own BEGIN comes late and can't be IMMEDIATE
+        connector = partial(sqlite3.connect, file, factory=_SqliteConnection, isolation_level=None)
+        super().__init__(connector, iter_chunk_size=64)
+        # a process that ends without closing it does not wait for its thread
+        self._thread.daemon = True
+        self._set_up = set_up
+
+    async def _connect(self) -> Self:
+        await super()._connect()
+        try:
+            # all at once: for each call to the thread, a busy event loop is waited for
+            await self.in_thread(self._set_up)
+        except BaseException:
+            self.stop()
+            raise
+        return self
 
     async def _execute(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -180,26 +198,15 @@ class _SqliteConnection(sqlite3.Connection):
         super().close()
 
 
-def _opened(file: Path, settings: Sequence[str], busy_milliseconds: int) -> sqlite3.Connection:
-    # the driver's own BEGIN comes late and can't be IMMEDIATE
-    connection = sqlite3.connect(file, factory=_SqliteConnection, isolation_level=None)
-    with ExitStack() as unless_opened:
-        unless_opened.enter_context(closing(connection))
-        # first: the other settings may have to wait for another process, too
-        connection.execute(f"PRAGMA busy_timeout={_READER_BUSY_MILLISECONDS}")
-        for pragma in settings:
-            connection.execute(pragma)
-        connection.execute(f"PRAGMA busy_timeout={busy_milliseconds}")
-        register(connection)
-        unless_opened.pop_all()
-    return connection
-
-
-def _connect(open_: Callable[[], sqlite3.Connection]) -> _Connection:
-    connection = _Connection(open_, iter_chunk_size=64)
-    # a process that ends without closing it does not wait for its thread
-    connection._thread.daemon = True  # noqa: SLF001 - as SQLAlchemy does to those it makes
-    return connection
+def _set_up(
+    settings: Sequence[str], busy_milliseconds: int, connection: sqlite3.Connection
+) -> None:
+    # first: the other settings may have to wait for another process, too
+    connection.execute(f"PRAGMA busy_timeout={_READER_BUSY_MILLISECONDS}")
+    for pragma in settings:
+        connection.execute(pragma)
+    connection.execute(f"PRAGMA busy_timeout={busy_milliseconds}")
+    register(connection)
 
 
 def _engine(
@@ -210,11 +217,11 @@ def _engine(
     busy_milliseconds: int,
     options: dict[str, Any],
 ) -> AsyncEngine:
-    # in the connection's thread all at once: for each call there, a busy event loop is waited for
-    open_ = partial(_opened, sqlite_file(url), settings, busy_milliseconds)
     engine = create_async_engine(
         url,
-        async_creator=partial(_connect, open_),
+        async_creator=partial(
+            _Connection, sqlite_file(url), partial(_set_up, settings, busy_milliseconds)
+        ),
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=WAIT_SECONDS,

@@ -91,13 +91,13 @@ async def test_a_statement_on_postgresql_ends_with_its_caller(
 async def test_all_who_wait_for_the_write_lock_give_up_together(
     sqlite: Database, other_process: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database_module, "WAIT_SECONDS", 0.5)
-    other_process.execute("BEGIN IMMEDIATE")
-
     async def write() -> None:
         async with sqlite.write():
             pass
 
+    await write()
+    monkeypatch.setattr(database_module, "WAIT_SECONDS", 0.5)
+    other_process.execute("BEGIN IMMEDIATE")
     begin = monotonic()
     ends = await asyncio.gather(*(write() for _ in range(20)), return_exceptions=True)
     waited = monotonic() - begin
