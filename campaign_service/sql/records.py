@@ -3,6 +3,8 @@
 from dataclasses import asdict
 from typing import Any
 
+from sqlalchemy import Row
+
 from campaign_service.campaigns import (
     Campaign,
     ChannelTemplate,
@@ -24,7 +26,7 @@ def definition_values(definition: Definition) -> dict[str, Any]:
     return values
 
 
-def campaign_from_row(row: Any, user_ids: tuple[str, ...]) -> Campaign:
+def campaign_from_row(row: Row[Any], user_ids: tuple[str, ...]) -> Campaign:
     """From a row with the sums of the counters in it."""
     return Campaign(
         id=row.id,

@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import cache, lru_cache
 from typing import Any
 
-from sqlalchemy import Executable, Select, and_, bindparam, case, delete, func, select, update
+from sqlalchemy import Executable, Row, Select, and_, bindparam, case, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat_store.database import Database, DialectName
@@ -281,6 +281,6 @@ def _between(dialect: DialectName, names: Sequence[str]) -> Select[Any]:
     return select(*list(found.c)[:-1]).where(found.c.place == 1)
 
 
-def channel_from_row(row: Any) -> Channel:
+def channel_from_row(row: Row[Any]) -> Channel:
     values = row._asdict()
     return Channel(**{**values, "filter_tags": tuple(values["filter_tags"])})

@@ -4,13 +4,13 @@ SQLAlchemy compiles and compares statements on the event loop; a union of large 
 longer than the database takes to answer.
 """
 
-from collections import namedtuple
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
 
-from sqlalchemy import BindParameter, ClauseElement, Dialect, Select
+from sqlalchemy import BindParameter, ClauseElement, Dialect, Row, Select
+from sqlalchemy.engine import result_tuple
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.compiler import SQLCompiler
 
@@ -39,7 +39,7 @@ class Prepared:
     text: str
     _parameters: tuple[_Parameter, ...]
     _readers: tuple[Process | None, ...]
-    _record: Callable[[Sequence[Any]], Any]
+    _record: Callable[[Iterable[Any]], Row[*tuple[Any, ...]]]
 
     def bound(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
         """The driver's parameters, with the values in the places of their names."""
@@ -60,8 +60,10 @@ class Prepared:
             found = (await connection.exec_driver_sql(self.text, parameters)).all()
         return found if not any(self._readers) else [self._read(row) for row in found]
 
-    async def records(self, connection: AsyncConnection, values: Mapping[str, Any]) -> list[Any]:
-        """Its answer, with the columns by their names, as in SQLAlchemy's rows."""
+    async def records(
+        self, connection: AsyncConnection, values: Mapping[str, Any]
+    ) -> list[Row[*tuple[Any, ...]]]:
+        """Its answer, with the columns by their names."""
         return [self._record(row) for row in await self.rows(connection, values)]
 
     async def row(self, connection: AsyncConnection, **values: Any) -> Any:
@@ -86,7 +88,7 @@ def prepared(statement: ClauseElement, dialect: Dialect) -> Prepared:
         tuple(
             column.type.dialect_impl(dialect).result_processor(dialect, None) for column in columns
         ),
-        _record([str(column.key) for column in columns]),
+        result_tuple([str(column.key) for column in columns]),
     )
 
 
@@ -94,13 +96,6 @@ def prepared(statement: ClauseElement, dialect: Dialect) -> Prepared:
 def prepared_once(statement: ClauseElement, dialect: Dialect) -> Prepared:
     """For a statement that is kept: the same object each time."""
     return prepared(statement, dialect)
-
-
-def _record(names: Sequence[str]) -> Callable[[Sequence[Any]], Any]:
-    # columns without a name of their own, such as sums, get that of their place
-    record: Any = namedtuple("Record", names, rename=True)  # type: ignore[misc]  # noqa: PYI024
-    make: Callable[[Sequence[Any]], Any] = record._make
-    return make
 
 
 def _parameter(name: str, bind: BindParameter[Any], dialect: Dialect) -> _Parameter:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Delete, and_, bindparam, delete, select, update
+from sqlalchemy import Delete, Row, and_, bindparam, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import ReturningUpdate
 
@@ -157,7 +157,7 @@ async def load_segments(
     return {segment.id: segment for segment in found}
 
 
-def segment_from_row(row: Any) -> Segment:
+def segment_from_row(row: Row[Any]) -> Segment:
     if row.filter is not None:
         definition = Definition.FILTER
     elif row.all_users:
