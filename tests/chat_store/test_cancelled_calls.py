@@ -2,8 +2,10 @@
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
+from pathlib import Path
 from time import monotonic
 
 import pytest
@@ -86,6 +88,31 @@ async def test_a_statement_on_postgresql_ends_with_its_caller(
 
     assert answers
     assert still_running == "0"
+
+
+async def test_the_opening_of_a_connection_ends_with_its_caller(tmp_path: Path) -> None:
+    file = tmp_path / "new.db"
+    database = open_database(f"sqlite+aiosqlite:///{file}")
+    before = set(threading.enumerate())
+    with closing(sqlite3.connect(file, isolation_level=None)) as other_process:
+        # a file that is no WAL yet can't become one meanwhile
+        other_process.execute("BEGIN EXCLUSIVE")
+        begin = monotonic()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2), database.look():
+                pass
+        waited = monotonic() - begin
+        other_process.execute("ROLLBACK")
+    opening = set(threading.enumerate()) - before
+    for thread in opening:
+        await asyncio.to_thread(thread.join, 10)
+    answers = await database.answers()
+    await database.close()
+
+    assert waited < 5
+    assert len(opening) == 1
+    assert not any(thread.is_alive() for thread in opening)
+    assert answers
 
 
 async def test_all_who_wait_for_the_write_lock_give_up_together(
