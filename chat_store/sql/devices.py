@@ -12,7 +12,7 @@ from chat_store.database import Database, DialectName
 from chat_store.models import Device, PushProvider, WriteMode
 from chat_store.sql.users import require_users
 from chat_store.statements.columns import Key
-from chat_store.statements.inserts import insert_rows
+from chat_store.statements.inserts import insert_records
 from chat_store.statements.recordsets import record_set
 from chat_store.tables import devices
 
@@ -58,12 +58,12 @@ async def write_devices(
     # everyone takes rows in the same order, so that no two writers wait for each other
     rows = [unique[id_] for id_ in sorted(unique)]
     await connection.execute(
-        *insert_rows(
+        *insert_records(
             dialect,
             devices,
-            {name: [getattr(device, name) for device in rows] for name in _NAMES},
-            constants={"created_at": now},
-            keep_if_none=["created_at"],
+            _NAMES,
+            rows,
+            now,
             replace=[name for name in _NAMES if name != "id"] if mode is WriteMode.REPLACE else (),
         )
     )

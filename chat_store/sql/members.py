@@ -1,12 +1,12 @@
 """Who is in which channel, and up to where they have read, in SQL."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Executable, Row, bindparam, case, func, select, text, update
+from sqlalchemy import ColumnElement, Row, bindparam, case, func, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -14,8 +14,8 @@ from chat_store.database import Database, DialectName
 from chat_store.errors import ChannelNotFoundError, MemberNotFoundError
 from chat_store.models import Member, WriteMode
 from chat_store.statements.columns import Count, Key
-from chat_store.statements.inserts import insert_rows
-from chat_store.statements.recordsets import Parameters, record_set
+from chat_store.statements.inserts import insert_records
+from chat_store.statements.recordsets import record_set
 from chat_store.tables import channels, members, reads
 
 _NAMES = tuple(field.name for field in fields(Member))
@@ -70,33 +70,16 @@ async def write_members(
     if not unique:
         return 0
     rows = [unique[key] for key in sorted(unique)]
-    insert = _insert(dialect, rows, now, returning=("cid", "user_id"))
+    insert = insert_records(dialect, members, _NAMES, rows, now, returning=("cid", "user_id"))
     added = {(row.cid, row.user_id) for row in await connection.execute(*insert)}
     known = [member for member in rows if (member.cid, member.user_id) not in added]
     if known and mode is WriteMode.REPLACE:
         replaced = [name for name in _NAMES if name not in ("cid", "user_id")]
-        await connection.execute(*_insert(dialect, known, now, replace=replaced))
+        await connection.execute(
+            *insert_records(dialect, members, _NAMES, known, now, replace=replaced)
+        )
     await count_members(connection, dialect, Counter(cid for cid, _ in added))
     return len(added)
-
-
-def _insert(
-    dialect: DialectName,
-    rows: list[Member],
-    now: datetime,
-    *,
-    replace: Iterable[str] = (),
-    returning: Sequence[str] = (),
-) -> tuple[Executable, Parameters]:
-    return insert_rows(
-        dialect,
-        members,
-        {name: [getattr(member, name) for member in rows] for name in _NAMES},
-        constants={"created_at": now},
-        keep_if_none=["created_at"],
-        replace=replace,
-        returning=returning,
-    )
 
 
 async def count_members(

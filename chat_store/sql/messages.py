@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Executable, Row, Select, Update, func, select, update
+from sqlalchemy import Row, Select, Update, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat_store.database import Database, DialectName
@@ -19,8 +19,8 @@ from chat_store.sql.filters import MESSAGE_BINDING
 from chat_store.sql.members import later, write_reads
 from chat_store.sql.paging import fetch_page
 from chat_store.statements.columns import Count, Key
-from chat_store.statements.inserts import insert_rows
-from chat_store.statements.recordsets import Parameters, Types, Values, packed, record_set, records
+from chat_store.statements.inserts import insert_records
+from chat_store.statements.recordsets import Types, Values, packed, record_set, records
 from chat_store.tables import channels, members, messages, reads
 
 _NAMES = tuple(field.name for field in fields(Message))
@@ -113,7 +113,7 @@ async def write_messages(
     """Writes messages and moves the counts of their channels."""
     unique = {message.id: message for message in given}
     rows = [unique[id_] for id_ in sorted(unique)]
-    insert = _insert(dialect, rows, now, returning=["id"])
+    insert = insert_records(dialect, messages, _NAMES, rows, now, returning=["id"])
     arrived = set(await connection.scalars(*insert))
     arrivals: dict[str, _Arrivals] = {}
     for id_ in arrived:
@@ -122,7 +122,9 @@ async def write_messages(
     known = [message for message in rows if message.id not in arrived]
     if known and mode is WriteMode.REPLACE:
         before = await _cids(connection, dialect, [message.id for message in known])
-        await connection.execute(*_insert(dialect, known, now, replace=_REPLACED))
+        await connection.execute(
+            *insert_records(dialect, messages, _NAMES, known, now, replace=_REPLACED)
+        )
         for message in known:
             arrivals.setdefault(message.cid, _Arrivals()).add(message.created_at, 1)
             arrivals.setdefault(before[message.id], _Arrivals()).add(None, -1)
@@ -135,25 +137,6 @@ async def write_messages(
             "arrived": [arrivals[cid].count for cid in cids],
             "latest": [arrivals[cid].latest for cid in cids],
         },
-    )
-
-
-def _insert(
-    dialect: DialectName,
-    rows: list[Message],
-    now: datetime,
-    *,
-    replace: Iterable[str] = (),
-    returning: Sequence[str] = (),
-) -> tuple[Executable, Parameters]:
-    return insert_rows(
-        dialect,
-        messages,
-        {name: [getattr(message, name) for message in rows] for name in _NAMES},
-        constants={"created_at": now},
-        keep_if_none=["created_at"],
-        replace=replace,
-        returning=returning,
     )
 
 

@@ -1,6 +1,7 @@
 """INSERTs of many rows at once, each built once for all rows of its shape."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -57,6 +58,31 @@ def insert_rows(
     types = {name: table.c[name].type for name in values}
     same = {_same(name): value for name, value in constants.items()}
     return statement, {**packed(dialect, types, values), **same}
+
+
+def insert_records(
+    dialect: DialectName,
+    table: Table,
+    names: Iterable[str],
+    given: Sequence[object],
+    now: datetime,
+    *,
+    replace: Iterable[str] = (),
+    returning: Sequence[str] = (),
+) -> tuple[Insert, Parameters]:
+    """`insert_rows` of records with the fields `names`.
+
+    One without a `created_at` keeps the stored one, or has been made `now`.
+    """
+    return insert_rows(
+        dialect,
+        table,
+        {name: [getattr(record, name) for record in given] for name in names},
+        constants={"created_at": now},
+        keep_if_none=["created_at"],
+        replace=replace,
+        returning=returning,
+    )
 
 
 @lru_cache(maxsize=256)

@@ -58,8 +58,8 @@ def fitting_count(records: Iterable[Message], *, beside: int) -> int:
     """How many of them fit into an answer that has `beside` bytes already, one at least."""
     count, total = 0, beside
     for record in records:
-        total += record.ByteSize() + _FRAME_BYTES
-        if count and total > _MOST_BYTES:
+        if count and not fits(record, beside=total):
             break
+        total += record.ByteSize() + _FRAME_BYTES
         count += 1
     return count
