@@ -86,13 +86,19 @@ class _Connection(aiosqlite.Connection):
     # whether one was stopped: what became of it is known to the thread alone
     _stopped = False
 
-    def __init__(self, file: Path, set_up: Callable[[sqlite3.Connection], None]) -> None:
+    def __init__(
+        self,
+        file: Path,
+        set_up: Callable[[sqlite3.Connection], None],
+        ending: set[asyncio.Future[Any]],
+    ) -> None:
         # the driver's own BEGIN comes late and can't be IMMEDIATE
         connector = partial(sqlite3.connect, file, factory=_SqliteConnection, isolation_level=None)
         super().__init__(connector, iter_chunk_size=64)
         # a process that ends without closing it does not wait for its thread
         self._thread.daemon = True
         self._set_up = set_up
+        self._ending = ending
 
     async def _connect(self) -> Self:
         await super()._connect()
@@ -112,6 +118,13 @@ class _Connection(aiosqlite.Connection):
             if self._connection is not None:
                 self._connection.interrupt()
             raise
+
+    def stop(self) -> "asyncio.Future[Any] | None":
+        ended = super().stop()
+        if ended:
+            self._ending.add(ended)
+            ended.add_done_callback(self._ending.discard)
+        return ended
 
     def cursor(self) -> "_Cursor":  # type: ignore[override]
         return _Cursor(self)
@@ -198,6 +211,24 @@ class _SqliteConnection(sqlite3.Connection):
         super().close()
 
 
+class _Engine(AsyncEngine):
+    """Is not disposed of before the threads of its connections have ended.
+
+    One whose caller did not wait for it would come back to an event loop that is closed by then.
+    """
+
+    __slots__ = ("_ending",)
+
+    def __init__(self, engine: AsyncEngine, ending: set[asyncio.Future[Any]]) -> None:
+        super().__init__(engine.sync_engine)
+        self._ending = ending
+
+    async def dispose(self, close: bool = True) -> None:  # noqa: FBT001, FBT002 - SQLAlchemy's
+        await super().dispose(close)
+        if self._ending:
+            await asyncio.wait(self._ending)
+
+
 def _set_up(
     settings: Sequence[str], busy_milliseconds: int, connection: sqlite3.Connection
 ) -> None:
@@ -217,18 +248,18 @@ def _engine(
     busy_milliseconds: int,
     options: dict[str, Any],
 ) -> AsyncEngine:
+    set_up = partial(_set_up, settings, busy_milliseconds)
+    ending: set[asyncio.Future[Any]] = set()
     engine = create_async_engine(
         url,
-        async_creator=partial(
-            _Connection, sqlite_file(url), partial(_set_up, settings, busy_milliseconds)
-        ),
+        async_creator=partial(_Connection, sqlite_file(url), set_up, ending),
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=WAIT_SECONDS,
         **options,
     )
     event.listen(engine.sync_engine, "begin", partial(_begin, begin))
-    return engine
+    return _Engine(engine, ending)
 
 
 def _begin(statement: str, connection: Connection) -> None:

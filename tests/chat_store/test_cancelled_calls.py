@@ -90,7 +90,9 @@ async def test_a_statement_on_postgresql_ends_with_its_caller(
     assert still_running == "0"
 
 
-async def test_the_opening_of_a_connection_ends_with_its_caller(tmp_path: Path) -> None:
+async def test_the_opening_of_a_connection_ends_with_its_caller_and_before_its_database(
+    tmp_path: Path,
+) -> None:
     file = tmp_path / "new.db"
     database = open_database(f"sqlite+aiosqlite:///{file}")
     before = set(threading.enumerate())
@@ -102,17 +104,19 @@ async def test_the_opening_of_a_connection_ends_with_its_caller(tmp_path: Path) 
             async with asyncio.timeout(0.2), database.look():
                 pass
         waited = monotonic() - begin
+        opening = set(threading.enumerate()) - before
+        end = asyncio.create_task(database.close())
+        await asyncio.wait([end], timeout=0.2)
+        closed_before_it = end.done()
         other_process.execute("ROLLBACK")
-    opening = set(threading.enumerate()) - before
+    await end
     for thread in opening:
         await asyncio.to_thread(thread.join, 10)
-    answers = await database.answers()
-    await database.close()
 
     assert waited < 5
     assert len(opening) == 1
+    assert not closed_before_it
     assert not any(thread.is_alive() for thread in opening)
-    assert answers
 
 
 async def test_all_who_wait_for_the_write_lock_give_up_together(
