@@ -20,7 +20,7 @@ from chat_store.sql.paging import fetch_page
 from chat_store.sql.users import require_users
 from chat_store.statements.columns import Key
 from chat_store.statements.inserts import insert_rows
-from chat_store.statements.prepared import prepared_once
+from chat_store.statements.prepared import prepared_for_many, prepared_once
 from chat_store.statements.recordsets import (
     Parameters,
     Types,
@@ -94,7 +94,7 @@ class SqlChannelStore:
     async def pick(self, cids: Iterable[str], names: Sequence[str]) -> Mapping[str, PickedChannel]:
         dialect = self._database.dialect
         async with self._database.look() as connection:
-            statement = prepared_once(_picking(dialect, tuple(names)), connection.dialect)
+            statement = prepared_for_many(_picking(dialect, tuple(names)), connection.dialect)
             rows = await statement.rows(connection, keys(dialect, cids))
         return {row[0]: PickedChannel(row[0], _STATES[row[1]], row[2:]) for row in rows}
 
@@ -104,7 +104,7 @@ class SqlChannelStore:
         dialect = self._database.dialect
         given = {**packed(dialect, _OTHERS, {"id": list(others)}), "user_id": user_id}
         async with self._database.look() as connection:
-            statement = prepared_once(_between(dialect, tuple(names)), connection.dialect)
+            statement = prepared_for_many(_between(dialect, tuple(names)), connection.dialect)
             rows = await statement.rows(connection, given)
         return {row[0]: PickedChannel(row[1], _STATES[row[2]], row[3:]) for row in rows}
 

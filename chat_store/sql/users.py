@@ -18,7 +18,7 @@ from chat_store.sql.filters import USER_BINDING, where
 from chat_store.sql.paging import fetch_page
 from chat_store.statements.columns import Key
 from chat_store.statements.inserts import insert_rows
-from chat_store.statements.prepared import prepared_once
+from chat_store.statements.prepared import prepared_for_many, prepared_once
 from chat_store.statements.recordsets import among_keys, keys, record_set
 from chat_store.tables import users
 
@@ -63,7 +63,7 @@ class SqlUserStore:
     async def pick(self, ids: Iterable[str], names: Sequence[str]) -> Mapping[str, PickedUser]:
         dialect = self._database.dialect
         async with self._database.look() as connection:
-            statement = prepared_once(_picking(dialect, tuple(names)), connection.dialect)
+            statement = prepared_for_many(_picking(dialect, tuple(names)), connection.dialect)
             rows = await statement.rows(connection, keys(dialect, ids))
         return {row[0]: PickedUser(_STATES[row[1]], row[2:]) for row in rows}
 
