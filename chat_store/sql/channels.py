@@ -4,10 +4,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from functools import cache, lru_cache
+from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Executable, Row, Select, and_, bindparam, case, delete, func, select, update
+from sqlalchemy import (
+    Executable,
+    Row,
+    Select,
+    and_,
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    select,
+    type_coerce,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.types import NullType
 
 from chat_store.database import Database, DialectName
 from chat_store.errors import ChannelNotFoundError
@@ -106,7 +121,10 @@ class SqlChannelStore:
         async with self._database.look() as connection:
             statement = prepared_for_many(_between(dialect, tuple(names)), connection.dialect)
             rows = await statement.rows(connection, given)
-        return {row[0]: PickedChannel(row[1], _STATES[row[2]], row[3:]) for row in rows}
+        if len({row[0] for row in rows}) < len(rows):
+            # of several the last one stays: the latest, or of these the first by CID
+            rows = sorted(sorted(rows, key=itemgetter(1), reverse=True), key=itemgetter(-1))
+        return {row[0]: PickedChannel(row[1], _STATES[row[2]], row[3:-1]) for row in rows}
 
     async def query(self, predicate: Predicate, page: PageRequest) -> Page[Channel]:
         dialect = self._database.dialect
@@ -252,33 +270,25 @@ def _picking(dialect: DialectName, names: Sequence[str]) -> Select[Any]:
 
 @lru_cache(maxsize=256)
 def _between(dialect: DialectName, names: Sequence[str]) -> Select[Any]:
-    """The channels of two between `user_id` and each of the others."""
-    # a join: SQLite would begin with all channels of `user_id`, and look for each in the list
+    """The channels of two between `user_id` and each of the others, and when each was active."""
     others = records(dialect, _OTHERS)
     user_id = bindparam("user_id", type_=Key)
     theirs = members.alias("theirs")
     own = members.alias("own")
-    active_at = func.coalesce(channels.c.last_message_at, channels.c.created_at)
-    latest_first = func.row_number().over(
-        partition_by=theirs.c.user_id, order_by=(active_at.desc(), channels.c.cid)
+    # not a join: SQLite would begin with all channels of `user_id`, and look for each in the list
+    is_in = exists().where(own.c.cid == theirs.c.cid, own.c.user_id == user_id)
+    # as the database has it: it is only compared
+    active_at = type_coerce(
+        func.coalesce(channels.c.last_message_at, channels.c.created_at), NullType()
     )
-    asked_for = (channels.c[name].label(f"its_{name}") for name in names)
-    found = (
-        select(
-            theirs.c.user_id,
-            theirs.c.cid,
-            _STATE.label("state"),
-            *asked_for,
-            latest_first.label("place"),
-        )
+    picked = (channels.c[name] for name in names)
+    return (
+        select(theirs.c.user_id, theirs.c.cid, _STATE, *picked, active_at)
         .select_from(others.source)
         .join(theirs, and_(theirs.c.user_id == others.c["id"], theirs.c.user_id != user_id))
-        .join(own, and_(own.c.cid == theirs.c.cid, own.c.user_id == user_id))
         .join(channels, channels.c.cid == theirs.c.cid)
-        .where(channels.c.member_count == 2, channels.c.deleted_at.is_(None))  # noqa: PLR2004
-        .subquery("found")
+        .where(channels.c.member_count == 2, channels.c.deleted_at.is_(None), is_in)  # noqa: PLR2004
     )
-    return select(*list(found.c)[:-1]).where(found.c.place == 1)
 
 
 def channel_from_row(row: Row[Any]) -> Channel:
