@@ -2,17 +2,18 @@
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Any, Self, TypeVar
 
 import aiosqlite
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from chat_store.sqlite.functions import register
@@ -36,6 +37,7 @@ _WRITER_CACHE = 65_536
 _READER_BUSY_MILLISECONDS = 5_000
 # SQLite's own waiting sleeps ever longer; the one writer whose turn it is asks again at once
 _WRITER_BUSY_MILLISECONDS = 0
+_LOCK_POLL_SECONDS = 0.001
 # the name of the execution option that says so
 _ALONE = "herald_statements_alone"
 # one writer in its transaction, and the next one waiting for the lock
@@ -53,12 +55,15 @@ def reading_engine(url: URL, pool_size: int, **options: Any) -> AsyncEngine:
     settings = (f"PRAGMA cache_size=-{_READER_CACHE}", *_PRAGMAS)
     # the connection that was used last has its pages and statements at hand
     options["pool_use_lifo"] = True
-    return _engine(url, pool_size, "BEGIN", settings, _READER_BUSY_MILLISECONDS, options)
+    engine = _engine(url, pool_size, settings, _READER_BUSY_MILLISECONDS, options)
+    event.listen(engine.sync_engine, "begin", _begin)
+    return engine
 
 
 def writing_engine(url: URL, **options: Any) -> AsyncEngine:
+    """A transaction of one of its connections begins by `begins`."""
     settings = (f"PRAGMA cache_size=-{_WRITER_CACHE}", *_PRAGMAS)
-    return _engine(url, _WRITERS, "BEGIN IMMEDIATE", settings, _WRITER_BUSY_MILLISECONDS, options)
+    return _engine(url, _WRITERS, settings, _WRITER_BUSY_MILLISECONDS, options)
 
 
 def without_transactions(engine: AsyncEngine) -> AsyncEngine:
@@ -66,14 +71,14 @@ def without_transactions(engine: AsyncEngine) -> AsyncEngine:
     return engine.execution_options(**{_ALONE: True})
 
 
-async def begins(connection: AsyncConnection) -> bool:
-    """Takes the write lock; false if another one has it."""
-    try:
-        await connection.begin()
-    except OperationalError as error:
-        if not _is_busy(error):
-            raise
+async def begins(connection: AsyncConnection, within_seconds: float = 0.0) -> bool:
+    """Takes the write lock, as soon as no other one has it; false if that takes too long."""
+    raw = await connection.get_raw_connection()
+    driver: Any = raw.driver_connection
+    # past SQLAlchemy and the event loop: asking again through them costs far more
+    if not await driver.takes_lock(within_seconds):
         return False
+    await connection.begin()
     return True
 
 
@@ -82,9 +87,6 @@ class _Connection(aiosqlite.Connection):
 
     Its thread would go on otherwise, for minutes maybe, and everything about it wait for that.
     """
-
-    # whether one was stopped: what became of it is known to the thread alone
-    _stopped = False
 
     def __init__(
         self,
@@ -99,6 +101,8 @@ class _Connection(aiosqlite.Connection):
         self._thread.daemon = True
         self._set_up = set_up
         self._ending = ending
+        # whether one was stopped: what became of it is known to the thread alone
+        self._stopped = threading.Event()
 
     async def _connect(self) -> Self:
         await super()._connect()
@@ -114,7 +118,7 @@ class _Connection(aiosqlite.Connection):
         try:
             return await super()._execute(fn, *args, **kwargs)  # type: ignore[no-untyped-call]
         except asyncio.CancelledError:
-            self._stopped = True
+            self._stopped.set()
             if self._connection is not None:
                 self._connection.interrupt()
             raise
@@ -133,9 +137,29 @@ class _Connection(aiosqlite.Connection):
         done: _T = await self._execute(work, self._conn)
         return done
 
+    async def takes_lock(self, within_seconds: float) -> bool:
+        return await self.in_thread(partial(self._take_lock, monotonic() + within_seconds))
+
+    def _take_lock(self, until: float, connection: sqlite3.Connection) -> bool:
+        while not _takes_lock(connection):
+            if monotonic() >= until or self._stopped.wait(_LOCK_POLL_SECONDS):
+                return False
+        return True
+
     async def rollback(self) -> None:
-        if self._stopped or self.in_transaction:
+        if self._stopped.is_set() or self.in_transaction:
             await super().rollback()
+            self._stopped.clear()
+
+
+def _takes_lock(connection: sqlite3.Connection) -> bool:
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            raise
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +267,6 @@ def _set_up(
 def _engine(
     url: URL,
     pool_size: int,
-    begin: str,
     settings: Sequence[str],
     busy_milliseconds: int,
     options: dict[str, Any],
@@ -258,15 +281,9 @@ def _engine(
         pool_timeout=WAIT_SECONDS,
         **options,
     )
-    event.listen(engine.sync_engine, "begin", partial(_begin, begin))
     return _Engine(engine, ending)
 
 
-def _begin(statement: str, connection: Connection) -> None:
+def _begin(connection: Connection) -> None:
     if _ALONE not in connection.get_execution_options():
-        connection.exec_driver_sql(statement)
-
-
-def _is_busy(error: OperationalError) -> bool:
-    code = getattr(error.orig, "sqlite_errorcode", 0)
-    return bool(code & 0xFF == sqlite3.SQLITE_BUSY)
+        connection.exec_driver_sql("BEGIN")

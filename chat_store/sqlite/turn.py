@@ -15,7 +15,11 @@ _LONGEST_COURTESY_SECONDS = 0.1
 _PATIENT_POLL_SECONDS = 0.002
 _LONGEST_PATIENCE_SECONDS = 0.25
 
-Begin = Callable[[], Awaitable[bool]]
+# a wait in a thread is cheap, but can't be cancelled
+_LOCK_WAIT_SECONDS = 0.02
+
+Begin = Callable[[float], Awaitable[bool]]
+"""Waits so many seconds for the write lock, and says whether it has got it."""
 
 
 class WriteTurn:
@@ -41,7 +45,7 @@ class WriteTurn:
         self._patient = patient
 
     async def begun(self, begin: Begin) -> None:
-        """Returns when `begin` has got the write lock, which is when it has said true."""
+        """Returns when `begin` has said true."""
         if self._patient:
             if await self._begun_after_others(begin):
                 return
@@ -54,7 +58,7 @@ class WriteTurn:
         while time.monotonic() < patience:
             if self._nobody_waits() and _try_lock(self._turn, fcntl.LOCK_EX):
                 try:
-                    if await begin():
+                    if await begin(0.0):
                         return True
                 finally:
                     fcntl.flock(self._turn, fcntl.LOCK_UN)
@@ -66,8 +70,8 @@ class WriteTurn:
         if waited:
             await self._wait()
         try:
-            while not await begin():  # noqa: ASYNC110 - no event tells when another process is done
-                await asyncio.sleep(_POLL_SECONDS)
+            while not await begin(_LOCK_WAIT_SECONDS):
+                pass
         finally:
             fcntl.flock(self._turn, fcntl.LOCK_UN)
         if waited:
