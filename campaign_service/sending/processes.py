@@ -22,6 +22,7 @@ from campaign_service.sql.runs import SqlRunStore
 from chat_store.database import open_database
 from chat_store.sql.stores import sql_chat_store
 from herald.segment.v1 import segment_service_pb2_grpc
+from herald_rpc import runtime
 from herald_rpc.channels import open_channel
 from herald_rpc.forks import Fork
 
@@ -80,6 +81,7 @@ async def _send_apart(
 ) -> None:
     # a page can wait some milliseconds for a core, a caller can't
     os.nice(_NICENESS)
+    runtime.tune_for_pages()
     await _send(settings, stop, nudged)
 
 
