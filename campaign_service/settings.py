@@ -21,7 +21,7 @@ class CampaignSettings(ServerSettings):
     """How many processes of this server send, a core each; 0: the one that answers the calls."""
 
     sender_slots: int = Field(default=4, ge=1, le=64)
-    """How many campaigns, or shards of one, a process sends at the same time."""
+    """How many campaigns, or shards of one, a process sends at the same time at full speed."""
 
     max_messages_per_second: int = Field(default=0, ge=0)
     """How many messages all campaigns together may send in a second; 0: as many as they can."""

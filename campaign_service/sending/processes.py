@@ -15,7 +15,8 @@ from functools import partial
 from typing import Protocol
 
 from campaign_service.segment_client import SegmentClient
-from campaign_service.sending.sender import Lookout, Sender, SenderOptions
+from campaign_service.sending.lookout import Lookout
+from campaign_service.sending.sender import Sender, SenderOptions
 from campaign_service.settings import CampaignSettings
 from campaign_service.sql.campaigns import SqlCampaignStore
 from campaign_service.sql.runs import SqlRunStore
@@ -27,6 +28,8 @@ from herald_rpc.channels import open_channel
 from herald_rpc.forks import Fork
 
 _NICENESS = 10
+# runs beside those in the slots, which wait for their limits most of the time
+_MOST_LIMITED = 32
 
 
 class Sending(Protocol):
@@ -101,8 +104,8 @@ async def _send(settings: CampaignSettings, stop: asyncio.Event, nudged: asyncio
         )
         chat = sql_chat_store(database)
         campaigns, runs = SqlCampaignStore(database), SqlRunStore(database)
-        lookout = Lookout(news=nudged)
+        lookout = Lookout(asyncio.Semaphore(settings.sender_slots), nudged)
         async with asyncio.TaskGroup() as group:
-            for _ in range(settings.sender_slots):
+            for _ in range(settings.sender_slots + _MOST_LIMITED):
                 sender = Sender(campaigns, runs, chat, segments, options, now=now, lookout=lookout)
                 group.create_task(sender.run(stop))

@@ -2,9 +2,9 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
@@ -19,6 +19,7 @@ from campaign_service.planning.compiled import compile_campaign
 from campaign_service.planning.planner import Planner, require_sender
 from campaign_service.segment_client import SegmentClient
 from campaign_service.sending.audience import audience_of
+from campaign_service.sending.lookout import Lookout
 from campaign_service.sending.pace import Pace, limits_of
 from campaign_service.sending.shard_run import ShardRun
 from campaign_service.store import CampaignStore, Lease, RunStore
@@ -44,27 +45,6 @@ class SenderOptions:
     lease_time: timedelta
     max_messages_per_second: int = 0
     multi_tenancy: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Lookout:
-    """Shared by the senders of a process: one of the idle ones looks for work, for all of them.
-
-    `news` is set when a campaign has been started here, so that it need not wait for the next look.
-    While some are `walking`, the next shard is left to a process that has none, for a while.
-    """
-
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    news: asyncio.Event = field(default_factory=asyncio.Event)
-    walking: set[Lease] = field(default_factory=set)
-
-    @contextmanager
-    def at_work(self, lease: Lease) -> Iterator[None]:
-        self.walking.add(lease)
-        try:
-            yield
-        finally:
-            self.walking.discard(lease)
 
 
 class Sender:
@@ -98,8 +78,8 @@ class Sender:
             while not stop.is_set():
                 try:
                     if lease := await self._found(stop):
-                        with self._lookout.at_work(lease):
-                            await self._walk(lease, stop)
+                        with self._lookout.at_work(lease) as leave_slot:
+                            await self._walk(lease, stop, leave_slot)
                 # a group, where a run ended for two reasons and neither could be written down
                 except* StoreUnavailableError as down:
                     logger.warning("database unavailable", error=str(down.exceptions[0]))
@@ -109,12 +89,13 @@ class Sender:
     async def run_once(self, stop: asyncio.Event) -> bool:
         """Claims one shard and walks it as far as it goes; false when there was none to claim."""
         if lease := await self._claim():
-            await self._walk(lease, stop)
+            await self._walk(lease, stop, leave_slot=lambda: None)
         return lease is not None
 
     async def _found(self, stop: asyncio.Event) -> Lease | None:
-        """A shard to walk, as soon as there is one; none when it is time to stop."""
+        """A shard to walk and a slot for it, as soon as there are both; none when it is time to stop."""
         async with self._lookout.turn:
+            await self._lookout.slots.acquire()
             if self._lookout.walking:
                 await _passed(stop, _COURTESY_SECONDS)
             while not stop.is_set():
@@ -125,17 +106,20 @@ class Sender:
                     logger.warning("database unavailable", error=str(down))
                 if not stop.is_set():
                     await self._idle()
+            self._lookout.slots.release()
         return None
 
     async def _claim(self) -> Lease | None:
         now = self._now()
         return await self._runs.claim(self._options.owner, now, now + self._options.lease_time)
 
-    async def _walk(self, lease: Lease, stop: asyncio.Event) -> None:
+    async def _walk(
+        self, lease: Lease, stop: asyncio.Event, leave_slot: Callable[[], None]
+    ) -> None:
         log = logger.bind(campaign_id=lease.campaign_id, shard=lease.shard, fence=lease.fence)
         log.info("shard claimed", cursor=lease.cursor, pass_number=lease.pass_number)
         try:
-            await self._send(lease, stop)
+            await self._send(lease, stop, leave_slot)
             self._failures = 0
         except* RunEndedError:
             log.info("run ended by another")
@@ -147,7 +131,9 @@ class Sender:
             log.warning("run interrupted", error=str(down.exceptions[0]))
             await self._back_off(lease, str(down.exceptions[0]))
 
-    async def _send(self, lease: Lease, stop: asyncio.Event) -> None:
+    async def _send(
+        self, lease: Lease, stop: asyncio.Event, leave_slot: Callable[[], None]
+    ) -> None:
         campaign = await self._campaigns.get(lease.campaign_id)
         sender_id = campaign.definition.sender_id
         users = await self._chat.users.by_id([sender_id])
@@ -162,13 +148,18 @@ class Sender:
             campaign.definition.max_messages_per_second,
             options.max_messages_per_second,
         )
+        pace = Pace(limits, self._runs, self._now)
+        page_size = pace.page_size(options.page_size)
+        if page_size < options.page_size:
+            # it will wait for its turns most of the time, and others need not
+            leave_slot()
         run = ShardRun(
             lease,
             audience,
             Planner(compiled, self._chat, self._now),
             self._runs,
-            Pace(limits, self._runs, self._now),
-            page_size=options.page_size,
+            pace,
+            page_size=page_size,
             lease_time=options.lease_time,
             now=self._now,
             waiting=bool(campaign.status_reason),

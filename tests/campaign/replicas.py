@@ -20,7 +20,8 @@ from campaign_service.planning.page import PlannedPage
 from campaign_service.references import References
 from campaign_service.schedule import Schedule
 from campaign_service.segment_client import SegmentClient
-from campaign_service.sending.sender import Lookout, Sender, SenderOptions
+from campaign_service.sending.lookout import Lookout
+from campaign_service.sending.sender import Sender, SenderOptions
 from campaign_service.sql.campaigns import SqlCampaignStore
 from campaign_service.sql.moves import SqlMoveStore
 from campaign_service.sql.runs import SqlRunStore
@@ -112,7 +113,7 @@ class Replica:
             self._segments,
             SenderOptions("replica", page_size=self._page_size, lease_time=LEASE_TIME),
             now=self._clock,
-            lookout=Lookout(),
+            lookout=Lookout(asyncio.Semaphore()),
         )
         for _ in range(50):
             if stop.is_set() or not await sender.run_once(stop):

@@ -255,7 +255,6 @@ async def test_a_campaign_that_waits_for_its_turn_is_stopped_at_once(sqlite_url:
         stopped = await services.stop()
         async with database.write() as connection:
             await connection.execute(delete(campaign_paces))
-        # the only slot there is has to come free first
         await services.start()
         done = await services.until_completed()
     await database.close()
@@ -263,6 +262,23 @@ async def test_a_campaign_that_waits_for_its_turn_is_stopped_at_once(sqlite_url:
     assert stopped.status == campaign_pb2.CAMPAIGN_STATUS_STOPPED
     assert stopped.stats.messages_sent == 0
     assert done.stats.messages_sent == 2
+
+
+async def test_a_campaign_that_waits_for_its_turn_keeps_no_other_one_waiting(
+    sqlite_url: str,
+) -> None:
+    database = open_database(sqlite_url)
+    async with running(sqlite_url, sender_slots=1) as services:
+        await waits_for_an_hour(services, database)
+        await services.create(limited(0, await with_people(sqlite_url, 2), id="quick"))
+        await services.start("quick")
+        quick = await services.until_completed("quick")
+        slow = await services.get()
+    await database.close()
+
+    assert quick.stats.messages_sent == 2
+    assert slow.status == campaign_pb2.CAMPAIGN_STATUS_IN_PROGRESS
+    assert slow.stats.messages_sent == 0
 
 
 async def test_a_server_that_waits_for_a_turn_stops_at_once(sqlite_url: str) -> None:
@@ -367,8 +383,8 @@ async def test_five_thousand_at_five_hundred_a_second_take_ten_seconds(sqlite_ur
 
 async def test_two_replicas_keep_one_limit(postgres_url: str) -> None:
     ids = await with_people(postgres_url, 1_000)
-    async with running(postgres_url, sender_slots=1) as services:
-        other = await another_campaign_server(services, sender_slots=1)
+    async with running(postgres_url) as services:
+        other = await another_campaign_server(services)
         await services.add_list("all", ids)
         await services.create(limited(500, None, segment_ids=["all"]))
         await services.start()
@@ -379,7 +395,7 @@ async def test_two_replicas_keep_one_limit(postgres_url: str) -> None:
     assert_conserved(postgres_url, "spring", 1_000)
     ends = looks[-1].sent
     at_work = (sum(0 < n < m for n, m in zip(look.sent, ends, strict=True)) for look in looks)
-    assert max(at_work) == 2
+    assert max(at_work) > 1
     assert timedelta(seconds=1.8) <= run_time(done)
     assert most_seen_in_a_window(looks) <= 3 * 50
 

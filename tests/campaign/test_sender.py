@@ -11,7 +11,8 @@ import pytest
 from campaign_service.campaigns import Status
 from campaign_service.errors import ReferenceGoneError
 from campaign_service.segment_client import SegmentClient
-from campaign_service.sending.sender import Lookout, Sender, SenderOptions
+from campaign_service.sending.lookout import Lookout
+from campaign_service.sending.sender import Sender, SenderOptions
 from campaign_service.sql.campaigns import SqlCampaignStore
 from campaign_service.sql.moves import SqlMoveStore
 from campaign_service.sql.runs import SqlRunStore
@@ -87,6 +88,10 @@ class HeldRuns:
         return getattr(self._runs, name)
 
 
+def a_lookout(slots: int = 1) -> Lookout:
+    return Lookout(asyncio.Semaphore(slots))
+
+
 def a_sender(
     database: Database,
     segments: SegmentClient,
@@ -94,7 +99,7 @@ def a_sender(
     lookout: Lookout | None = None,
     owner: str = "one",
 ) -> Sender:
-    lookout = lookout or Lookout()
+    lookout = lookout or a_lookout()
     lookout.news.set()
     return Sender(
         SqlCampaignStore(database),
@@ -184,7 +189,7 @@ async def test_one_idle_sender_looks_for_all_of_its_process(
 ) -> None:
     monkeypatch.setattr("campaign_service.sending.sender._POLL_SECONDS", 3_600)
     runs = FailingRuns(SqlRunStore(database))
-    senders = [a_sender(database, no_segments, runs, lookout) for lookout in [Lookout()] * 3]
+    senders = [a_sender(database, no_segments, runs, lookout) for lookout in [a_lookout(3)] * 3]
     stop = asyncio.Event()
     running = [asyncio.create_task(sender.run(stop)) for sender in senders]
     await runs.enough.wait()
@@ -205,7 +210,7 @@ async def test_a_process_at_work_leaves_the_next_shard_to_an_idle_one(
     runs, stop = HeldRuns(SqlRunStore(database)), asyncio.Event()
 
     async with asyncio.TaskGroup() as running:
-        for owner, lookout in (("first", Lookout()), ("second", Lookout())):
+        for owner, lookout in (("first", a_lookout(2)), ("second", a_lookout(2))):
             for _ in range(2):
                 sender = a_sender(database, no_segments, runs, lookout, owner)
                 running.create_task(sender.run(stop))
@@ -213,6 +218,29 @@ async def test_a_process_at_work_leaves_the_next_shard_to_an_idle_one(
             # time enough for the other sender of the process to take another shard
             for _ in range(10):
                 await store.get("spring")
+        assert runs.owners.empty()
+        stop.set()
+        runs.let_go.set()
+
+
+async def test_a_process_walks_as_many_shards_as_it_has_slots(
+    database: Database, no_segments: SegmentClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("campaign_service.sending.sender._COURTESY_SECONDS", 0)
+    store = SqlCampaignStore(database)
+    await store.create("spring", a_definition(), MOMENT, to_channels=False)
+    await SqlMoveStore(database, shards=3).start("spring", 1, MOMENT)
+    runs, stop = HeldRuns(SqlRunStore(database)), asyncio.Event()
+    lookout = a_lookout(2)
+
+    async with asyncio.TaskGroup() as running:
+        for _ in range(3):
+            running.create_task(a_sender(database, no_segments, runs, lookout).run(stop))
+        for _ in range(2):
+            await runs.owners.get()
+        # time enough for the third one to take a shard
+        for _ in range(10):
+            await store.get("spring")
         assert runs.owners.empty()
         stop.set()
         runs.let_go.set()
