@@ -9,9 +9,10 @@ import asyncio
 import os
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack, ExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 from campaign_service.segment_client import SegmentClient
@@ -82,10 +83,18 @@ class _SendingApart:
 async def _send_apart(
     settings: CampaignSettings, stop: asyncio.Event, nudged: asyncio.Event
 ) -> None:
-    # a page can wait some milliseconds for a core, a caller can't
-    os.nice(_NICENESS)
+    _stand_back()
     runtime.tune_for_pages()
     await _send(settings, stop, nudged)
+
+
+def _stand_back() -> None:
+    """Lets others go first: a page can wait some milliseconds for a core, a caller can't."""
+    os.nice(_NICENESS)
+    # Linux may share its cores out among sessions first, and look at niceness within each
+    os.setsid()
+    with suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(_NICENESS))
 
 
 async def _send(settings: CampaignSettings, stop: asyncio.Event, nudged: asyncio.Event) -> None:

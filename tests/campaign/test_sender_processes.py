@@ -62,9 +62,10 @@ async def test_a_server_that_is_killed_takes_its_sender_processes_along(server: 
 async def test_a_stop_signal_for_all_of_them_is_a_stop_signal_for_the_server(
     server: Server,
 ) -> None:
-    pid, *senders = server.processes()
+    _, *senders = processes = server.processes()
 
-    os.killpg(pid, signal.SIGTERM)
+    for pid in processes:
+        os.kill(pid, signal.SIGTERM)
 
     assert await asyncio.to_thread(server.wait) == 0
     await gone(senders)

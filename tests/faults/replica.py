@@ -105,20 +105,14 @@ class Replica:
 
     def limit_files(self, size: int) -> None:
         """No file of it grows beyond that many bytes any more; -1 for no limit."""
-        if self.pid is None:
-            return
-        with suppress(ProcessLookupError, psutil.NoSuchProcess):
-            server = psutil.Process(self.pid)
-            for process in (server, *server.children(recursive=True)):
-                _, hard = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
-                resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, hard))
+        for pid in self._processes():
+            with suppress(ProcessLookupError):
+                _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+                resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, hard))
 
     def has(self, pid: int) -> bool:
         """Whether that is one of its processes."""
-        try:
-            return os.getpgid(pid) == self.pid
-        except ProcessLookupError:
-            return False
+        return pid in self._processes()
 
     @property
     def pid(self) -> int | None:
@@ -178,14 +172,19 @@ class Replica:
         return True
 
     def _signal_all(self, number: signal.Signals) -> bool:
+        for pid in self._processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+        return self.pid is not None
+
+    def _processes(self) -> list[int]:
+        """The server's, and those that it has forked."""
         if self.pid is None:
-            return False
-        try:
-            os.killpg(self.pid, number)
-        except ProcessLookupError:
-            # it has only just been forked, and leads no group yet
-            return self._signal(number)
-        return True
+            return []
+        with suppress(psutil.NoSuchProcess):
+            forked = psutil.Process(self.pid).children(recursive=True)
+            return [self.pid, *(process.pid for process in forked)]
+        return []
 
     def _error(self, problem: str) -> UnexpectedEndError:
         return UnexpectedEndError(f"{self.module} {problem}\n{self.tail()}")
