@@ -14,12 +14,11 @@ _STREAK_SECONDS = 0.02
 _LONGEST_COURTESY_SECONDS = 0.1
 _PATIENT_POLL_SECONDS = 0.002
 _LONGEST_PATIENCE_SECONDS = 0.25
-
-# a wait in a thread is cheap, but can't be cancelled
-_LOCK_WAIT_SECONDS = 0.02
+# at a time
+_LOCK_WAIT_SECONDS = 0.1
 
 Begin = Callable[[float], Awaitable[bool]]
-"""Waits so many seconds for the write lock, and says whether it has got it."""
+"""Takes the write lock, for which it waits so many seconds; says whether it has got it."""
 
 
 class WriteTurn:

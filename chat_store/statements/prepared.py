@@ -92,7 +92,10 @@ class Prepared:
 
 
 def prepared(statement: ClauseElement, dialect: Dialect, *, in_arrays: bool = False) -> Prepared:
-    """For a statement without expanding parameters; in a dialect of positional ones."""
+    """For a statement without expanding parameters; in a dialect of positional ones.
+
+    `in_arrays`, it answers one row, of a JSON array a column, that is read as all of its rows.
+    """
     columns = statement.selected_columns if isinstance(statement, Select) else ()
     executed = _arrays_of(statement) if in_arrays and isinstance(statement, Select) else statement
     compiled = cast("SQLCompiler", executed.compile(dialect=dialect))
