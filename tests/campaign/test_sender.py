@@ -112,10 +112,11 @@ def a_sender(
     )
 
 
-async def started(database: Database, **changes: Any) -> None:
+async def started(database: Database, shards: int = 1, **changes: Any) -> SqlCampaignStore:
     store = SqlCampaignStore(database)
     await store.create("spring", a_definition(**changes), MOMENT, to_channels=False)
-    await SqlMoveStore(database, shards=1).start("spring", 1, MOMENT)
+    await SqlMoveStore(database, shards=shards).start("spring", 1, MOMENT)
+    return store
 
 
 async def test_nothing_to_claim_is_nothing_done(
@@ -204,9 +205,7 @@ async def test_a_process_at_work_leaves_the_next_shard_to_an_idle_one(
     database: Database, no_segments: SegmentClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("campaign_service.sending.sender._COURTESY_SECONDS", 3_600)
-    store = SqlCampaignStore(database)
-    await store.create("spring", a_definition(), MOMENT, to_channels=False)
-    await SqlMoveStore(database, shards=2).start("spring", 1, MOMENT)
+    store = await started(database, shards=2)
     runs, stop = HeldRuns(SqlRunStore(database)), asyncio.Event()
 
     async with asyncio.TaskGroup() as running:
@@ -227,9 +226,7 @@ async def test_a_process_walks_as_many_shards_as_it_has_slots(
     database: Database, no_segments: SegmentClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("campaign_service.sending.sender._COURTESY_SECONDS", 0)
-    store = SqlCampaignStore(database)
-    await store.create("spring", a_definition(), MOMENT, to_channels=False)
-    await SqlMoveStore(database, shards=3).start("spring", 1, MOMENT)
+    store = await started(database, shards=3)
     runs, stop = HeldRuns(SqlRunStore(database)), asyncio.Event()
     lookout = a_lookout(2)
 

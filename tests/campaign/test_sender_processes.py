@@ -27,6 +27,14 @@ async def test_a_server_sends_in_processes_of_their_own(server: Server) -> None:
     assert len(server.processes()) == 1 + 2
 
 
+async def test_its_senders_let_all_others_go_first(server: Server) -> None:
+    _, *senders = server.processes()
+
+    # each does so when it begins; the test's own time-out is its bound
+    while not all(map(stands_back, senders)):  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+
+
 async def test_a_server_told_to_send_in_no_other_process_is_one(
     sqlite_url: str, tmp_path: Path
 ) -> None:
@@ -69,6 +77,15 @@ async def test_a_stop_signal_for_all_of_them_is_a_stop_signal_for_the_server(
 
     assert await asyncio.to_thread(server.wait) == 0
     await gone(senders)
+
+
+def stands_back(pid: int) -> bool:
+    """Among all processes of the machine, also where a session's share comes first."""
+    shared_by_session = Path(f"/proc/{pid}/autogroup")
+    nice = os.getpriority(os.PRIO_PROCESS, pid) == os.getpriority(os.PRIO_PROCESS, 0) + 10
+    alone = os.getsid(pid) == pid
+    known = not shared_by_session.exists() or shared_by_session.read_text().endswith(" nice 10\n")
+    return nice and alone and known
 
 
 async def gone(pids: list[int]) -> None:

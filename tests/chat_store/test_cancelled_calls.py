@@ -15,6 +15,7 @@ from sqlalchemy.engine import make_url
 from chat_store import database as database_module
 from chat_store.database import Database, open_database
 from chat_store.errors import StoreUnavailableError
+from chat_store.sqlite.engines import begins, writing_engine
 from tests.harness.postgres import Postgres
 
 # minutes of work, and a wait
@@ -128,6 +129,7 @@ async def test_all_who_wait_for_the_write_lock_give_up_together(
 
     await write()
     monkeypatch.setattr(database_module, "WAIT_SECONDS", 0.5)
+    monkeypatch.setattr("chat_store.sqlite.turn._ONE_WAIT_SECONDS", 60)
     other_process.execute("BEGIN IMMEDIATE")
     begin = monotonic()
     ends = await asyncio.gather(*(write() for _ in range(20)), return_exceptions=True)
@@ -137,6 +139,32 @@ async def test_all_who_wait_for_the_write_lock_give_up_together(
 
     assert {type(end) for end in ends} == {StoreUnavailableError}
     assert waited < 5
+
+
+async def test_who_waits_for_the_write_lock_after_one_who_gave_up_waits_as_long(
+    sqlite_url: str, other_process: sqlite3.Connection
+) -> None:
+    engine = writing_engine(make_url(sqlite_url))
+
+    async def takes_lock(seconds: float) -> bool:
+        # the same connection each time
+        async with engine.connect() as connection:
+            return await begins(connection, seconds)
+
+    other_process.execute("BEGIN IMMEDIATE")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await takes_lock(60)
+    begin = monotonic()
+    got_it = await takes_lock(0.3)
+    waited = monotonic() - begin
+    other_process.execute("ROLLBACK")
+    gets_it = await takes_lock(0)
+    await engine.dispose()
+
+    assert not got_it
+    assert waited >= 0.3
+    assert gets_it
 
 
 async def test_a_database_that_cannot_be_written_to_does_not_answer(
