@@ -9,6 +9,8 @@ from campaign_service.store import EVERY_CAMPAIGN, RunStore
 
 # A page is a burst: so many a second make the rate a smooth one.
 _PAGES_PER_SECOND = 14
+# messages a second that a run hardly reaches by itself
+_FULL_SPEED = 10_000
 
 
 def limits_of(campaign_id: str, own: int, of_all: int) -> Mapping[str, int]:
@@ -35,6 +37,11 @@ class Pace:
         self._now = now
         # when the turn before was due; unset while there is nothing to be late with
         self._due_at: datetime | None = None
+
+    @property
+    def makes_wait(self) -> bool:
+        """Whether a run that keeps it waits most of the time."""
+        return bool(self._limits) and min(self._limits.values()) < _FULL_SPEED
 
     def page_size(self, most: int) -> int:
         if not self._limits:

@@ -149,9 +149,7 @@ class Sender:
             options.max_messages_per_second,
         )
         pace = Pace(limits, self._runs, self._now)
-        page_size = pace.page_size(options.page_size)
-        if page_size < options.page_size:
-            # it will wait for its turns most of the time, and others need not
+        if pace.makes_wait:
             leave_slot()
         run = ShardRun(
             lease,
@@ -159,7 +157,7 @@ class Sender:
             Planner(compiled, self._chat, self._now),
             self._runs,
             pace,
-            page_size=page_size,
+            page_size=options.page_size,
             lease_time=options.lease_time,
             now=self._now,
             waiting=bool(campaign.status_reason),

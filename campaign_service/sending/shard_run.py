@@ -50,7 +50,7 @@ class ShardRun:
         self._planner = planner
         self._runs = runs
         self._pace = pace
-        self._page_size = page_size
+        self._page_size = pace.page_size(page_size)
         self._lease_time = lease_time
         self._now = now
         # whether the campaign's status_reason says that it waits
