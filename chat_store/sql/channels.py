@@ -51,6 +51,7 @@ from chat_store.tables import channels, members
 _NAMES = tuple(field.name for field in fields(Channel))
 COLUMNS = tuple(channels.c[name] for name in _NAMES)
 _OTHERS: Types = {"id": Key}
+_PAIR = 2
 # kept by the store as messages and members come and go
 _DERIVED = ("member_count", "message_count", "last_message_at", "updated_at", "deleted_at")
 _GIVEN = tuple(name for name in _NAMES if name not in _DERIVED)
@@ -287,7 +288,7 @@ def _between(dialect: DialectName, names: Sequence[str]) -> Select[Any]:
         .select_from(others.source)
         .join(theirs, and_(theirs.c.user_id == others.c["id"], theirs.c.user_id != user_id))
         .join(channels, channels.c.cid == theirs.c.cid)
-        .where(channels.c.member_count == 2, channels.c.deleted_at.is_(None), is_in)  # noqa: PLR2004
+        .where(channels.c.member_count == _PAIR, channels.c.deleted_at.is_(None), is_in)
     )
 
 

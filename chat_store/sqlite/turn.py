@@ -14,8 +14,7 @@ _STREAK_SECONDS = 0.02
 _LONGEST_COURTESY_SECONDS = 0.1
 _PATIENT_POLL_SECONDS = 0.002
 _LONGEST_PATIENCE_SECONDS = 0.25
-# at a time
-_LOCK_WAIT_SECONDS = 0.1
+_ONE_WAIT_SECONDS = 0.1
 
 Begin = Callable[[float], Awaitable[bool]]
 """Takes the write lock, for which it waits so many seconds; says whether it has got it."""
@@ -69,7 +68,7 @@ class WriteTurn:
         if waited:
             await self._wait()
         try:
-            while not await begin(_LOCK_WAIT_SECONDS):
+            while not await begin(_ONE_WAIT_SECONDS):
                 pass
         finally:
             fcntl.flock(self._turn, fcntl.LOCK_UN)

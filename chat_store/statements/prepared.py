@@ -51,7 +51,7 @@ class Prepared:
     _parameters: tuple[_Parameter, ...]
     _readers: tuple[Process | None, ...]
     _record: Callable[[Iterable[Any]], Row[*tuple[Any, ...]]]
-    _in_arrays: bool = False
+    _in_arrays: bool
 
     def bound(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
         """The driver's parameters, with the values in the places of their names."""

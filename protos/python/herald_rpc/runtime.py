@@ -6,7 +6,7 @@ import sys
 _SWITCH_SECONDS = 0.0005
 # all calls wait while garbage is collected: for so many objects, 2 to 4 ms
 _YOUNG_OBJECTS_OF_CALLS = 2_000
-# two pages' worth: they come and go together
+# what a page brings along goes with it, and needs no looking at meanwhile
 _YOUNG_OBJECTS_OF_PAGES = 50_000
 
 
