@@ -195,6 +195,26 @@ async def test_under_a_limit_the_pages_are_small(
     await database.close()
 
 
+@pytest.mark.parametrize(
+    ("limits", "makes_wait"),
+    [
+        ({}, False),
+        ({"spring": 1}, True),
+        ({"spring": 9_999}, True),
+        ({"spring": 10_000}, False),
+        ({"spring": 20_000, EVERY_CAMPAIGN: 900}, True),
+    ],
+)
+async def test_a_limit_makes_a_run_wait_that_goes_faster_by_itself(
+    sqlite_url: str, limits: dict[str, int], *, makes_wait: bool
+) -> None:
+    database = open_database(sqlite_url)
+
+    assert Pace(limits, SqlRunStore(database), lambda: MOMENT).makes_wait is makes_wait
+
+    await database.close()
+
+
 @pytest.mark.parametrize(("limits", "messages"), [({}, 1_000), ({"spring": 1}, 0)])
 async def test_without_a_limit_or_a_message_nothing_is_reserved(
     database: Database, limits: dict[str, int], messages: int
