@@ -4,10 +4,8 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-import orjson
-from sqlalchemy import Select, bindparam, func, select
+from sqlalchemy import Select, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.types import NullType
 
 from campaign_service.campaigns import Campaign, Definition, Status
 from campaign_service.errors import CampaignAlreadyExistsError, CampaignNotFoundError
@@ -19,6 +17,7 @@ from chat_store.filters.predicates import Predicate
 from chat_store.paging import Page, PageRequest
 from chat_store.sql.filters import Binding, where
 from chat_store.sql.paging import fetch_page
+from chat_store.statements.arrays import array_from, array_of
 from chat_store.statements.columns import Key
 from chat_store.statements.inserts import insert_rows
 from chat_store.statements.prepared import prepared_once
@@ -109,10 +108,7 @@ async def load(connection: AsyncConnection, campaign_id: str, dialect: DialectNa
     if not rows:
         raise CampaignNotFoundError(campaign_id)
     (row,) = rows
-    found = row[-1]
-    return campaign_from_row(
-        row, tuple(orjson.loads(found) if isinstance(found, str) else found or ())
-    )
+    return campaign_from_row(row, tuple(array_from(row[-1])))
 
 
 @cache
@@ -125,6 +121,5 @@ def _whole(dialect: DialectName) -> Select[Any]:
         .order_by(campaign_users.c.user_id)
         .subquery()
     )
-    in_one = func.json_group_array if dialect == "sqlite" else func.array_agg
-    user_ids = select(in_one(of_campaign.c.user_id, type_=NullType())).scalar_subquery()
+    user_ids = select(array_of(of_campaign.c.user_id, dialect)).scalar_subquery()
     return counted().add_columns(user_ids).where(campaigns.c.id == id_)

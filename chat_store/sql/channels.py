@@ -1,6 +1,6 @@
 """Channels and their members in SQL."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from functools import cache, lru_cache
@@ -33,9 +33,10 @@ from chat_store.sql.filters import CHANNEL_BINDING, MEMBER_BINDING, where
 from chat_store.sql.members import MEMBER_COLUMNS, count_members, member_from_row, write_members
 from chat_store.sql.paging import fetch_page
 from chat_store.sql.users import require_users
+from chat_store.statements.arrays import prepared_columns, tuples_of
 from chat_store.statements.columns import Key
 from chat_store.statements.inserts import insert_rows
-from chat_store.statements.prepared import prepared_for_many, prepared_once
+from chat_store.statements.prepared import prepared_once
 from chat_store.statements.recordsets import (
     Parameters,
     Types,
@@ -110,9 +111,9 @@ class SqlChannelStore:
     async def pick(self, cids: Iterable[str], names: Sequence[str]) -> Mapping[str, PickedChannel]:
         dialect = self._database.dialect
         async with self._database.look() as connection:
-            statement = prepared_for_many(_picking(dialect, tuple(names)), connection.dialect)
-            rows = await statement.rows(connection, keys(dialect, cids))
-        return {row[0]: PickedChannel(row[0], _STATES[row[1]], row[2:]) for row in rows}
+            statement = prepared_columns(_picking(dialect, tuple(names)), connection.dialect)
+            found, states, *values = await statement.columns(connection, keys(dialect, cids))
+        return dict(zip(found, _picked(found, states, values), strict=True))
 
     async def between(
         self, user_id: str, others: Sequence[str], names: Sequence[str]
@@ -120,12 +121,14 @@ class SqlChannelStore:
         dialect = self._database.dialect
         given = {**packed(dialect, _OTHERS, {"id": list(others)}), "user_id": user_id}
         async with self._database.look() as connection:
-            statement = prepared_for_many(_between(dialect, tuple(names)), connection.dialect)
-            rows = await statement.rows(connection, given)
-        if len({row[0] for row in rows}) < len(rows):
-            # of several the last one stays: the latest, or of these the first by CID
-            rows = sorted(sorted(rows, key=itemgetter(1), reverse=True), key=itemgetter(-1))
-        return {row[0]: PickedChannel(row[1], _STATES[row[2]], row[3:-1]) for row in rows}
+            statement = prepared_columns(_between(dialect, tuple(names)), connection.dialect)
+            found, active_at, cids, states, *values = await statement.columns(connection, given)
+        pairs = zip(found, _picked(cids, states, values), strict=True)
+        if len(set(found)) == len(found):
+            return dict(pairs)
+        # of several the last one stays: the latest, or of these the first by CID
+        by_cid = sorted(zip(active_at, cids, pairs, strict=True), key=itemgetter(1), reverse=True)
+        return dict(pair for _, _, pair in sorted(by_cid, key=itemgetter(0)))
 
     async def query(self, predicate: Predicate, page: PageRequest) -> Page[Channel]:
         dialect = self._database.dialect
@@ -284,12 +287,18 @@ def _between(dialect: DialectName, names: Sequence[str]) -> Select[Any]:
     )
     picked = (channels.c[name] for name in names)
     return (
-        select(theirs.c.user_id, theirs.c.cid, _STATE, *picked, active_at)
+        select(theirs.c.user_id, active_at, theirs.c.cid, _STATE, *picked)
         .select_from(others.source)
         .join(theirs, and_(theirs.c.user_id == others.c["id"], theirs.c.user_id != user_id))
         .join(channels, channels.c.cid == theirs.c.cid)
         .where(channels.c.member_count == _PAIR, channels.c.deleted_at.is_(None), is_in)
     )
+
+
+def _picked(
+    cids: Sequence[str], states: Sequence[int], values: Sequence[Sequence[Any]]
+) -> Iterator[PickedChannel]:
+    return tuples_of(PickedChannel, cids, map(_STATES.__getitem__, states), values=values)
 
 
 def channel_from_row(row: Row[Any]) -> Channel:

@@ -16,9 +16,10 @@ from chat_store.models import PickedUser, User, UserState, WriteMode
 from chat_store.paging import Page, PageRequest
 from chat_store.sql.filters import USER_BINDING, where
 from chat_store.sql.paging import fetch_page
+from chat_store.statements.arrays import prepared_columns, tuples_of
 from chat_store.statements.columns import Key
 from chat_store.statements.inserts import insert_rows
-from chat_store.statements.prepared import prepared_for_many, prepared_once
+from chat_store.statements.prepared import prepared_once
 from chat_store.statements.recordsets import among_keys, keys, record_set
 from chat_store.tables import users
 
@@ -63,9 +64,10 @@ class SqlUserStore:
     async def pick(self, ids: Iterable[str], names: Sequence[str]) -> Mapping[str, PickedUser]:
         dialect = self._database.dialect
         async with self._database.look() as connection:
-            statement = prepared_for_many(_picking(dialect, tuple(names)), connection.dialect)
-            rows = await statement.rows(connection, keys(dialect, ids))
-        return {row[0]: PickedUser(_STATES[row[1]], row[2:]) for row in rows}
+            statement = prepared_columns(_picking(dialect, tuple(names)), connection.dialect)
+            found, states, *values = await statement.columns(connection, keys(dialect, ids))
+        picked = tuples_of(PickedUser, map(_STATES.__getitem__, states), values=values)
+        return dict(zip(found, picked, strict=True))
 
     async def query(
         self, predicate: Predicate, page: PageRequest, *, include_deactivated: bool = False

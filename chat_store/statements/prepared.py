@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
 
-import orjson
 from sqlalchemy import (
     BindParameter,
     ClauseElement,
@@ -17,13 +16,10 @@ from sqlalchemy import (
     Dialect,
     Row,
     Select,
-    func,
-    select,
 )
 from sqlalchemy.engine import result_tuple
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.types import NullType
 
 Process = Callable[[Any], Any]
 
@@ -51,7 +47,6 @@ class Prepared:
     _parameters: tuple[_Parameter, ...]
     _readers: tuple[Process | None, ...]
     _record: Callable[[Iterable[Any]], Row[*tuple[Any, ...]]]
-    _in_arrays: bool
 
     def bound(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
         """The driver's parameters, with the values in the places of their names."""
@@ -68,9 +63,6 @@ class Prepared:
             raw = await connection.get_raw_connection()
             driver: Any = raw.driver_connection
             found = await driver.execute_fetchall(self.text, parameters)
-            if self._in_arrays:
-                (arrays,) = found
-                found = list(zip(*map(orjson.loads, arrays), strict=True))
         else:
             found = (await connection.exec_driver_sql(self.text, parameters)).all()
         return found if not any(self._readers) else [self._read(row) for row in found]
@@ -91,24 +83,16 @@ class Prepared:
         return tuple(reader(value) if reader else value for reader, value in read)
 
 
-def prepared(statement: ClauseElement, dialect: Dialect, *, in_arrays: bool = False) -> Prepared:
-    """For a statement without expanding parameters; in a dialect of positional ones.
-
-    `in_arrays`, it answers one row, of a JSON array a column, that is read as all of its rows.
-    """
-    columns = statement.selected_columns if isinstance(statement, Select) else ()
-    executed = _arrays_of(statement) if in_arrays and isinstance(statement, Select) else statement
-    compiled = cast("SQLCompiler", executed.compile(dialect=dialect))
+def prepared(statement: ClauseElement, dialect: Dialect) -> Prepared:
+    """For a statement without expanding parameters; in a dialect of positional ones."""
+    compiled = cast("SQLCompiler", statement.compile(dialect=dialect))
     return Prepared(
         str(compiled),
         tuple(
             _parameter(name, compiled.binds[name], dialect) for name in compiled.positiontup or ()
         ),
-        tuple(
-            column.type.dialect_impl(dialect).result_processor(dialect, None) for column in columns
-        ),
-        result_tuple([str(column.key) for column in columns]),
-        in_arrays,
+        readers(statement, dialect),
+        result_tuple([str(column.key) for column in _columns(statement)]),
     )
 
 
@@ -118,20 +102,16 @@ def prepared_once(statement: ClauseElement, dialect: Dialect) -> Prepared:
     return prepared(statement, dialect)
 
 
-@lru_cache(maxsize=256)
-def prepared_for_many(statement: Select[Any], dialect: Dialect) -> Prepared:
-    """As `prepared_once`, for a thousand rows and not for one.
-
-    For each row of an answer SQLite's driver gives the interpreter away and takes it back. So it
-    answers a single one, of an array a column: their reading costs less than that of the rows.
-    """
-    return prepared(statement, dialect, in_arrays=dialect.name == "sqlite")
+def readers(statement: ClauseElement, dialect: Dialect) -> tuple[Process | None, ...]:
+    """What makes the driver's values those of the columns, where they differ."""
+    return tuple(
+        column.type.dialect_impl(dialect).result_processor(dialect, None)
+        for column in _columns(statement)
+    )
 
 
-def _arrays_of(statement: Select[Any]) -> Select[Any]:
-    columns = statement.subquery().c
-    arrays = (func.json_group_array(column, type_=NullType()) for column in columns)
-    return select(*cast("Iterable[ColumnElement[Any]]", arrays))
+def _columns(statement: ClauseElement) -> Iterable[ColumnElement[Any]]:
+    return statement.selected_columns if isinstance(statement, Select) else ()
 
 
 def _parameter(name: str, bind: BindParameter[Any], dialect: Dialect) -> _Parameter:

@@ -70,7 +70,8 @@ def packed(dialect: DialectName, types: Types, values: Values, name: str = "give
             else values[column]
             for column, type_ in types.items()
         ]
-        return {name: orjson.dumps(list(zip(*columns, strict=True))).decode()}
+        rows = columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
+        return {name: orjson.dumps(list(rows)).decode()}
     return {
         f"{name}_{column}": [
             # as text: casting once in the statement is cheaper than a codec a row
@@ -91,14 +92,15 @@ def _records(
 ) -> RecordSet:
     if dialect == "sqlite":
         source = func.json_each(bind(name, Text())).table_valued("value", name=name)
+        row = source.c.value
+        values = (
+            # of a single column the rows are its values
+            func.json_extract(row, literal_column(f"'$[{index}]'")) if len(types) > 1 else row
+            for index in range(len(types))
+        )
+        columns = zip(types.items(), values, strict=True)
         return RecordSet(
-            source,
-            {
-                column: type_coerce(
-                    func.json_extract(source.c.value, literal_column(f"'$[{index}]'")), type_
-                )
-                for index, (column, type_) in enumerate(types.items())
-            },
+            source, {column: type_coerce(value, type_) for (column, type_), value in columns}
         )
     arrays = (bind(f"{name}_{column}", ARRAY(_element(type_))) for column, type_ in types.items())
     table = func.unnest(*arrays).table_valued(*types, name=name).render_derived()

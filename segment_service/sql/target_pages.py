@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import orjson
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
@@ -20,9 +19,9 @@ from sqlalchemy import (
     or_,
     select,
 )
-from sqlalchemy.types import NullType
 
 from chat_store.database import Database, DialectName
+from chat_store.statements.arrays import array_from, array_of
 from chat_store.statements.columns import Key
 from chat_store.statements.prepared import Prepared, prepared
 from segment_service.segments import Segment, Shard, audience
@@ -81,8 +80,7 @@ class SqlTargetPages:
             async with self._database.look() as connection:
                 found, unchanged = await statement.row(connection, after=after)
             if unchanged == len(asked.segment_ids):
-                # one value of all ids: row by row they would cost more than their reading
-                return orjson.loads(found) if isinstance(found, str) else found or ()
+                return array_from(found)
             self._statements.pop(asked, None)
 
     async def _prepare(self, asked: PageOfTargets) -> Prepared:
@@ -103,8 +101,7 @@ def prepared_page(
 ) -> Prepared:
     """Answers the page after its parameter `after`, and how many segments are as they were."""
     ids = _page_of_ids(asked, of, dialect).subquery()
-    in_one = func.json_group_array if dialect == "sqlite" else func.array_agg
-    page = select(in_one(ids.c[0], type_=NullType())).scalar_subquery()
+    page = select(array_of(ids.c[0], dialect)).scalar_subquery()
     return prepared(select(page, _unchanged(of)), sql_dialect)
 
 
