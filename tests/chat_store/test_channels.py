@@ -190,7 +190,7 @@ async def test_channels_of_two_are_found_by_the_others_on_sqlite(sqlite_url: str
     steps = await plan_of(database, channels.between("acme", ["anna", "bob"], ["id"]))
     await database.close()
 
-    assert [step for step in steps if "theirs" in step and "(user_id=?)" in step], steps
+    assert [step for step in steps if "others" in step and "(user_id=?)" in step], steps
     assert [step for step in steps if "own" in step and "(cid=? AND user_id=?)" in step], steps
 
 
