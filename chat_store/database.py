@@ -2,9 +2,10 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
+from time import monotonic
 from typing import Any, Literal
 
 import orjson
@@ -21,12 +22,14 @@ from chat_store.sqlite.engines import (
     begins,
     reading_engine,
     sqlite_file,
+    transacts,
     without_transactions,
     writing_engine,
 )
-from chat_store.sqlite.turn import WriteTurn
+from chat_store.sqlite.turn import Rule, WriteTurn
 
 DialectName = Literal["sqlite", "postgresql"]
+_Begin = Callable[[AsyncConnection, Rule, float], Awaitable[bool]]
 
 _POOL_WAIT_SECONDS = 10.0
 _CONNECT_SECONDS = 5.0
@@ -100,21 +103,49 @@ class Database:
                 await connection.commit()
                 passing(step, Point.AFTER_COMMIT)
 
+    async def write_apart(self, step: str, work: Callable[[sqlite3.Connection], None]) -> None:
+        """As `write`, on SQLite only, with all of the transaction in the connection's thread.
+
+        From when it has the write lock until it is committed it waits for no turn of a busy event
+        loop, and nobody else waits for that with it.
+        """
+        if self._turn is None:
+            raise TypeError("only SQLite has connections with threads of their own")
+
+        def whole(connection: sqlite3.Connection) -> None:
+            passing(step, Point.BEGUN)
+            work(connection)
+            passing(step, Point.BEFORE_COMMIT)
+
+        with _translated_errors():
+            async with AsyncExitStack() as stack:
+                await self._in_turn(self._turn, stack, partial(transacts, whole))
+        passing(step, Point.AFTER_COMMIT)
+
     @asynccontextmanager
     async def _begun(self) -> AsyncIterator[AsyncConnection]:
         async with AsyncExitStack() as stack:
             if self._turn is None:
                 yield await stack.enter_async_context(self._writer.connect())
-                return
-            try:
-                # both together, or each in the queue would wait as long again
-                async with asyncio.timeout(WAIT_SECONDS), self._turn.within_process:
-                    # whoever waits for its turn holds no connection
-                    connection = await stack.enter_async_context(self._writer.connect())
-                    await self._turn.begun(partial(begins, connection))
-            except TimeoutError as error:
-                raise StoreUnavailableError("the database is locked") from error
-            yield connection
+            else:
+                yield await self._in_turn(self._turn, stack, begins)
+
+    async def _in_turn(
+        self, turn: WriteTurn, stack: AsyncExitStack, begin: _Begin
+    ) -> AsyncConnection:
+        """The connection of which `begin` has said true, until the stack is closed."""
+        # for all that is waited for together, or each in the queue would wait as long again
+        until = monotonic() + WAIT_SECONDS
+        try:
+            async with asyncio.timeout(WAIT_SECONDS) as waiting, turn.within_process:
+                # whoever waits for its turn holds no connection
+                connection = await stack.enter_async_context(self._writer.connect())
+                # what may be a whole transaction is not cut off
+                waiting.reschedule(None)
+                await turn.begun(partial(begin, connection), until)
+        except TimeoutError as error:
+            raise StoreUnavailableError("the database is locked") from error
+        return connection
 
     async def answers(self) -> bool:
         """Whether a transaction that may write can be begun within 3 s. Writes nothing."""

@@ -34,7 +34,7 @@ from campaign_service.store import Lease, Turn
 from chat_store.database import Database, DialectName
 from chat_store.sql.messages import sent_targets
 from chat_store.sql.pages import page_writes
-from chat_store.statements.batches import Write, execute_all
+from chat_store.statements.batches import Write, write_all
 from chat_store.statements.columns import Key, UtcTime
 from chat_store.statements.inserts import insert_rows
 from chat_store.statements.recordsets import Values, record_set
@@ -128,8 +128,7 @@ class SqlRunStore:
     async def commit_page(self, lease: Lease, page: PlannedPage, cursor: str) -> None:
         # packed before the transaction, which on SQLite keeps everyone else from writing
         writes = list(_writes(self._database.dialect, lease, page, cursor))
-        async with self._database.write("run.page") as connection:
-            await execute_all(connection, writes)
+        await write_all(self._database, "run.page", writes)
 
     async def finish_pass(self, lease: Lease, audience_version: str, now: datetime) -> None:
         of_campaign = _shards.campaign_id == lease.campaign_id

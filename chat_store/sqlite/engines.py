@@ -17,6 +17,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from chat_store.sqlite.functions import register
+from chat_store.sqlite.turn import Rule
 
 _T = TypeVar("_T")
 
@@ -71,15 +72,28 @@ def without_transactions(engine: AsyncEngine) -> AsyncEngine:
     return engine.execution_options(**{_ALONE: True})
 
 
-async def begins(connection: AsyncConnection, within_seconds: float = 0.0) -> bool:
-    """Takes the write lock, as soon as no other one has it; false if that takes too long."""
+async def begins(connection: AsyncConnection, rule: Rule, within_seconds: float) -> bool:
+    """Takes the write lock, as soon as the rule lets it; false if that takes too long."""
     raw = await connection.get_raw_connection()
     driver: Any = raw.driver_connection
     # past SQLAlchemy and the event loop: asking again through them costs far more
-    if not await driver.takes_lock(within_seconds):
+    if not await driver.takes_lock(rule, within_seconds):
         return False
     await connection.begin()
     return True
+
+
+async def transacts(
+    work: Callable[[sqlite3.Connection], None],
+    connection: AsyncConnection,
+    rule: Rule,
+    within_seconds: float,
+) -> bool:
+    """As `begins`, and goes on: when it says true, `work` is done and committed."""
+    raw = await connection.get_raw_connection()
+    driver: Any = raw.driver_connection
+    done: bool = await driver.transacts(work, rule, within_seconds)
+    return done
 
 
 class _Connection(aiosqlite.Connection):
@@ -137,13 +151,35 @@ class _Connection(aiosqlite.Connection):
         done: _T = await self._execute(work, self._conn)
         return done
 
-    async def takes_lock(self, within_seconds: float) -> bool:
-        return await self.in_thread(partial(self._take_lock, monotonic() + within_seconds))
+    async def takes_lock(self, rule: Rule, within_seconds: float) -> bool:
+        return await self.in_thread(partial(self._take_lock, rule, monotonic() + within_seconds))
 
-    def _take_lock(self, until: float, connection: sqlite3.Connection) -> bool:
-        while not _takes_lock(connection):
+    def _take_lock(self, rule: Rule, until: float, connection: sqlite3.Connection) -> bool:
+        while not rule(partial(_takes_lock, connection)):
             if monotonic() >= until or self._stopped.wait(_LOCK_POLL_SECONDS):
                 return False
+        return True
+
+    async def transacts(
+        self, work: Callable[[sqlite3.Connection], None], rule: Rule, within_seconds: float
+    ) -> bool:
+        until = monotonic() + within_seconds
+        return await self.in_thread(partial(self._transact, work, rule, until))
+
+    def _transact(
+        self,
+        work: Callable[[sqlite3.Connection], None],
+        rule: Rule,
+        until: float,
+        connection: sqlite3.Connection,
+    ) -> bool:
+        if not self._take_lock(rule, until, connection):
+            return False
+        # an exception closes the connection, which rolls back
+        work(connection)
+        if self._stopped.is_set():
+            return False
+        connection.execute("COMMIT")
         return True
 
     async def rollback(self) -> None:

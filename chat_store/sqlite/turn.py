@@ -12,12 +12,19 @@ _POLL_SECONDS = 0.001
 # how long one process may go on while another waits: some small calls
 _STREAK_SECONDS = 0.02
 _LONGEST_COURTESY_SECONDS = 0.1
-_PATIENT_POLL_SECONDS = 0.002
 _LONGEST_PATIENCE_SECONDS = 0.25
-_ONE_WAIT_SECONDS = 0.1
 
-Begin = Callable[[float], Awaitable[bool]]
-"""Takes the write lock, for which it waits so many seconds; says whether it has got it."""
+Attempt = Callable[[], bool]
+"""Takes the write lock if it is free; says whether it has got it."""
+
+Rule = Callable[[Attempt], bool]
+"""Makes the attempt, or does not because others go first."""
+
+Begin = Callable[[Rule, float], Awaitable[bool]]
+"""Attempts by the rule until it has the write lock, for so many seconds; says whether it has.
+
+It may go on to the transaction's end.
+"""
 
 
 class WriteTurn:
@@ -42,34 +49,31 @@ class WriteTurn:
         self._streak_began = 0.0
         self._patient = patient
 
-    async def begun(self, begin: Begin) -> None:
-        """Returns when `begin` has said true."""
+    async def begun(self, begin: Begin, until: float) -> None:
+        """Returns when `begin` has said true; TimeoutError if it has not `until` then."""
         if self._patient:
-            if await self._begun_after_others(begin):
+            if await begin(self._after_others, _LONGEST_PATIENCE_SECONDS):
                 return
         elif time.monotonic() - self._streak_began > _STREAK_SECONDS:
             await self._let_others_go()
-        await self._begun_in_turn(begin)
+        await self._begun_in_turn(begin, until)
 
-    async def _begun_after_others(self, begin: Begin) -> bool:
-        patience = time.monotonic() + _LONGEST_PATIENCE_SECONDS
-        while time.monotonic() < patience:
-            if self._nobody_waits() and _try_lock(self._turn, fcntl.LOCK_EX):
-                try:
-                    if await begin(0.0):
-                        return True
-                finally:
-                    fcntl.flock(self._turn, fcntl.LOCK_UN)
-            await asyncio.sleep(_PATIENT_POLL_SECONDS)
-        return False
+    def _after_others(self, attempt: Attempt) -> bool:
+        if not self._nobody_waits() or not _try_lock(self._turn, fcntl.LOCK_EX):
+            return False
+        try:
+            return attempt()
+        finally:
+            fcntl.flock(self._turn, fcntl.LOCK_UN)
 
-    async def _begun_in_turn(self, begin: Begin) -> None:
+    async def _begun_in_turn(self, begin: Begin, until: float) -> None:
         waited = not _try_lock(self._turn, fcntl.LOCK_EX)
         if waited:
-            await self._wait()
+            async with asyncio.timeout(until - time.monotonic()):
+                await self._wait()
         try:
-            while not await begin(_ONE_WAIT_SECONDS):
-                pass
+            if not await begin(_at_once, until - time.monotonic()):
+                raise TimeoutError
         finally:
             fcntl.flock(self._turn, fcntl.LOCK_UN)
         if waited:
@@ -99,6 +103,10 @@ class WriteTurn:
     def close(self) -> None:
         os.close(self._turn)
         os.close(self._waiting)
+
+
+def _at_once(attempt: Attempt) -> bool:
+    return attempt()
 
 
 def _open(path: str) -> int:

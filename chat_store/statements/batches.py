@@ -8,12 +8,13 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sqlalchemy import ClauseElement
 from sqlalchemy.exc import DBAPIError, IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from chat_store.database import Database
 from chat_store.statements.prepared import prepared_once
 from chat_store.statements.recordsets import Parameters
 
@@ -55,25 +56,24 @@ class _Execution:
             raise
 
 
-async def execute_all(connection: AsyncConnection, writes: Iterable[Write]) -> None:
-    """In their order. Once one has raised an error, the transaction has to be given up."""
-    dialect = connection.dialect
+async def write_all(database: Database, step: str, writes: Iterable[Write]) -> None:
+    """In their order, in one transaction, which is durable on return."""
+    dialect = database.sql_dialect
     executions = []
     for write in writes:
         statement = prepared_once(write.statement, dialect)
         executions.append(_Execution(statement.text, statement.bound(write.parameters), write))
-    if dialect.name == "sqlite":
-        raw = await connection.get_raw_connection()
-        driver: Any = raw.driver_connection
-        await driver.in_thread(lambda sqlite: _execute(sqlite, executions))
+    if database.dialect == "sqlite":
+        await database.write_apart(step, partial(_execute, executions))
         return
-    for execution in executions:
-        with execution.unless_taken():
-            done = await connection.exec_driver_sql(execution.text, execution.parameters)
-        execution.check(done.rowcount)
+    async with database.write(step) as connection:
+        for execution in executions:
+            with execution.unless_taken():
+                done = await connection.exec_driver_sql(execution.text, execution.parameters)
+            execution.check(done.rowcount)
 
 
-def _execute(connection: sqlite3.Connection, executions: Sequence[_Execution]) -> None:
+def _execute(executions: Sequence[_Execution], connection: sqlite3.Connection) -> None:
     for execution in executions:
         with (
             execution.unless_taken(),

@@ -25,7 +25,6 @@ from chat_store.database import Database, open_database
 from chat_store.errors import StalePageError
 from chat_store.models import ChannelState, PickedChannel
 from chat_store.sql.stores import sql_chat_store
-from chat_store.statements.batches import execute_all
 from chat_store.store import ChannelDraft
 from chat_store.tables import channels, members, messages
 from tests.campaign.builders import (
@@ -395,13 +394,19 @@ async def test_starting_twice_changes_nothing(database: Database) -> None:
     await runs.commit_page(lease, a_page("ann"), "after ann")
 
 
+async def hold_still(connection: AsyncConnection, database: Database, campaign_id: str) -> None:
+    """As a page that is being written does."""
+    for write in held_still(database.dialect, campaign_id):
+        await connection.execute(write.statement, write.parameters)  # type: ignore[call-overload]
+
+
 async def test_a_stop_waits_for_the_page_in_flight(postgres_url: str) -> None:
     database = open_database(postgres_url)
     await started(database)
     lease = await claimed(SqlRunStore(database))
 
     async with database.write() as page_in_flight:
-        await execute_all(page_in_flight, held_still(database.dialect, lease.campaign_id))
+        await hold_still(page_in_flight, database, lease.campaign_id)
         stopping = asyncio.create_task(
             SqlMoveStore(database, shards=1).stop("spring", "enough", LATER)
         )
@@ -422,7 +427,7 @@ async def test_pages_share_the_campaign(postgres_url: str) -> None:
     second = await claimed(runs)
 
     async with database.write() as page_in_flight:
-        await execute_all(page_in_flight, held_still(database.dialect, "spring"))
+        await hold_still(page_in_flight, database, "spring")
         await runs.commit_page(second, a_page("ann"), "after ann")
 
     assert (await campaign_in(database)).stats.messages_sent == 1
@@ -438,7 +443,7 @@ async def test_a_page_that_comes_after_a_stop_began_to_wait_is_refused(postgres_
     second = await claimed(runs)
 
     async with database.write() as page_in_flight:
-        await execute_all(page_in_flight, held_still(database.dialect, "spring"))
+        await hold_still(page_in_flight, database, "spring")
         stopping = asyncio.create_task(
             SqlMoveStore(database, shards=1).stop("spring", "enough", LATER)
         )

@@ -129,7 +129,6 @@ async def test_all_who_wait_for_the_write_lock_give_up_together(
 
     await write()
     monkeypatch.setattr(database_module, "WAIT_SECONDS", 0.5)
-    monkeypatch.setattr("chat_store.sqlite.turn._ONE_WAIT_SECONDS", 60)
     other_process.execute("BEGIN IMMEDIATE")
     begin = monotonic()
     ends = await asyncio.gather(*(write() for _ in range(20)), return_exceptions=True)
@@ -141,6 +140,83 @@ async def test_all_who_wait_for_the_write_lock_give_up_together(
     assert waited < 5
 
 
+async def test_a_transaction_apart_ends_with_its_caller_and_leaves_nothing(
+    sqlite: Database, other_process: sqlite3.Connection
+) -> None:
+    running = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def work(connection: sqlite3.Connection) -> None:
+        connection.execute("CREATE TABLE left_behind (x)")
+        loop.call_soon_threadsafe(running.set)
+        connection.execute(ENDLESS)
+
+    task = asyncio.create_task(sqlite.write_apart("", work))
+    await running.wait()
+    await asyncio.wait([task], timeout=0.2)
+    begin = monotonic()
+    task.cancel()
+    await asyncio.wait([task])
+
+    assert task.cancelled()
+    assert monotonic() - begin < 5
+    other_process.execute("BEGIN IMMEDIATE")
+    tables = other_process.execute("SELECT name FROM sqlite_master WHERE name = 'left_behind'")
+    assert tables.fetchall() == []
+
+
+async def test_who_is_cancelled_between_two_statements_apart_commits_nothing(
+    sqlite: Database, other_process: sqlite3.Connection
+) -> None:
+    """Between them there is nothing that could be interrupted."""
+    written, cancelled = threading.Event(), threading.Event()
+
+    def work(connection: sqlite3.Connection) -> None:
+        connection.execute("CREATE TABLE left_behind (x)")
+        written.set()
+        cancelled.wait(10)
+
+    task = asyncio.create_task(sqlite.write_apart("", work))
+    await asyncio.to_thread(written.wait, 10)
+    task.cancel()
+    await asyncio.wait([task], timeout=0.2)
+    cancelled.set()
+    await asyncio.wait([task])
+
+    assert task.cancelled()
+    other_process.execute("BEGIN IMMEDIATE")
+    tables = other_process.execute("SELECT name FROM sqlite_master WHERE name = 'left_behind'")
+    assert tables.fetchall() == []
+
+
+async def test_a_transaction_apart_that_fails_leaves_nothing(
+    sqlite: Database, other_process: sqlite3.Connection
+) -> None:
+    def work(connection: sqlite3.Connection) -> None:
+        connection.execute("CREATE TABLE left_behind (x)")
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await sqlite.write_apart("", work)
+
+    other_process.execute("BEGIN IMMEDIATE")
+    tables = other_process.execute("SELECT name FROM sqlite_master WHERE name = 'left_behind'")
+    assert tables.fetchall() == []
+
+
+async def test_a_transaction_apart_may_take_longer_than_the_lock_is_waited_for(
+    sqlite: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(connection: sqlite3.Connection) -> None:
+        begin = monotonic()
+        while monotonic() - begin < 0.5:
+            connection.execute("SELECT 1")
+
+    await sqlite.write_apart("", lambda _: None)
+    monkeypatch.setattr(database_module, "WAIT_SECONDS", 0.2)
+    await sqlite.write_apart("", work)
+
+
 async def test_who_waits_for_the_write_lock_after_one_who_gave_up_waits_as_long(
     sqlite_url: str, other_process: sqlite3.Connection
 ) -> None:
@@ -149,7 +225,7 @@ async def test_who_waits_for_the_write_lock_after_one_who_gave_up_waits_as_long(
     async def takes_lock(seconds: float) -> bool:
         # the same connection each time
         async with engine.connect() as connection:
-            return await begins(connection, seconds)
+            return await begins(connection, lambda attempt: attempt(), seconds)
 
     other_process.execute("BEGIN IMMEDIATE")
     with pytest.raises(TimeoutError):

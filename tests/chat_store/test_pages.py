@@ -12,7 +12,7 @@ from chat_store.models import Channel, Member, Message, User
 from chat_store.paging import PageRequest
 from chat_store.sql.pages import PageRows, page_writes
 from chat_store.sql.stores import sql_chat_store
-from chat_store.statements.batches import execute_all
+from chat_store.statements.batches import write_all
 from chat_store.store import ChannelDraft, ChatStore
 from chat_store.tables import channels, members, messages
 
@@ -85,8 +85,7 @@ async def store(database: Database) -> ChatStore:
 
 
 async def write(database: Database, page: PageRows) -> None:
-    async with database.write() as connection:
-        await execute_all(connection, page_writes(database.dialect, page))
+    await write_all(database, "", page_writes(database.dialect, page))
 
 
 async def members_of(store: ChatStore, cid: str) -> dict[str, Member]:

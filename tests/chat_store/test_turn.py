@@ -20,12 +20,22 @@ from chat_store.database import open_database
 stop = threading.Event()
 threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
 
+INSERT = "INSERT INTO turns (who) VALUES ('busy')"
+
+def page(connection):
+    connection.execute(INSERT)
+    connection.execute(sys.argv[2]).fetchall()
+
 async def main():
-    database = open_database(sys.argv[1], patient=sys.argv[3] == "patient")
+    patient = sys.argv[3] == "patient"
+    database = open_database(sys.argv[1], patient=patient)
     while not stop.is_set():
-        async with database.write() as connection:
-            await connection.execute(text("INSERT INTO turns (who) VALUES ('busy')"))
-            await connection.execute(text(sys.argv[2]))
+        if patient:
+            await database.write_apart("", page)
+        else:
+            async with database.write() as connection:
+                await connection.execute(text(INSERT))
+                await connection.execute(text(sys.argv[2]))
         print("page", flush=True)
     await database.close()
 

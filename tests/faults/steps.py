@@ -15,7 +15,7 @@ LIBRARY_STEPS = frozenset({"messages.upsert"})
 
 
 def steps_in_source() -> list[str]:
-    """The name that each `Database.write` of the product is given; empty for one without."""
+    """The name that each write transaction of the product is given; empty for one without."""
     return sorted(_names())
 
 
@@ -29,8 +29,14 @@ def _names() -> Iterator[str]:
         for source in _sources(resources.files(package)):
             for node in ast.walk(ast.parse(source)):
                 if _is_write(node):
-                    first = next(iter(node.args), None)
-                    yield str(first.value) if isinstance(first, ast.Constant) else ""
+                    name = next(iter(node.args), None)
+                elif _is_write_all(node):
+                    name = node.args[1]
+                else:
+                    continue
+                # what is handed on has its name from somewhere else
+                if not isinstance(name, ast.Name):
+                    yield str(name.value) if isinstance(name, ast.Constant) else ""
 
 
 def _sources(folder: Traversable) -> Iterator[str]:
@@ -45,3 +51,7 @@ def _is_write(node: ast.AST) -> TypeGuard[ast.Call]:
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
         return False
     return node.func.attr == "write" and ast.unparse(node.func.value).endswith("database")
+
+
+def _is_write_all(node: ast.AST) -> TypeGuard[ast.Call]:
+    return isinstance(node, ast.Call) and ast.unparse(node.func) == "write_all"

@@ -20,9 +20,9 @@ from chat_store.database import open_database
 
 async def main() -> None:
     database = open_database(sys.argv[1])
-    for number in (1, 2):
-        async with database.write("step") as connection:
-            await connection.execute(text(f"CREATE TABLE t{number} (id INTEGER)"))
+    async with database.write("step") as connection:
+        await connection.execute(text("CREATE TABLE t1 (id INTEGER)"))
+    await database.write_apart("step", lambda c: c.execute("CREATE TABLE t2 (id INTEGER)"))
     await database.close()
 
 asyncio.run(main())
@@ -66,6 +66,7 @@ def test_the_suite_knows_how_a_server_comes_to_each_step() -> None:
         (CrashPoint("step", Point.BEGUN, 1), []),
         (CrashPoint("step", Point.BEFORE_COMMIT, 1), []),
         (CrashPoint("step", Point.AFTER_COMMIT, 1), ["t1"]),
+        (CrashPoint("step", Point.BEGUN, 2), ["t1"]),
         (CrashPoint("step", Point.BEFORE_COMMIT, 2), ["t1"]),
         (CrashPoint("step", Point.AFTER_COMMIT, 2), ["t1", "t2"]),
     ],
