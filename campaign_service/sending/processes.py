@@ -8,8 +8,8 @@ another one's is being written, and callers wait for neither.
 import asyncio
 import os
 import socket
-from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from campaign_service.sending.sender import Sender, SenderOptions
 from campaign_service.settings import CampaignSettings
 from campaign_service.sql.campaigns import SqlCampaignStore
 from campaign_service.sql.runs import SqlRunStore
-from chat_store.database import open_database
+from chat_store.database import Database, open_database
 from chat_store.sql.stores import sql_chat_store
 from herald.segment.v1 import segment_service_pb2_grpc
 from herald_rpc import runtime
@@ -63,7 +63,8 @@ class SendingHere:
         self._nudged.set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        await _send(self._settings, stop, self._nudged)
+        async with _opened(self._settings) as database:
+            await _send(self._settings, database, stop, self._nudged)
 
 
 class _SendingApart:
@@ -83,13 +84,27 @@ class _SendingApart:
 async def _send_apart(
     settings: CampaignSettings, stop: asyncio.Event, nudged: asyncio.Event
 ) -> None:
-    _stand_back()
     runtime.tune_for_pages()
-    await _send(settings, stop, nudged)
+    async with _opened(settings) as database:
+        # on SQLite this starts the thread that writes, which does not stand back: with the write
+        # lock in its hands it would wait for a core behind those who plan the next pages
+        await database.answers()
+        _stand_back()
+        await _send(settings, database, stop, nudged)
+
+
+@asynccontextmanager
+async def _opened(settings: CampaignSettings) -> AsyncIterator[Database]:
+    database = open_database(settings.database_url, patient=True)
+    try:
+        yield database
+    finally:
+        await database.close()
 
 
 def _stand_back() -> None:
     """Lets others go first: a page can wait some milliseconds for a core, a caller can't."""
+    # on Linux it is for this thread, and for those that it starts from now on
     os.nice(_NICENESS)
     # Linux may share its cores out among sessions first, and look at niceness within each
     os.setsid()
@@ -97,12 +112,11 @@ def _stand_back() -> None:
         Path("/proc/self/autogroup").write_text(str(_NICENESS))
 
 
-async def _send(settings: CampaignSettings, stop: asyncio.Event, nudged: asyncio.Event) -> None:
+async def _send(
+    settings: CampaignSettings, database: Database, stop: asyncio.Event, nudged: asyncio.Event
+) -> None:
     now = partial(datetime.now, UTC)
-    async with AsyncExitStack() as stack:
-        database = open_database(settings.database_url, patient=True)
-        stack.push_async_callback(database.close)
-        channel = await stack.enter_async_context(open_channel(settings.segment_target))
+    async with open_channel(settings.segment_target) as channel:
         segments = SegmentClient(segment_service_pb2_grpc.SegmentServiceStub(channel))
         options = SenderOptions(
             owner=f"{socket.gethostname()}:{os.getpid()}",

@@ -54,8 +54,6 @@ def sqlite_file(url: URL) -> Path:
 
 def reading_engine(url: URL, pool_size: int, **options: Any) -> AsyncEngine:
     settings = (f"PRAGMA cache_size=-{_READER_CACHE}", *_PRAGMAS)
-    # the connection that was used last has its pages and statements at hand
-    options["pool_use_lifo"] = True
     engine = _engine(url, pool_size, settings, _READER_BUSY_MILLISECONDS, options)
     event.listen(engine.sync_engine, "begin", _begin)
     return engine
@@ -315,6 +313,8 @@ def _engine(
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=WAIT_SECONDS,
+        # the connection that was used last has its pages and statements at hand
+        pool_use_lifo=True,
         **options,
     )
     return _Engine(engine, ending)

@@ -35,6 +35,19 @@ async def test_its_senders_let_all_others_go_first(server: Server) -> None:
         await asyncio.sleep(0.01)
 
 
+async def test_the_thread_that_writes_on_sqlite_does_not_stand_back_with_its_sender(
+    server: Server,
+) -> None:
+    _, *senders = server.processes()
+
+    while not all(map(stands_back, senders)):  # noqa: ASYNC110 - as above
+        await asyncio.sleep(0.01)
+
+    for sender in senders:
+        nices = nices_of_threads(sender)
+        assert nices.count(os.getpriority(os.PRIO_PROCESS, 0)) == 1, nices
+
+
 async def test_a_server_told_to_send_in_no_other_process_is_one(
     sqlite_url: str, tmp_path: Path
 ) -> None:
@@ -86,6 +99,11 @@ def stands_back(pid: int) -> bool:
     alone = os.getsid(pid) == pid
     known = not shared_by_session.exists() or shared_by_session.read_text().endswith(" nice 10\n")
     return nice and alone and known
+
+
+def nices_of_threads(pid: int) -> list[int]:
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return [os.getpriority(os.PRIO_PROCESS, int(thread.name)) for thread in threads]
 
 
 async def gone(pids: list[int]) -> None:
