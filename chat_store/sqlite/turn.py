@@ -32,8 +32,8 @@ class WriteTurn:
 
     SQLite has one writer and no queue: waiters poll ever more rarely, so a sender that takes the
     lock again at once starves everyone else. Here a writer holds the turn while it waits for the
-    write lock and gives it back when it has it. A process that has had its share lets those who
-    wait in others go first. It is about fairness only: the write lock itself is SQLite's.
+    write lock, until `begin` returns. A process that has had its share lets those who wait in
+    others go first. It is about fairness only: the write lock itself is SQLite's.
 
     `patient` writers, whose transactions are long and never end, let all others go first, and
     hold no turn while they wait: whoever else comes waits for the transaction under way, and not

@@ -140,6 +140,14 @@ async def test_all_who_wait_for_the_write_lock_give_up_together(
     assert waited < 5
 
 
+def left_behind(other_process: sqlite3.Connection) -> bool:
+    """Whether the table is there, found by a writer who gets the lock at once."""
+    other_process.execute("BEGIN IMMEDIATE")
+    tables = "SELECT count(*) FROM sqlite_master WHERE name = 'left_behind'"
+    ((found,),) = other_process.execute(tables)
+    return bool(found)
+
+
 async def test_a_transaction_apart_ends_with_its_caller_and_leaves_nothing(
     sqlite: Database, other_process: sqlite3.Connection
 ) -> None:
@@ -160,9 +168,7 @@ async def test_a_transaction_apart_ends_with_its_caller_and_leaves_nothing(
 
     assert task.cancelled()
     assert monotonic() - begin < 5
-    other_process.execute("BEGIN IMMEDIATE")
-    tables = other_process.execute("SELECT name FROM sqlite_master WHERE name = 'left_behind'")
-    assert tables.fetchall() == []
+    assert not left_behind(other_process)
 
 
 async def test_who_is_cancelled_between_two_statements_apart_commits_nothing(
@@ -184,9 +190,7 @@ async def test_who_is_cancelled_between_two_statements_apart_commits_nothing(
     await asyncio.wait([task])
 
     assert task.cancelled()
-    other_process.execute("BEGIN IMMEDIATE")
-    tables = other_process.execute("SELECT name FROM sqlite_master WHERE name = 'left_behind'")
-    assert tables.fetchall() == []
+    assert not left_behind(other_process)
 
 
 async def test_a_transaction_apart_that_fails_leaves_nothing(
@@ -199,9 +203,7 @@ async def test_a_transaction_apart_that_fails_leaves_nothing(
     with pytest.raises(LookupError):
         await sqlite.write_apart("", work)
 
-    other_process.execute("BEGIN IMMEDIATE")
-    tables = other_process.execute("SELECT name FROM sqlite_master WHERE name = 'left_behind'")
-    assert tables.fetchall() == []
+    assert not left_behind(other_process)
 
 
 async def test_a_transaction_apart_may_take_longer_than_the_lock_is_waited_for(
