@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 import aiosqlite
 from sqlalchemy import Connection, event
@@ -72,10 +72,10 @@ def without_transactions(engine: AsyncEngine) -> AsyncEngine:
 
 async def begins(connection: AsyncConnection, rule: Rule, within_seconds: float) -> bool:
     """Takes the write lock, as soon as the rule lets it; false if that takes too long."""
-    raw = await connection.get_raw_connection()
-    driver: Any = raw.driver_connection
     # past SQLAlchemy and the event loop: asking again through them costs far more
-    if not await driver.takes_lock(rule, within_seconds):
+    driver = await _driver_of(connection)
+    until = monotonic() + within_seconds
+    if not await driver.in_thread(partial(driver.take_lock, rule, until)):
         return False
     await connection.begin()
     return True
@@ -88,10 +88,14 @@ async def transacts(
     within_seconds: float,
 ) -> bool:
     """As `begins`, and goes on: when it says true, `work` is done and committed."""
-    raw = await connection.get_raw_connection()
-    driver: Any = raw.driver_connection
-    done: bool = await driver.transacts(work, rule, within_seconds)
-    return done
+    driver = await _driver_of(connection)
+    until = monotonic() + within_seconds
+    return await driver.in_thread(partial(driver.transact, work, rule, until))
+
+
+async def _driver_of(connection: AsyncConnection) -> "_Connection":
+    driver: Any = (await connection.get_raw_connection()).driver_connection
+    return cast("_Connection", driver)
 
 
 class _Connection(aiosqlite.Connection):
@@ -149,29 +153,22 @@ class _Connection(aiosqlite.Connection):
         done: _T = await self._execute(work, self._conn)
         return done
 
-    async def takes_lock(self, rule: Rule, within_seconds: float) -> bool:
-        return await self.in_thread(partial(self._take_lock, rule, monotonic() + within_seconds))
-
-    def _take_lock(self, rule: Rule, until: float, connection: sqlite3.Connection) -> bool:
+    def take_lock(self, rule: Rule, until: float, connection: sqlite3.Connection) -> bool:
+        """In the thread; false if it is not had `until` then, or the caller is gone."""
         while not rule(partial(_takes_lock, connection)):
             if monotonic() >= until or self._stopped.wait(_LOCK_POLL_SECONDS):
                 return False
         return True
 
-    async def transacts(
-        self, work: Callable[[sqlite3.Connection], None], rule: Rule, within_seconds: float
-    ) -> bool:
-        until = monotonic() + within_seconds
-        return await self.in_thread(partial(self._transact, work, rule, until))
-
-    def _transact(
+    def transact(
         self,
         work: Callable[[sqlite3.Connection], None],
         rule: Rule,
         until: float,
         connection: sqlite3.Connection,
     ) -> bool:
-        if not self._take_lock(rule, until, connection):
+        """As `take_lock`; then `work` is done, and committed unless the caller is gone."""
+        if not self.take_lock(rule, until, connection):
             return False
         # an exception closes the connection, which rolls back
         work(connection)
