@@ -312,7 +312,7 @@ def _array(keys_: Select[Any]) -> ColumnElement[Any]:
 def _picked(
     cids: Sequence[str], states: Sequence[int], values: Sequence[Sequence[Any]]
 ) -> Iterator[PickedChannel]:
-    return tuples_of(PickedChannel, cids, map(_STATES.__getitem__, states), values=values)
+    return tuples_of(PickedChannel, cids, [_STATES[state] for state in states], values=values)
 
 
 def channel_from_row(row: Row[Any]) -> Channel:

@@ -66,7 +66,7 @@ class SqlUserStore:
         async with self._database.look() as connection:
             statement = prepared_columns(_picking(dialect, tuple(names)), connection.dialect)
             found, states, *values = await statement.columns(connection, keys(dialect, ids))
-        picked = tuples_of(PickedUser, map(_STATES.__getitem__, states), values=values)
+        picked = tuples_of(PickedUser, [_STATES[state] for state in states], values=values)
         return dict(zip(found, picked, strict=True))
 
     async def query(

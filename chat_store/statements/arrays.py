@@ -4,7 +4,7 @@ Row by row, a thousand cost more than their reading: for each SQLite's driver gi
 away and takes it back, and on PostgreSQL SQLAlchemy makes it an object.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import repeat
@@ -59,9 +59,9 @@ def array_from(found: Any) -> Sequence[Any]:
 
 
 def tuples_of(
-    kind: type[_T], *columns: Iterable[Any], values: Sequence[Sequence[Any]]
+    kind: type[_T], *columns: Sequence[Any], values: Sequence[Sequence[Any]]
 ) -> Iterator[_T]:
     """A named tuple of each row; its last field is a tuple of all `values`."""
-    of_rows = zip(*values, strict=True) if values else repeat(())
+    of_rows = zip(*values, strict=True) if values else repeat((), len(columns[0]))
     # past its own constructor, which takes longer than everything else that is done for a row
-    return map(partial(tuple.__new__, kind), zip(*columns, of_rows))  # noqa: B905 - may be endless
+    return map(partial(tuple.__new__, kind), zip(*columns, of_rows, strict=True))
