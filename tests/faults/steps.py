@@ -27,16 +27,23 @@ def module_of(step: str) -> str:
 def _names() -> Iterator[str]:
     for package in _PACKAGES:
         for source in _sources(resources.files(package)):
-            for node in ast.walk(ast.parse(source)):
+            for node in _nodes(ast.parse(source)):
                 if _is_write(node):
-                    name = next(iter(node.args), None)
+                    yield _text(next(iter(node.args), None))
                 elif _is_write_all(node):
-                    name = node.args[1]
-                else:
-                    continue
-                # what is handed on has its name from somewhere else
-                if not isinstance(name, ast.Name):
-                    yield str(name.value) if isinstance(name, ast.Constant) else ""
+                    yield _text(node.args[1])
+
+
+def _nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """All inside, but for `write_all` itself: the name of its write is its callers'."""
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.AsyncFunctionDef) or child.name != "write_all":
+            yield child
+            yield from _nodes(child)
+
+
+def _text(name: ast.expr | None) -> str:
+    return str(name.value) if isinstance(name, ast.Constant) else ""
 
 
 def _sources(folder: Traversable) -> Iterator[str]:
