@@ -25,6 +25,7 @@ from chat_store.database import Database, open_database
 from chat_store.errors import StalePageError
 from chat_store.models import ChannelState, PickedChannel
 from chat_store.sql.stores import sql_chat_store
+from chat_store.statements.prepared import prepared_once
 from chat_store.store import ChannelDraft
 from chat_store.tables import channels, members, messages
 from tests.campaign.builders import (
@@ -397,7 +398,8 @@ async def test_starting_twice_changes_nothing(database: Database) -> None:
 async def hold_still(connection: AsyncConnection, database: Database, campaign_id: str) -> None:
     """As a page that is being written does."""
     for write in held_still(database.dialect, campaign_id):
-        await connection.execute(write.statement, write.parameters)  # type: ignore[call-overload]
+        statement = prepared_once(write.statement, connection.dialect)
+        await connection.exec_driver_sql(statement.text, statement.bound(write.parameters))
 
 
 async def test_a_stop_waits_for_the_page_in_flight(postgres_url: str) -> None:

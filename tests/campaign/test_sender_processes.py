@@ -30,9 +30,7 @@ async def test_a_server_sends_in_processes_of_their_own(server: Server) -> None:
 async def test_its_senders_let_all_others_go_first(server: Server) -> None:
     _, *senders = server.processes()
 
-    # each does so when it begins; the test's own time-out is its bound
-    while not all(map(stands_back, senders)):  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
+    await stand_back(senders)
 
 
 async def test_the_thread_that_writes_on_sqlite_does_not_stand_back_with_its_sender(
@@ -40,9 +38,7 @@ async def test_the_thread_that_writes_on_sqlite_does_not_stand_back_with_its_sen
 ) -> None:
     _, *senders = server.processes()
 
-    while not all(map(stands_back, senders)):  # noqa: ASYNC110 - as above
-        await asyncio.sleep(0.01)
-
+    await stand_back(senders)
     for sender in senders:
         nices = nices_of_threads(sender)
         assert nices.count(os.getpriority(os.PRIO_PROCESS, 0)) == 1, nices
@@ -90,6 +86,12 @@ async def test_a_stop_signal_for_all_of_them_is_a_stop_signal_for_the_server(
 
     assert await asyncio.to_thread(server.wait) == 0
     await gone(senders)
+
+
+async def stand_back(pids: list[int]) -> None:
+    """Returns when all of them do, as each does when it begins; the test's time-out is its bound."""
+    while not all(map(stands_back, pids)):  # noqa: ASYNC110 - no event tells another's niceness
+        await asyncio.sleep(0.01)
 
 
 def stands_back(pid: int) -> bool:
