@@ -2,13 +2,15 @@
 
 Read positions move outside of any campaign, so the number can only be counted, message by
 message. A campaign with few of them is counted whenever somebody looks. Of a large one the last
-count is told, and a worker counts again for those who look next.
+count is told, and a worker counts again for those who look next: some messages at a time, for
+whoever calls meanwhile waits for a core as long as it counts.
 """
 
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from time import monotonic
 
 import structlog
@@ -21,10 +23,20 @@ logger = structlog.get_logger(__name__)
 
 # so many messages are looked through in a few milliseconds, while somebody waits
 _FEW = 1_000
+_AT_ONCE = 2_000
 _MOST_KNOWN = 10_000
 _SHORTEST_PAUSE_SECONDS = 1.0
 # at most so small a part of the time goes into counting
 _SHARE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class _Count:
+    """So many readers among the targets up to the one that is reached."""
+
+    campaign_id: str
+    reached: str = ""
+    readers: int = 0
 
 
 class ReadCounts:
@@ -35,7 +47,9 @@ class ReadCounts:
         self._clock = clock
         # of the campaigns that were looked at most recently, the latest at the end
         self._known: OrderedDict[str, int] = OrderedDict()
-        self._asked: set[str] = set()
+        # in this order, each once
+        self._asked: OrderedDict[str, None] = OrderedDict()
+        self._under_way: _Count | None = None
 
     async def of(self, campaigns: Sequence[Campaign]) -> Mapping[str, int]:
         """By campaign id. 0 for a large one that has not been counted yet."""
@@ -56,30 +70,47 @@ class ReadCounts:
 
     def _ask(self, campaign_id: str) -> None:
         self._remember(campaign_id, self._known.get(campaign_id, 0))
-        self._asked.add(campaign_id)
+        self._asked[campaign_id] = None
 
     def _remember(self, campaign_id: str, count: int) -> None:
         self._known[campaign_id] = count
         self._known.move_to_end(campaign_id)
         while len(self._known) > _MOST_KNOWN:
             forgotten, _ = self._known.popitem(last=False)
-            self._asked.discard(forgotten)
+            self._asked.pop(forgotten, None)
 
     async def run(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             begin = self._clock()
+            shortest = _SHORTEST_PAUSE_SECONDS
             try:
-                await self.run_once()
+                if await self.count_on():
+                    shortest = 0.0
             except StoreUnavailableError as error:
                 logger.warning("database unavailable", error=str(error))
             spent = self._clock() - begin
             with suppress(TimeoutError):
-                async with asyncio.timeout(max(_SHORTEST_PAUSE_SECONDS, spent / _SHARE)):
+                async with asyncio.timeout(max(shortest, spent / _SHARE)):
                     await stop.wait()
 
-    async def run_once(self) -> None:
-        """Counts every campaign that somebody has asked for since it was counted last."""
-        for campaign_id in list(self._asked):
-            self._asked.discard(campaign_id)
-            counted = await self._messages.count_readers([campaign_id])
-            self._remember(campaign_id, counted.get(campaign_id, 0))
+    async def count_on(self) -> bool:
+        """Counts some more, for those who have asked first; false if nobody waits for more."""
+        count = self._under_way or self._next()
+        if count is None:
+            return False
+        # kept while the database is away
+        self._under_way = count
+        more = await self._messages.count_readers_after(count.campaign_id, count.reached, _AT_ONCE)
+        readers = count.readers + more.readers
+        if more.reached is None:
+            self._under_way = None
+            self._remember(count.campaign_id, readers)
+        else:
+            self._under_way = _Count(count.campaign_id, more.reached, readers)
+        return bool(self._under_way or self._asked)
+
+    def _next(self) -> _Count | None:
+        if not self._asked:
+            return None
+        campaign_id, _ = self._asked.popitem(last=False)
+        return _Count(campaign_id)

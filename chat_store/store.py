@@ -134,6 +134,17 @@ class MemberStore(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class ReaderCount:
+    """How many receivers of some of a campaign's messages have read up to theirs, or further.
+
+    `reached` is the last of their targets; None if there is no message after them.
+    """
+
+    readers: int
+    reached: str | None
+
+
 class MessageStore(Protocol):
     async def upsert(
         self, given: Sequence[Message], now: datetime, mode: WriteMode = WriteMode.REPLACE
@@ -153,6 +164,14 @@ class MessageStore(Protocol):
         """How many receivers of each campaign have read up to their message, or further.
 
         By campaign; those without any are left out. Looks at every message of the campaigns.
+        """
+
+    async def count_readers_after(
+        self, campaign_id: str, target_id: str, most_messages: int
+    ) -> ReaderCount:
+        """Of the campaign's next messages, in target order, after that of the target.
+
+        The target may be empty, which comes before all others.
         """
 
     async def mark_read(self, cid: str, user_id: str, read_at: datetime) -> datetime:

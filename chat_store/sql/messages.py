@@ -6,7 +6,17 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Row, Select, Update, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    FromClause,
+    Row,
+    Select,
+    Update,
+    bindparam,
+    func,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat_store.database import Database, DialectName
@@ -20,7 +30,9 @@ from chat_store.sql.members import later, write_reads
 from chat_store.sql.paging import fetch_page
 from chat_store.statements.columns import Count, Key
 from chat_store.statements.inserts import insert_records
+from chat_store.statements.prepared import prepared_once
 from chat_store.statements.recordsets import Types, Values, packed, record_set, records
+from chat_store.store import ReaderCount
 from chat_store.tables import channels, members, messages, reads
 
 _NAMES = tuple(field.name for field in fields(Message))
@@ -75,6 +87,15 @@ class SqlMessageStore:
             given = packed(dialect, _CAMPAIGNS, {"id": list(campaign_ids)})
             rows = await connection.execute(_readers(dialect), given)
             return {row.campaign_id: row.readers for row in rows}
+
+    async def count_readers_after(
+        self, campaign_id: str, target_id: str, most_messages: int
+    ) -> ReaderCount:
+        given = {"campaign_id": campaign_id, "after": target_id, "most": most_messages}
+        async with self._database.look() as connection:
+            statement = prepared_once(_next_readers(), connection.dialect)
+            looked_at, readers, reached = await statement.row(connection, **given)
+        return ReaderCount(readers, reached if looked_at == most_messages else None)
 
     async def mark_read(self, cid: str, user_id: str, read_at: datetime) -> datetime:
         of_user = (members.c.cid == cid) & (members.c.user_id == user_id)
@@ -214,19 +235,41 @@ def message_from_row(row: Row[Any]) -> Message:
     return Message(**{**values, "attachments": tuple(values["attachments"])})
 
 
+def _has_read(message: FromClause) -> ColumnElement[bool]:
+    """Whether the row of `reads` is of the message's receiver, who has come to it."""
+    return (
+        (reads.c.cid == message.c.cid)
+        & (reads.c.user_id == message.c.target_id)
+        & (reads.c.read_at >= message.c.created_at)
+    )
+
+
 @cache
 def _readers(dialect: DialectName) -> Select[Any]:
     """By campaign, of those given: how many receivers have read up to their message."""
     given = records(dialect, _CAMPAIGNS)
-    read = (
-        (reads.c.cid == messages.c.cid)
-        & (reads.c.user_id == messages.c.target_id)
-        & (reads.c.read_at >= messages.c.created_at)
-    )
     return (
         select(messages.c.campaign_id, func.count().label("readers"))
         .select_from(given.source)
         .join(messages, messages.c.campaign_id == given.c["id"])
-        .join(reads, read)
+        .join(reads, _has_read(messages))
         .group_by(messages.c.campaign_id)
     )
+
+
+@cache
+def _next_readers() -> Select[int, int, Any]:
+    """Of at most `most` messages: how many, how many of them are read, and the last target."""
+    some = (
+        select(messages.c.target_id, messages.c.cid, messages.c.created_at)
+        .where(
+            messages.c.campaign_id == bindparam("campaign_id", type_=Key),
+            messages.c.target_id > bindparam("after", type_=Key),
+        )
+        .order_by(messages.c.target_id)
+        .limit(bindparam("most", type_=Count))
+        .subquery()
+    )
+    return select(
+        func.count(), func.count(reads.c.user_id), func.max(some.c.target_id)
+    ).select_from(some.outerjoin(reads, _has_read(some)))

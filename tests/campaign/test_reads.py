@@ -146,8 +146,49 @@ async def test_many_messages_are_counted_later_for_who_asks_again(database: Data
     await messages.mark_read(ROOM, "bob", MOMENT)
 
     assert await counts.of(campaigns) == {"spring": 0, "summer": 1}
-    await counts.run_once()
+    assert not await counts.count_on()
     assert await counts.of(campaigns) == {"spring": 1, "summer": 1}
+
+
+async def test_many_messages_are_counted_some_at_a_time(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is told meanwhile is the last whole count."""
+    monkeypatch.setattr(read_counts, "_AT_ONCE", 2)
+    await with_messages(database, [sent(target_id) for target_id in ("ann", "bob", "cyd", "dan")])
+    messages = sql_chat_store(database).messages
+    counts = ReadCounts(messages)
+    for reader in ("ann", "cyd", "dan"):
+        await messages.mark_read(ROOM, reader, MOMENT)
+    await counts.of([known("spring", 1_000_000)])
+
+    told = []
+    while await counts.count_on():
+        told.append(dict(counts._known))
+    told.append(dict(counts._known))
+
+    assert told == [{"spring": 0}, {"spring": 0}, {"spring": 3}]
+
+
+async def test_each_count_is_finished_before_the_next_and_who_asked_first_goes_first(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read_counts, "_AT_ONCE", 1)
+    given = [sent("ann"), sent("bob"), sent("ann", "summer")]
+    await with_messages(database, given)
+    messages = sql_chat_store(database).messages
+    counts = ReadCounts(messages)
+    spring, summer = known("spring", 1_000_000), known("summer", 1_000_000)
+    await messages.mark_read(ROOM, "ann", MOMENT)
+    await counts.of([summer])
+    await counts.of([spring])
+
+    for _ in range(5):
+        await counts.count_on()
+        # whoever asks again and again does not keep the other from its turn
+        await counts.of([spring])
+
+    assert counts._known == {"spring": 1, "summer": 1}
 
 
 async def test_a_campaign_that_has_become_large_keeps_what_was_counted(database: Database) -> None:
@@ -170,7 +211,7 @@ async def test_channels_have_no_readers(database: Database) -> None:
     for messages_sent in (1, 1_000_000):
         campaign = known("spring", messages_sent, to_channels=True)
         assert await counts.of([campaign]) == {"spring": 0}
-        await counts.run_once()
+        assert not await counts.count_on()
 
 
 async def test_what_is_remembered_is_bounded(
@@ -184,12 +225,11 @@ async def test_what_is_remembered_is_bounded(
     assert len(counts._known) == len(counts._asked) == 10
 
 
-async def test_counting_takes_a_small_part_of_the_time(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A count that takes three seconds is followed by a minute of rest."""
+async def rests_after(
+    counts: ReadCounts, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> list[float]:
+    """How long the worker rests when what it has counted took so long."""
     rests = []
-    clock = iter([0.0, 3.0])
     stop = asyncio.Event()
 
     def rest(seconds: float) -> asyncio.Timeout:
@@ -197,10 +237,32 @@ async def test_counting_takes_a_small_part_of_the_time(
         stop.set()
         return asyncio.Timeout(None)
 
+    clock = iter([0.0, seconds])
+    monkeypatch.setattr(counts, "_clock", lambda: next(clock))
     monkeypatch.setattr("campaign_service.read_counts.asyncio.timeout", rest)
-    await ReadCounts(sql_chat_store(database).messages, lambda: next(clock)).run(stop)
+    await counts.run(stop)
+    return rests
 
-    assert rests == [60.0]
+
+async def test_counting_takes_a_small_part_of_the_time(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A count that takes three seconds is followed by a minute of rest."""
+    counts = ReadCounts(sql_chat_store(database).messages)
+
+    assert await rests_after(counts, 3.0, monkeypatch) == [60.0]
+
+
+@pytest.mark.parametrize(("messages", "rest"), [(1, 1.0), (2, 0.25)], ids=["whole", "part"])
+async def test_only_a_whole_count_is_followed_by_a_second_of_rest(
+    database: Database, monkeypatch: pytest.MonkeyPatch, messages: int, rest: float
+) -> None:
+    monkeypatch.setattr(read_counts, "_AT_ONCE", 2)
+    await with_messages(database, [sent(target_id) for target_id in ("ann", "bob")[:messages]])
+    counts = ReadCounts(sql_chat_store(database).messages)
+    await counts.of([known("spring", 1_000_000)])
+
+    assert await rests_after(counts, 0.0125, monkeypatch) == [rest]
 
 
 # --- through both servers

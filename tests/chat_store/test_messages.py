@@ -214,6 +214,20 @@ async def test_readers_are_counted_by_their_messages_on_sqlite(sqlite_url: str) 
     assert [step for step in steps if "reads" in step and "(cid=? AND user_id=?)" in step], steps
 
 
+async def test_the_next_readers_are_counted_by_the_next_messages_on_sqlite(
+    sqlite_url: str,
+) -> None:
+    """However far the count has come, and however many messages are left."""
+    database = open_database(sqlite_url)
+    counting = sql_chat_store(database).messages.count_readers_after("c1", "t1", 2)
+    steps = await plan_of(database, counting)
+    await database.close()
+
+    assert [step for step in steps if "(campaign_id=? AND target_id>?)" in step], steps
+    assert [step for step in steps if "reads" in step and "(cid=? AND user_id=?)" in step], steps
+    assert not [step for step in steps if "ORDER BY" in step], steps
+
+
 async def test_a_read_position_never_moves_back(store: ChatStore) -> None:
     assert await store.messages.mark_read(CID, "anna", after(5)) == after(5)
     assert await store.messages.mark_read(CID, "anna", after(3)) == after(5)
