@@ -21,8 +21,9 @@ from chat_store.store import MessageStore
 
 logger = structlog.get_logger(__name__)
 
-# so many messages are looked through in a few milliseconds, while somebody waits
+# looked through in a few milliseconds, while the caller waits for it
 _FEW = 1_000
+# and these in as few, while others wait for a core
 _AT_ONCE = 2_000
 _MOST_KNOWN = 10_000
 _SHORTEST_PAUSE_SECONDS = 1.0

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import insert
@@ -12,9 +13,11 @@ from campaign_service import read_counts
 from campaign_service.campaigns import Campaign, Stats
 from campaign_service.read_counts import ReadCounts
 from chat_store.database import Database
+from chat_store.errors import StoreUnavailableError
 from chat_store.models import Member, Message
+from chat_store.sql.messages import SqlMessageStore
 from chat_store.sql.stores import sql_chat_store
-from chat_store.store import ChannelDraft
+from chat_store.store import ChannelDraft, ReaderCount
 from chat_store.tables import reads
 from herald.campaign.v1 import campaign_service_pb2 as pb
 from herald.segment.v1 import segment_pb2
@@ -168,6 +171,35 @@ async def test_many_messages_are_counted_some_at_a_time(
     told.append(dict(counts._known))
 
     assert told == [{"spring": 0}, {"spring": 0}, {"spring": 3}]
+
+
+async def test_what_was_asked_for_while_the_database_was_away_is_counted_when_it_is_back(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class FragileMessages(SqlMessageStore):
+        down = False
+
+        async def count_readers_after(self, *given: Any) -> ReaderCount:
+            if self.down:
+                raise StoreUnavailableError("down")
+            return await super().count_readers_after(*given)
+
+    monkeypatch.setattr(read_counts, "_AT_ONCE", 1)
+    await with_messages(database, [sent("ann"), sent("bob")])
+    messages = FragileMessages(database)
+    counts = ReadCounts(messages)
+    for reader in ("ann", "bob"):
+        await messages.mark_read(ROOM, reader, MOMENT)
+    await counts.of([known("spring", 1_000_000)])
+
+    for _ in range(3):
+        messages.down = True
+        with pytest.raises(StoreUnavailableError):
+            await counts.count_on()
+        messages.down = False
+        await counts.count_on()
+
+    assert counts._known == {"spring": 2}
 
 
 async def test_each_count_is_finished_before_the_next_and_who_asked_first_goes_first(
