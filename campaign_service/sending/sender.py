@@ -157,7 +157,6 @@ class Sender:
             Planner(compiled, self._chat, self._now),
             self._runs,
             pace,
-            self._lookout.page_turn,
             page_size=options.page_size,
             lease_time=options.lease_time,
             now=self._now,

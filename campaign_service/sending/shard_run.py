@@ -6,7 +6,6 @@ that is in the pipeline counts: a run that ends anyhow is taken up from the last
 
 import asyncio
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -40,7 +39,6 @@ class ShardRun:
         planner: Planner,
         runs: RunStore,
         pace: Pace,
-        page_turn: Callable[[], AbstractAsyncContextManager[None]],
         *,
         page_size: int,
         lease_time: timedelta,
@@ -52,7 +50,6 @@ class ShardRun:
         self._planner = planner
         self._runs = runs
         self._pace = pace
-        self._page_turn = page_turn
         self._page_size = pace.page_size(page_size)
         self._lease_time = lease_time
         self._now = now
@@ -134,8 +131,7 @@ class ShardRun:
     async def _commit_page(self, page: AudiencePage, planned: PlannedPage) -> None:
         while True:
             try:
-                async with self._page_turn():
-                    await self._runs.commit_page(self._lease, planned, page.cursor)
+                await self._runs.commit_page(self._lease, planned, page.cursor)
             except StalePageError:
                 planned = await self._planned(page)
             else:
