@@ -59,10 +59,14 @@ def looks(
     Not as fast as it goes: that would cost the campaign a good part of a core.
     """
     never = threading.Event()
-    seconds = _START_SECONDS + place.users / _TARGETS_PER_SECOND
-    for state in main_job.progress(pair, campaign, seconds):
+    for state in main_job.progress(pair, campaign, patience(place)):
         yield state
         never.wait(every)
+
+
+def patience(place: Place) -> float:
+    """How many seconds a campaign to all users may take."""
+    return _START_SECONDS + place.users / _TARGETS_PER_SECOND
 
 
 def assert_exact(
