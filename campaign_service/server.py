@@ -101,7 +101,7 @@ async def _server(
             multi_tenancy=settings.multi_tenancy,
         )
         read_counts = ReadCounts(chat.messages)
-        presentation = Presentation(chat, segments, read_counts, now)
+        presentation = Presentation(campaigns, chat, segments, read_counts, now)
         watches = Watches(SqlWatchStore(database), presentation)
         servicer = CampaignServicer(
             lifecycle,

@@ -75,16 +75,15 @@ class CampaignServicer(pb_grpc.CampaignServiceServicer):
             bound_to=[id_],
             field="user_page",
         )
-        campaign = await self._campaigns.get(id_)
+        message = await self._presentation.stored(id_)
 
         async def read(page: PageRequest) -> Page[User]:
-            if not campaign.definition.user_ids:
+            if not message.user_ids:
                 return Page(())
             ids = await self._campaigns.user_ids(id_, page)
             users = await self._presentation.users(ids.items)
             return Page(users, ids.next_cursor, ids.prev_cursor)
 
-        message = await self._presentation.one(campaign)
         answer = await fitting_page(paging, read, user_to_proto, beside=message.ByteSize())
         message.users.extend(answer.records)
         return pb.GetCampaignResponse(

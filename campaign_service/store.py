@@ -14,6 +14,7 @@ from campaign_service.outcomes import Delivery, Outcome
 from campaign_service.planning.page import PlannedPage
 from campaign_service.standing import Standing
 from chat_store.filters.predicates import Predicate
+from chat_store.models import User
 from chat_store.paging import Page, PageRequest
 
 
@@ -30,6 +31,9 @@ class CampaignStore(Protocol):
 
     async def get(self, campaign_id: str) -> Campaign:
         """A deleted one too. Raises `CampaignNotFoundError`."""
+
+    async def get_with_sender(self, campaign_id: str) -> tuple[Campaign, User | None]:
+        """As `get`; None if its sender is no user any more."""
 
     async def query(self, predicate: Predicate, page: PageRequest) -> Page[Campaign]:
         """Without `user_ids`, which may be 10,000 each. Deleted campaigns are never found."""

@@ -4,7 +4,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Select, bindparam, select
+from sqlalchemy import Row, Select, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from campaign_service.campaigns import Campaign, Definition, Status
@@ -14,15 +14,19 @@ from campaign_service.sql.records import campaign_from_row, definition_values
 from campaign_service.sql.tables import campaign_users, campaigns
 from chat_store.database import Database, DialectName
 from chat_store.filters.predicates import Predicate
+from chat_store.models import User
 from chat_store.paging import Page, PageRequest
 from chat_store.sql.filters import Binding, where
 from chat_store.sql.paging import fetch_page
+from chat_store.sql.users import COLUMNS, user_from_row
 from chat_store.statements.arrays import array_from, array_of
 from chat_store.statements.columns import Key
 from chat_store.statements.inserts import insert_rows
 from chat_store.statements.prepared import prepared_once
+from chat_store.tables import users
 
 _BINDING = Binding(columns={**dict(campaigns.c), "segments": campaigns.c.segment_ids})
+_OF_SENDER = [column.label(f"by_{column.name}") for column in COLUMNS]
 _USER_BINDING = Binding(columns=dict(campaign_users.c), key="user_id")
 
 
@@ -59,6 +63,13 @@ class SqlCampaignStore:
     async def get(self, campaign_id: str) -> Campaign:
         async with self._database.look() as connection:
             return await load(connection, campaign_id, self._database.dialect)
+
+    async def get_with_sender(self, campaign_id: str) -> tuple[Campaign, User | None]:
+        statement = _whole_with_sender(self._database.dialect)
+        async with self._database.look() as connection:
+            row = await _row(connection, campaign_id, statement)
+        sender = user_from_row(row[-len(_OF_SENDER) :]) if row.by_id is not None else None
+        return _campaign(row), sender
 
     async def query(self, predicate: Predicate, page: PageRequest) -> Page[Campaign]:
         dialect = self._database.dialect
@@ -103,12 +114,19 @@ async def write_users(
 
 async def load(connection: AsyncConnection, campaign_id: str, dialect: DialectName) -> Campaign:
     """In one statement. Raises `CampaignNotFoundError`."""
-    statement = prepared_once(_whole(dialect), connection.dialect)
-    rows = await statement.records(connection, {"id": campaign_id})
-    if not rows:
+    return _campaign(await _row(connection, campaign_id, _whole(dialect)))
+
+
+async def _row(connection: AsyncConnection, campaign_id: str, statement: Select[Any]) -> Row[Any]:
+    records = prepared_once(statement, connection.dialect).records
+    found = await records(connection, {"id": campaign_id})
+    if not found:
         raise CampaignNotFoundError(campaign_id)
-    (row,) = rows
-    return campaign_from_row(row, tuple(array_from(row[-1])))
+    return found[0]
+
+
+def _campaign(row: Row[Any]) -> Campaign:
+    return campaign_from_row(row, tuple(array_from(row.user_ids)))
 
 
 @cache
@@ -121,5 +139,14 @@ def _whole(dialect: DialectName) -> Select[Any]:
         .order_by(campaign_users.c.user_id)
         .subquery()
     )
-    user_ids = select(array_of(of_campaign.c.user_id, dialect)).scalar_subquery()
+    user_ids = select(array_of(of_campaign.c.user_id, dialect)).label("user_ids")
     return counted().add_columns(user_ids).where(campaigns.c.id == id_)
+
+
+@cache
+def _whole_with_sender(dialect: DialectName) -> Select[Any]:
+    return (
+        _whole(dialect)
+        .add_columns(*_OF_SENDER)
+        .outerjoin_from(campaigns, users, users.c.id == campaigns.c.sender_id)
+    )

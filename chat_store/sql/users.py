@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import cache, lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, and_, case, select, update
+from sqlalchemy import ColumnElement, Select, and_, case, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat_store.database import Database, DialectName
@@ -175,6 +175,7 @@ def _picking(dialect: DialectName, names: Sequence[str]) -> Select[Any]:
     return select(users.c.id, _STATE, *picked).where(among_keys(dialect, users.c.id))
 
 
-def user_from_row(row: Row[Any]) -> User:
-    values = row._asdict()
+def user_from_row(row: Iterable[Any]) -> User:
+    """From the values of `COLUMNS`."""
+    values = dict(zip(_NAMES, row, strict=True))
     return User(**{**values, "teams": tuple(values["teams"])})

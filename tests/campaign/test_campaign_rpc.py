@@ -6,11 +6,13 @@ from typing import Any
 
 import grpc
 import pytest
-from sqlalchemy import update
+from google.protobuf.field_mask_pb2 import FieldMask
+from sqlalchemy import delete, update
 
 from campaign_service.sql.tables import campaigns
 from chat_store.database import Database
 from chat_store.sql.stores import sql_chat_store
+from chat_store.tables import users
 from herald.campaign.v1 import campaign_pb2
 from herald.campaign.v1 import campaign_service_pb2 as pb
 from tests.campaign.builders import SENDER_ID, a_campaign_message, a_user
@@ -293,6 +295,44 @@ async def test_what_a_campaign_names_must_be_there_when_it_starts(
     assert (told.code, told.reason, told.metadata) == (FAILED, reason, metadata)
     assert list(told.preconditions.values()) == [reason]
     assert (await services.get()).status == campaign_pb2.CAMPAIGN_STATUS_DRAFT
+
+
+async def test_whoever_asks_again_gets_the_sender_and_the_segments_as_they_are_then(
+    services: Services, database: Database
+) -> None:
+    await services.add_list("vips", [])
+    await services.add_list("regulars", ["ann", "bob"])
+    await services.create(a_campaign_message({"user_ids": None, "segment_ids": ["vips"]}))
+    await services.get()
+
+    async def seen() -> tuple[str, list[tuple[str, int]]]:
+        campaign = await services.get()
+        return campaign.sender.name, [(segment.id, segment.size) for segment in campaign.segments]
+
+    await services.add_targets("vips", ["ann"])
+    assert await seen() == ("Acme", [("vips", 1)])
+
+    await sql_chat_store(database).users.upsert([a_user(SENDER_ID, name="Ajax")], datetime.now(UTC))
+    assert await seen() == ("Ajax", [("vips", 1)])
+
+    other = campaign_pb2.Campaign(id="spring", segment_ids=["regulars", "vips"], sender_id="bob")
+    mask = FieldMask(paths=["segment_ids", "sender_id"])
+    await services.campaigns.UpdateCampaign(
+        pb.UpdateCampaignRequest(campaign=other, update_mask=mask)
+    )
+    assert await seen() == ("Bob", [("regulars", 2), ("vips", 1)])
+
+
+async def test_a_campaign_whose_sender_was_taken_out_of_the_database_can_be_read(
+    services: Services, database: Database
+) -> None:
+    await services.create(a_campaign_message({}))
+    async with database.write() as connection:
+        await connection.execute(delete(users).where(users.c.id == SENDER_ID))
+
+    found = await services.get()
+
+    assert (found.sender_id, found.HasField("sender")) == (SENDER_ID, False)
 
 
 async def test_without_the_segment_server_a_campaign_can_be_read_and_nothing_more(

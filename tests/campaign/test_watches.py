@@ -114,10 +114,12 @@ class Watching:
 async def watching(database: Database) -> AsyncIterator[Watching]:
     chat = sql_chat_store(database)
     await chat.users.upsert([a_user(SENDER_ID)], MOMENT)
-    await SqlCampaignStore(database).create("spring", a_definition(), MOMENT, to_channels=False)
+    campaigns = SqlCampaignStore(database)
+    await campaigns.create("spring", a_definition(), MOMENT, to_channels=False)
     async with grpc.aio.insecure_channel(NOBODY_LISTENS) as channel:
         segments = SegmentClient(segment_service_pb2_grpc.SegmentServiceStub(channel))
-        presentation = Presentation(chat, segments, ReadCounts(chat.messages), lambda: MOMENT)
+        read_counts = ReadCounts(chat.messages)
+        presentation = Presentation(campaigns, chat, segments, read_counts, lambda: MOMENT)
         store, clock = FragileStore(database), Clock()
         watches = Watches(store, presentation, clock)
         yield Watching(database, store, watches, clock, SqlMoveStore(database, shards=2))
