@@ -97,9 +97,9 @@ async def stand_back(pids: list[int]) -> None:
 def stands_back(pid: int) -> bool:
     """Among all processes of the machine, also where a session's share comes first."""
     shared_by_session = Path(f"/proc/{pid}/autogroup")
-    nice = os.getpriority(os.PRIO_PROCESS, pid) == os.getpriority(os.PRIO_PROCESS, 0) + 10
+    nice = os.getpriority(os.PRIO_PROCESS, pid) == os.getpriority(os.PRIO_PROCESS, 0) + 15
     alone = os.getsid(pid) == pid
-    known = not shared_by_session.exists() or shared_by_session.read_text().endswith(" nice 10\n")
+    known = not shared_by_session.exists() or shared_by_session.read_text().endswith(" nice 15\n")
     return nice and alone and known
 
 
