@@ -28,8 +28,8 @@ from herald_rpc import runtime
 from herald_rpc.channels import open_channel
 from herald_rpc.forks import Fork
 
-# Callers have first call on the cores. Yet where others burn all of them, campaigns still get a
-# thirtieth; at 19, the highest there is, it would be half of that.
+# Callers come first. Where others burn all cores, campaigns still get a thirtieth of each; at 19,
+# the most there is, it would be less than half of that.
 _NICENESS = 15
 # runs beside those in the slots, which wait for their limits most of the time
 _MOST_LIMITED = 32
