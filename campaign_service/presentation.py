@@ -16,7 +16,7 @@ from chat_store.store import ChatStore
 from herald.campaign.v1 import campaign_pb2 as pb
 from herald.segment.v1 import segment_pb2
 
-# whose segments are looked up while they are read
+# campaigns whose segments are looked up while they are read
 _MOST_EXPECTED = 1_000
 
 
