@@ -27,13 +27,21 @@ class Reason(StrEnum):
     CHANNEL_ID_INVALID = "channel_id_invalid"
     TEMPLATE_ERROR = "template_error"
     MESSAGE_TOO_LONG = "message_too_long"
+    MESSAGE_ID_TAKEN = "message_id_taken"
 
     @property
     def outcome(self) -> Outcome:
         return Outcome.FAILED if self in _FAILURES else Outcome.SKIPPED
 
 
-_FAILURES = frozenset({Reason.CHANNEL_ID_INVALID, Reason.TEMPLATE_ERROR, Reason.MESSAGE_TOO_LONG})
+_FAILURES = frozenset(
+    {
+        Reason.CHANNEL_ID_INVALID,
+        Reason.TEMPLATE_ERROR,
+        Reason.MESSAGE_TOO_LONG,
+        Reason.MESSAGE_ID_TAKEN,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,8 @@ class Previews:
             self._now(),
             multi_tenancy=self._multi_tenancy,
         )
-        page = await Planner(run, self._chat, self._now).plan(targets)
+        planner = Planner(run, self._chat, self._now)
+        page = await planner.plan(targets, look_for_taken_ids=True)
         found = _previews(page)
         if not campaign.id:
             template = campaign.definition.channel_template

@@ -193,6 +193,9 @@ class RunStore(Protocol):
         Raises `chat_store.errors.StalePageError` when the page must be planned again.
         """
 
+    async def recount(self, lease: Lease) -> None:
+        """Makes the campaign's counters what its messages and outcomes are, counted one by one."""
+
     async def finish_pass(self, lease: Lease, audience_version: str, now: datetime) -> None:
         """Ends this shard's walk over the audience.
 

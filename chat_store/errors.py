@@ -10,7 +10,14 @@ class StoreUnavailableError(ChatStoreError):
 
 
 class StalePageError(ChatStoreError):
-    """A page was planned against facts that no longer hold: plan it again."""
+    """A page was planned against facts that no longer hold: plan it again.
+
+    `key` names the key that was taken meanwhile.
+    """
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"others keep taking what a page would write: {key}")
+        self.key = key
 
 
 class SchemaMismatchError(ChatStoreError):

@@ -160,6 +160,13 @@ class MessageStore(Protocol):
     async def of_campaign(self, campaign_id: str, page: PageRequest) -> Page[Message]:
         """In target order, whatever `page.sort` says."""
 
+    async def taken(self, campaign_id: str, ids: Mapping[str, str]) -> Collection[str]:
+        """Those of the campaign's targets whose message would get the id of another message.
+
+        `ids` has the id of each message by its target. The target's own message of the campaign
+        is no other one.
+        """
+
     async def count_readers(self, campaign_ids: Collection[str]) -> Mapping[str, int]:
         """How many receivers of each campaign have read up to their message, or further.
 

@@ -9,7 +9,8 @@ from time import perf_counter
 from typing import TypeVar
 
 from campaign_service.errors import ReferenceGoneError
-from campaign_service.outcomes import NotSent
+from campaign_service.ids import message_id
+from campaign_service.outcomes import NotSent, Reason
 from campaign_service.planning.addresses import (
     Address,
     address_by_template,
@@ -35,10 +36,18 @@ class Planner:
         self._chat = chat
         self._now = now
 
-    async def plan(self, target_ids: Sequence[str]) -> PlannedPage:
-        """Raises `ReferenceGoneError` when the sender is not there any more."""
+    async def plan(
+        self, target_ids: Sequence[str], *, look_for_taken_ids: bool = False
+    ) -> PlannedPage:
+        """Raises `ReferenceGoneError` when the sender is not there any more.
+
+        Message ids are made from campaign and target, so they are hardly ever taken: only a page
+        that has met one, and a preview, look for them.
+        """
         draft = PageDraft(self._run, self._now())
         addresses, channels = await self._addresses(target_ids, draft)
+        if look_for_taken_ids:
+            addresses = await self._with_free_ids(addresses, draft)
         async for part in _turns(addresses):
             for address in part:
                 draft.add(address, channels.get(address.cid))
@@ -86,6 +95,17 @@ class Planner:
                 else:
                     addresses.append(found)
         return addresses
+
+    async def _with_free_ids(
+        self, addresses: Sequence[Address], draft: PageDraft
+    ) -> Sequence[Address]:
+        ids = {
+            address.target_id: message_id(self._run.message_id_prefix, address.target_id)
+            for address in addresses
+        }
+        taken = await self._chat.messages.taken(self._run.id, ids)
+        draft.refuse([NotSent(id_, Reason.MESSAGE_ID_TAKEN) for id_ in ids if id_ in taken])
+        return [address for address in addresses if address.target_id not in taken]
 
     async def _picked(self, cids: Iterable[str]) -> Mapping[str, PickedChannel]:
         return await self._chat.channels.pick(cids, self._run.channel_fields.names)

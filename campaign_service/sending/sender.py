@@ -3,7 +3,6 @@
 import asyncio
 import random
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -21,9 +20,10 @@ from campaign_service.segment_client import SegmentClient
 from campaign_service.sending.audience import audience_of
 from campaign_service.sending.lookout import Lookout
 from campaign_service.sending.pace import Pace, limits_of
+from campaign_service.sending.pauses import passed
 from campaign_service.sending.shard_run import ShardRun
 from campaign_service.store import CampaignStore, Lease, RunStore
-from chat_store.errors import StoreUnavailableError
+from chat_store.errors import StalePageError, StoreUnavailableError
 from chat_store.store import ChatStore
 
 logger = structlog.get_logger(__name__)
@@ -97,7 +97,7 @@ class Sender:
         async with self._lookout.turn:
             await self._lookout.slots.acquire()
             if self._lookout.walking:
-                await _passed(stop, _COURTESY_SECONDS)
+                await passed(stop, _COURTESY_SECONDS)
             while not stop.is_set():
                 try:
                     if lease := await self._claim():
@@ -127,7 +127,11 @@ class Sender:
             reason = str(gone.exceptions[0])
             log.warning("run can't go on", reason=reason)
             await self._abort(lease, reason)
-        except* (StoreUnavailableError, SegmentServiceUnavailableError) as down:
+        except* (
+            StoreUnavailableError,
+            SegmentServiceUnavailableError,
+            StalePageError,
+        ) as down:
             log.warning("run interrupted", error=str(down.exceptions[0]))
             await self._back_off(lease, str(down.exceptions[0]))
 
@@ -185,12 +189,5 @@ class Sender:
         await self._runs.release(lease, self._now() + pause)
 
     async def _idle(self) -> None:
-        await _passed(self._lookout.news, _POLL_SECONDS)
+        await passed(self._lookout.news, _POLL_SECONDS)
         self._lookout.news.clear()
-
-
-async def _passed(event: asyncio.Event, seconds: float) -> None:
-    """Returns when the event is set or the time has passed."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()

@@ -14,6 +14,7 @@ from campaign_service.planning.planner import Planner
 from campaign_service.segment_client import AudiencePage
 from campaign_service.sending.audience import Audience
 from campaign_service.sending.pace import Pace
+from campaign_service.sending.pauses import passed
 from campaign_service.store import Lease, RunStore
 from chat_store.errors import StalePageError
 
@@ -21,6 +22,8 @@ _PAGES_AHEAD = 2
 _PLANS_AHEAD = 1
 # a plan that waits longer for its turn is made anew: meanwhile people leave, channels are frozen
 _PLAN_KEEPS = timedelta(seconds=0.5)
+# seconds before each new attempt at a page that went stale: one is enough nearly always
+_STALE_PAUSES = (0.0, 0.05, 0.1, 0.2, 0.4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,15 @@ class ShardRun:
             targets = [target for target in targets if target not in handled]
         return await self._planner.plan(targets)
 
+    async def _planned_again(self, page: AudiencePage) -> PlannedPage:
+        """Without the targets that have an outcome, and without the message ids of others."""
+        handled = await self._runs.handled(self._lease.campaign_id, page.target_ids)
+        if handled and self._lease.pass_number == 1:
+            # no page of this campaign has come here: what it would have counted is uncounted
+            await self._runs.recount(self._lease)
+        targets = [target for target in page.target_ids if target not in handled]
+        return await self._planner.plan(targets, look_for_taken_ids=True)
+
     async def _close(self, stop: asyncio.Event) -> None:
         await stop.wait()
         self._stopping.set()
@@ -129,13 +141,17 @@ class ShardRun:
         return planned.at(self._now()) if waited else planned
 
     async def _commit_page(self, page: AudiencePage, planned: PlannedPage) -> None:
-        while True:
+        """Raises `StalePageError` when others keep taking what the page would write."""
+        for pause in _STALE_PAUSES:
             try:
                 await self._runs.commit_page(self._lease, planned, page.cursor)
-            except StalePageError:
-                planned = await self._planned(page)
-            else:
                 break
+            except StalePageError:
+                if await passed(self._stopping, pause):
+                    return
+            planned = await self._planned_again(page)
+        else:
+            await self._runs.commit_page(self._lease, planned, page.cursor)
         if self._waiting:
             self._waiting = False
             await self._runs.explain(self._lease, "")

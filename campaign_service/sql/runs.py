@@ -7,11 +7,13 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    ScalarSelect,
     Select,
     Update,
     and_,
     bindparam,
     case,
+    cast,
     exists,
     func,
     literal,
@@ -32,10 +34,11 @@ from campaign_service.sql.paces import reserve
 from campaign_service.sql.tables import COUNTERS, campaign_outcomes, campaign_shards, campaigns
 from campaign_service.store import Lease, Turn
 from chat_store.database import Database, DialectName
-from chat_store.sql.messages import sent_targets
+from chat_store.errors import StalePageError
+from chat_store.sql.messages import sent_messages, sent_targets
 from chat_store.sql.pages import page_writes
 from chat_store.statements.batches import Write, write_all
-from chat_store.statements.columns import Key, UtcTime
+from chat_store.statements.columns import Count, Key, UtcTime
 from chat_store.statements.inserts import insert_rows
 from chat_store.statements.recordsets import Values, record_set
 
@@ -129,6 +132,18 @@ class SqlRunStore:
         # packed before the transaction, which on SQLite keeps everyone else from writing
         writes = list(_writes(self._database.dialect, lease, page, cursor))
         await write_all(self._database, "run.page", writes)
+
+    async def recount(self, lease: Lease) -> None:
+        async with self._database.write("run.recount") as connection:
+            # no page may be written between two counts
+            await take_over(connection, self._database.dialect, lease.campaign_id)
+            rows = {
+                "messages_sent": _count(sent_messages(lease.campaign_id)),
+                "targets_skipped": _count(_outcomes(lease.campaign_id, Outcome.SKIPPED)),
+                "targets_failed": _count(_outcomes(lease.campaign_id, Outcome.FAILED)),
+            }
+            own = {name: count - _of_other_shards(lease, name) for name, count in rows.items()}
+            await _move(connection, lease, _OWN.values(own))
 
     async def finish_pass(self, lease: Lease, audience_version: str, now: datetime) -> None:
         of_campaign = _shards.campaign_id == lease.campaign_id
@@ -224,7 +239,9 @@ def _writes(dialect: DialectName, lease: Lease, page: PlannedPage, cursor: str) 
             "cid": [not_sent.cid for not_sent in page.not_sent],
         }
         constants = {"campaign_id": lease.campaign_id, "created_at": page.rows.moment}
-        yield Write(*insert_rows(dialect, campaign_outcomes, refused, constants=constants))
+        new = insert_rows(dialect, campaign_outcomes, refused, constants=constants, all_new=True)
+        stale = StalePageError("the outcome of a target")
+        yield Write(*new, rows=len(reasons), otherwise=stale)
 
 
 @cache
@@ -248,6 +265,24 @@ def _moment(now: datetime) -> ColumnElement[datetime]:
     # a clock that was set back must not make the end look older than what it ends
     before = campaigns.c.updated_at
     return case((before > now, before), else_=literal(now, UtcTime()))
+
+
+def _count(rows: Select[Any]) -> ScalarSelect[int]:
+    return select(func.count()).select_from(rows.subquery()).scalar_subquery()
+
+
+def _outcomes(campaign_id: str, outcome: Outcome) -> Select[Any]:
+    found = campaign_outcomes.c
+    return select(found.target_id).where(found.campaign_id == campaign_id, found.outcome == outcome)
+
+
+def _of_other_shards(lease: Lease, counter: str) -> ColumnElement[int]:
+    others = campaign_shards.alias("others").c
+    counted = select(func.coalesce(func.sum(others[counter]), 0)).where(
+        others.campaign_id == lease.campaign_id, others.shard != lease.shard
+    )
+    # a sum of PostgreSQL's bigints is a numeric
+    return cast(counted.scalar_subquery(), Count)
 
 
 def _given(lease: Lease) -> dict[str, Any]:

@@ -12,8 +12,10 @@ from sqlalchemy import (
     Row,
     Select,
     Update,
+    and_,
     bindparam,
     func,
+    not_,
     select,
     update,
 )
@@ -38,6 +40,7 @@ from chat_store.tables import channels, members, messages, reads
 _NAMES = tuple(field.name for field in fields(Message))
 _COLUMNS = tuple(messages.c[name] for name in _NAMES)
 _CAMPAIGNS: Types = {"id": Key}
+_ID_OF_TARGET: Types = {"id": Key, "target_id": Key}
 _ARRIVALS: Types = {"cid": Key, "arrived": Count, "latest": channels.c.last_message_at.type}
 # which campaign sent a message to whom is a fact, not a field to overwrite
 _REPLACED = [name for name in _NAMES if name not in ("id", "campaign_id", "target_id")]
@@ -80,6 +83,25 @@ class SqlMessageStore:
         async with self._database.look() as connection:
             rows = await connection.execute(statement.limit(page.size + 1))
         return page_of([((row.target_id,), message_from_row(row)) for row in rows], page)
+
+    async def taken(self, campaign_id: str, ids: Mapping[str, str]) -> Collection[str]:
+        given = record_set(
+            self._database.dialect,
+            _ID_OF_TARGET,
+            {"id": list(ids.values()), "target_id": list(ids)},
+        )
+        target_id = given.c["target_id"]
+        is_own = and_(
+            messages.c.campaign_id.is_not_distinct_from(campaign_id),
+            messages.c.target_id.is_not_distinct_from(target_id),
+        )
+        statement = (
+            select(target_id)
+            .select_from(given.source.join(messages, messages.c.id == given.c["id"]))
+            .where(not_(is_own))
+        )
+        async with self._database.look() as connection:
+            return set(await connection.scalars(statement))
 
     async def count_readers(self, campaign_ids: Collection[str]) -> Mapping[str, int]:
         dialect = self._database.dialect

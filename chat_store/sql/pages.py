@@ -64,12 +64,14 @@ def page_writes(dialect: DialectName, page: PageRows) -> Iterator[Write]:
     if page.channels:
         constants = page.channel_constants
         new = insert_rows(dialect, channels, page.channels, constants=constants, all_new=True)
-        yield Write(*new, rows=len(page.channels["cid"]), otherwise=StalePageError())
+        stale = StalePageError("the CID of a channel")
+        yield Write(*new, rows=len(page.channels["cid"]), otherwise=stale)
         yield from _new_members(dialect, page)
     if page.messages:
         constants = page.message_constants
         new = insert_rows(dialect, messages, page.messages, constants=constants, all_new=True)
-        yield Write(*new, rows=len(page.messages["id"]), otherwise=StalePageError())
+        stale = StalePageError("the id or the target of a message")
+        yield Write(*new, rows=len(page.messages["id"]), otherwise=stale)
     if page.arrivals:
         yield from _counts(dialect, page)
     if page.joined:

@@ -134,7 +134,7 @@ class _DeliveryOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Deliv
     DELIVERY_OUTCOME_SKIPPED: _DeliveryOutcome.ValueType  # 2
     """There was nobody or nowhere to send to."""
     DELIVERY_OUTCOME_FAILED: _DeliveryOutcome.ValueType  # 3
-    """The template made nothing that could be sent to this target."""
+    """The template made nothing that could be sent to this target, or the id of its message is taken."""
 
 class DeliveryOutcome(_DeliveryOutcome, metaclass=_DeliveryOutcomeEnumTypeWrapper):
     """What became of a target. Values may be added."""
@@ -146,7 +146,7 @@ DELIVERY_OUTCOME_SENT: DeliveryOutcome.ValueType  # 1
 DELIVERY_OUTCOME_SKIPPED: DeliveryOutcome.ValueType  # 2
 """There was nobody or nowhere to send to."""
 DELIVERY_OUTCOME_FAILED: DeliveryOutcome.ValueType  # 3
-"""The template made nothing that could be sent to this target."""
+"""The template made nothing that could be sent to this target, or the id of its message is taken."""
 Global___DeliveryOutcome: _TypeAlias = DeliveryOutcome  # noqa: Y015
 
 class _DeliveryReason:
@@ -177,6 +177,10 @@ class _DeliveryReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Delive
     """Failed: a template could not be rendered for this target, or asked for too much time or memory."""
     DELIVERY_REASON_MESSAGE_TOO_LONG: _DeliveryReason.ValueType  # 9
     """Failed: the rendered text has more than 20,000 characters."""
+    DELIVERY_REASON_MESSAGE_ID_TAKEN: _DeliveryReason.ValueType  # 11
+    """Failed: the id that the message would get belongs to another message, an imported one for
+    example. A target whose message of this campaign is there already is sent.
+    """
 
 class DeliveryReason(_DeliveryReason, metaclass=_DeliveryReasonEnumTypeWrapper):
     """Why a target was skipped or failed. Values may be added."""
@@ -203,6 +207,10 @@ DELIVERY_REASON_TEMPLATE_ERROR: DeliveryReason.ValueType  # 8
 """Failed: a template could not be rendered for this target, or asked for too much time or memory."""
 DELIVERY_REASON_MESSAGE_TOO_LONG: DeliveryReason.ValueType  # 9
 """Failed: the rendered text has more than 20,000 characters."""
+DELIVERY_REASON_MESSAGE_ID_TAKEN: DeliveryReason.ValueType  # 11
+"""Failed: the id that the message would get belongs to another message, an imported one for
+example. A target whose message of this campaign is there already is sent.
+"""
 Global___DeliveryReason: _TypeAlias = DeliveryReason  # noqa: Y015
 
 @_typing.final
