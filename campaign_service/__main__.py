@@ -14,7 +14,12 @@ from campaign_service.verify_command import verify
 from campaign_service.watch_command import watch
 from chat_store.errors import ChatStoreError
 from herald_rpc import logs, runtime
-from herald_rpc.server import CannotListenError, RunningServer, stop_signal
+from herald_rpc.server import (
+    LAST_RESORT_SECONDS,
+    CannotListenError,
+    RunningServer,
+    stop_signal,
+)
 from herald_rpc.settings import ServerSettings, load
 
 logger = structlog.get_logger("campaign_service")
@@ -84,7 +89,7 @@ def _serve() -> int:
 
 
 async def _until_stopped(settings: CampaignSettings, senders: Sending) -> None:
-    async with stop_signal() as stop:
+    async with stop_signal(settings.grace_seconds + LAST_RESORT_SECONDS) as stop:
         await run_until(stop, settings, senders, _announce)
     logger.info("stopped")
 

@@ -30,6 +30,7 @@ from herald.campaign.v1 import campaign_service_pb2_grpc
 from herald.event.v1 import event_service_pb2_grpc
 from herald.segment.v1 import segment_service_pb2_grpc
 from herald_rpc.channels import open_channel
+from herald_rpc.endings import Grace, run_bounded
 from herald_rpc.health import HealthWorker
 from herald_rpc.server import RunningServer, serving
 
@@ -50,19 +51,24 @@ async def run_until(
 ) -> None:
     """Serves and sends until `stop` is set; then finishes the pages and the calls in hand.
 
+    What is not finished within the grace is cut: a page's shard is taken up by another sender when
+    its lease is over.
+
     A worker that dies ends it too, with the worker's exception: recovery is a restart.
     """
     async with _server(settings, sending) as (server, workers):
         started(server)
+        grace = Grace(settings.grace_seconds)
         try:
             async with asyncio.TaskGroup() as group:
                 for worker in workers:
-                    group.create_task(worker.run(stop))
+                    group.create_task(run_bounded(worker.run(stop), stop, grace.seconds))
                 await stop.wait()
+                grace.begin()
                 await server.set_serving(False)
         finally:
             # whatever ended it: the calls in hand are answered
-            await server.drain(settings.grace_seconds)
+            await server.drain(grace.left)
 
 
 @asynccontextmanager

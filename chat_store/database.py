@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from time import monotonic
 from typing import Any, Literal
@@ -34,6 +34,7 @@ _Begin = Callable[[AsyncConnection, Rule, float], Awaitable[bool]]
 _POOL_WAIT_SECONDS = 10.0
 _CONNECT_SECONDS = 5.0
 _ANSWER_SECONDS = 3.0
+_CLOSE_SECONDS = 3.0
 # a plan for any keys, made while a table was empty, would read all of it for each when it is large
 _POSTGRES_SETTINGS = {"plan_cache_mode": "force_custom_plan"}
 _SQLITE_TRANSIENT = {
@@ -157,8 +158,11 @@ class Database:
         return True
 
     async def close(self) -> None:
-        await self._reader.dispose()
-        await self._writer.dispose()
+        """Within 3 s: connections that can't be closed by then end with the process."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self._reader.dispose()
+                await self._writer.dispose()
         if self._turn:
             self._turn.close()
 

@@ -7,7 +7,12 @@ import structlog
 
 from chat_store.errors import ChatStoreError
 from herald_rpc import logs, runtime
-from herald_rpc.server import CannotListenError, RunningServer, stop_signal
+from herald_rpc.server import (
+    LAST_RESORT_SECONDS,
+    CannotListenError,
+    RunningServer,
+    stop_signal,
+)
 from herald_rpc.settings import load
 from segment_service.server import run_until
 from segment_service.settings import SegmentSettings
@@ -29,7 +34,7 @@ def main() -> int:
 
 
 async def _serve(settings: SegmentSettings) -> None:
-    async with stop_signal() as stop:
+    async with stop_signal(settings.grace_seconds + LAST_RESORT_SECONDS) as stop:
         await run_until(stop, settings, _announce)
     logger.info("stopped")
 

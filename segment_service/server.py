@@ -12,6 +12,7 @@ from chat_store.database import open_database
 from chat_store.sql.stores import sql_chat_store
 from herald.chat.v1 import chat_service_pb2_grpc
 from herald.segment.v1 import segment_service_pb2_grpc
+from herald_rpc.endings import Grace, run_bounded
 from herald_rpc.health import HealthWorker
 from herald_rpc.server import RunningServer, serving
 from segment_service.chat_servicer import ChatServicer
@@ -40,16 +41,17 @@ async def run_until(
     """
     async with _server(settings, stop) as (server, sizing, health):
         started(server)
+        grace = Grace(settings.grace_seconds)
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(health.run(stop))
-                counting = group.create_task(sizing.run(stop))
+                group.create_task(run_bounded(health.run(stop), stop, grace.seconds))
+                group.create_task(run_bounded(sizing.run(stop), stop, 0.0))
                 await stop.wait()
+                grace.begin()
                 await server.set_serving(False)
-                counting.cancel()
         finally:
             # whatever ended it: the calls in hand are answered
-            await server.drain(settings.grace_seconds)
+            await server.drain(grace.left)
 
 
 @asynccontextmanager

@@ -40,7 +40,7 @@ class Sending(Protocol):
         """There is a campaign to send, and no need to wait for the next look."""
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Sends until `stop` is set and the pages in hand are written."""
+        """Sends until `stop` is set and the pages in hand are written; less when cancelled."""
 
 
 @contextmanager

@@ -159,10 +159,8 @@ class Postgres:
 
     def execute(self, statement: str, database: str = "postgres") -> str:
         """Runs SQL outside of any transaction; returns what `psql` prints, unadorned."""
-        program = [self._wheel.bin_path / "psql", "-XAtq", "-v", "ON_ERROR_STOP=1"]
-        where = ["-h", self._data, "-U", "postgres", "-d", database]
         result = subprocess.run(
-            [*map(str, program), *map(str, where), "-c", statement],
+            [*self._psql(database), "-c", statement],
             capture_output=True,
             text=True,
             check=False,
@@ -171,12 +169,28 @@ class Postgres:
             raise PostgresError(result.stderr.strip())
         return result.stdout.strip()
 
+    @contextmanager
+    def locked(self, tables: str, database: str) -> Iterator[None]:
+        """Nobody else reads or writes the tables, from soon after it is entered until its end."""
+        lock = f"BEGIN; LOCK TABLE {tables};\n"
+        with subprocess.Popen(self._psql(database), stdin=subprocess.PIPE, text=True) as psql:
+            assert psql.stdin
+            psql.stdin.write(lock)
+            psql.stdin.flush()
+            # at the end of its input it leaves, which rolls back
+            yield
+
     def __enter__(self) -> Self:
         self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    def _psql(self, database: str) -> list[str]:
+        program = [self._wheel.bin_path / "psql", "-XAtq", "-v", "ON_ERROR_STOP=1"]
+        where = ["-h", self._data, "-U", "postgres", "-d", database]
+        return [*map(str, program), *map(str, where)]
 
     def _takes_connections(self) -> bool:
         program = self._wheel.bin_path / "pg_isready"

@@ -104,20 +104,23 @@ class Server:
 
     def stop(self) -> None:
         """Ends it with SIGTERM, as an operator does. Raises `ServerError` unless it ends well."""
+        if self._process is not None and (code := self.end()):
+            raise self._error(f"ended with {code} on SIGTERM")
+
+    def end(self) -> int:
+        """The same, but returns its exit code, whatever it is."""
         process, self._process = self._process, None
         if process is None:
-            return
+            raise self._error("is not running")
         if (code := process.poll()) is not None:
             raise self._error(f"had ended with {code} by itself")
         process.send_signal(signal.SIGTERM)
         try:
-            code = process.wait(_STOP_SECONDS)
+            return process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()
             raise self._error("did not end on SIGTERM") from None
-        if code:
-            raise self._error(f"ended with {code} on SIGTERM")
 
     def kill(self) -> None:
         """Ends it with SIGKILL, in the middle of whatever it does."""

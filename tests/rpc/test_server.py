@@ -241,3 +241,36 @@ async def test_a_second_signal_ends_the_process_at_once(number: signal.Signals) 
     process.send_signal(number)
 
     assert await asyncio.wait_for(process.wait(), 10) == -number
+
+
+HANGS = """
+import asyncio, time
+from herald_rpc.server import stop_signal
+
+async def main():
+    async with stop_signal(end_within=0.1) as stop:
+        print("ready", flush=True)
+        await stop.wait()
+        hang()
+
+def hang():
+    time.sleep(3600)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_process_that_does_not_end_in_time_ends_all_the_same_and_says_where_it_was() -> (
+    None
+):
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", HANGS, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+
+    assert await process.stdout.readline() == b"ready\n"
+    process.send_signal(signal.SIGTERM)
+    _, errors = await process.communicate()
+
+    assert process.returncode == 1
+    assert b"in hang" in errors

@@ -8,13 +8,20 @@ import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Self
+from weakref import WeakSet
+
+import structlog
+
+logger = structlog.get_logger(__name__)
 
 Work = Callable[[asyncio.Event, asyncio.Event], Awaitable[None]]
 
 _NUDGE, _STOP = b"n", b"s"
-_END_SECONDS = 5.0
 
 _processes = multiprocessing.get_context("fork")
+# The ends from which this process gives its orders. A copy must keep none of them open: as long as
+# one does, the process at the other end does not notice that this one is gone.
+_order_lines: WeakSet[socket.socket] = WeakSet()
 
 
 class ForkDiedError(Exception):
@@ -35,8 +42,9 @@ class Fork:
     def __init__(self, name: str, work: Work) -> None:
         self._name = name
         self._orders, theirs = socket.socketpair()
+        _order_lines.add(self._orders)
         self._process = _processes.Process(
-            target=_obey, args=(self._orders, theirs, work), name=name, daemon=True
+            target=_obey, args=(theirs, work), name=name, daemon=True
         )
         self._process.start()
         theirs.close()
@@ -50,7 +58,7 @@ class Fork:
     async def run(self, stop: asyncio.Event) -> None:
         """Returns when the work has: `stop` over there is set when this one is.
 
-        Raises `ForkDiedError` when the process ends before, or with a failure.
+        Cancelled, it kills the process, also one that is stopped or stuck. Raises `ForkDiedError` when the process ends before, or with a failure.
         """
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
         loop.add_reader(self._process.sentinel, ended.set)
@@ -59,6 +67,10 @@ class Fork:
         self.nudge()
         try:
             await ended.wait()
+        except asyncio.CancelledError:
+            logger.warning("a process goes on, and is killed", process=self._name)
+            self._process.kill()
+            raise
         finally:
             loop.remove_reader(self._process.sentinel)
             stopping.cancel()
@@ -72,7 +84,6 @@ class Fork:
     def __exit__(self, *_: object) -> None:
         """Ends the process at once, if it has not ended."""
         self._orders.close()
-        self._process.join(_END_SECONDS)
         self._process.kill()
         self._process.join()
 
@@ -82,9 +93,9 @@ class Fork:
             self._orders.send(order)
 
 
-def _obey(ours: socket.socket, orders: socket.socket, work: Work) -> None:
-    # or this process would keep its own orders open when the other one is gone
-    ours.close()
+def _obey(orders: socket.socket, work: Work) -> None:
+    for line in _order_lines:
+        line.close()
     # a stop signal is for the process that gives the orders, even where all of a group get it
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,6 +1,7 @@
 """A gRPC server with what both services want of one: health, reflection, reasons, a clean end."""
 
 import asyncio
+import faulthandler
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -27,6 +28,9 @@ _OPTIONS = (
 
 # For what a handler that was cut has in its `finally` blocks, before gRPC cancels it again.
 _UNWINDING_SECONDS = 5.0
+
+LAST_RESORT_SECONDS = 10.0
+"""How long a server may take to end beyond its grace."""
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -133,10 +137,12 @@ async def serving(
 
 
 @asynccontextmanager
-async def stop_signal() -> AsyncIterator[asyncio.Event]:
+async def stop_signal(end_within: float | None = None) -> AsyncIterator[asyncio.Event]:
     """Give an event that the first SIGTERM or SIGINT sets; the second ends the process at once.
 
-    Must be entered in the main thread.
+    A process that is still there `end_within` seconds after the first one exits with 1, whatever
+    it waits for, and writes to standard error where each of its threads was. Must be entered in
+    the main thread.
     """
     loop = asyncio.get_running_loop()
     before = {number: signal.getsignal(number) for number in _STOP_SIGNALS}
@@ -144,6 +150,9 @@ async def stop_signal() -> AsyncIterator[asyncio.Event]:
 
     def on_signal() -> None:
         stop.set()
+        if end_within is not None:
+            # a thread of its own, which needs neither the event loop nor Python's lock
+            faulthandler.dump_traceback_later(end_within, exit=True)
         for number in _STOP_SIGNALS:
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_DFL)
