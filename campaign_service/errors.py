@@ -91,6 +91,21 @@ class QuotaExceededError(CampaignError):
         self.given = given
 
 
+class QuotaReachedError(CampaignError):
+    """A page of a running campaign would pass the month's messages; it is not written."""
+
+    def __init__(self, campaign_id: str, month: str, *, limit: int, used: int, given: int) -> None:
+        super().__init__(
+            f"the monthly quota would be passed: {used} of {limit} messages are used in {month}, "
+            f"and the next page has {given}"
+        )
+        self.campaign_id = campaign_id
+        self.month = month
+        self.limit = limit
+        self.used = used
+        self.given = given
+
+
 class RunEndedError(CampaignError):
     """The sender may not go on: the campaign stopped, or another sender has the shard."""
 

@@ -190,7 +190,8 @@ class RunStore(Protocol):
     async def commit_page(self, lease: Lease, page: PlannedPage, cursor: str) -> None:
         """The page's messages, channels, outcomes, counters and cursor, all or none.
 
-        Raises `chat_store.errors.StalePageError` when the page must be planned again.
+        Raises `chat_store.errors.StalePageError` when the page must be planned again, and
+        `QuotaReachedError` when it would pass the monthly quota.
         """
 
     async def recount(self, lease: Lease) -> None:

@@ -128,7 +128,8 @@ async def _send(
             multi_tenancy=settings.multi_tenancy,
         )
         chat = sql_chat_store(database)
-        campaigns, runs = SqlCampaignStore(database), SqlRunStore(database)
+        campaigns = SqlCampaignStore(database)
+        runs = SqlRunStore(database, monthly_quota=settings.monthly_quota)
         lookout = Lookout(asyncio.Semaphore(settings.sender_slots), nudged)
         async with asyncio.TaskGroup() as group:
             for _ in range(settings.sender_slots + _MOST_LIMITED):

@@ -10,6 +10,7 @@ import structlog
 
 from campaign_service.errors import (
     InvalidTemplateError,
+    QuotaReachedError,
     ReferenceGoneError,
     RunEndedError,
     SegmentServiceUnavailableError,
@@ -123,7 +124,7 @@ class Sender:
             self._failures = 0
         except* RunEndedError:
             log.info("run ended by another")
-        except* (ReferenceGoneError, InvalidTemplateError) as gone:
+        except* (ReferenceGoneError, InvalidTemplateError, QuotaReachedError) as gone:
             reason = str(gone.exceptions[0])
             log.warning("run can't go on", reason=reason)
             await self._abort(lease, reason)

@@ -31,6 +31,7 @@ from campaign_service.planning.page import PlannedPage
 from campaign_service.sql.changes import record_change
 from campaign_service.sql.locks import held_still, take_over
 from campaign_service.sql.paces import reserve
+from campaign_service.sql.quota import MonthFullError, MonthlyQuota
 from campaign_service.sql.tables import COUNTERS, campaign_outcomes, campaign_shards, campaigns
 from campaign_service.store import Lease, Turn
 from chat_store.database import Database, DialectName
@@ -66,8 +67,9 @@ _ADVANCE = _OWN.values(
 class SqlRunStore:
     """See `campaign_service.store.RunStore`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, monthly_quota: int = 0) -> None:
         self._database = database
+        self._quota = MonthlyQuota(database, monthly_quota)
 
     async def claim(self, owner: str, now: datetime, until: datetime) -> Lease | None:
         async with self._database.look() as connection:
@@ -129,9 +131,16 @@ class SqlRunStore:
             return await reserve(connection, self._database.dialect, limits, messages, since, now)
 
     async def commit_page(self, lease: Lease, page: PlannedPage, cursor: str) -> None:
+        await self._quota.prepare(page)
         # packed before the transaction, which on SQLite keeps everyone else from writing
-        writes = list(_writes(self._database.dialect, lease, page, cursor))
-        await write_all(self._database, "run.page", writes)
+        writes = [
+            *_writes(self._database.dialect, lease, page, cursor),
+            *self._quota.writes(page),
+        ]
+        try:
+            await write_all(self._database, "run.page", writes)
+        except MonthFullError:
+            raise await self._quota.reached(lease.campaign_id, page) from None
 
     async def recount(self, lease: Lease) -> None:
         async with self._database.write("run.recount") as connection:

@@ -117,3 +117,13 @@ campaign_paces = Table(
     Column("soonest_at", Count, nullable=False),
     sqlite_with_rowid=False,
 )
+
+# How many messages all campaigns have written in each calendar month (UTC, `2026-03`) since there
+# is a quota. Each page adds its own in its transaction.
+campaign_months = Table(
+    "campaign_months",
+    metadata,
+    Column("month", String(7), primary_key=True),
+    Column("messages", Count, nullable=False),
+    sqlite_with_rowid=False,
+)

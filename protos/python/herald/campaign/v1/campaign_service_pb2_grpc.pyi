@@ -103,6 +103,12 @@ class CampaignServiceStub:
     when it is due, survive any restart. A dependency that is down during the run is retried, never
     a reason to stop.
 
+    The monthly quota, if there is one, is asked here for the audience as it is now, and again for
+    each page of messages, because audiences grow: all campaigns together never pass it. A page
+    that would is not written, and its campaign goes to CAMPAIGN_STATUS_STOPPED with a
+    `status_reason` that names the limit and what is used. It can be resumed in the next month
+    (UTC), or with a larger quota. Skipped and failed targets use nothing.
+
     Refused means FAILED_PRECONDITION with ERROR_REASON_STATUS_NOT_ALLOWED. Fails also with
     ERROR_REASON_CAMPAIGN_NOT_FOUND; ERROR_REASON_CAMPAIGN_DELETED; ERROR_REASON_INVALID_FIELD for
     a `stop_at` that is too early; ERROR_REASON_SENDER_NOT_FOUND, ERROR_REASON_MEMBER_NOT_FOUND and
@@ -219,6 +225,12 @@ class CampaignServiceAsyncStub(CampaignServiceStub):
     get their messages is not promised. The answer does not wait for sending; the start itself, and
     when it is due, survive any restart. A dependency that is down during the run is retried, never
     a reason to stop.
+
+    The monthly quota, if there is one, is asked here for the audience as it is now, and again for
+    each page of messages, because audiences grow: all campaigns together never pass it. A page
+    that would is not written, and its campaign goes to CAMPAIGN_STATUS_STOPPED with a
+    `status_reason` that names the limit and what is used. It can be resumed in the next month
+    (UTC), or with a larger quota. Skipped and failed targets use nothing.
 
     Refused means FAILED_PRECONDITION with ERROR_REASON_STATUS_NOT_ALLOWED. Fails also with
     ERROR_REASON_CAMPAIGN_NOT_FOUND; ERROR_REASON_CAMPAIGN_DELETED; ERROR_REASON_INVALID_FIELD for
@@ -369,6 +381,12 @@ class CampaignServiceServicer(metaclass=_abc_1.ABCMeta):
         get their messages is not promised. The answer does not wait for sending; the start itself, and
         when it is due, survive any restart. A dependency that is down during the run is retried, never
         a reason to stop.
+
+        The monthly quota, if there is one, is asked here for the audience as it is now, and again for
+        each page of messages, because audiences grow: all campaigns together never pass it. A page
+        that would is not written, and its campaign goes to CAMPAIGN_STATUS_STOPPED with a
+        `status_reason` that names the limit and what is used. It can be resumed in the next month
+        (UTC), or with a larger quota. Skipped and failed targets use nothing.
 
         Refused means FAILED_PRECONDITION with ERROR_REASON_STATUS_NOT_ALLOWED. Fails also with
         ERROR_REASON_CAMPAIGN_NOT_FOUND; ERROR_REASON_CAMPAIGN_DELETED; ERROR_REASON_INVALID_FIELD for
