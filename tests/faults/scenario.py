@@ -38,8 +38,9 @@ ON_POSTGRES = (
 # a campaign that takes seconds gives them the time to happen
 _BY_THE_CLOCK = frozenset((*ON_EITHER, *ON_SQLITE, *ON_POSTGRES)) - {"crash", "grow", "lose-commit"}
 
-# a crash at it needs a server that is told to end at the very moment of a count
-UNREACHABLE = frozenset({"sizing.give-back"})
+# a crash at the first needs a server that is told to end at the very moment of a count; the others
+# a monthly quota, and messages of the campaign that no page of it has written
+UNREACHABLE = frozenset({"sizing.give-back", "run.count-month", "run.recount"})
 REACHABLE = frozenset(steps_in_source()) - LIBRARY_STEPS - UNREACHABLE
 # the fault that makes a run take the step; the others are taken anyway, or by an errand
 NEEDS = {

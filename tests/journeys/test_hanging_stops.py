@@ -17,7 +17,7 @@ from herald.chat.v1 import chat_pb2, chat_service_pb2
 from tests.harness import main_job, nursery
 from tests.harness.accounts import assert_conserved, lease_owners
 from tests.harness.postgres import FORGETFUL, Postgres, temporary_postgres
-from tests.harness.processes import Pair, Server, running_pair
+from tests.harness.processes import Pair, Server, running_pair, servers
 
 GRACE_SECONDS = 1.0
 # beyond the grace, and what a busy machine may add
@@ -47,7 +47,7 @@ class Running:
     postgres: Postgres | None = None
 
     @property
-    def servers(self) -> dict[str, Server]:
+    def both(self) -> dict[str, Server]:
         return {"campaign": self.pair.campaign, "segment": self.pair.segment}
 
 
@@ -196,7 +196,7 @@ def test_a_server_ends_soon_after_its_grace_whatever_hangs(
         running = stack.enter_context(
             sending(database_url, tmp_path / "logs", case.settings, postgres)
         )
-        server = running.servers[case.server]
+        server = running.both[case.server]
         processes = server.processes()
         with case.hang(running):
             began = time.monotonic()
@@ -211,18 +211,22 @@ def test_a_server_ends_soon_after_its_grace_whatever_hangs(
 def test_the_shards_of_frozen_senders_are_sent_after_the_lease_by_others(
     database_url: str, tmp_path: Path
 ) -> None:
-    with sending(database_url, tmp_path / "logs", {}) as running:
+    with ExitStack() as stack:
+        running = stack.enter_context(sending(database_url, tmp_path / "logs", {}))
         pair, campaign = running.pair, running.campaign
-        main_job.wait_until(pair, campaign, lambda now: now.stats.messages_sent > 0, _RUN_SECONDS)
+        while not lease_owners(database_url, campaign.id):
+            Event().wait(0.05)
         with all_senders_frozen(running):
-            sent = main_job.get(pair, campaign).stats.messages_sent
-            assert 0 < sent < PEOPLE
             assert pair.campaign.end() == 0
         assert "is killed" in pair.campaign.log_tail()
         # the senders could not give them back
         assert lease_owners(database_url, campaign.id)
 
-        pair.campaign.start()
-
+        settings = {**SETTINGS, **IN_ITS_OWN_PROCESS}
+        addresses = pair.segment.address, pair.campaign.address
+        _, another = servers(
+            database_url, *addresses, settings=settings, logs=tmp_path, run=nursery.run
+        )
+        stack.enter_context(another)
         main_job.wait_until_completed(pair, campaign, _RUN_SECONDS)
     assert_conserved(database_url, campaign.id, PEOPLE)
