@@ -1,4 +1,7 @@
-"""`python -m campaign_service` serves campaigns; `… watch` and `… verify` look at one."""
+"""`python -m campaign_service` serves campaigns; `… watch` and `… verify` look at one.
+
+`… restored` decides about a database that is held.
+"""
 
 import asyncio
 from typing import Annotated
@@ -7,6 +10,7 @@ import structlog
 import typer
 from pydantic import ValidationError
 
+from campaign_service.restored_command import restored
 from campaign_service.sending.processes import Sending, sending
 from campaign_service.server import run_until
 from campaign_service.settings import CampaignSettings
@@ -26,7 +30,17 @@ logger = structlog.get_logger("campaign_service")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
+_DEFAULT_URL = "sqlite:///data/herald.db"
+
 CampaignId = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="The campaign's id.")]
+DatabaseUrl = Annotated[
+    str,
+    typer.Option(
+        "--database-url",
+        envvar="HERALD_DATABASE_URL",
+        help="sqlite:///path or postgresql://user:password@host/database",
+    ),
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -53,25 +67,42 @@ def watch_campaign(
 @app.command("verify")
 def verify_campaign(
     campaign: CampaignId,
-    database_url: Annotated[
-        str,
-        typer.Option(
-            envvar="HERALD_DATABASE_URL",
-            help="sqlite:///path or postgresql://user:password@host/database",
-        ),
-    ] = "sqlite:///data/herald.db",
+    database_url: DatabaseUrl = _DEFAULT_URL,
 ) -> None:
     """Recount a campaign from its rows: nobody left out, nobody twice, every counter right.
 
     It may be running: what is printed is one moment. Exit code 0: all is right. 1: it is not.
     2: it can't be told.
     """
+    raise typer.Exit(verify(campaign, _with_driver(database_url)))
+
+
+@app.command("restored")
+def decide_about_restored(
+    resume: Annotated[  # noqa: FBT002 - typer's way to have a flag
+        bool, typer.Option("--resume", help="All held campaigns go on as they were.")
+    ] = False,
+    stop: Annotated[  # noqa: FBT002 - as before
+        bool, typer.Option("--stop", help="All held campaigns are stopped; callers may resume.")
+    ] = False,
+    database_url: DatabaseUrl = _DEFAULT_URL,
+) -> None:
+    """Decide about a database that is held, because it was restored or a server was started so.
+
+    Works at the database, with servers or without, and takes effect in all of them. Exit code 0:
+    decided. 1: nothing is held. 2: the database can't be reached, or no decision was given.
+    """
+    if resume == stop:
+        raise typer.BadParameter("either --resume or --stop")
+    raise typer.Exit(restored(_with_driver(database_url), stop=stop))
+
+
+def _with_driver(database_url: str) -> str:
     try:
-        settings = ServerSettings(database_url=database_url)
+        return ServerSettings(database_url=database_url).database_url
     except ValidationError as error:
         problem = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise typer.BadParameter(problem, param_hint="--database-url") from error
-    raise typer.Exit(verify(campaign, settings.database_url))
 
 
 def _serve() -> int:

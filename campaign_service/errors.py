@@ -106,6 +106,14 @@ class QuotaReachedError(CampaignError):
         self.given = given
 
 
+class DatabaseHeldError(CampaignError):
+    """Nothing is started until an operator has decided about the campaigns of the database."""
+
+    def __init__(self, because: str, explanation: str) -> None:
+        super().__init__(f"nothing can be started: {explanation}")
+        self.because = because
+
+
 class RunEndedError(CampaignError):
     """The sender may not go on: the campaign stopped, or another sender has the shard."""
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol
 
+from campaign_service.hold_watch import HoldWatch
 from campaign_service.lifecycle import Lifecycle
 from campaign_service.presentation import Presentation
 from campaign_service.preview import Previews
@@ -19,6 +20,7 @@ from campaign_service.servicer import CampaignServicer
 from campaign_service.settings import CampaignSettings
 from campaign_service.sql.campaigns import SqlCampaignStore
 from campaign_service.sql.deliveries import SqlDeliveryStore
+from campaign_service.sql.holds import SqlHoldStore
 from campaign_service.sql.moves import SqlMoveStore
 from campaign_service.sql.watches import SqlWatchStore
 from campaign_service.status import failure_for
@@ -80,6 +82,9 @@ async def _server(
         database = open_database(settings.database_url)
         stack.push_async_callback(database.close)
         await schema.prepare(database)
+        holds = SqlHoldStore(database)
+        hold = await holds.begin(start_held=settings.start_held)
+        stack.push_async_callback(holds.end)
         channel = await stack.enter_async_context(open_channel(settings.segment_target))
         segments = SegmentClient(segment_service_pb2_grpc.SegmentServiceStub(channel))
 
@@ -132,11 +137,16 @@ async def _server(
                 failure_for=failure_for,
                 reflection=settings.reflection,
                 limits=settings.call_limits,
+                # EventService goes on: subscribers get what has happened
+                withholding=[CAMPAIGN_SERVICE],
+                withheld=hold is not None,
             )
         )
+        watch = HoldWatch(holds, server, now=now)
+        await watch.tell(hold)
         schedule = Schedule(moves, lifecycle, now=now)
         health = HealthWorker(server, database.answers)
-        yield server, [sending, schedule, read_counts, watches, health]
+        yield server, [sending, schedule, read_counts, watches, watch, health]
 
 
 def _shards(database: Database) -> int:

@@ -29,5 +29,8 @@ class CampaignSettings(ServerSettings):
     multi_tenancy: bool = False
     """Whether a receiver must be in the team of a campaign's channel template."""
 
+    start_held: bool = False
+    """Whether each start holds the database until an operator has decided."""
+
     monthly_quota: int = Field(default=0, ge=0)
     """How many messages all campaigns may send in a calendar month (UTC); 0: as many as wanted."""

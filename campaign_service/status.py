@@ -32,7 +32,11 @@ def failure_for(error: Exception) -> Failure | None:
                 metadata={"campaign_id": error.campaign_id},
                 resource=Resource("herald.Campaign", error.campaign_id),
             )
-        case errors.CampaignDeletedError() | errors.StatusNotAllowedError():
+        case (
+            errors.CampaignDeletedError()
+            | errors.StatusNotAllowedError()
+            | errors.DatabaseHeldError()
+        ):
             return _refused(error)
         case errors.EtagMismatchError():
             return _etag_mismatch(error)
@@ -94,7 +98,17 @@ def _etag_mismatch(error: errors.EtagMismatchError) -> Failure:
     )
 
 
-def _refused(error: errors.CampaignDeletedError | errors.StatusNotAllowedError) -> Failure:
+def _refused(
+    error: errors.CampaignDeletedError | errors.StatusNotAllowedError | errors.DatabaseHeldError,
+) -> Failure:
+    if isinstance(error, errors.DatabaseHeldError):
+        return Failure(
+            code=_CODE.FAILED_PRECONDITION,
+            reason="ERROR_REASON_DATABASE_HELD",
+            message=str(error),
+            metadata={"because": error.because},
+            preconditions=[Precondition("DATABASE_HELD", "database", str(error))],
+        )
     reason, metadata = "CAMPAIGN_DELETED", {"campaign_id": error.campaign_id}
     if isinstance(error, errors.StatusNotAllowedError):
         reason = "STATUS_NOT_ALLOWED"

@@ -83,11 +83,11 @@ class MoveStore(Protocol):
     ) -> None:
         """Starts or resumes. No effect on one that is in progress. None: the times stay.
 
-        Raises `QuotaExceededError`.
+        Raises `QuotaExceededError` and `DatabaseHeldError`.
         """
 
     async def schedule(self, campaign_id: str, times: Times, now: datetime) -> None:
-        """From now on the clock starts it."""
+        """From now on the clock starts it. Raises `DatabaseHeldError`."""
 
     async def stop(
         self, campaign_id: str, reason: str, now: datetime, *, revision: int | None = None
@@ -113,10 +113,16 @@ class MoveStore(Protocol):
         """Softly and for good. No effect on one that is deleted."""
 
     async def due(self, now: datetime) -> Sequence[Due]:
-        """What the clock has to move now, the longest due first; at most 100."""
+        """What the clock has to move now, the longest due first; at most 100.
+
+        Nothing while the database is held.
+        """
 
     async def explain(self, campaign_id: str, reason: str, revision: int) -> None:
         """Sets the `status_reason` of a campaign that the clock can't move yet."""
+
+    async def refuse_if_held(self) -> None:
+        """Raises `DatabaseHeldError` while the database is held."""
 
 
 class WatchStore(Protocol):
@@ -160,7 +166,7 @@ class RunStore(Protocol):
     """A campaign's run as its senders see it.
 
     Every write is guarded by the lease's fence and by the campaign being in progress;
-    `RunEndedError` is raised when either is gone.
+    `RunEndedError` is raised when either is gone, or when the database is held.
     """
 
     async def claim(self, owner: str, now: datetime, until: datetime) -> Lease | None:

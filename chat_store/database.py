@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from time import monotonic
 from typing import Any, Literal
 
@@ -58,7 +59,10 @@ class Database:
         reader: AsyncEngine,
         writer: AsyncEngine,
         turn: WriteTurn | None,
+        file: Path | None = None,
     ) -> None:
+        self.file = file
+        """SQLite's; None on PostgreSQL."""
         self.dialect: DialectName = "sqlite" if turn else "postgresql"
         self._looker = looker
         self._reader = reader
@@ -183,7 +187,7 @@ def open_database(url: str, *, pool_size: int = 8, patient: bool = False) -> Dat
         reader = reading_engine(parsed, pool_size, **json)
         writer = writing_engine(parsed, **json)
         return Database(
-            without_transactions(reader), reader, writer, WriteTurn(file, patient=patient)
+            without_transactions(reader), reader, writer, WriteTurn(file, patient=patient), file
         )
     engine = create_async_engine(
         parsed,

@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator
 
-from sqlalchemy import Function, Text, bindparam, func, select
+from sqlalchemy import Exists, Function, Text, bindparam, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from campaign_service.errors import DatabaseHeldError
+from campaign_service.holds import Because, Hold
+from campaign_service.sql.tables import holds
 from chat_store.database import DialectName
 from chat_store.statements.batches import Write
 
@@ -28,6 +31,25 @@ async def take_over(connection: AsyncConnection, dialect: DialectName, campaign_
     """Waits for the pages under way and lets no further one begin until this transaction ends."""
     if dialect == "postgresql":
         await connection.execute(_ALONE, {"lock": _name(campaign_id)})
+
+
+def is_held() -> Exists:
+    """Whether the database is held. Statements that send or fire anything ask in their SQL.
+
+    So a hold and its end take effect in all processes of all replicas at once.
+    """
+    return select(literal(1)).select_from(holds).exists()
+
+
+async def standing_hold(connection: AsyncConnection) -> Hold | None:
+    because = await connection.scalar(select(holds.c.because))
+    return None if because is None else Hold(Because(because))
+
+
+async def refuse_if_held(connection: AsyncConnection) -> None:
+    """Raises `DatabaseHeldError`."""
+    if hold := await standing_hold(connection):
+        raise DatabaseHeldError(hold.because, hold.explanation)
 
 
 def _name(campaign_id: str) -> str:

@@ -12,7 +12,7 @@ from campaign_service.campaigns import Action, Definition, Status, Times, next_s
 from campaign_service.errors import CampaignDeletedError, CampaignNotFoundError
 from campaign_service.sql.campaigns import write_users
 from campaign_service.sql.changes import record_change
-from campaign_service.sql.locks import take_over
+from campaign_service.sql.locks import is_held, refuse_if_held, take_over
 from campaign_service.sql.quota import check_quota
 from campaign_service.sql.records import definition_values
 from campaign_service.sql.tables import COUNTERS, campaign_shards, campaign_users, campaigns
@@ -43,6 +43,7 @@ class SqlMoveStore:
     ) -> None:
         async with self._database.write("campaign.start") as connection:
             row = await self._take(connection, campaign_id)
+            await refuse_if_held(connection)
             status = next_status(campaign_id, Status(row.status), Action.START)
             if status == row.status or revision not in (None, row.revision):
                 return
@@ -72,6 +73,7 @@ class SqlMoveStore:
     async def schedule(self, campaign_id: str, times: Times, now: datetime) -> None:
         async with self._database.write("campaign.schedule") as connection:
             row = await self._take(connection, campaign_id)
+            await refuse_if_held(connection)
             status = next_status(campaign_id, Status(row.status), Action.SCHEDULE)
             await self._change(
                 connection, row, now, status=status, status_reason="", **_columns(times)
@@ -128,9 +130,17 @@ class SqlMoveStore:
         async with self._database.write("campaign.explain") as connection:
             await connection.execute(
                 update(campaigns)
-                .where(campaigns.c.id == campaign_id, campaigns.c.revision == revision)
+                .where(
+                    campaigns.c.id == campaign_id,
+                    campaigns.c.revision == revision,
+                    ~is_held(),
+                )
                 .values(status_reason=reason)
             )
+
+    async def refuse_if_held(self) -> None:
+        async with self._database.look() as connection:
+            await refuse_if_held(connection)
 
     async def _take(
         self, connection: AsyncConnection, campaign_id: str, *, even_deleted: bool = False
@@ -214,6 +224,7 @@ def _due() -> Select[Any]:
             columns.status.in_([Status.SCHEDULED, Status.IN_PROGRESS]),
             columns.deleted_at.is_(None),
             or_(starts, stops),
+            ~is_held(),
         )
         .order_by(func.coalesce(columns.scheduled_for, columns.stop_at), columns.id)
         .limit(_MOST_DUE)

@@ -29,7 +29,7 @@ from campaign_service.errors import RunEndedError
 from campaign_service.outcomes import Outcome
 from campaign_service.planning.page import PlannedPage
 from campaign_service.sql.changes import record_change
-from campaign_service.sql.locks import held_still, take_over
+from campaign_service.sql.locks import held_still, is_held, take_over
 from campaign_service.sql.paces import reserve
 from campaign_service.sql.quota import MonthFullError, MonthlyQuota
 from campaign_service.sql.tables import COUNTERS, campaign_outcomes, campaign_shards, campaigns
@@ -51,12 +51,13 @@ _HELD = and_(
     _shards.shard == bindparam("of_shard"),
     _shards.fence == bindparam("of_fence"),
 )
-# a lease's shard, unless someone else has claimed it or the campaign has stopped
+# a lease's shard, unless someone else has claimed it, the campaign has stopped or is held
 _OWN = update(campaign_shards).where(
     _HELD,
     exists().where(
         _running.c.id == bindparam("of_campaign"), _running.c.status == Status.IN_PROGRESS
     ),
+    ~is_held(),
 )
 _ADVANCE = _OWN.values(
     cursor=bindparam("reached"),
@@ -185,6 +186,7 @@ class SqlRunStore:
                     campaigns.c.id == lease.campaign_id,
                     campaigns.c.status == Status.IN_PROGRESS,
                     exists().where(_HELD),
+                    ~is_held(),
                 )
                 .values(status_reason=reason),
                 _given(lease),
@@ -259,7 +261,7 @@ def _claimable() -> Select[Any]:
     return (
         select(_shards.campaign_id, _shards.shard)
         .join(campaigns, campaigns.c.id == _shards.campaign_id)
-        .where(campaigns.c.status == Status.IN_PROGRESS, ~_shards.finished, _free())
+        .where(campaigns.c.status == Status.IN_PROGRESS, ~_shards.finished, _free(), ~is_held())
         .order_by(campaigns.c.started_at, _shards.shard)
         .limit(1)
     )

@@ -9,6 +9,8 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     String,
     Table,
+    column,
+    table,
 )
 
 from chat_store.statements.columns import Count, JsonValue, Key, PlainText, UtcTime
@@ -127,3 +129,22 @@ campaign_months = Table(
     Column("messages", Count, nullable=False),
     sqlite_with_rowid=False,
 )
+
+
+# The last known place of this database, in one row: the one that a backup brings along differs from
+# the place where it is restored. `origin` is a random name on SQLite, where a file beside the
+# database repeats it together with the `generation`; on PostgreSQL it is the system identifier of
+# the cluster, and `place` is the oids of the database and of this table.
+restore_guard = Table(
+    "restore_guard",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("origin", PlainText, nullable=False),
+    Column("place", PlainText, nullable=False),
+    Column("generation", Count, nullable=False),
+    # a `holds.Because`; empty while the database is not held
+    Column("held_because", PlainText, nullable=False),
+)
+
+# A view: it has one row while the database is held, and none otherwise.
+holds = table("holds", column("because", PlainText))

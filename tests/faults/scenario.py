@@ -38,9 +38,10 @@ ON_POSTGRES = (
 # a campaign that takes seconds gives them the time to happen
 _BY_THE_CLOCK = frozenset((*ON_EITHER, *ON_SQLITE, *ON_POSTGRES)) - {"crash", "grow", "lose-commit"}
 
-# a crash at the first needs a server that is told to end at the very moment of a count; the others
-# a monthly quota, and messages of the campaign that no page of it has written
-UNREACHABLE = frozenset({"sizing.give-back", "run.count-month", "run.recount"})
+# A crash at the first needs a server that is told to end at the very moment of a count; the next two
+# a monthly quota, and messages of the campaign that no page of it has written; the hold's end is a
+# command's, and not a server's.
+UNREACHABLE = frozenset({"sizing.give-back", "run.count-month", "run.recount", "hold.release"})
 REACHABLE = frozenset(steps_in_source()) - LIBRARY_STEPS - UNREACHABLE
 # the fault that makes a run take the step; the others are taken anyway, or by an errand
 NEEDS = {
@@ -51,7 +52,9 @@ NEEDS = {
     "run.release": "drain",
 }
 # a campaign without a limit is over before it has to
-_PACED_STEPS = frozenset({"run.renew", "run.reserve"})
+_PACED_STEPS = frozenset({"run.renew", "run.reserve", "hold.check"})
+# PostgreSQL is migrated before, and has no file beside it that would follow
+_SQLITE_STEPS = frozenset({"schema.migrate", "hold.check", "hold.note"})
 
 # how often a step is taken in a run, about: a page for each fifty targets, a start once
 _OFTEN = {"run.page": 20, "run.reserve": 20, "run.renew": 4, "run.claim": 3, "sizing.claim": 3}
@@ -105,7 +108,7 @@ def every_point() -> Iterator[Scenario]:
     """A run for each point of each step that a server can come to, on both databases."""
     seed = 0
     for dialect in _DIALECTS:
-        steps = REACHABLE - (set() if dialect == "sqlite" else {"schema.migrate"})
+        steps = REACHABLE - (set() if dialect == "sqlite" else _SQLITE_STEPS)
         for step in sorted(steps):
             faults = ["crash", *([NEEDS[step]] if step in NEEDS else [])]
             for point in Point:
@@ -182,7 +185,7 @@ def _crashes(
     """Each server meets them one after the other: the second one strikes the recovery."""
     out_of_reach = {step for step, fault in NEEDS.items() if fault not in faults}
     out_of_reach |= set() if paced else _PACED_STEPS
-    out_of_reach |= set() if dialect == "sqlite" else {"schema.migrate"}
+    out_of_reach |= set() if dialect == "sqlite" else _SQLITE_STEPS
     likely = sorted(REACHABLE - out_of_reach)
     of_runs = [step for step in likely if step.startswith("run.")]
     steps = [

@@ -42,6 +42,9 @@ def test_the_suite_knows_how_a_server_comes_to_each_step() -> None:
     of_every_run = {
         "campaign.create",
         "campaign.start",
+        "hold.begin",
+        "hold.check",
+        "hold.note",
         "run.begin-pass",
         "run.claim",
         "run.finish-pass",

@@ -21,6 +21,7 @@ _PRELOADED = [
     "aiosqlite",
     "alembic.command",
     "asyncpg",
+    "campaign_service.restored_command",
     "campaign_service.server",
     "campaign_service.verify_command",
     "campaign_service.watch_command",

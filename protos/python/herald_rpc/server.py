@@ -3,7 +3,7 @@
 import asyncio
 import faulthandler
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import grpc
@@ -52,12 +52,16 @@ class RunningServer:
         calls: CallInterceptor,
         health: HealthServicer,
         names: Sequence[str],
+        withholding: Collection[str],
         address: str,
     ) -> None:
         self._server = server
         self._calls = calls
         self._health = health
         self._names = names
+        self._withholding = withholding
+        self._serving = False
+        self._withheld = False
         self.address = address
         """Where it listens, with the real port."""
 
@@ -68,10 +72,23 @@ class RunningServer:
         Health says NOT_SERVING for good once the server drains.
         """
         self._calls.set_impaired(not serving)
+        self._serving = serving
+        await self._tell_health()
+
+    async def set_withheld(self, withheld: bool) -> None:  # noqa: FBT001  a setter's one argument
+        """Tell health checks whether services that are `withholding` do less than they are for.
+
+        These, and the server as a whole, say NOT_SERVING then. Calls are answered as ever.
+        """
+        self._withheld = withheld
+        await self._tell_health()
+
+    async def _tell_health(self) -> None:
         known = health_pb2.HealthCheckResponse
-        status = known.SERVING if serving else known.NOT_SERVING
         for name in self._names:
-            await self._health.set(name, status)
+            held_back = self._withheld and name in (OVERALL_HEALTH, *self._withholding)
+            serving = self._serving and not held_back
+            await self._health.set(name, known.SERVING if serving else known.NOT_SERVING)
 
     async def drain(self, grace_seconds: float) -> None:
         """Take no more calls, and return when those in progress are over.
@@ -103,13 +120,16 @@ async def serving(
     failure_for: FailureFor,
     reflection: bool,
     limits: CallLimits = DEFAULT_LIMITS,
+    withholding: Collection[str] = (),
+    withheld: bool = False,
 ) -> AsyncIterator[RunningServer]:
     """Serve until the context ends; what is in progress then is cut without grace.
 
     No handler runs any more when the context has ended, as after `RunningServer.drain`.
 
     `services` holds for each full service name the function that adds its servicer. Port 0 takes
-    a free one. `limits` are not for health checks and reflection.
+    a free one. `limits` are not for health checks and reflection. `withholding` names services
+    for `RunningServer.set_withheld`, which is called with `withheld` before any health check.
 
     Raises `CannotListenError` when the address cannot be bound.
     """
@@ -127,7 +147,9 @@ async def serving(
         raise CannotListenError(address) from error
 
     host, _, _ = address.rpartition(":")
-    running = RunningServer(server, calls, health, (OVERALL_HEALTH, *services), f"{host}:{port}")
+    names = (OVERALL_HEALTH, *services)
+    running = RunningServer(server, calls, health, names, withholding, f"{host}:{port}")
+    await running.set_withheld(withheld)
     await server.start()
     try:
         await running.set_serving(True)

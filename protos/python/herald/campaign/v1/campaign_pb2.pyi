@@ -265,8 +265,8 @@ class Campaign(_message.Message):
     status: Global___CampaignStatus.ValueType
     """Output only. Moved only by StartCampaign, StopCampaign, the clock and the sender."""
     status_reason: _builtins.str
-    """Output only. Why the campaign was stopped, or what a campaign in progress is waiting for; empty
-    where there is nothing to say. Text for people, which may change: not to be parsed.
+    """Output only. Why the campaign was stopped, or what a campaign in progress or scheduled is waiting
+    for; empty where there is nothing to say. Text for people, which may change: not to be parsed.
     """
     sender_id: _builtins.str
     """The user who is the author of every message. Required. Must exist, neither deactivated nor

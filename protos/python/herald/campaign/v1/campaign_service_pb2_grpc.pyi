@@ -95,6 +95,11 @@ class CampaignServiceStub:
     re-scheduled. In CAMPAIGN_STATUS_IN_PROGRESS and CAMPAIGN_STATUS_COMPLETED it is refused. A
     `scheduled_for` that is not in the future counts as none.
 
+    While the database is held, because it was restored from a backup or a server was started with
+    HERALD_START_HELD, every call is refused with ERROR_REASON_DATABASE_HELD, and campaigns in
+    progress or scheduled wait, with a `status_reason`, until an operator has decided about all of
+    them. All other calls are answered as ever.
+
     Each target gets at most one message of a campaign, ever: over overlapping segments, stop and
     resume, edits while stopped, crashes, and several replicas. When the campaign reaches
     CAMPAIGN_STATUS_COMPLETED, everyone was handled: every target of the audience has exactly one
@@ -217,6 +222,11 @@ class CampaignServiceAsyncStub(CampaignServiceStub):
     CAMPAIGN_STATUS_SCHEDULED and starts, or resumes, then; one in CAMPAIGN_STATUS_SCHEDULED is
     re-scheduled. In CAMPAIGN_STATUS_IN_PROGRESS and CAMPAIGN_STATUS_COMPLETED it is refused. A
     `scheduled_for` that is not in the future counts as none.
+
+    While the database is held, because it was restored from a backup or a server was started with
+    HERALD_START_HELD, every call is refused with ERROR_REASON_DATABASE_HELD, and campaigns in
+    progress or scheduled wait, with a `status_reason`, until an operator has decided about all of
+    them. All other calls are answered as ever.
 
     Each target gets at most one message of a campaign, ever: over overlapping segments, stop and
     resume, edits while stopped, crashes, and several replicas. When the campaign reaches
@@ -373,6 +383,11 @@ class CampaignServiceServicer(metaclass=_abc_1.ABCMeta):
         CAMPAIGN_STATUS_SCHEDULED and starts, or resumes, then; one in CAMPAIGN_STATUS_SCHEDULED is
         re-scheduled. In CAMPAIGN_STATUS_IN_PROGRESS and CAMPAIGN_STATUS_COMPLETED it is refused. A
         `scheduled_for` that is not in the future counts as none.
+
+        While the database is held, because it was restored from a backup or a server was started with
+        HERALD_START_HELD, every call is refused with ERROR_REASON_DATABASE_HELD, and campaigns in
+        progress or scheduled wait, with a `status_reason`, until an operator has decided about all of
+        them. All other calls are answered as ever.
 
         Each target gets at most one message of a campaign, ever: over overlapping segments, stop and
         resume, edits while stopped, crashes, and several replicas. When the campaign reaches

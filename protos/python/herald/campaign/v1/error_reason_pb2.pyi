@@ -112,6 +112,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNIMPLEMENTED: the server does not have this call yet, or knows no such method. No metadata."""
     ERROR_REASON_MALFORMED_REQUEST: _ErrorReason.ValueType  # 21
     """INVALID_ARGUMENT: the request's bytes are not the message that the method takes. No metadata."""
+    ERROR_REASON_DATABASE_HELD: _ErrorReason.ValueType  # 22
+    """FAILED_PRECONDITION: the database was restored from a backup, or a server was started with
+    HERALD_START_HELD, and no operator has decided yet. Nothing is sent or started until then.
+    `PreconditionFailure` says so. `because` is `restored` or `started_held`. Example:
+    `{"because": "restored"}`.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. The full name of a value, such as ERROR_REASON_CAMPAIGN_NOT_FOUND, is the
@@ -210,4 +216,10 @@ ERROR_REASON_UNIMPLEMENTED: ErrorReason.ValueType  # 20
 """UNIMPLEMENTED: the server does not have this call yet, or knows no such method. No metadata."""
 ERROR_REASON_MALFORMED_REQUEST: ErrorReason.ValueType  # 21
 """INVALID_ARGUMENT: the request's bytes are not the message that the method takes. No metadata."""
+ERROR_REASON_DATABASE_HELD: ErrorReason.ValueType  # 22
+"""FAILED_PRECONDITION: the database was restored from a backup, or a server was started with
+HERALD_START_HELD, and no operator has decided yet. Nothing is sent or started until then.
+`PreconditionFailure` says so. `because` is `restored` or `started_held`. Example:
+`{"because": "restored"}`.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

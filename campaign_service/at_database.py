@@ -1,0 +1,45 @@
+"""Commands that work at the database, with servers or without."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from chat_store import schema
+from chat_store.database import Database, open_database
+from chat_store.errors import ChatStoreError
+
+T = TypeVar("T")
+
+# a missing driver, a server that is not there, and a schema of another version are among them
+_DATABASE_ERRORS = (ChatStoreError, SQLAlchemyError, OSError, ImportError)
+
+
+class UnusableDatabaseError(Exception):
+    """The database can't be reached, or is no database of this version."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(f"the database: {cause}")
+
+
+def at_database(database_url: str, work: Callable[[Database], Awaitable[T]]) -> T:
+    """Does the work to its end. Raises `UnusableDatabaseError`."""
+    try:
+        return asyncio.run(_with_database(database_url, work))
+    except _DATABASE_ERRORS as error:
+        raise UnusableDatabaseError(error) from error
+    except Exception as error:
+        # the driver's own errors come as they are while a connection is being made
+        if getattr(error, "sqlstate", None) is None:
+            raise
+        raise UnusableDatabaseError(error) from error
+
+
+async def _with_database(database_url: str, work: Callable[[Database], Awaitable[T]]) -> T:
+    database = open_database(database_url)
+    try:
+        await schema.require_current_schema(database)
+        return await work(database)
+    finally:
+        await database.close()

@@ -1,0 +1,62 @@
+"""The worker that watches whether the database is held, and says so."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import structlog
+
+from campaign_service.holds import COMMAND, Hold, HoldStore
+from chat_store.errors import StoreUnavailableError
+
+logger = structlog.get_logger(__name__)
+
+_POLL_SECONDS = 1.0
+_BETWEEN_WARNINGS = timedelta(minutes=1)
+
+
+class Withholds(Protocol):
+    async def set_withheld(self, withheld: bool) -> None:  # noqa: FBT001 - a setter's one argument
+        """Tells health checks whether the server withholds what it is there for."""
+
+
+class HoldWatch:
+    """Looks every second. What sends and fires asks by itself, in its SQL."""
+
+    def __init__(self, holds: HoldStore, server: Withholds, *, now: Callable[[], datetime]) -> None:
+        self._holds = holds
+        self._server = server
+        self._now = now
+        self._hold: Hold | None = None
+        self._warned_at: datetime | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            try:
+                await self.run_once()
+            except StoreUnavailableError as error:
+                logger.warning("database unavailable", error=str(error))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_POLL_SECONDS):
+                    await stop.wait()
+
+    async def run_once(self) -> None:
+        await self.tell(await self._holds.check())
+
+    async def tell(self, hold: Hold | None) -> None:
+        """Makes health and the log say it; the log at most once a minute."""
+        if hold != self._hold:
+            await self._server.set_withheld(hold is not None)
+            if hold is None:
+                logger.info("the database is held no more: campaigns go on as was decided")
+            self._hold, self._warned_at = hold, None
+        now = self._now()
+        if hold and (self._warned_at is None or now - self._warned_at >= _BETWEEN_WARNINGS):
+            self._warned_at = now
+            logger.warning(
+                "the database is held: nothing is sent or started until an operator decides",
+                because=hold.cause,
+                command=COMMAND,
+            )

@@ -1,0 +1,64 @@
+"""A file beside an SQLite database that is not restored when the database file is."""
+
+import json
+import os
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """How far a database was. `origin` is a random name, the same for all of its generations."""
+
+    origin: str
+    number: int
+
+
+class GenerationFile:
+    """`herald.db.generation` beside `herald.db`.
+
+    Whoever writes it holds the database's write lock, so that it never goes back.
+    """
+
+    def __init__(self, database_file: Path) -> None:
+        self._database = database_file
+        self._path = Path(f"{database_file}.generation")
+
+    def read(self) -> Generation | None:
+        """None if the file is missing or holds something else."""
+        try:
+            return Generation(**json.loads(self._path.read_bytes()))
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
+
+    def write(self, generation: Generation) -> None:
+        """Replaces the file as a whole. It survives a power cut when this returns."""
+        new = Path(f"{self._path}.new")
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            # a command that root runs must not lock the server out
+            owner = self._database.stat()
+            with suppress(PermissionError):
+                os.fchown(descriptor, owner.st_uid, owner.st_gid)
+            json.dump(asdict(generation), file)
+            file.flush()
+            os.fsync(descriptor)
+        new.replace(self._path)
+        folder = os.open(self._path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def traces(self) -> tuple[int, ...]:
+        """Differ from earlier ones if anybody has written to the database in between."""
+        files = [self._database, Path(f"{self._database}-wal")]
+        return tuple(_changed_at(file) for file in files)
+
+
+def _changed_at(file: Path) -> int:
+    try:
+        return file.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
