@@ -1,6 +1,7 @@
 """Whether the database is held, in SQL, and how it learns that it was restored."""
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from sqlalchemy import exists, select, text, update
@@ -49,13 +50,13 @@ class SqlHoldStore:
         try:
             async with self._database.write("hold.begin") as connection:
                 hold = await self._examine(connection, at_start=True, start_held=start_held)
+            if hold is None:
+                await self._note()
         except StoreUnavailableError:
             # a server that is not held starts on a full disk, too, and counts on later
             if look.hold or start_held:
                 raise
             return None
-        if hold is None:
-            await self._note()
         return hold
 
     async def check(self) -> Hold | None:
@@ -136,15 +137,16 @@ class SqlHoldStore:
             await self._write(connection, origin, "")
 
     async def _note(self) -> None:
-        """Lets the file follow the database, on SQLite."""
+        """Lets the file follow the database, on SQLite, once what it says is committed."""
         if not isinstance(self._origins, SqliteOrigins):
             return
+        # whatever is written from here on is of the next generation
         self._traces = self._traces_now()
-        async with self._database.write("hold.note") as connection:
+        async with self._database.look() as connection:
             row = (await connection.execute(select(restore_guard))).one()
-            self._generation = row.generation
-            if not row.held_because:
-                await self._origins.note(Origin(row.origin, row.place, row.generation))
+        self._generation = row.generation
+        with _unavailable_disk():
+            await self._origins.note(Origin(row.origin, row.place, row.generation))
 
     def _is_settled(self, look: _Look, traces: tuple[int, ...]) -> bool:
         if not isinstance(self._origins, SqliteOrigins):
@@ -152,7 +154,7 @@ class SqlHoldStore:
         if look.known and look.known.generation != self._generation:
             # another server has counted on, for what was written until now
             self._traces, self._generation = traces, look.known.generation
-        return traces == self._traces
+        return traces == self._traces and look.found == look.known
 
     def _traces_now(self) -> tuple[int, ...]:
         return self._origins.traces() if isinstance(self._origins, SqliteOrigins) else ()
@@ -175,3 +177,11 @@ class SqlHoldStore:
             .values(id=1, **values)
             .on_conflict_do_update(index_elements=["id"], set_=values)
         )
+
+
+@contextmanager
+def _unavailable_disk() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreUnavailableError(str(error)) from error

@@ -1,7 +1,7 @@
 """What tells a database from a copy of it that was put back, or put elsewhere.
 
-SQLite: a generation is counted on in the database first and then in a file beside it, each time
-under the write lock. So the file is never ahead of its own database, wherever a crash falls.
+SQLite: a generation is counted on in the database first, and then in a file beside it. So the file
+is never ahead of its own database, wherever a crash falls.
 
 | row in the database | file beside it | what happened | restored |
 |---|---|---|---|
@@ -73,7 +73,7 @@ class Origins(Protocol):
         """What is to be written in the database, where it is at home now."""
 
     async def note(self, origin: Origin) -> None:
-        """Writes it down outside of the database, under its write lock."""
+        """Writes it down outside of the database."""
 
 
 class SqliteOrigins:

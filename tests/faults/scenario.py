@@ -53,8 +53,8 @@ NEEDS = {
 }
 # a campaign without a limit is over before it has to
 _PACED_STEPS = frozenset({"run.renew", "run.reserve", "hold.check"})
-# PostgreSQL is migrated before, and has no file beside it that would follow
-_SQLITE_STEPS = frozenset({"schema.migrate", "hold.check", "hold.note"})
+# PostgreSQL is migrated before, and counts no generations
+_SQLITE_STEPS = frozenset({"schema.migrate", "hold.check"})
 
 # how often a step is taken in a run, about: a page for each fifty targets, a start once
 _OFTEN = {"run.page": 20, "run.reserve": 20, "run.renew": 4, "run.claim": 3, "sizing.claim": 3}

@@ -44,7 +44,6 @@ def test_the_suite_knows_how_a_server_comes_to_each_step() -> None:
         "campaign.start",
         "hold.begin",
         "hold.check",
-        "hold.note",
         "run.begin-pass",
         "run.claim",
         "run.finish-pass",

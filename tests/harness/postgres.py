@@ -126,6 +126,24 @@ class Postgres:
         self.stop(crash=crash)
         self.start()
 
+    @property
+    def programs(self) -> Path:
+        """The folder of `pg_dump` and the others."""
+        return Path(self._wheel.bin_path)
+
+    def replicate_to(self, folder: Path) -> None:
+        """Makes it the folder of a `Postgres` that follows this one."""
+        if self._wheel.system_user:
+            shutil.chown(folder, self._wheel.system_user)
+        command = [self.programs / "pg_basebackup", "-h", self._data, "-U", "postgres"]
+        subprocess.run(
+            [*map(str, command), "-D", str(folder / "data"), "-R", "--checkpoint=fast"],
+            check=True,
+            user=self._wheel.system_user,
+            group=self._wheel.system_user,
+            extra_groups=[] if self._wheel.system_user else None,
+        )
+
     def url(self, name: str) -> str:
         return f"postgresql+asyncpg://postgres@/{name}?host={self._data}"
 

@@ -24,6 +24,8 @@ from tests.harness.leash import leashed
 _START_SECONDS = 60.0
 _STOP_SECONDS = 60.0
 _TAIL_LINES = 40
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 # below those of outgoing connections, on Linux from 32,768 on
 _FIRST_PORT, _PORTS = 20_000, 12_000
 
@@ -93,11 +95,14 @@ class Server:
         self._run = run
         self._process: Process | None = None
 
-    def start(self) -> None:
-        """Returns when its health says SERVING. Raises `ServerError` if it ends before."""
+    def start(self, *, held: bool = False) -> None:
+        """Returns when its health says SERVING; NOT_SERVING if it is to be `held`.
+
+        Raises `ServerError` if it ends before.
+        """
         self._process = self._run(self.module, self._environment, self._log)
         try:
-            self._wait_until_serving(self._process)
+            self._wait_for_health(self._process, _NOT_SERVING if held else _SERVING)
         except BaseException:
             self.kill()
             raise
@@ -171,10 +176,10 @@ class Server:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _wait_until_serving(self, process: Process) -> None:
+    def _wait_for_health(self, process: Process, status: int) -> None:
         with open_channel(self.address) as channel:
             for _ in range(int(_START_SECONDS / 0.05)):
-                if _is_serving(channel):
+                if _health(channel) == status:
                     return
                 try:
                     code = process.wait(0.05)
@@ -280,13 +285,13 @@ def open_channel(address: str) -> grpc.Channel:
     return grpc.insecure_channel(address, options=_CHANNEL_OPTIONS)
 
 
-def _is_serving(channel: grpc.Channel) -> bool:
+def _health(channel: grpc.Channel) -> int:
     stub: Any = health_pb2_grpc.HealthStub(channel)
     try:
         answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=1)
     except grpc.RpcError:
-        return False
-    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+        return health_pb2.HealthCheckResponse.UNKNOWN
+    return int(answer.status)
 
 
 def _status_bytes(pid: int, name: str) -> int:
