@@ -54,7 +54,7 @@ class HoldStore(Protocol):
         """
 
     async def check(self) -> Hold | None:
-        """Looks again, as a server does every second: a database can be restored under it.
+        """Looks again, as a server does twice a second: a database can be restored under it.
 
         On SQLite it also counts the generation on if anything was written since the last look.
         """

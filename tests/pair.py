@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from typing import NoReturn
 
 from tests.harness.processes import Server, ServerError, servers
@@ -29,7 +30,10 @@ def main() -> int:
         signal.signal(number, _stop)
     try:
         # the pool last: its threads wait for the ends of the servers
-        with ThreadPoolExecutor(2) as pool, segment, campaign:
+        with ThreadPoolExecutor(2) as pool, segment, ExitStack() as stopping:
+            # a database that was restored is held, and its servers are up
+            campaign.start(held=None)
+            stopping.callback(campaign.stop)
             print(_greeting(segment, campaign), flush=True)
             try:
                 ends = [pool.submit(server.wait) for server in (segment, campaign)]

@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,12 @@ _STOP_SECONDS = 60.0
 _TAIL_LINES = 40
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+# by whether the database is held
+_HEALTH: Mapping[bool | None, Collection[int]] = {
+    False: [_SERVING],
+    True: [_NOT_SERVING],
+    None: [_SERVING, _NOT_SERVING],
+}
 # below those of outgoing connections, on Linux from 32,768 on
 _FIRST_PORT, _PORTS = 20_000, 12_000
 
@@ -95,14 +101,14 @@ class Server:
         self._run = run
         self._process: Process | None = None
 
-    def start(self, *, held: bool = False) -> None:
-        """Returns when its health says SERVING; NOT_SERVING if it is to be `held`.
+    def start(self, *, held: bool | None = False) -> None:
+        """Returns when its health says SERVING; NOT_SERVING if it is to be `held`; None: either.
 
         Raises `ServerError` if it ends before.
         """
         self._process = self._run(self.module, self._environment, self._log)
         try:
-            self._wait_for_health(self._process, _NOT_SERVING if held else _SERVING)
+            self._wait_for_health(self._process, _HEALTH[held])
         except BaseException:
             self.kill()
             raise
@@ -176,10 +182,10 @@ class Server:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _wait_for_health(self, process: Process, status: int) -> None:
+    def _wait_for_health(self, process: Process, wanted: Collection[int]) -> None:
         with open_channel(self.address) as channel:
             for _ in range(int(_START_SECONDS / 0.05)):
-                if _health(channel) == status:
+                if _health(channel) in wanted:
                     return
                 try:
                     code = process.wait(0.05)
