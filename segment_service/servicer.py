@@ -118,11 +118,22 @@ class SegmentServicer(pb_grpc.SegmentServiceServicer):
         self, request: pb.StreamTargetsRequest, context: Any
     ) -> AsyncIterator[pb.StreamTargetsResponse]:
         page_size = wire.STREAM_SIZES.size(request.page_size)
-        pages = self._streams.pages(wire.stream_place(request), page_size)
+        page_limit = wire.page_limit(request.page_limit)
+        pages = self._streams.pages(wire.stream_place(request), page_size, page_limit)
         async for target_ids, place in pages:
             yield pb.StreamTargetsResponse(
                 target_ids=target_ids, resume_token=wire.stream_token(place)
             )
+
+    async def FilterTargets(
+        self, request: pb.FilterTargetsRequest, context: Any
+    ) -> pb.FilterTargetsResponse:
+        found = await self._targets.among(
+            wire.segment_ids(request.segment_ids),
+            wire.sender_id(request.sender_id),
+            wire.target_ids(request.target_ids),
+        )
+        return pb.FilterTargetsResponse(target_ids=found)
 
     async def ExplainTarget(
         self, request: pb.ExplainTargetRequest, context: Any

@@ -106,6 +106,11 @@ class TargetStore(Protocol):
     async def count(self, segment_ids: Sequence[str], sender_id: str) -> int:
         """Exactly, each target once."""
 
+    async def among(
+        self, segment_ids: Sequence[str], sender_id: str, target_ids: Sequence[str]
+    ) -> Sequence[str]:
+        """Those of the given targets that are in any of the segments, ascending, each once."""
+
     async def ids_after(
         self, segment_ids: Sequence[str], sender_id: str, shard: Shard, after: str, most: int
     ) -> FoundTargets:

@@ -32,11 +32,15 @@ class TargetStreams:
         self._stopping = stopping
 
     async def pages(
-        self, place: StreamPlace, page_size: int
+        self, place: StreamPlace, page_size: int, page_limit: int
     ) -> AsyncIterator[tuple[Sequence[str], StreamPlace]]:
-        """Targets, at least one, and the place after them. The segments are read anew each time."""
+        """Targets, at least one, and the place after them. The segments are read anew each time.
+
+        A `page_limit` of 0 is none.
+        """
+        pages = 0
         at_the_end = False
-        while not at_the_end:
+        while not at_the_end and (pages < page_limit or not page_limit):
             if self._stopping.is_set():
                 raise ShuttingDownError
             found = await self._targets.ids_after(
@@ -46,6 +50,7 @@ class TargetStreams:
             whole = len(page) == len(found.ids)
             place = replace(place, after=found.after if whole else page[-1])
             if page:
+                pages += 1
                 yield page, place
             at_the_end = found.at_the_end and whole
 

@@ -162,6 +162,12 @@ def sender_id(value: str) -> str:
     return text(value, "sender_id", MAX_ID)
 
 
+def page_limit(value: int) -> int:
+    if value < 0:
+        raise InvalidInputError("page_limit", "must not be negative")
+    return value
+
+
 def stream_place(request: pb.StreamTargetsRequest) -> StreamPlace:
     place = StreamPlace(
         segment_ids=tuple(segment_ids(request.segment_ids)),

@@ -1,6 +1,5 @@
 """The pages of target streams in SQL."""
 
-import asyncio
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -9,29 +8,22 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
-    Dialect,
     Select,
-    and_,
     bindparam,
     false,
     func,
     literal_column,
-    or_,
     select,
 )
 
 from chat_store.database import Database, DialectName
-from chat_store.statements.arrays import array_from, array_of
 from chat_store.statements.columns import Key
-from chat_store.statements.prepared import Prepared, prepared
-from segment_service.segments import Segment, Shard, audience
+from segment_service.segments import Segment, Shard
 from segment_service.sql.branches import branches, union_of
-from segment_service.sql.segments import load_segments
-from segment_service.sql.tables import segments
+from segment_service.sql.kept_statements import KeptStatements
 from segment_service.store import FoundTargets
 
 _AFTER = bindparam("after", type_=Key)
-_MOST_STATEMENTS = 32
 # of all shards together, where they are told apart outside of the database
 _MOST_WALKED = 10_000
 
@@ -51,7 +43,7 @@ class SqlTargetPages:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._statements: dict[PageOfTargets, Prepared] = {}
+        self._statements = KeptStatements(database, page_of_ids)
 
     async def ids_after(self, asked: PageOfTargets, after: str) -> FoundTargets:
         """See `segment_service.store.TargetStore.ids_after`."""
@@ -75,46 +67,10 @@ class SqlTargetPages:
         return FoundTargets(ids, (ids or walked or [after])[-1], at_the_end=at_the_end)
 
     async def _ids(self, asked: PageOfTargets, after: str) -> Sequence[str]:
-        while True:
-            statement = self._statements.get(asked) or await self._prepare(asked)
-            async with self._database.look() as connection:
-                found, unchanged = await statement.row(connection, after=after)
-            if unchanged == len(asked.segment_ids):
-                return array_from(found)
-            self._statements.pop(asked, None)
-
-    async def _prepare(self, asked: PageOfTargets) -> Prepared:
-        async with self._database.look() as connection:
-            found = await load_segments(connection, self._database.dialect, asked.segment_ids)
-        of = audience(asked.segment_ids, found, asked.sender_id)
-        statement = await asyncio.to_thread(
-            prepared_page, asked, of, self._database.dialect, self._database.sql_dialect
-        )
-        while len(self._statements) >= _MOST_STATEMENTS:
-            del self._statements[next(iter(self._statements))]
-        self._statements[asked] = statement
-        return statement
+        return await self._statements.ids(asked, {"after": after})
 
 
-def prepared_page(
-    asked: PageOfTargets, of: Sequence[Segment], dialect: DialectName, sql_dialect: Dialect
-) -> Prepared:
-    """Answers the page after its parameter `after`, and how many segments are as they were."""
-    ids = _page_of_ids(asked, of, dialect).subquery()
-    page = select(array_of(ids.c[0], dialect)).scalar_subquery()
-    return prepared(select(page, _unchanged(of)), sql_dialect)
-
-
-def _unchanged(of: Sequence[Segment]) -> ColumnElement[Any]:
-    """How many of the segments are as they were: every change of one moves its `updated_at`."""
-    versions = (
-        and_(segments.c.id == segment.id, segments.c.updated_at == segment.updated_at)
-        for segment in of
-    )
-    return select(func.count()).select_from(segments).where(or_(*versions)).scalar_subquery()
-
-
-def _page_of_ids(asked: PageOfTargets, of: Sequence[Segment], dialect: DialectName) -> Select[Any]:
+def page_of_ids(asked: PageOfTargets, of: Sequence[Segment], dialect: DialectName) -> Select[Any]:
     """Each branch gives its own next ids after `_AFTER`, so that none is read beyond one page."""
     pages = [
         branch.rows.where(branch.column > _AFTER, *_in_shard(branch.column, asked.shard))

@@ -19,6 +19,7 @@ from chat_store.statements.prepared import Prepared, prepared
 from chat_store.tables import channels, members, users
 from segment_service.segments import Definition, Segment, SegmentType, Shard, Target, audience
 from segment_service.sql.branches import branches, union_of
+from segment_service.sql.given_targets import GivenTargets, SqlGivenTargets
 from segment_service.sql.segments import load_segments
 from segment_service.sql.target_pages import PageOfTargets, SqlTargetPages
 from segment_service.store import Explanation, FoundTargets
@@ -30,6 +31,7 @@ class SqlTargetStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._pages = SqlTargetPages(database)
+        self._given = SqlGivenTargets(database)
 
     async def exists(self, segment_id: str, target_id: str, sender_id: str) -> bool:
         async with self._database.read() as connection:
@@ -69,6 +71,12 @@ class SqlTargetStore:
         async with self._database.look() as connection:
             (counted,) = await statement.row(connection)
         return int(counted)
+
+    async def among(
+        self, segment_ids: Sequence[str], sender_id: str, target_ids: Sequence[str]
+    ) -> Sequence[str]:
+        asked = GivenTargets(tuple(dict.fromkeys(segment_ids)), sender_id)
+        return await self._given.among(asked, target_ids)
 
     async def ids_after(
         self, segment_ids: Sequence[str], sender_id: str, shard: Shard, after: str, most: int

@@ -119,6 +119,14 @@ class Service:
         request = pb.CountTargetsRequest(segment_ids=segment_ids, sender_id=sender_id)
         return (await self.stub.CountTargets(request)).count
 
+    async def among(
+        self, target_ids: Iterable[str], *segment_ids: str, sender_id: str = ""
+    ) -> list[str]:
+        request = pb.FilterTargetsRequest(
+            segment_ids=segment_ids, sender_id=sender_id, target_ids=target_ids
+        )
+        return list((await self.stub.FilterTargets(request)).target_ids)
+
     async def query_targets(self, id_: str, **arguments: Any) -> pb.QueryTargetsResponse:
         return await self.stub.QueryTargets(pb.QueryTargetsRequest(segment_id=id_, **arguments))
 

@@ -47,6 +47,12 @@ def streaming(*ids: str, **arguments: Any) -> pb.StreamTargetsRequest:
     return pb.StreamTargetsRequest(segment_ids=ids or ("list",), **arguments)
 
 
+def sifting(targets: list[str], *ids: str, sender_id: str = "") -> pb.FilterTargetsRequest:
+    return pb.FilterTargetsRequest(
+        segment_ids=ids or ("list",), target_ids=targets, sender_id=sender_id
+    )
+
+
 def sorts(*fields: str) -> list[Sort]:
     return [Sort(field=field) for field in fields]
 
@@ -339,10 +345,26 @@ CASES: dict[str, tuple[str, Any, str, str]] = {
     "count an empty id": ("CountTargets", counting("list", ""), INVALID, "segment_ids[1]"),
     "count 26 segments": ("CountTargets", counting(*["list"] * 26), LIMIT, "segment_ids"),
     "count for a NUL": ("CountTargets", counting("list", sender_id="\0"), INVALID, "sender_id"),
+    # FilterTargets
+    "sift nothing": ("FilterTargets", sifting([]), INVALID, "target_ids"),
+    "sift an empty id": ("FilterTargets", sifting(["a", ""]), INVALID, "target_ids[1]"),
+    "sift a NUL": ("FilterTargets", sifting(["\0"]), INVALID, "target_ids[0]"),
+    "sift a long id": ("FilterTargets", sifting([TOO_LONG]), LIMIT, "target_ids[0]"),
+    "sift 10,001 targets": ("FilterTargets", sifting(["a"] * 10_001), LIMIT, "target_ids"),
+    "sift in no segment": (
+        "FilterTargets",
+        pb.FilterTargetsRequest(target_ids=["a"]),
+        INVALID,
+        "segment_ids",
+    ),
+    "sift in an empty id": ("FilterTargets", sifting(["a"], "list", ""), INVALID, "segment_ids[1]"),
+    "sift in 26 segments": ("FilterTargets", sifting(["a"], *["list"] * 26), LIMIT, "segment_ids"),
+    "sift for a NUL": ("FilterTargets", sifting(["a"], sender_id="\0"), INVALID, "sender_id"),
     # StreamTargets
     "stream nothing": ("StreamTargets", pb.StreamTargetsRequest(), INVALID, "segment_ids"),
     "stream 26 segments": ("StreamTargets", streaming(*["list"] * 26), LIMIT, "segment_ids"),
     "stream a negative page": ("StreamTargets", streaming(page_size=-1), INVALID, "page_size"),
+    "stream a negative limit": ("StreamTargets", streaming(page_limit=-1), INVALID, "page_limit"),
     "stream a damaged token": (
         "StreamTargets",
         streaming(resume_token="damaged"),  # noqa: S106 - no password
@@ -434,6 +456,9 @@ ASKING: dict[str, Callable[[str], Any]] = {
     "QueryTargets": lambda id_: pb.QueryTargetsRequest(segment_id=id_),
     "CountTargets": lambda id_: pb.CountTargetsRequest(segment_ids=["senders", id_]),
     "StreamTargets": lambda id_: pb.StreamTargetsRequest(segment_ids=["senders", id_]),
+    "FilterTargets": lambda id_: pb.FilterTargetsRequest(
+        segment_ids=["senders", id_], target_ids=["a:b"]
+    ),
     "ExplainTarget": lambda id_: pb.ExplainTargetRequest(segment_id=id_, target_id="a:b"),
 }
 NAMING: dict[str, Callable[[str], Any]] = {

@@ -1,15 +1,20 @@
-"""A page of a stream is read by index ranges: the whole of no table is scanned or sorted."""
+"""Pages are read by index ranges, given targets by their keys: no table is scanned as a whole."""
 
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 
 from chat_store.models import Channel
+from chat_store.statements.recordsets import keys
 from chat_store.store import ChannelDraft
 from segment_service.segments import Shard, audience
+from segment_service.sql.given_targets import GivenTargets, those_among
+from segment_service.sql.kept_statements import prepared_ids
 from segment_service.sql.segments import load_segments
-from segment_service.sql.target_pages import PageOfTargets, prepared_page
+from segment_service.sql.target_pages import PageOfTargets, page_of_ids
 from tests.segment.running import CHANNEL, Service
 
 MANY = 4_000
@@ -20,17 +25,18 @@ EXPLAIN = {
 }
 
 
-async def plan(service: Service, segments: list[str], shard: Shard, after: str) -> list[str]:
-    """The steps by which the database reads the page after `after`."""
+async def plan(
+    service: Service, asked: Any, build: Callable[..., Any], values: Mapping[str, Any]
+) -> list[str]:
+    """The steps by which the database answers the statement."""
     database = service.database
     async with database.look() as connection:
-        found = await load_segments(connection, database.dialect, segments)
-    asked = PageOfTargets(tuple(segments), "anna", shard, PAGE)
-    of = audience(segments, found, "anna")
-    statement = prepared_page(asked, of, database.dialect, database.sql_dialect)
+        found = await load_segments(connection, database.dialect, asked.segment_ids)
+    of = audience(asked.segment_ids, found, asked.sender_id)
+    statement = prepared_ids(build, asked, of, database.dialect, database.sql_dialect)
     async with database.look() as connection:
         rows = await connection.exec_driver_sql(
-            EXPLAIN[database.dialect] + statement.text, statement.bound({"after": after})
+            EXPLAIN[database.dialect] + statement.text, statement.bound(values)
         )
         return [str(row[-1]) for row in rows]
 
@@ -50,27 +56,28 @@ async def many_channels(service: Service) -> None:
     await service.chat.channels.upsert(drafts, service.clock())
 
 
-@pytest.mark.parametrize(
-    "asked",
-    [
-        ["list"],
-        ["filter"],
-        ["all"],
-        ["list", "other list", "filter", "other filter"],
-        ["channels"],
-        ["senders"],
-        ["channels", "senders", "channel list"],
-    ],
-    ids=" + ".join,
-)
-async def test_a_page_of_the_whole_and_of_a_shard_is_read_by_index_ranges(
-    service: Service, asked: list[str]
-) -> None:
+AUDIENCES = [
+    ["list"],
+    ["filter"],
+    ["all"],
+    ["list", "other list", "filter", "other filter"],
+    ["channels"],
+    ["senders"],
+    ["channels", "senders", "channel list"],
+]
+
+
+def is_of_channels(asked: list[str]) -> bool:
+    return bool({"channels", "senders"} & set(asked))
+
+
+async def made(service: Service, asked: list[str]) -> tuple[str, ...]:
+    """Segments of these kinds over 4,000 users or channels, and statistics about them."""
     names = [f"user-{number:05}" for number in range(MANY)]
     cids = [f"messaging:{number:05}" for number in range(MANY)]
-    of_channels = bool({"channels", "senders"} & set(asked))
+    of_channels = is_of_channels(asked)
     await (many_channels(service) if of_channels else service.people(names, country="USA"))
-    made: dict[str, Callable[[], Awaitable[str]]] = {
+    kinds: dict[str, Callable[[], Awaitable[str]]] = {
         "list": lambda: service.listing(*names),
         "other list": lambda: service.listing(*names[::2]),
         "filter": lambda: service.matching({"country": "USA"}),
@@ -80,16 +87,46 @@ async def test_a_page_of_the_whole_and_of_a_shard_is_read_by_index_ranges(
         "senders": service.senders_channels,
         "channel list": lambda: service.listing(*cids, type_=CHANNEL),
     }
-    segments = [await made[name]() for name in asked]
+    segments = [await kinds[name]() for name in asked]
     async with service.database.write() as connection:
         await connection.execute(text("ANALYZE"))
+    return tuple(segments)
+
+
+@pytest.mark.parametrize("asked", AUDIENCES, ids=" + ".join)
+async def test_a_page_of_the_whole_and_of_a_shard_is_read_by_index_ranges(
+    service: Service, asked: list[str]
+) -> None:
+    segments = await made(service, asked)
 
     # SQLite walks through the whole for any shard of it
     shards = [Shard(), Shard(1, 4)] if service.database.dialect == "postgresql" else [Shard()]
     for shard in shards:
-        after = "messaging:02000" if of_channels else "user-02000"
-        steps = await plan(service, segments, shard, after)
+        after = "messaging:02000" if is_of_channels(asked) else "user-02000"
+        page = PageOfTargets(segments, "anna", shard, PAGE)
+        steps = await plan(service, page, page_of_ids, {"after": after})
         assert_by_index_ranges(service, steps, len(asked))
+
+
+@pytest.mark.parametrize("asked", AUDIENCES, ids=" + ".join)
+async def test_given_targets_are_looked_up_one_by_one(service: Service, asked: list[str]) -> None:
+    segments = await made(service, asked)
+    prefix = "messaging:" if is_of_channels(asked) else "user-"
+    given = [f"{prefix}{number:05}" for number in range(0, MANY, MANY // PAGE)]
+
+    dialect = service.database.dialect
+    question = GivenTargets(segments, "anna")
+    steps = await plan(service, question, those_among, keys(dialect, given))
+
+    if dialect == "sqlite":
+        scanned = [step for step in steps if step.startswith("SCAN") and step != "SCAN segments"]
+        assert any(re.search(r"SEARCH .*id=\?", step) for step in steps), steps
+        assert not [step for step in scanned if not re.search(" anon_| given|CONSTANT ROW", step)]
+    else:
+        whole = [step for step in steps if "Seq Scan" in step and " on segments " not in step]
+        assert not [*whole, *(step for step in steps if "Parallel" in step)], steps
+        # SQLite has no numbers of rows in its plans
+        assert max(map(rows_given, steps)) <= PAGE * len(asked), steps
 
 
 def assert_by_index_ranges(service: Service, steps: list[str], branches: int) -> None:

@@ -177,6 +177,9 @@ async def travel(servers: Sequence[Service], audience: Audience, legs: Sequence[
         assert seen == expected
         place = seen[-1] if seen else place
     assert await servers[1].count(*audience.segments, sender_id=SENDER) == len(audience.targets)
+    given = [*audience.made, *audience.targets, "nobody"]
+    among = await servers[1].among(given, *audience.segments, sender_id=SENDER)
+    assert among == audience.after("")
     again, _ = await read(servers[0], audience.segments, token, TO_THE_END)
     assert again == []
 

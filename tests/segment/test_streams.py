@@ -73,6 +73,28 @@ async def test_a_page_has_at_most_as_many_targets_as_asked_for(service: Service)
     assert [list(page.target_ids) for page in pages] == [["a", "b"], ["c", "d"], ["e"]]
 
 
+@pytest.mark.parametrize(
+    ("page_limit", "pages"),
+    [
+        (0, ["ab", "cd", "e"]),
+        (1, ["ab"]),
+        (2, ["ab", "cd"]),
+        (3, ["ab", "cd", "e"]),
+        (9, ["ab", "cd", "e"]),
+    ],
+)
+async def test_a_stream_with_a_limit_ends_after_so_many_pages(
+    service: Service, page_limit: int, pages: list[str]
+) -> None:
+    id_ = await service.listing(*"abcde")
+
+    found = await service.pages(id_, page_size=2, page_limit=page_limit)
+
+    assert ["".join(page.target_ids) for page in found] == pages
+    rest = await service.targets(id_, resume_token=found[-1].resume_token)
+    assert "".join(rest) == "abcde".removeprefix("".join(pages))
+
+
 async def test_a_page_has_1000_targets_unless_told_otherwise_and_10000_at_most(
     sqlite_service: Service,
 ) -> None:

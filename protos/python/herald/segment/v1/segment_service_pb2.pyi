@@ -613,6 +613,7 @@ class StreamTargetsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     SHARD_FIELD_NUMBER: _builtins.int
+    PAGE_LIMIT_FIELD_NUMBER: _builtins.int
     sender_id: _builtins.str
     """Whose channels `all_sender_channels` means."""
     page_size: _builtins.int
@@ -621,7 +622,12 @@ class StreamTargetsRequest(_message.Message):
     """
     resume_token: _builtins.str
     """The token of the last message that the caller has handled. The other arguments must be those
-    that it came with, except `page_size`. Empty: from the beginning.
+    that it came with, except `page_size` and `page_limit`. Empty: from the beginning.
+    """
+    page_limit: _builtins.int
+    """How many messages the stream has at most: after the last one it ends with OK, whether or not
+    there are further targets, and nothing is read ahead of them. A stream that ends with fewer
+    has come to the end of the targets. 0: no bound; a negative number is refused.
     """
     @_builtins.property
     def segment_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -639,10 +645,11 @@ class StreamTargetsRequest(_message.Message):
         page_size: _builtins.int = ...,
         resume_token: _builtins.str = ...,
         shard: _segment_pb2.Shard | None = ...,
+        page_limit: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["shard", b"shard"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "resume_token", b"resume_token", "segment_ids", b"segment_ids", "sender_id", b"sender_id", "shard", b"shard"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_limit", b"page_limit", "page_size", b"page_size", "resume_token", b"resume_token", "segment_ids", b"segment_ids", "sender_id", b"sender_id", "shard", b"shard"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -677,6 +684,68 @@ class StreamTargetsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StreamTargetsResponse: _TypeAlias = StreamTargetsResponse  # noqa: Y015
+
+@_typing.final
+class FilterTargetsRequest(_message.Message):
+    """Request of FilterTargets."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEGMENT_IDS_FIELD_NUMBER: _builtins.int
+    SENDER_ID_FIELD_NUMBER: _builtins.int
+    TARGET_IDS_FIELD_NUMBER: _builtins.int
+    sender_id: _builtins.str
+    """Whose channels `all_sender_channels` means."""
+    @_builtins.property
+    def segment_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """1 to 25 segments, all of users or all of channels; duplicates collapse."""
+
+    @_builtins.property
+    def target_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """1 to 10,000 user ids or CIDs (`type:id`), each at most 255 characters, in any order; duplicates
+        collapse. They need not exist.
+        """
+
+    def __init__(
+        self,
+        *,
+        segment_ids: _abc.Iterable[_builtins.str] | None = ...,
+        sender_id: _builtins.str = ...,
+        target_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["segment_ids", b"segment_ids", "sender_id", b"sender_id", "target_ids", b"target_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FilterTargetsRequest: _TypeAlias = FilterTargetsRequest  # noqa: Y015
+
+@_typing.final
+class FilterTargetsResponse(_message.Message):
+    """Response of FilterTargets."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TARGET_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def target_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Those that are in the segments, each once, ascending bytewise. True of one moment during the
+        call.
+        """
+
+    def __init__(
+        self,
+        *,
+        target_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["target_ids", b"target_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FilterTargetsResponse: _TypeAlias = FilterTargetsResponse  # noqa: Y015
 
 @_typing.final
 class ExplainTargetRequest(_message.Message):

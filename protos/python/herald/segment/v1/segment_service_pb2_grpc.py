@@ -96,6 +96,11 @@ class SegmentServiceStub:
                 request_serializer=herald_dot_segment_dot_v1_dot_segment__service__pb2.StreamTargetsRequest.SerializeToString,
                 response_deserializer=herald_dot_segment_dot_v1_dot_segment__service__pb2.StreamTargetsResponse.FromString,
                 _registered_method=True)
+        self.FilterTargets = channel.unary_unary(
+                '/herald.segment.v1.SegmentService/FilterTargets',
+                request_serializer=herald_dot_segment_dot_v1_dot_segment__service__pb2.FilterTargetsRequest.SerializeToString,
+                response_deserializer=herald_dot_segment_dot_v1_dot_segment__service__pb2.FilterTargetsResponse.FromString,
+                _registered_method=True)
         self.ExplainTarget = channel.unary_unary(
                 '/herald.segment.v1.SegmentService/ExplainTarget',
                 request_serializer=herald_dot_segment_dot_v1_dot_segment__service__pb2.ExplainTargetRequest.SerializeToString,
@@ -240,6 +245,17 @@ class SegmentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FilterTargets(self, request, context):
+        """Returns those of the given targets that are in at least one of the segments now: for callers
+        that have a list, such as a page that they have read a while ago. Fails with
+        ERROR_REASON_SEGMENT_NOT_FOUND, ERROR_REASON_SEGMENT_DELETED,
+        ERROR_REASON_SEGMENT_TYPES_MIXED, ERROR_REASON_SENDER_REQUIRED, ERROR_REASON_INVALID_FIELD and
+        ERROR_REASON_LIMIT_EXCEEDED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ExplainTarget(self, request, context):
         """Tells whether a target is in a segment now and, clause by clause of its filter, why. Fails with
         ERROR_REASON_SEGMENT_NOT_FOUND, ERROR_REASON_SEGMENT_DELETED, ERROR_REASON_SENDER_REQUIRED and
@@ -306,6 +322,11 @@ def add_SegmentServiceServicer_to_server(servicer, server):
                     servicer.StreamTargets,
                     request_deserializer=herald_dot_segment_dot_v1_dot_segment__service__pb2.StreamTargetsRequest.FromString,
                     response_serializer=herald_dot_segment_dot_v1_dot_segment__service__pb2.StreamTargetsResponse.SerializeToString,
+            ),
+            'FilterTargets': grpc.unary_unary_rpc_method_handler(
+                    servicer.FilterTargets,
+                    request_deserializer=herald_dot_segment_dot_v1_dot_segment__service__pb2.FilterTargetsRequest.FromString,
+                    response_serializer=herald_dot_segment_dot_v1_dot_segment__service__pb2.FilterTargetsResponse.SerializeToString,
             ),
             'ExplainTarget': grpc.unary_unary_rpc_method_handler(
                     servicer.ExplainTarget,
@@ -617,6 +638,33 @@ class SegmentService:
             '/herald.segment.v1.SegmentService/StreamTargets',
             herald_dot_segment_dot_v1_dot_segment__service__pb2.StreamTargetsRequest.SerializeToString,
             herald_dot_segment_dot_v1_dot_segment__service__pb2.StreamTargetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FilterTargets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/herald.segment.v1.SegmentService/FilterTargets',
+            herald_dot_segment_dot_v1_dot_segment__service__pb2.FilterTargetsRequest.SerializeToString,
+            herald_dot_segment_dot_v1_dot_segment__service__pb2.FilterTargetsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -123,6 +123,13 @@ class SegmentServiceStub:
     ERROR_REASON_SEGMENT_DELETED (also in the middle), ERROR_REASON_SEGMENT_TYPES_MIXED,
     ERROR_REASON_SENDER_REQUIRED, ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
     """
+    FilterTargets: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.FilterTargetsRequest, _segment_service_pb2.FilterTargetsResponse]
+    """Returns those of the given targets that are in at least one of the segments now: for callers
+    that have a list, such as a page that they have read a while ago. Fails with
+    ERROR_REASON_SEGMENT_NOT_FOUND, ERROR_REASON_SEGMENT_DELETED,
+    ERROR_REASON_SEGMENT_TYPES_MIXED, ERROR_REASON_SENDER_REQUIRED, ERROR_REASON_INVALID_FIELD and
+    ERROR_REASON_LIMIT_EXCEEDED.
+    """
     ExplainTarget: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.ExplainTargetRequest, _segment_service_pb2.ExplainTargetResponse]
     """Tells whether a target is in a segment now and, clause by clause of its filter, why. Fails with
     ERROR_REASON_SEGMENT_NOT_FOUND, ERROR_REASON_SEGMENT_DELETED, ERROR_REASON_SENDER_REQUIRED and
@@ -223,6 +230,13 @@ class SegmentServiceAsyncStub(SegmentServiceStub):
     Fails with ERROR_REASON_INVALID_RESUME_TOKEN, ERROR_REASON_SEGMENT_NOT_FOUND,
     ERROR_REASON_SEGMENT_DELETED (also in the middle), ERROR_REASON_SEGMENT_TYPES_MIXED,
     ERROR_REASON_SENDER_REQUIRED, ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
+    """
+    FilterTargets: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.FilterTargetsRequest, _segment_service_pb2.FilterTargetsResponse]  # type: ignore[assignment]
+    """Returns those of the given targets that are in at least one of the segments now: for callers
+    that have a list, such as a page that they have read a while ago. Fails with
+    ERROR_REASON_SEGMENT_NOT_FOUND, ERROR_REASON_SEGMENT_DELETED,
+    ERROR_REASON_SEGMENT_TYPES_MIXED, ERROR_REASON_SENDER_REQUIRED, ERROR_REASON_INVALID_FIELD and
+    ERROR_REASON_LIMIT_EXCEEDED.
     """
     ExplainTarget: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.ExplainTargetRequest, _segment_service_pb2.ExplainTargetResponse]  # type: ignore[assignment]
     """Tells whether a target is in a segment now and, clause by clause of its filter, why. Fails with
@@ -387,6 +401,19 @@ class SegmentServiceServicer(metaclass=_abc_1.ABCMeta):
         Fails with ERROR_REASON_INVALID_RESUME_TOKEN, ERROR_REASON_SEGMENT_NOT_FOUND,
         ERROR_REASON_SEGMENT_DELETED (also in the middle), ERROR_REASON_SEGMENT_TYPES_MIXED,
         ERROR_REASON_SENDER_REQUIRED, ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
+        """
+
+    @_abc_1.abstractmethod
+    def FilterTargets(
+        self,
+        request: _segment_service_pb2.FilterTargetsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_segment_service_pb2.FilterTargetsResponse, _abc.Awaitable[_segment_service_pb2.FilterTargetsResponse]]:
+        """Returns those of the given targets that are in at least one of the segments now: for callers
+        that have a list, such as a page that they have read a while ago. Fails with
+        ERROR_REASON_SEGMENT_NOT_FOUND, ERROR_REASON_SEGMENT_DELETED,
+        ERROR_REASON_SEGMENT_TYPES_MIXED, ERROR_REASON_SENDER_REQUIRED, ERROR_REASON_INVALID_FIELD and
+        ERROR_REASON_LIMIT_EXCEEDED.
         """
 
     @_abc_1.abstractmethod
