@@ -177,8 +177,11 @@ class RunStore(Protocol):
     async def release(self, lease: Lease, claimable_from: datetime | None = None) -> None:
         """Lets any sender claim the shard, at once or only later. No error for a lost lease."""
 
-    async def begin_pass(self, lease: Lease, audience_version: str) -> None:
-        """Remembers which audience this walk set out with."""
+    async def begin_pass(self, lease: Lease) -> None:
+        """Remembers which audience this walk sets out with.
+
+        Raises `ReferenceGoneError` for a segment that has been deleted.
+        """
 
     async def handled(self, campaign_id: str, target_ids: Sequence[str]) -> Collection[str]:
         """Those that have an outcome already."""
@@ -203,11 +206,13 @@ class RunStore(Protocol):
     async def recount(self, lease: Lease) -> None:
         """Makes the campaign's counters what its messages and outcomes are, counted one by one."""
 
-    async def finish_pass(self, lease: Lease, audience_version: str, now: datetime) -> None:
+    async def finish_pass(self, lease: Lease, now: datetime) -> None:
         """Ends this shard's walk over the audience.
 
-        When all shards have, those that set out with another audience than `audience_version`
-        walk once more; if there are none, the campaign is completed.
+        When all shards have, those that set out with another audience than there is now walk once
+        more; if there are none, the campaign is completed. Lists wait for that: a change of one is
+        seen here, or answered when the campaign is completed. Raises `ReferenceGoneError` for a
+        segment that has been deleted, because the walk may have been past it.
         """
 
     async def abort(self, lease: Lease, reason: str, now: datetime) -> None:

@@ -136,3 +136,13 @@ devices = Table(
     Column("created_at", UtcTime, nullable=False),
     Index("devices_by_user", "user_id", "id"),
 )
+
+# How often the list of each segment has changed: the one thing about segments that both services
+# need within a transaction. A segment that has been deleted has no row.
+audience_versions = Table(
+    "audience_versions",
+    metadata,
+    Column("segment_id", Key, primary_key=True),
+    Column("version", Count, nullable=False),
+    sqlite_with_rowid=False,
+)

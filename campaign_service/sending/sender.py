@@ -13,7 +13,6 @@ from campaign_service.errors import (
     QuotaReachedError,
     ReferenceGoneError,
     RunEndedError,
-    SegmentServiceUnavailableError,
 )
 from campaign_service.planning.compiled import compile_campaign
 from campaign_service.planning.planner import Planner, require_sender
@@ -128,11 +127,7 @@ class Sender:
             reason = str(gone.exceptions[0])
             log.warning("run can't go on", reason=reason)
             await self._abort(lease, reason)
-        except* (
-            StoreUnavailableError,
-            SegmentServiceUnavailableError,
-            StalePageError,
-        ) as down:
+        except* (StoreUnavailableError, StalePageError) as down:
             log.warning("run interrupted", error=str(down.exceptions[0]))
             await self._back_off(lease, str(down.exceptions[0]))
 
@@ -168,7 +163,7 @@ class Sender:
             waiting=bool(campaign.status_reason),
         )
         if await run.walk(stop):
-            await self._runs.finish_pass(lease, await audience.version(), self._now())
+            await self._runs.finish_pass(lease, self._now())
         else:
             await self._runs.release(lease)
 

@@ -67,17 +67,16 @@ class ShardRun:
 
         Raises an exception group of whatever ended it otherwise.
         """
-        # before the stream is opened: whoever is added behind it makes the version another one
-        version = None if self._lease.cursor else await self._audience.version()
         async with asyncio.TaskGroup() as group:
             helpers = [
                 group.create_task(self._hold_lease()),
-                group.create_task(self._fetch()),
-                group.create_task(self._plan()),
                 group.create_task(self._close(stop)),
             ]
-            if version is not None:
-                await self._runs.begin_pass(self._lease, version)
+            if not self._lease.cursor:
+                # before the first page is read: a target that is added behind it makes the version
+                # another one
+                await self._runs.begin_pass(self._lease)
+            helpers += [group.create_task(self._fetch()), group.create_task(self._plan())]
             finished = await self._commit()
             for task in helpers:
                 task.cancel()

@@ -28,6 +28,7 @@ from campaign_service.campaigns import TRANSITIONS, Action, Status
 from campaign_service.errors import RunEndedError
 from campaign_service.outcomes import Outcome
 from campaign_service.planning.page import PlannedPage
+from campaign_service.sql.audience_version import audience_version
 from campaign_service.sql.changes import record_change
 from campaign_service.sql.locks import held_still, is_held, take_over
 from campaign_service.sql.paces import reserve
@@ -107,9 +108,11 @@ class SqlRunStore:
             given_back = _OWN.values(lease_owner=None, lease_until=claimable_from)
             await connection.execute(given_back, _given(lease))
 
-    async def begin_pass(self, lease: Lease, audience_version: str) -> None:
+    async def begin_pass(self, lease: Lease) -> None:
         async with self._database.write("run.begin-pass") as connection:
-            await _move(connection, lease, _OWN.values(audience_version=audience_version))
+            dialect = self._database.dialect
+            version = await audience_version(connection, dialect, lease.campaign_id)
+            await _move(connection, lease, _OWN.values(audience_version=version))
 
     async def handled(self, campaign_id: str, target_ids: Sequence[str]) -> Collection[str]:
         dialect = self._database.dialect
@@ -155,7 +158,7 @@ class SqlRunStore:
             own = {name: count - _of_other_shards(lease, name) for name, count in rows.items()}
             await _move(connection, lease, _OWN.values(own))
 
-    async def finish_pass(self, lease: Lease, audience_version: str, now: datetime) -> None:
+    async def finish_pass(self, lease: Lease, now: datetime) -> None:
         of_campaign = _shards.campaign_id == lease.campaign_id
         async with self._database.write("run.finish-pass") as connection:
             await take_over(connection, self._database.dialect, lease.campaign_id)
@@ -164,9 +167,11 @@ class SqlRunStore:
             unfinished = exists().where(of_campaign, ~_shards.finished)
             if await connection.scalar(select(unfinished)):
                 return
+            dialect = self._database.dialect
+            version = await audience_version(connection, dialect, lease.campaign_id, held=True)
             again = (
                 update(campaign_shards)
-                .where(of_campaign, _shards.audience_version != audience_version)
+                .where(of_campaign, _shards.audience_version != version)
                 .values(finished=False, cursor="", pass_number=_shards.pass_number + 1)
             )
             if (await connection.execute(again)).rowcount == 0:

@@ -12,6 +12,7 @@ from chat_store.database import Database, DialectName
 from chat_store.filters.json_values import same
 from chat_store.filters.predicates import Predicate
 from chat_store.paging import Page, PageRequest
+from chat_store.sql.audience_versions import add_version, raise_version, remove_version
 from chat_store.sql.filters import Binding, where
 from chat_store.sql.paging import fetch_page
 from chat_store.statements.columns import Key
@@ -68,7 +69,8 @@ class SqlSegmentStore:
             self._database.dialect, segments, {"id": [segment_id]}, constants=constants
         )
         async with self._database.write("segment.create") as connection:
-            await connection.execute(*insert)
+            if (await connection.execute(*insert)).rowcount:
+                await add_version(connection, self._database.dialect, segment_id)
             segment = await _load(connection, segment_id)
         if segment.deleted_at or not is_same(segment.content, content):
             raise SegmentAlreadyExistsError(segment_id)
@@ -107,6 +109,7 @@ class SqlSegmentStore:
                 .where(segments.c.id == segment_id, segments.c.deleted_at.is_(None))
                 .values(deleted_at=moment, updated_at=moment, count_due_at=None)
             )
+            await remove_version(connection, segment_id)
 
     async def query(
         self, predicate: Predicate, page: PageRequest, *, show_deleted: bool
@@ -214,6 +217,7 @@ async def _resize(
         "size": segments.c.size + difference,
         "size_updated_at": later(now, stored.size_updated_at),
     }
+    await raise_version(connection, stored.id)
     return await _one(
         connection,
         stored.id,

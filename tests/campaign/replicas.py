@@ -149,6 +149,9 @@ class World:
     async def remove_targets(self, id_: str, targets: Collection[str]) -> None:
         await self.stub.RemoveTargets(pb.RemoveTargetsRequest(segment_id=id_, target_ids=targets))
 
+    async def delete(self, id_: str) -> None:
+        await self.stub.DeleteSegment(pb.DeleteSegmentRequest(id=id_))
+
 
 @asynccontextmanager
 async def a_world(url: str) -> AsyncIterator[World]:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -28,6 +28,8 @@ from chat_store.sql.stores import sql_chat_store
 from chat_store.statements.prepared import prepared_once
 from chat_store.store import ChannelDraft
 from chat_store.tables import channels, members, messages
+from segment_service.segments import Content, SegmentType
+from segment_service.sql.segments import SqlSegmentStore
 from tests.campaign.builders import (
     MOMENT,
     SENDER_ID,
@@ -45,8 +47,11 @@ MINUTE = timedelta(minutes=1)
 LATER = MOMENT + MINUTE
 
 
-async def started(database: Database, id_: str = "spring", *, shards: int = 1) -> None:
-    await SqlCampaignStore(database).create(id_, a_definition(), MOMENT, to_channels=False)
+async def started(
+    database: Database, id_: str = "spring", *, shards: int = 1, **changes: Any
+) -> None:
+    definition = a_definition(**changes)
+    await SqlCampaignStore(database).create(id_, definition, MOMENT, to_channels=False)
     await SqlMoveStore(database, shards=shards).start(id_, 2, MOMENT)
 
 
@@ -161,8 +166,8 @@ async def test_a_lease_that_ran_out_can_be_claimed_and_its_old_holder_is_refused
     for write in (
         runs.commit_page(old, a_page("bob"), "after bob"),
         runs.renew(old, LATER),
-        runs.begin_pass(old, "v2"),
-        runs.finish_pass(old, "v2", LATER),
+        runs.begin_pass(old),
+        runs.finish_pass(old, LATER),
         runs.abort(old, "late", LATER),
     ):
         with pytest.raises(RunEndedError):
@@ -344,7 +349,7 @@ async def test_a_page_of_a_stopped_campaign_is_refused_and_writes_nothing(
     with pytest.raises(RunEndedError):
         await runs.commit_page(lease, a_page("ann"), "after ann")
     with pytest.raises(RunEndedError):
-        await runs.finish_pass(lease, "", LATER)
+        await runs.finish_pass(lease, LATER)
 
     assert await contents(database) == before
     campaign = await campaign_in(database)
@@ -480,9 +485,9 @@ async def test_other_campaigns_do_not_wait_for_a_stop(postgres_url: str) -> None
 # --- the end of a run
 
 
-async def finished(runs: SqlRunStore, lease: Lease, version: str, now_version: str) -> None:
-    await runs.begin_pass(lease, version)
-    await runs.finish_pass(lease, now_version, LATER)
+async def finished(runs: SqlRunStore, lease: Lease) -> None:
+    await runs.begin_pass(lease)
+    await runs.finish_pass(lease, LATER)
 
 
 async def test_a_campaign_is_completed_when_all_of_its_shards_are_done(
@@ -495,9 +500,9 @@ async def test_a_campaign_is_completed_when_all_of_its_shards_are_done(
     skipped = [NotSent("x", Reason.USER_DELETED), NotSent("y", Reason.MESSAGE_TOO_LONG)]
     await runs.commit_page(second, a_page("bob", not_sent=skipped), "c")
 
-    await finished(runs, first, "v1", "v1")
+    await finished(runs, first)
     assert (await campaign_in(database)).status is Status.IN_PROGRESS
-    await finished(runs, second, "v1", "v1")
+    await finished(runs, second)
 
     campaign = await campaign_in(database)
     assert (campaign.status, campaign.status_reason) == (Status.COMPLETED, "")
@@ -511,7 +516,7 @@ async def test_a_finished_shard_is_not_claimed_again(database: Database) -> None
     await started(database, shards=2)
     runs = SqlRunStore(database)
     first = await claimed(runs)
-    await finished(runs, first, "v1", "v1")
+    await finished(runs, first)
 
     assert (await claimed(runs)).shard == 1
     assert await runs.claim("two", MOMENT, UNTIL) is None
@@ -520,18 +525,23 @@ async def test_a_finished_shard_is_not_claimed_again(database: Database) -> None
 async def test_shards_that_set_out_with_another_audience_walk_once_more(
     database: Database,
 ) -> None:
-    await started(database, shards=2)
+    segments = SqlSegmentStore(database)
+    await segments.create("list", Content(type=SegmentType.USER), MOMENT)
+    await started(database, shards=2, user_ids=(), segment_ids=("list",))
     runs = SqlRunStore(database)
     first, second = [await claimed(runs) for _ in range(2)]
+    await runs.begin_pass(first)
     await runs.commit_page(first, a_page("ann"), "c")
 
-    await finished(runs, first, "v1", "v2")
-    await finished(runs, second, "v2", "v2")
+    await segments.add_targets("list", ["bob"], MOMENT)
+    await runs.begin_pass(second)
+    await runs.finish_pass(first, LATER)
+    await runs.finish_pass(second, LATER)
 
     again = await claimed(runs)
-    assert again == replace(first, fence=2, cursor="", pass_number=2, audience_version="v1")
+    assert again == replace(first, fence=2, cursor="", pass_number=2, audience_version="0")
     assert await runs.claim("two", MOMENT, UNTIL) is None
-    await finished(runs, again, "v2", "v2")
+    await finished(runs, again)
     assert (await campaign_in(database)).status is Status.COMPLETED
 
 
@@ -539,7 +549,7 @@ async def test_an_empty_audience_completes(database: Database) -> None:
     await started(database)
     runs = SqlRunStore(database)
 
-    await finished(runs, await claimed(runs), "v1", "v1")
+    await finished(runs, await claimed(runs))
 
     campaign = await campaign_in(database)
     assert (campaign.status, campaign.stats.targets_total) == (Status.COMPLETED, 0)
@@ -565,14 +575,21 @@ async def test_an_aborted_run_is_stopped_with_its_reason(database: Database) -> 
     assert (await campaign_in(database)).status_reason == "segment 'vips' is not there"
 
 
-@pytest.mark.parametrize("end", ["finish_pass", "abort"])
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda runs, lease, now: runs.finish_pass(lease, now),
+        lambda runs, lease, now: runs.abort(lease, "", now),
+    ],
+    ids=["finish_pass", "abort"],
+)
 async def test_an_end_by_a_clock_that_is_behind_is_no_older_than_the_start(
-    database: Database, end: str
+    database: Database, end: Callable[[SqlRunStore, Lease, datetime], Awaitable[None]]
 ) -> None:
     await started(database)
     runs = SqlRunStore(database)
 
-    await getattr(runs, end)(await claimed(runs), "", MOMENT - MINUTE)
+    await end(runs, await claimed(runs), MOMENT - MINUTE)
 
     campaign = await campaign_in(database)
     assert campaign.status is not Status.IN_PROGRESS

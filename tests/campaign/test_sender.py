@@ -21,6 +21,8 @@ from chat_store.database import Database, open_database
 from chat_store.errors import StoreUnavailableError
 from chat_store.sql.stores import sql_chat_store
 from herald.segment.v1 import segment_service_pb2_grpc
+from segment_service.segments import Content, SegmentType
+from segment_service.sql.segments import SqlSegmentStore
 from tests.campaign.builders import MOMENT, SENDER_ID, a_definition, a_user
 
 LEASE_TIME = timedelta(seconds=10)
@@ -80,9 +82,9 @@ class HeldRuns:
             self.owners.put_nowait(owner)
         return lease
 
-    async def begin_pass(self, lease: Lease, audience_version: str) -> None:
+    async def begin_pass(self, lease: Lease) -> None:
         await self.let_go.wait()
-        await self._runs.begin_pass(lease, audience_version)
+        await self._runs.begin_pass(lease)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._runs, name)
@@ -119,6 +121,11 @@ async def started(database: Database, shards: int = 1, **changes: Any) -> SqlCam
     return store
 
 
+async def with_list(database: Database, id_: str) -> None:
+    content = Content(type=SegmentType.USER)
+    await SqlSegmentStore(database).create(id_, content, MOMENT)
+
+
 async def test_nothing_to_claim_is_nothing_done(
     database: Database, no_segments: SegmentClient
 ) -> None:
@@ -140,20 +147,22 @@ async def test_one_claim_walks_a_shard_to_its_end(
     assert (campaign.stats.messages_sent, campaign.stats.targets_skipped) == (1, 1)
 
 
-async def test_a_run_without_its_segments_is_left_for_later_and_says_why(
+async def test_a_run_without_its_segments_waits_and_says_why_until_it_is_told_to_stop(
     database: Database, no_segments: SegmentClient
 ) -> None:
+    await with_list(database, "vips")
     await started(database, user_ids=(), segment_ids=("vips",))
-    runs = SqlRunStore(database)
+    runs, stop = SqlRunStore(database), asyncio.Event()
 
-    await a_sender(database, no_segments, runs).run_once(asyncio.Event())
+    running = asyncio.create_task(a_sender(database, no_segments, runs).run_once(stop))
+    while not (campaign := await SqlCampaignStore(database).get("spring")).status_reason:
+        assert not running.done()
 
-    campaign = await SqlCampaignStore(database).get("spring")
     assert campaign.status is Status.IN_PROGRESS
-    assert campaign.status_reason == "retrying: the segment service can't be reached"
-    assert await runs.claim("two", MOMENT, MOMENT + LEASE_TIME) is None
-    later = MOMENT + timedelta(seconds=1)
-    assert await runs.claim("two", later, later + LEASE_TIME) is not None
+    assert campaign.status_reason == "waiting for the segment service"
+    stop.set()
+    await running
+    assert await runs.claim("two", MOMENT, MOMENT + LEASE_TIME) is not None
 
 
 async def test_a_run_whose_sender_is_gone_stops_with_the_reason(

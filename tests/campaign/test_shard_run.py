@@ -12,8 +12,11 @@ from campaign_service.sending.shard_run import ShardRun
 from campaign_service.sql.campaigns import SqlCampaignStore
 from campaign_service.sql.moves import SqlMoveStore
 from campaign_service.sql.runs import SqlRunStore
+from campaign_service.store import Lease
 from chat_store.database import Database
 from chat_store.sql.stores import sql_chat_store
+from segment_service.segments import Content, SegmentType
+from segment_service.sql.segments import SqlSegmentStore
 from tests.campaign.builders import (
     MOMENT,
     SENDER_ID,
@@ -23,38 +26,42 @@ from tests.campaign.builders import (
 )
 
 LEASE_TIME = timedelta(seconds=10)
+LIST_ID = "list"
 
 
 class GrowingList:
     """Somebody is added behind its stream in the moment in which that begins."""
 
-    def __init__(self) -> None:
-        self._grown = False
+    def __init__(self, database: Database) -> None:
+        self._segments = SqlSegmentStore(database)
 
-    async def version(self) -> str:
-        # the segment service is asked: meanwhile, others go on
-        await asyncio.sleep(0)
-        return "with the newcomer" if self._grown else "without"
-
-    async def pages(self, *_: Any, **__: Any) -> AsyncIterator[AudiencePage]:
-        self._grown = True
+    async def pages(self, *_: Any) -> AsyncIterator[AudiencePage]:
+        await self._segments.add_targets(LIST_ID, ["aaron"], MOMENT)
         yield AudiencePage(["bob"], "bob")
 
 
-async def test_who_is_added_behind_a_stream_that_has_just_begun_is_reached_by_another_pass(
-    database: Database,
-) -> None:
-    chat, runs = sql_chat_store(database), SqlRunStore(database)
-    await chat.users.upsert([a_user(SENDER_ID), a_user("bob")], MOMENT)
-    await SqlCampaignStore(database).create("spring", a_definition(), MOMENT, to_channels=False)
+async def a_lease(database: Database, runs: SqlRunStore) -> Lease:
+    """Of a campaign to a list, with ann and bob as users."""
+    users = [a_user(id_) for id_ in (SENDER_ID, "ann", "bob")]
+    await sql_chat_store(database).users.upsert(users, MOMENT)
+    await SqlSegmentStore(database).create(LIST_ID, Content(type=SegmentType.USER), MOMENT)
+    definition = a_definition(user_ids=(), segment_ids=(LIST_ID,))
+    await SqlCampaignStore(database).create("spring", definition, MOMENT, to_channels=False)
     await SqlMoveStore(database, shards=1).start("spring", 1, MOMENT)
+    return await claimed(runs)
+
+
+async def claimed(runs: SqlRunStore) -> Lease:
     lease = await runs.claim("one", MOMENT, MOMENT + LEASE_TIME)
     assert lease
-    audience = GrowingList()
-    run = ShardRun(
+    return lease
+
+
+def a_run(database: Database, runs: SqlRunStore, lease: Lease, audience: GrowingList) -> ShardRun:
+    return ShardRun(
         lease,
         audience,
-        Planner(a_compiled_campaign(), chat, lambda: MOMENT),
+        Planner(a_compiled_campaign(), sql_chat_store(database), lambda: MOMENT),
         runs,
         Pace({}, runs, lambda: MOMENT),
         page_size=10,
@@ -63,9 +70,15 @@ async def test_who_is_added_behind_a_stream_that_has_just_begun_is_reached_by_an
         waiting=False,
     )
 
-    assert await run.walk(asyncio.Event())
-    await runs.finish_pass(lease, await audience.version(), MOMENT)
 
-    again = await runs.claim("one", MOMENT, MOMENT + LEASE_TIME)
-    assert again
+async def test_who_is_added_behind_a_stream_that_has_just_begun_is_reached_by_another_pass(
+    database: Database,
+) -> None:
+    runs = SqlRunStore(database)
+    lease = await a_lease(database, runs)
+
+    assert await a_run(database, runs, lease, GrowingList(database)).walk(asyncio.Event())
+    await runs.finish_pass(lease, MOMENT)
+
+    again = await claimed(runs)
     assert (again.pass_number, again.cursor) == (2, "")

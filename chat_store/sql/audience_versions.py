@@ -1,0 +1,60 @@
+"""How often the list of each segment has changed.
+
+The segment service raises a version in the transaction that changes the list. The campaign service
+holds the versions in the transaction that completes a campaign. So a change is either seen by that
+transaction, or answered after it. A segment that has been deleted has no version.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chat_store.database import DialectName
+from chat_store.statements.inserts import insert_rows
+from chat_store.statements.recordsets import among_keys, keys
+from chat_store.tables import audience_versions
+
+_columns = audience_versions.c
+
+
+async def add_version(connection: AsyncConnection, dialect: DialectName, segment_id: str) -> None:
+    given = {"segment_id": [segment_id]}
+    insert = insert_rows(dialect, audience_versions, given, constants={"version": 0})
+    await connection.execute(*insert)
+
+
+async def raise_version(connection: AsyncConnection, segment_id: str) -> None:
+    await connection.execute(
+        update(audience_versions)
+        .where(_columns.segment_id == segment_id)
+        .values(version=_columns.version + 1)
+    )
+
+
+async def remove_version(connection: AsyncConnection, segment_id: str) -> None:
+    await connection.execute(delete(audience_versions).where(_columns.segment_id == segment_id))
+
+
+async def versions(
+    connection: AsyncConnection,
+    dialect: DialectName,
+    segment_ids: Sequence[str],
+    *,
+    held: bool = False,
+) -> Mapping[str, int]:
+    """The versions of those segments that have not been deleted.
+
+    `held` keeps all of them as they are until this transaction ends. The rows are locked in the
+    order of their ids, because several of these transactions may wait for the same segments. A
+    transaction that changes a version holds one row and waits for no other.
+    """
+    statement = (
+        select(_columns.segment_id, _columns.version)
+        .where(among_keys(dialect, _columns.segment_id))
+        .order_by(_columns.segment_id)
+    )
+    if held:
+        statement = statement.with_for_update(read=True)
+    found = await connection.execute(statement, keys(dialect, segment_ids))
+    return dict(map(tuple, found))

@@ -1,0 +1,229 @@
+"""The end of a campaign beside changes of its lists: none of them is lost between the two."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from datetime import datetime
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from campaign_service.campaigns import Status
+from campaign_service.errors import ReferenceGoneError
+from campaign_service.sql.campaigns import SqlCampaignStore
+from campaign_service.sql.moves import SqlMoveStore
+from campaign_service.sql.runs import SqlRunStore
+from campaign_service.store import Lease
+from chat_store import schema
+from chat_store.database import Database
+from chat_store.sql.audience_versions import raise_version, remove_version
+from chat_store.sql.stores import sql_chat_store
+from segment_service.segments import Content, SegmentType
+from segment_service.sql.segments import SqlSegmentStore
+from tests.campaign.builders import MOMENT, a_definition, a_user
+from tests.campaign.replicas import LEASE_TIME, SHARDS, Clock, Replica, World, a_world
+from tests.harness.accounts import outcomes
+from tests.harness.waiters import wait_for_waiters
+
+LISTED = ["ann", "bob", "cid"]
+LATE = "dan"
+
+
+class HookedEnd(SqlRunStore):
+    """Calls what it is given before the first transaction that would complete the campaign."""
+
+    def __init__(self, database: Database, hook: Callable[[], Awaitable[Any]]) -> None:
+        super().__init__(database)
+        self._hook = hook
+        self._walked = 0
+
+    async def finish_pass(self, lease: Lease, now: datetime) -> None:
+        self._walked += 1
+        if self._walked == SHARDS:
+            await self._hook()
+        await super().finish_pass(lease, now)
+
+
+class HeldEnd(SqlRunStore):
+    """Its completing transactions are held up when they have decided to complete."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.reached, self.let_go = asyncio.Event(), asyncio.Event()
+
+    async def _complete(self, *arguments: Any) -> None:
+        self.reached.set()
+        await self.let_go.wait()
+        await super()._complete(*arguments)
+
+
+@pytest.fixture
+async def world(database_url: str) -> AsyncIterator[World]:
+    """With a campaign that has been started for a list of three."""
+    async with a_world(database_url) as world:
+        await _started(world)
+        yield world
+
+
+async def _started(world: World) -> None:
+    chat = sql_chat_store(world.database)
+    await chat.users.upsert([a_user(id_) for id_ in (*LISTED, LATE)], MOMENT)
+    await world.create_list("list")
+    await world.add_targets("list", LISTED)
+    definition = a_definition(user_ids=(), segment_ids=("list",))
+    campaigns = SqlCampaignStore(world.database)
+    await campaigns.create("spring", definition, MOMENT, to_channels=False)
+    await SqlMoveStore(world.database, shards=SHARDS).start("spring", len(LISTED), MOMENT)
+
+
+async def sent_by(world: World, runs: SqlRunStore | None = None) -> tuple[Status, str]:
+    """How the campaign stands after its senders have done all that they can."""
+    replica = Replica(world.database, world.segments, Clock(), page_size=2)
+    await replica.send(runs)
+    campaign = await replica.campaigns.get("spring")
+    return campaign.status, campaign.status_reason
+
+
+async def test_a_target_added_between_the_last_page_and_the_end_is_reached(world: World) -> None:
+    added = HookedEnd(world.database, lambda: world.add_targets("list", [LATE]))
+
+    assert await sent_by(world, added) == (Status.COMPLETED, "")
+
+    assert set(outcomes(world.url, "spring")) == {*LISTED, LATE}
+
+
+async def test_a_target_removed_between_the_last_page_and_the_end_keeps_its_outcome(
+    world: World,
+) -> None:
+    removed = HookedEnd(world.database, lambda: world.remove_targets("list", LISTED[:1]))
+
+    assert await sent_by(world, removed) == (Status.COMPLETED, "")
+
+    assert set(outcomes(world.url, "spring")) == set(LISTED)
+
+
+async def test_a_segment_deleted_between_the_last_page_and_the_end_stops_the_campaign(
+    world: World,
+) -> None:
+    deleted = HookedEnd(world.database, lambda: world.delete("list"))
+
+    assert await sent_by(world, deleted) == (Status.STOPPED, "segment 'list' is not there")
+
+
+async def _walked(runs: SqlRunStore) -> Lease:
+    """The lease of a shard that only has to be finished for the campaign to be completed."""
+    leases = [await runs.claim("one", MOMENT, MOMENT + LEASE_TIME) for _ in range(SHARDS)]
+    first, last = [lease for lease in leases if lease]
+    for lease in (first, last):
+        await runs.begin_pass(lease)
+    await runs.finish_pass(first, MOMENT)
+    return last
+
+
+CHANGES: dict[str, Callable[[SqlSegmentStore], Coroutine[Any, Any, Any]]] = {
+    "add": lambda segments: segments.add_targets("list", [LATE], MOMENT),
+    "remove": lambda segments: segments.remove_targets("list", LISTED[:1], MOMENT),
+    "delete": lambda segments: segments.delete("list", MOMENT),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_change_of_a_list_waits_for_the_transaction_that_completes(
+    world: World, change: str
+) -> None:
+    """So that what is answered while the campaign is in progress has been seen by its end."""
+    held = HeldEnd(world.database)
+    lease = await _walked(held)
+    ending = asyncio.create_task(held.finish_pass(lease, MOMENT))
+    await held.reached.wait()
+
+    changing = asyncio.create_task(CHANGES[change](SqlSegmentStore(world.other)))
+    if world.database.dialect == "postgresql":
+        await wait_for_waiters(world.other, changing)
+    assert not changing.done()
+    held.let_go.set()
+    await ending
+    await changing
+
+    campaign = await SqlCampaignStore(world.database).get("spring")
+    assert campaign.status is Status.COMPLETED
+
+
+@pytest.mark.parametrize("change", [raise_version, remove_version])
+async def test_the_transaction_that_completes_waits_for_a_change_of_a_list_and_sees_it(
+    postgres_url: str, change: Callable[[AsyncConnection, str], Awaitable[None]]
+) -> None:
+    """SQLite's write transactions exclude each other anyway."""
+    async with a_world(postgres_url) as world:
+        await _started(world)
+        runs = SqlRunStore(world.database)
+        lease = await _walked(runs)
+
+        async with world.other.write() as changing:
+            await change(changing, "list")
+            ending = asyncio.create_task(runs.finish_pass(lease, MOMENT))
+            await wait_for_waiters(world.other, ending)
+            assert not ending.done()
+
+        if change is remove_version:
+            with pytest.raises(ReferenceGoneError):
+                await ending
+        else:
+            await ending
+        campaign = await SqlCampaignStore(world.database).get("spring")
+        assert campaign.status is Status.IN_PROGRESS
+
+
+async def test_ends_of_campaigns_and_changes_of_their_lists_never_wait_in_a_circle(
+    database: Database,
+) -> None:
+    segments, runs = SqlSegmentStore(database), SqlRunStore(database)
+    ids = ("a", "b", "c")
+    for id_ in ids:
+        await segments.create(id_, Content(type=SegmentType.USER), MOMENT)
+    for number in range(9):
+        # each in another order
+        asked = (*ids[number % 3 :], *ids[: number % 3])[:: 1 if number % 2 else -1]
+        definition = a_definition(user_ids=(), segment_ids=asked)
+        campaigns = SqlCampaignStore(database)
+        await campaigns.create(f"c{number}", definition, MOMENT, to_channels=False)
+        await SqlMoveStore(database, shards=1).start(f"c{number}", 0, MOMENT)
+    leases = [await runs.claim("one", MOMENT, MOMENT + LEASE_TIME) for _ in range(9)]
+
+    async with asyncio.TaskGroup() as group:
+        for number, lease in enumerate(leases):
+            assert lease
+            await runs.begin_pass(lease)
+            group.create_task(runs.finish_pass(lease, MOMENT))
+            for id_ in ids:
+                group.create_task(segments.add_targets(id_, [f"t{number}"], MOMENT))
+                group.create_task(segments.remove_targets(id_, [f"t{number - 1}"], MOMENT))
+
+
+async def test_a_campaign_in_progress_at_the_upgrade_reaches_everybody_and_nobody_twice(
+    world: World,
+) -> None:
+    """Before it, versions were times; targets may have been added since the walk began."""
+    runs = SqlRunStore(world.database)
+    await _walked(runs)
+    await world.create_list("deleted")
+    await world.delete("deleted")
+    await world.add_targets("list", [LATE])
+    async with world.database.write() as connection:
+        for statement in (
+            "DROP TABLE audience_versions",
+            "UPDATE alembic_version SET version_num = '0006'",
+            "UPDATE campaign_shards SET audience_version = '1772366400000000000'",
+            "UPDATE campaign_shards SET lease_until = NULL",
+        ):
+            await connection.execute(text(statement))
+    await world.reopen()
+
+    await schema.migrate(world.database)
+
+    async with world.database.read() as connection:
+        found = await connection.execute(text("SELECT * FROM audience_versions ORDER BY 1"))
+        assert [tuple(row) for row in found] == [("list", 0), ("matching", 0)]
+    assert await sent_by(world) == (Status.COMPLETED, "")
+    assert set(outcomes(world.url, "spring")) == {*LISTED, LATE}
