@@ -1,6 +1,7 @@
 """Who a campaign is for: its segments' targets, or the users that it names."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from time import monotonic
 from typing import Protocol
 
 from campaign_service.campaigns import Campaign
@@ -12,6 +13,9 @@ from chat_store.paging import Cursor, PageRequest
 class Audience(Protocol):
     def pages(self, lease: Lease, page_size: int, waiting: Waiting) -> AsyncIterator[AudiencePage]:
         """The lease's part of the audience from its cursor on, ascending, each target once."""
+
+    async def among(self, target_ids: Sequence[str], waiting: Waiting) -> Sequence[str]:
+        """Those of the targets that are in the audience now, in the same order."""
 
 
 def audience_of(campaign: Campaign, segments: SegmentClient, store: CampaignStore) -> Audience:
@@ -32,6 +36,9 @@ class SegmentAudience:
         )
         return self._segments.stream(place, page_size, waiting)
 
+    async def among(self, target_ids: Sequence[str], waiting: Waiting) -> Sequence[str]:
+        return await self._segments.among(self._ids, self._sender_id, target_ids, waiting)
+
 
 class UserAudience:
     def __init__(self, campaign: Campaign, store: CampaignStore) -> None:
@@ -48,8 +55,17 @@ class UserAudience:
         # at most 10,000 ids: one shard has them all
         while lease.shard == 0:
             cursor = Cursor((after,)) if after else None
+            read_at = monotonic()
             page = await self._store.user_ids(self._campaign_id, PageRequest(page_size, (), cursor))
             if not page.items:
                 return
             after = page.items[-1]
-            yield AudiencePage(page.items, after)
+            yield AudiencePage(page.items, after, read_at)
+
+    async def among(
+        self,
+        target_ids: Sequence[str],
+        waiting: Waiting,  # noqa: ARG002 - there is nothing to wait for
+    ) -> Sequence[str]:
+        """All of them: the users can't change during a run."""
+        return target_ids

@@ -1,13 +1,16 @@
 """One sender's work on one shard: the pages flow through a bounded pipeline.
 
-While a page is written, the next one is planned and the one after that is on its way. Nothing
-that is in the pipeline counts: a run that ends anyhow is taken up from the last committed cursor.
+While a page is written, or waits for its turn, the next one is read and planned, and none after
+that: a page is read as the run reaches it. Nothing that is in the pipeline counts: a run that ends
+anyhow is taken up from the last committed cursor.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from time import monotonic
+from typing import Any, TypeVar
 
 from campaign_service.planning.page import PlannedPage
 from campaign_service.planning.planner import Planner
@@ -18,12 +21,14 @@ from campaign_service.sending.pauses import passed
 from campaign_service.store import Lease, RunStore
 from chat_store.errors import StalePageError
 
-_PAGES_AHEAD = 2
-_PLANS_AHEAD = 1
-# a plan that waits longer for its turn is made anew: meanwhile people leave, channels are frozen
-_PLAN_KEEPS = timedelta(seconds=0.5)
+_PAGES_IN_HAND = 2
+# How many seconds a page and its plan hold. After that, the audience is asked who is still in it.
+# If the page had to wait for its turn, it is planned again, because channels may have been frozen.
+_KEEPS = 0.5
 # seconds before each new attempt at a page that went stale: one is enough nearly always
 _STALE_PAUSES = (0.0, 0.05, 0.1, 0.2, 0.4)
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,7 @@ class _Plan:
 
     page: AudiencePage | None = None
     planned: PlannedPage | None = None
+    made_at: float = 0.0
 
 
 class ShardRun:
@@ -58,8 +64,9 @@ class ShardRun:
         self._now = now
         # whether the campaign's status_reason says that it waits
         self._waiting = waiting
-        self._pages: asyncio.Queue[AudiencePage | None] = asyncio.Queue(_PAGES_AHEAD)
-        self._plans: asyncio.Queue[_Plan] = asyncio.Queue(_PLANS_AHEAD)
+        self._room = asyncio.Semaphore(_PAGES_IN_HAND)
+        self._pages: asyncio.Queue[AudiencePage | None] = asyncio.Queue()
+        self._plans: asyncio.Queue[_Plan] = asyncio.Queue()
         self._stopping = asyncio.Event()
 
     async def walk(self, stop: asyncio.Event) -> bool:
@@ -89,29 +96,32 @@ class ShardRun:
 
     async def _fetch(self) -> None:
         pages = self._audience.pages(self._lease, self._page_size, self._explain)
+        await self._room.acquire()
         async for page in pages:
             await self._pages.put(page)
+            await self._room.acquire()
         await self._pages.put(None)
 
     async def _plan(self) -> None:
         while (page := await self._pages.get()) is not None:
-            await self._plans.put(_Plan(page, await self._planned(page)))
+            made_at = monotonic()
+            await self._plans.put(_Plan(page, await self._planned(page.target_ids), made_at))
         await self._plans.put(_Plan())
 
-    async def _planned(self, page: AudiencePage) -> PlannedPage:
-        targets = page.target_ids
+    async def _planned(self, targets: Sequence[str]) -> PlannedPage:
         if self._lease.pass_number > 1:
             handled = await self._runs.handled(self._lease.campaign_id, targets)
             targets = [target for target in targets if target not in handled]
         return await self._planner.plan(targets)
 
     async def _planned_again(self, page: AudiencePage) -> PlannedPage:
-        """Without the targets that have an outcome, and without the message ids of others."""
-        handled = await self._runs.handled(self._lease.campaign_id, page.target_ids)
+        """Without those who have left or have an outcome, and without the message ids of others."""
+        targets = await self._audience.among(page.target_ids, self._explain)
+        handled = await self._runs.handled(self._lease.campaign_id, targets)
         if handled and self._lease.pass_number == 1:
             # no page of this campaign has come here: what it would have counted is uncounted
             await self._runs.recount(self._lease)
-        targets = [target for target in page.target_ids if target not in handled]
+        targets = [target for target in targets if target not in handled]
         return await self._planner.plan(targets, look_for_taken_ids=True)
 
     async def _close(self, stop: asyncio.Event) -> None:
@@ -128,32 +138,60 @@ class ShardRun:
             waited = await self._pace.wait(plan.planned.sent, self._stopping)
             if self._stopping.is_set():
                 break
-            await self._commit_page(plan.page, await self._after(waited, plan.page, plan.planned))
+            planned = await self._unless_stopped(
+                self._after(waited, plan.page, plan.planned, plan.made_at)
+            )
+            if planned is None or not await self._commit_page(plan.page, planned):
+                break
+            self._room.release()
         return False
 
     async def _after(
-        self, waited: timedelta, page: AudiencePage, planned: PlannedPage
+        self, waited: timedelta, page: AudiencePage, planned: PlannedPage, made_at: float
     ) -> PlannedPage:
-        if waited > _PLAN_KEEPS:
-            return await self._planned(page)
+        """What is to be written after the wait: nothing for those who have left meanwhile."""
+        targets = page.target_ids
+        if monotonic() - page.read_at > _KEEPS:
+            targets = await self._audience.among(targets, self._explain)
+        if len(targets) < len(page.target_ids) or (waited and monotonic() - made_at > _KEEPS):
+            return await self._planned(targets)
         # who is limited sends when it is written, and not when it was planned
         return planned.at(self._now()) if waited else planned
 
-    async def _commit_page(self, page: AudiencePage, planned: PlannedPage) -> None:
-        """Raises `StalePageError` when others keep taking what the page would write."""
+    async def _unless_stopped(self, work: Coroutine[Any, Any, _T]) -> _T | None:
+        """None if the run is to stop before the work is done: the segment service may be away."""
+        working = asyncio.create_task(work)
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+            return await working if working.done() else None
+        finally:
+            working.cancel()
+            stopping.cancel()
+            await asyncio.gather(working, stopping, return_exceptions=True)
+
+    async def _commit_page(self, page: AudiencePage, planned: PlannedPage) -> bool:
+        """Whether it was written; it was not if the run is to stop before that.
+
+        Raises `StalePageError` when others keep taking what the page would write.
+        """
         for pause in _STALE_PAUSES:
             try:
                 await self._runs.commit_page(self._lease, planned, page.cursor)
                 break
             except StalePageError:
                 if await passed(self._stopping, pause):
-                    return
-            planned = await self._planned_again(page)
+                    return False
+            anew = await self._unless_stopped(self._planned_again(page))
+            if anew is None:
+                return False
+            planned = anew
         else:
             await self._runs.commit_page(self._lease, planned, page.cursor)
         if self._waiting:
             self._waiting = False
             await self._runs.explain(self._lease, "")
+        return True
 
     async def _explain(self, reason: str) -> None:
         if not self._waiting:

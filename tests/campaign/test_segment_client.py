@@ -1,7 +1,7 @@
 """The way to the segment service keeps its callers' deadlines, and comes again when it is asked."""
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from campaign_service.errors import SegmentServiceUnavailableError
-from campaign_service.segment_client import SegmentClient, StreamPlace
+from campaign_service.segment_client import SegmentClient, StreamPlace, Waiting
 from herald.segment.v1 import segment_service_pb2 as pb
 from herald.segment.v1 import segment_service_pb2_grpc
 from herald_rpc import deadlines
@@ -30,7 +30,7 @@ class FullError(Exception):
 
 
 class Segments(segment_service_pb2_grpc.SegmentServiceServicer):
-    """Never answers what it is asked; is too full for the first stream."""
+    """Never answers a caller; is too full for the first question of a run."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -45,15 +45,22 @@ class Segments(segment_service_pb2_grpc.SegmentServiceServicer):
     async def GetSegment(self, _: Any, context: Any) -> Any:  # noqa: N802 - as above
         await self._refuse(context)
 
+    async def FilterTargets(self, request: Any, _context: Any) -> Any:  # noqa: N802 - as above
+        self.streams.append(time.monotonic())
+        if len(self.streams) == 1:
+            raise FullError
+        return pb.FilterTargetsResponse(target_ids=request.target_ids[:1])
+
     async def _refuse(self, context: Any) -> None:
         self.seconds.append(context.time_remaining())
         await context.abort(grpc.StatusCode.UNAVAILABLE)
 
-    async def StreamTargets(self, _: Any, _context: Any) -> Any:  # noqa: N802 - as above
+    async def StreamTargets(self, request: Any, _context: Any) -> Any:  # noqa: N802 - as above
         self.streams.append(time.monotonic())
         if len(self.streams) == 1:
             raise FullError
-        yield pb.StreamTargetsResponse(target_ids=["ann"], resume_token="ann")  # noqa: S106 - a place
+        if not request.resume_token:
+            yield pb.StreamTargetsResponse(target_ids=["ann"], resume_token="ann")  # noqa: S106 - a place
 
 
 @asynccontextmanager
@@ -95,17 +102,28 @@ async def test_what_is_asked_for_a_caller_ends_before_that_callers_deadline(meth
     assert 5 < for_a_worker < 310
 
 
-async def test_an_overloaded_service_is_asked_again_when_it_said() -> None:
+async def streamed(client: SegmentClient, waiting: Waiting) -> Sequence[str]:
+    place = StreamPlace(("s",), "", 0, 1, "")
+    return [id_ async for page in client.stream(place, 10, waiting) for id_ in page.target_ids]
+
+
+async def sifted(client: SegmentClient, waiting: Waiting) -> Sequence[str]:
+    return list(await client.among(["s"], "", ["ann", "bob"], waiting))
+
+
+@pytest.mark.parametrize("asked", [streamed, sifted])
+async def test_an_overloaded_service_is_asked_again_when_it_said(
+    asked: Callable[[SegmentClient, Waiting], Awaitable[Sequence[str]]],
+) -> None:
     segments, told = Segments(), []  # type: ignore[abstract]
 
     async def waiting(reason: str) -> None:
         told.append(reason)
 
     async with a_client(segments) as client:
-        place = StreamPlace(("s",), "", 0, 1, "")
-        pages = [page.target_ids async for page in client.stream(place, 10, waiting)]
+        found = await asked(client, waiting)
 
-    assert pages == [["ann"]]
+    assert found == ["ann"]
     assert told == ["waiting for the segment service"]
-    first, second = segments.streams
+    first, second, *_ = segments.streams
     assert second - first >= 0.5
