@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from chat_store.crash_points import Point, passing
 from chat_store.errors import StoreUnavailableError
+from chat_store.postgres_times import read_exactly
 from chat_store.sqlite.engines import (
     WAIT_SECONDS,
     begins,
@@ -199,6 +200,7 @@ def open_database(url: str, *, pool_size: int = 8, patient: bool = False) -> Dat
         connect_args={"timeout": _CONNECT_SECONDS, "server_settings": _POSTGRES_SETTINGS},
         **json,
     )
+    read_exactly(engine)
     looker = engine.execution_options(isolation_level="AUTOCOMMIT")
     reader = engine.execution_options(isolation_level="REPEATABLE READ")
     return Database(looker, reader, engine, None)

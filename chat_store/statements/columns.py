@@ -9,6 +9,8 @@ from sqlalchemy.types import JSON, TypeEngine
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_FIRST = (datetime.min.replace(tzinfo=UTC) - EPOCH) // _MICROSECOND
+_LAST = (datetime.max.replace(tzinfo=UTC) - EPOCH) // _MICROSECOND
 
 # Bytewise order everywhere: SQLite compares UTF-8 bytes by default, PostgreSQL does under "C".
 Key = String(255).with_variant(String(255, collation="C"), "postgresql")
@@ -25,7 +27,8 @@ def to_microseconds(moment: datetime) -> int:
 
 
 def from_microseconds(value: int) -> datetime:
-    return EPOCH + timedelta(microseconds=value)
+    """A value outside of the years 1 to 9999, which nobody here has written, is read as their end."""
+    return EPOCH + timedelta(microseconds=min(max(value, _FIRST), _LAST))
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -57,4 +60,5 @@ class UtcTime(TypeDecorator[datetime]):
             return None
         if dialect.name == "sqlite":
             return from_microseconds(value)
-        return cast("datetime", value).astimezone(UTC)
+        # in UTC already: see `chat_store.postgres_times`
+        return cast("datetime", value)
