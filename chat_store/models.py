@@ -11,6 +11,16 @@ Json = Mapping[str, Any]
 # of a record's custom object, as compact JSON
 MAX_CUSTOM_BYTES = 5 * 1024
 
+# of all strings of a record together, as UTF-8: with its custom objects, a record then has less
+# than 200 KiB as a protobuf message, and fits into a campaign's answer beside 3.5 MiB of campaign
+MAX_TEXTS_BYTES = 128 * 1024
+
+# of a message's attachments, as compact JSON: as a protobuf message, 5.5 times as much at most
+MAX_ATTACHMENTS_BYTES = 512 * 1024
+
+# a short string in a list takes this much more than itself as a protobuf message
+_ITEM_BYTES = 3
+
 
 class WriteMode(StrEnum):
     """What a write does with a record whose id is taken."""
@@ -159,6 +169,18 @@ class Device:
     push_provider: PushProvider
     push_provider_name: str = ""
     created_at: datetime | None = None
+
+
+def texts_bytes(record: User | Channel | Member | Message | Device) -> int:
+    """How much of `MAX_TEXTS_BYTES` the record takes."""
+    total = 0
+    for name in record.__slots__:
+        value = getattr(record, name)
+        if isinstance(value, str):
+            total += len(value.encode())
+        elif isinstance(value, tuple):
+            total += sum(len(item.encode()) + _ITEM_BYTES for item in value if type(item) is str)
+    return total
 
 
 def cid_of(channel_type: str, channel_id: str) -> str:

@@ -8,14 +8,16 @@ from typing import Any
 from chat_store.filters.fields import CHANNEL_FIELDS, USER_FIELDS
 from chat_store.imports.lines import import_lines
 from chat_store.store import ChatStore
+from herald.chat.v1 import chat_pb2
 from herald.chat.v1 import chat_service_pb2 as pb
 from herald.chat.v1 import chat_service_pb2_grpc as pb_grpc
-from herald_wire.answers import fitting_page
+from herald_wire.answers import fitting_page, whole_or_named
 from herald_wire.batches import MAX_RECORDS, batch, write_mode
 from herald_wire.channels import (
     channel_from_proto,
     channel_to_proto,
     member_to_proto,
+    named_channel,
     new_member_from_proto,
 )
 from herald_wire.devices import device_from_proto, device_to_proto
@@ -40,7 +42,8 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
     ) -> pb.UpsertUsersResponse:
         given = batch(request.users, "users", user_from_proto)
         stored = await self._store.users.upsert(given, self._now(), write_mode(request.mode))
-        return pb.UpsertUsersResponse(users=map(user_to_proto, stored))
+        users = ((user_to_proto(user), chat_pb2.User(id=user.id)) for user in stored)
+        return pb.UpsertUsersResponse(users=whole_or_named(users))
 
     async def GetUser(self, request: pb.GetUserRequest, _context: Any) -> pb.GetUserResponse:
         user = await self._store.users.get(required(request.id, "id", MAX_ID))
@@ -87,7 +90,8 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
     ) -> pb.UpsertChannelsResponse:
         given = batch(request.channels, "channels", channel_from_proto)
         stored = await self._store.channels.upsert(given, self._now(), write_mode(request.mode))
-        return pb.UpsertChannelsResponse(channels=map(channel_to_proto, stored))
+        channels = ((channel_to_proto(channel), named_channel(channel)) for channel in stored)
+        return pb.UpsertChannelsResponse(channels=whole_or_named(channels))
 
     async def GetChannel(
         self, request: pb.GetChannelRequest, _context: Any
@@ -189,7 +193,8 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
     ) -> pb.UpsertDevicesResponse:
         given = batch(request.devices, "devices", device_from_proto)
         stored = await self._store.devices.upsert(given, self._now(), write_mode(request.mode))
-        return pb.UpsertDevicesResponse(devices=map(device_to_proto, stored))
+        devices = ((device_to_proto(device), chat_pb2.Device(id=device.id)) for device in stored)
+        return pb.UpsertDevicesResponse(devices=whole_or_named(devices))
 
     async def DeleteDevices(
         self, request: pb.DeleteDevicesRequest, _context: Any

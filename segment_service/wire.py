@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 from google.protobuf.struct_pb2 import Value
 
-from chat_store.errors import InvalidInputError, LimitExceededError
+from chat_store.errors import InvalidFilterError, InvalidInputError, LimitExceededError
 from chat_store.filters.matching import Clause
 from herald.segment.v1 import segment_pb2
 from herald.segment.v1 import segment_service_pb2 as pb
@@ -44,6 +44,14 @@ MAX_SEGMENTS = 25
 MAX_TARGETS = 10_000
 MAX_SHARDS = 1_024
 
+# as a protobuf message: the 4 MiB that a gRPC client receives, less room for the other fields of
+# a segment, which have limits of their own, and for what the answers add
+MAX_FILTER_BYTES = 3584 * 1024
+
+# protobuf's readers take 100 messages inside one another, and a campaign's answer has the filter
+# inside two: all 20 levels of `$and` fit, and so do 20 levels of JSON inside 8 of them
+_MOST_MESSAGES_INSIDE = 98
+
 STREAM_SIZES = PageSizes(default=1_000, largest=10_000)
 _SEGMENT_SIZES = PageSizes(default=25, largest=100)
 _TARGET_SIZES = PageSizes(default=25, largest=10_000)
@@ -66,7 +74,7 @@ def content_from_proto(message: segment_pb2.Segment) -> Content:
         name=text(message.name, "segment.name", MAX_NAME),
         description=text(message.description, "segment.description", MAX_DESCRIPTION),
         definition=definition or Definition.LIST,
-        filter=read_filter(message.filter) if definition is Definition.FILTER else None,
+        filter=_filter(message) if definition is Definition.FILTER else None,
     )
 
 
@@ -79,7 +87,7 @@ def change_from_proto(request: pb.UpdateSegmentRequest) -> Change:
         fields=frozenset(fields),
         name=text(message.name, "segment.name", MAX_NAME),
         description=text(message.description, "segment.description", MAX_DESCRIPTION),
-        filter=read_filter(message.filter) if given and "filter" in fields else None,
+        filter=_filter(message) if given and "filter" in fields else None,
         type=_type(message) if message.type else None,
         definition=None if given else definition,
     )
@@ -209,6 +217,25 @@ def _type(message: segment_pb2.Segment) -> SegmentType:
     if found is None:
         raise InvalidInputError("segment.type", "must be SEGMENT_TYPE_USER or SEGMENT_TYPE_CHANNEL")
     return found
+
+
+def _filter(message: segment_pb2.Segment) -> dict[str, Any]:
+    size = message.filter.ByteSize()
+    if size > MAX_FILTER_BYTES:
+        raise LimitExceededError("segment.filter", limit=MAX_FILTER_BYTES, given=size)
+    document = read_filter(message.filter)
+    if _messages_inside(document) > _MOST_MESSAGES_INSIDE:
+        raise InvalidFilterError("filter", "nests deeper than a campaign's answer can hold")
+    return document
+
+
+def _messages_inside(value: Any) -> int:
+    """How many protobuf messages the value takes inside one another."""
+    if isinstance(value, dict):
+        return 3 + max(map(_messages_inside, value.values()), default=0)
+    if isinstance(value, list):
+        return 2 + max(map(_messages_inside, value), default=0)
+    return 0
 
 
 def _definition(message: segment_pb2.Segment) -> Definition | None:

@@ -8,6 +8,7 @@ from campaign_service.wire.definition import definition_to_proto
 from chat_store.models import User
 from herald.campaign.v1 import campaign_pb2 as pb
 from herald.campaign.v1 import campaign_service_pb2 as service_pb
+from herald.chat.v1 import chat_pb2
 from herald.segment.v1 import segment_pb2
 from herald_wire.answers import fits
 from herald_wire.fields import moment, timestamp
@@ -43,7 +44,6 @@ def campaign_to_proto(
             id=campaign.id,
             status=_STATUSES[campaign.status],
             status_reason=campaign.status_reason,
-            sender=user_to_proto(sender) if sender else None,
             scheduled_for=timestamp(campaign.scheduled_for),
             stop_at=timestamp(campaign.stop_at),
             stats=_stats_to_proto(campaign, now),
@@ -53,6 +53,10 @@ def campaign_to_proto(
             etag=etag_of(campaign),
         )
     )
+    if sender is not None:
+        whole_sender = user_to_proto(sender)
+        whole = fits(whole_sender, beside=message.ByteSize())
+        message.sender.CopyFrom(whole_sender if whole else chat_pb2.User(id=sender.id))
     for id_ in campaign.definition.segment_ids:
         only_its_id = segment_pb2.Segment(id=id_)
         segment = segments.get(id_, only_its_id)
@@ -94,4 +98,8 @@ def _estimated_completion(
     if campaign.status is not Status.IN_PROGRESS or rate <= 0:
         return None
     left = max(0, stats.targets_total - stats.targets_handled)
-    return now + timedelta(seconds=left / rate)
+    try:
+        return now + timedelta(seconds=left / rate)
+    except OverflowError:
+        # beyond the year 9999: a run that was stopped for months has a very small rate
+        return None

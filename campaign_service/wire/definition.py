@@ -6,7 +6,7 @@ from typing import TypeVar
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from campaign_service.campaigns import Definition, SenderMode, SenderVisibility
-from campaign_service.limits import MAX_CAMPAIGN_BYTES
+from campaign_service.limits import MAX_CAMPAIGN_BYTES, MAX_NAME
 from campaign_service.wire.template import (
     channel_template,
     channel_template_to_proto,
@@ -63,7 +63,7 @@ def definition_from_proto(message: pb.Campaign) -> Definition:
     segments = ids(message.segment_ids, "campaign.segment_ids", MAX_SEGMENTS, least=0)
     users = ids(message.user_ids, "campaign.user_ids", MAX_USERS, least=0)
     definition = Definition(
-        name=text(message.name, "campaign.name"),
+        name=text(message.name, "campaign.name", MAX_NAME),
         description=text(message.description, "campaign.description"),
         sender_id=required(message.sender_id, "campaign.sender_id", MAX_ID),
         segment_ids=tuple(dict.fromkeys(segments)),

@@ -7,10 +7,10 @@ import orjson
 from google.protobuf.struct_pb2 import Struct
 
 from campaign_service.campaigns import ChannelTemplate, MemberTemplate, MessageTemplate
-from campaign_service.limits import MAX_ATTACHMENTS_BYTES, MAX_JSON_DEPTH, MAX_TEXT
+from campaign_service.limits import MAX_ATTACHMENTS_BYTES, MAX_TEXT
 from chat_store.errors import InvalidInputError, LimitExceededError
 from herald.campaign.v1 import campaign_pb2 as pb
-from herald_wire.fields import MAX_ID, ids, required, small, text
+from herald_wire.fields import MAX_ID, check_depth, ids, required, small, text
 from herald_wire.structs import json_object, json_objects, to_struct
 
 MAX_ATTACHMENTS = 30
@@ -93,7 +93,7 @@ def _attachments(structs: Sequence[Struct], at: str) -> tuple[dict[str, Any], ..
         raise LimitExceededError(at, limit=MAX_ATTACHMENTS, given=len(structs))
     attachments = json_objects(structs, at)
     for index, attachment in enumerate(attachments):
-        _check_depth(attachment, f"{at}[{index}]", around=1)
+        check_depth(attachment, f"{at}[{index}]", around=1)
     size = len(orjson.dumps(attachments))
     if size > MAX_ATTACHMENTS_BYTES:
         raise LimitExceededError(at, limit=MAX_ATTACHMENTS_BYTES, given=size)
@@ -101,16 +101,4 @@ def _attachments(structs: Sequence[Struct], at: str) -> tuple[dict[str, Any], ..
 
 
 def _custom(struct: Struct, at: str) -> Mapping[str, Any]:
-    custom = json_object(struct, at)
-    _check_depth(custom, at)
-    return small(custom, at)
-
-
-def _check_depth(value: Any, at: str, around: int = 0) -> None:
-    """`around` is how many objects and lists the value is in."""
-    if not isinstance(value, dict | list):
-        return
-    if around == MAX_JSON_DEPTH:
-        raise InvalidInputError(at, f"nests deeper than {MAX_JSON_DEPTH}")
-    for item in value.values() if isinstance(value, dict) else value:
-        _check_depth(item, at, around + 1)
+    return small(json_object(struct, at), at)

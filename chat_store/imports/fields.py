@@ -11,7 +11,7 @@ import orjson
 from chat_store.errors import InvalidFilterError
 from chat_store.filters import operands
 from chat_store.filters.json_values import is_object
-from chat_store.models import MAX_CUSTOM_BYTES
+from chat_store.models import MAX_ATTACHMENTS_BYTES, MAX_CUSTOM_BYTES
 
 T = TypeVar("T", bound=StrEnum)
 
@@ -104,7 +104,8 @@ class Fields:
         values = self._list(name, most)
         if not all(map(is_object, values)):
             raise RecordError(f"{self.kind}.{name} must be a list of objects")
-        self._checked_size(values, name)
+        if self._checked_size(values, name) > MAX_ATTACHMENTS_BYTES:
+            raise RecordError(f"{self.kind}.{name} max size exceeded ({MAX_ATTACHMENTS_BYTES})")
         return tuple(values)
 
     def small_object(self, name: str) -> dict[str, Any]:

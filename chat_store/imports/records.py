@@ -10,7 +10,17 @@ import orjson
 
 from chat_store.distinct import PREFIX, distinct_channel_id, is_distinct
 from chat_store.imports.fields import Fields, RecordError
-from chat_store.models import Channel, Device, Member, Message, PushProvider, User, cid_of
+from chat_store.models import (
+    MAX_TEXTS_BYTES,
+    Channel,
+    Device,
+    Member,
+    Message,
+    PushProvider,
+    User,
+    cid_of,
+    texts_bytes,
+)
 
 MAX_LINE_BYTES = 4 * 1024 * 1024
 MAX_ID = 255
@@ -115,7 +125,11 @@ def read_record(type_: str, data: Mapping[str, Any]) -> Record:
     kind = type_.removeprefix("channel_")
     fields = Fields(kind, data)
     fields.refuse(_RESERVED[kind])
-    return read(fields)
+    record = read(fields)
+    value = record.value.member if isinstance(record.value, Membership) else record.value
+    if texts_bytes(value) > MAX_TEXTS_BYTES:
+        raise RecordError(f"{kind} max size of all strings exceeded ({MAX_TEXTS_BYTES})")
+    return record
 
 
 def _user(fields: Fields) -> Record:

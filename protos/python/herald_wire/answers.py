@@ -1,4 +1,4 @@
-"""Pages of records as an answer: no larger than a gRPC client receives unless told otherwise."""
+"""Records as an answer: no larger than a gRPC client receives unless told otherwise."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 from chat_store.paging import Page, PageRequest
 from herald_wire.queries import Paging
 
-# 4 MiB, less room for the tokens: a cursor may hold five custom strings of 5 KB
+# 4 MiB, less room for single fields beside the records
 _MOST_BYTES = 4 * 1024 * 1024 - 256 * 1024
 # a record's tag and length in the answer
 _FRAME_BYTES = 6
@@ -35,17 +35,20 @@ async def fitting_page(
     """The page that was asked for, or a shorter one where that would be too large.
 
     A page has at least one record, whatever its size. `beside` is how many bytes the rest of the
-    answer has.
+    answer has, apart from the tokens: these may be large, because they hold the sorted values.
     """
     request = paging.request
     while True:
         page = await fetch(request)
         records = [encode(item) for item in page.items]
+        tokens = paging.tokens(page)
         backward = request.cursor is not None and request.cursor.backward
         # nearest to the cursor first: those are the ones that a shorter page has, too
-        fitting = fitting_count(reversed(records) if backward else records, beside=beside)
+        fitting = fitting_count(
+            reversed(records) if backward else records, beside=beside + sum(map(len, tokens))
+        )
         if fitting == len(records):
-            return Answer(records, *paging.tokens(page))
+            return Answer(records, *tokens)
         request = replace(request, size=fitting)
 
 
@@ -63,3 +66,23 @@ def fitting_count(records: Iterable[Message], *, beside: int) -> int:
         total += record.ByteSize() + _FRAME_BYTES
         count += 1
     return count
+
+
+def whole_or_named(records: Iterable[tuple[M, M]]) -> list[M]:
+    """The answer to a write: its records, each with the short one that only names it.
+
+    The first ones are whole and the others only named where all of them would be too large: what
+    has been written can't be refused any more.
+    """
+    pairs = list(records)
+    total = sum(named.ByteSize() + _FRAME_BYTES for _, named in pairs)
+    answered = []
+    for whole, named in pairs:
+        more = whole.ByteSize() - named.ByteSize()
+        if more <= _MOST_BYTES - total:
+            total += more
+            answered.append(whole)
+        else:
+            total = _MOST_BYTES
+            answered.append(named)
+    return answered

@@ -7,7 +7,7 @@ from chat_store.errors import InvalidInputError
 from chat_store.models import Channel, Member
 from chat_store.store import ChannelDraft
 from herald.chat.v1 import chat_pb2 as pb
-from herald_wire.fields import MAX_ID, ids, moment, required, small, text, timestamp
+from herald_wire.fields import MAX_ID, ids, in_bounds, moment, required, small, text, timestamp
 from herald_wire.structs import json_object, to_struct
 
 MAX_CHANNEL_NAME = 64
@@ -39,6 +39,7 @@ def channel_from_proto(message: pb.Channel, field: str) -> ChannelDraft:
         distinct=is_distinct(id_),
         created_at=moment(message, "created_at", f"{field}.created_at"),
     )
+    in_bounds(channel, field)
     return ChannelDraft(channel, member_ids, named_by_members=not message.id)
 
 
@@ -81,6 +82,11 @@ def channel_to_proto(channel: Channel) -> pb.Channel:
         last_message_at=timestamp(channel.last_message_at),
         deleted_at=timestamp(channel.deleted_at),
     )
+
+
+def named_channel(channel: Channel) -> pb.Channel:
+    """Only which one it is."""
+    return pb.Channel(cid=channel.cid, type=channel.type, id=channel.id)
 
 
 def new_member_from_proto(message: pb.Member, field: str, cid: str) -> Member:

@@ -3,7 +3,7 @@
 from chat_store.errors import InvalidInputError
 from chat_store.models import Device, PushProvider
 from herald.chat.v1 import chat_pb2 as pb
-from herald_wire.fields import MAX_ID, moment, required, text, timestamp
+from herald_wire.fields import MAX_ID, in_bounds, moment, required, text, timestamp
 
 _PROVIDERS = {
     pb.PUSH_PROVIDER_FIREBASE: PushProvider.FIREBASE,
@@ -16,13 +16,14 @@ _VALUES = {provider: value for value, provider in _PROVIDERS.items()}
 
 def device_from_proto(message: pb.Device, field: str) -> Device:
     """Raises for the first field that breaks a rule."""
-    return Device(
+    device = Device(
         id=required(message.id, f"{field}.id", MAX_ID),
         user_id=required(message.user_id, f"{field}.user_id", MAX_ID),
         push_provider=_provider(message.push_provider, f"{field}.push_provider"),
         push_provider_name=text(message.push_provider_name, f"{field}.push_provider_name"),
         created_at=moment(message, "created_at", f"{field}.created_at"),
     )
+    return in_bounds(device, field)
 
 
 def device_to_proto(device: Device) -> pb.Device:

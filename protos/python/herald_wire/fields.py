@@ -2,16 +2,29 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from chat_store.errors import InvalidInputError, LimitExceededError
-from chat_store.models import MAX_CUSTOM_BYTES
+from chat_store.models import (
+    MAX_CUSTOM_BYTES,
+    MAX_TEXTS_BYTES,
+    Channel,
+    Device,
+    User,
+    texts_bytes,
+)
 
 MAX_ID = 255
+
+# objects and lists inside one another, the outermost being the first: protobuf's readers take 100
+# messages inside one another, and an object takes three
+MAX_JSON_DEPTH = 20
+
+R = TypeVar("R", User, Channel, Device)
 
 
 def text(value: str, field: str, longest: int | None = None) -> str:
@@ -39,11 +52,30 @@ def ids(values: Sequence[str], field: str, most: int, *, least: int = 1) -> list
 
 
 def small(custom: Mapping[str, Any], field: str) -> Mapping[str, Any]:
-    """Refuses a custom object of more than 5 KB as JSON."""
+    """Refuses a custom object of more than 5 KB as JSON, or that nests deeper than 20."""
+    check_depth(custom, field)
     size = len(orjson.dumps(custom))
     if size > MAX_CUSTOM_BYTES:
         raise LimitExceededError(field, limit=MAX_CUSTOM_BYTES, given=size)
     return custom
+
+
+def check_depth(value: Any, field: str, around: int = 0) -> None:
+    """`around` is how many objects and lists the value is in. Raises `InvalidInputError`."""
+    if not isinstance(value, dict | list):
+        return
+    if around == MAX_JSON_DEPTH:
+        raise InvalidInputError(field, f"nests deeper than {MAX_JSON_DEPTH}")
+    for item in value.values() if isinstance(value, dict) else value:
+        check_depth(item, field, around + 1)
+
+
+def in_bounds(record: R, field: str) -> R:
+    """Refuses a record whose strings have more than 128 KiB together."""
+    size = texts_bytes(record)
+    if size > MAX_TEXTS_BYTES:
+        raise LimitExceededError(field, limit=MAX_TEXTS_BYTES, given=size)
+    return record
 
 
 def moment(message: Message, name: str, field: str) -> datetime | None:

@@ -4,7 +4,7 @@ from chat_store.distinct import user_id_problem
 from chat_store.errors import InvalidInputError
 from chat_store.models import User
 from herald.chat.v1 import chat_pb2 as pb
-from herald_wire.fields import MAX_ID, moment, required, small, text, timestamp
+from herald_wire.fields import MAX_ID, in_bounds, moment, required, small, text, timestamp
 from herald_wire.structs import json_object, to_struct
 
 
@@ -13,7 +13,7 @@ def user_from_proto(message: pb.User, field: str) -> User:
     id_ = required(message.id, f"{field}.id", MAX_ID)
     if problem := user_id_problem(id_):
         raise InvalidInputError(f"{field}.id", problem)
-    return User(
+    user = User(
         id=id_,
         name=text(message.name, f"{field}.name") or None,
         username=text(message.username, f"{field}.username") or None,
@@ -31,6 +31,7 @@ def user_from_proto(message: pb.User, field: str) -> User:
         ),
         created_at=moment(message, "created_at", f"{field}.created_at"),
     )
+    return in_bounds(user, field)
 
 
 def user_to_proto(user: User) -> pb.User:
