@@ -17,6 +17,7 @@ from grpc_reflection.v1alpha.reflection import enable_server_reflection
 from herald_rpc.admission import DEFAULT_LIMITS, CallLimits
 from herald_rpc.failures import FailureFor
 from herald_rpc.interceptor import CallInterceptor
+from herald_rpc.memory import trim_until_cancelled
 
 _OPTIONS = (
     # A second server on the same port must fail, and not take half of the calls.
@@ -151,10 +152,12 @@ async def serving(
     running = RunningServer(server, calls, health, names, withholding, f"{host}:{port}")
     await running.set_withheld(withheld)
     await server.start()
+    trimming = asyncio.create_task(trim_until_cancelled())
     try:
         await running.set_serving(True)
         yield running
     finally:
+        trimming.cancel()
         await running.close()
 
 
