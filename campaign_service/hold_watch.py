@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -10,6 +9,7 @@ import structlog
 
 from campaign_service.holds import COMMAND, Hold, HoldStore
 from chat_store.errors import StoreUnavailableError
+from herald_rpc.outages import Repeated
 
 logger = structlog.get_logger(__name__)
 
@@ -32,16 +32,18 @@ class HoldWatch:
         self._now = now
         self._hold: Hold | None = None
         self._warned_at: datetime | None = None
+        self._steps = Repeated("the hold watch", StoreUnavailableError)
+
+    @property
+    def is_well(self) -> bool:
+        return self._steps.is_well
 
     async def run(self, stop: asyncio.Event) -> None:
-        while not stop.is_set():
-            try:
-                await self.run_once()
-            except StoreUnavailableError as error:
-                logger.warning("database unavailable", error=str(error))
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_POLL_SECONDS):
-                    await stop.wait()
+        async def step() -> float:
+            await self.run_once()
+            return _POLL_SECONDS
+
+        await self._steps.run(step, stop)
 
     async def run_once(self) -> None:
         await self.tell(await self._holds.check())

@@ -9,17 +9,13 @@ whoever calls meanwhile waits for a core as long as it counts.
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
-
-import structlog
 
 from campaign_service.campaigns import Campaign
 from chat_store.errors import StoreUnavailableError
 from chat_store.store import MessageStore
-
-logger = structlog.get_logger(__name__)
+from herald_rpc.outages import Repeated
 
 # looked through in a few milliseconds, while the caller waits for it
 _FEW = 1_000
@@ -51,6 +47,11 @@ class ReadCounts:
         # in this order, each once
         self._asked: OrderedDict[str, None] = OrderedDict()
         self._under_way: _Count | None = None
+        self._steps = Repeated("counting readers", StoreUnavailableError)
+
+    @property
+    def is_well(self) -> bool:
+        return self._steps.is_well
 
     async def of(self, campaigns: Sequence[Campaign]) -> Mapping[str, int]:
         """By campaign id. 0 for a large one that has not been counted yet."""
@@ -81,30 +82,29 @@ class ReadCounts:
             self._asked.pop(forgotten, None)
 
     async def run(self, stop: asyncio.Event) -> None:
-        while not stop.is_set():
+        async def step() -> float:
             begin = self._clock()
-            shortest = _SHORTEST_PAUSE_SECONDS
-            try:
-                if await self.count_on():
-                    shortest = 0.0
-            except StoreUnavailableError as error:
-                logger.warning("database unavailable", error=str(error))
-            spent = self._clock() - begin
-            with suppress(TimeoutError):
-                async with asyncio.timeout(max(shortest, spent / _SHARE)):
-                    await stop.wait()
+            shortest = 0.0 if await self.count_on() else _SHORTEST_PAUSE_SECONDS
+            return max(shortest, (self._clock() - begin) / _SHARE)
+
+        await self._steps.run(step, stop)
 
     async def count_on(self) -> bool:
         """Counts some more, for those who have asked first; false if nobody waits for more."""
         count = self._under_way or self._next()
         if count is None:
             return False
-        # kept while the database is away
-        self._under_way = count
-        more = await self._messages.count_readers_after(count.campaign_id, count.reached, _AT_ONCE)
+        # given up if it can't be counted, so that the next one is; kept while the database is away
+        self._under_way = None
+        try:
+            more = await self._messages.count_readers_after(
+                count.campaign_id, count.reached, _AT_ONCE
+            )
+        except StoreUnavailableError:
+            self._under_way = count
+            raise
         readers = count.readers + more.readers
         if more.reached is None:
-            self._under_way = None
             self._remember(count.campaign_id, readers)
         else:
             self._under_way = _Count(count.campaign_id, more.reached, readers)

@@ -41,6 +41,10 @@ EVENT_SERVICE = "herald.event.v1.EventService"
 
 
 class Worker(Protocol):
+    @property
+    def is_well(self) -> bool:
+        """Whether its work is done, and does not fail for a reason that nobody knows."""
+
     async def run(self, stop: asyncio.Event) -> None:
         """Works until `stop` is set, and then finishes what it has in hand."""
 
@@ -56,7 +60,8 @@ async def run_until(
     What is not finished within the grace is cut: a page's shard is taken up by another sender when
     its lease is over.
 
-    A worker that dies ends it too, with the worker's exception: recovery is a restart.
+    Workers go on whatever their work raises. One that could not even begin ends the server too,
+    with its exception.
     """
     async with _server(settings, sending) as (server, workers):
         started(server)
@@ -145,8 +150,12 @@ async def _server(
         watch = HoldWatch(holds, server, now=now)
         await watch.tell(hold)
         schedule = Schedule(moves, lifecycle, now=now)
-        health = HealthWorker(server, database.answers)
-        yield server, [sending, schedule, read_counts, watches, watch, health]
+        workers: list[Worker] = [sending, schedule, read_counts, watches, watch]
+
+        async def is_well() -> bool:
+            return await database.answers() and all(worker.is_well for worker in workers)
+
+        yield server, [*workers, HealthWorker(server, is_well)]
 
 
 def _shards(database: Database) -> int:

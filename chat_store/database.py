@@ -10,14 +10,13 @@ from time import monotonic
 from typing import Any, Literal
 
 import orjson
-from sqlalchemy import Dialect, select
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy import Dialect, event, text
+from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from chat_store.crash_points import Point, passing
-from chat_store.errors import StoreUnavailableError
+from chat_store.database_errors import Fault, judgement_on
+from chat_store.errors import ChatStoreError, RequestTooLargeError, StoreUnavailableError
 from chat_store.postgres_times import read_exactly
 from chat_store.sqlite.engines import (
     WAIT_SECONDS,
@@ -39,16 +38,19 @@ _ANSWER_SECONDS = 3.0
 _CLOSE_SECONDS = 3.0
 # a plan for any keys, made while a table was empty, would read all of it for each when it is large
 _POSTGRES_SETTINGS = {"plan_cache_mode": "force_custom_plan"}
-_SQLITE_TRANSIENT = {
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_READONLY,
-}
-# connection, resources, operator intervention, lost races and lock time-outs
-_POSTGRES_TRANSIENT = ("08", "53", "57P", "40001", "40P01", "55P03")
+# how long health remembers a write that was refused, when no other one was taken since
+_REFUSED_SECONDS = 5.0
+# a transaction that can begin may still be one that can't write
+_POSTGRES_MAY_WRITE = text(
+    """
+    DO $$ BEGIN
+        IF current_setting('transaction_read_only')::boolean THEN
+            RAISE read_only_sql_transaction USING MESSAGE = 'the database is read-only';
+        END IF;
+    END $$
+    """
+)
+_SQLITE_MAY_WRITE = text("SELECT 1")
 
 
 class Database:
@@ -69,6 +71,13 @@ class Database:
         self._reader = reader
         self._writer = writer
         self._turn = turn
+        # why the last write was refused, and until when that is worth telling
+        self._refused, self._refused_until = "", 0.0
+
+    @property
+    def refusal(self) -> str:
+        """Why the database takes no writes, as far as this process knows; empty if it does."""
+        return self._refused if monotonic() < self._refused_until else ""
 
     @property
     def sql_dialect(self) -> Dialect:
@@ -78,8 +87,8 @@ class Database:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """One consistent snapshot. Never hold it across a `yield` or an RPC."""
-        with _translated_errors():
-            async with self._reader.connect() as connection:
+        with self._translated_errors():
+            async with _connected(self._reader) as connection:
                 yield connection
 
     @asynccontextmanager
@@ -89,8 +98,8 @@ class Database:
         Without a transaction around it, it goes to the database and back once instead of three
         times; each of them waits for a turn of a busy event loop.
         """
-        with _translated_errors():
-            async with self._looker.connect() as connection:
+        with self._translated_errors():
+            async with _connected(self._looker) as connection:
                 yield connection
 
     @asynccontextmanager
@@ -100,7 +109,7 @@ class Database:
         On SQLite it holds the only write lock from its first moment, so it can't fail half-way
         for want of it. `step` names it among the `crash_points`.
         """
-        with _translated_errors():
+        with self._translated_errors():
             async with self._begun() as connection:
                 passing(step, Point.BEGUN)
                 yield connection
@@ -108,6 +117,7 @@ class Database:
                 # leaving by an exception closes the connection, which rolls back
                 await connection.commit()
                 passing(step, Point.AFTER_COMMIT)
+        self._refused_until = 0.0
 
     async def write_apart(self, step: str, work: Callable[[sqlite3.Connection], None]) -> None:
         """As `write`, on SQLite only, with all of the transaction in the connection's thread.
@@ -123,16 +133,17 @@ class Database:
             work(connection)
             passing(step, Point.BEFORE_COMMIT)
 
-        with _translated_errors():
+        with self._translated_errors():
             async with AsyncExitStack() as stack:
                 await self._in_turn(self._turn, stack, partial(transacts, whole))
+        self._refused_until = 0.0
         passing(step, Point.AFTER_COMMIT)
 
     @asynccontextmanager
     async def _begun(self) -> AsyncIterator[AsyncConnection]:
         async with AsyncExitStack() as stack:
             if self._turn is None:
-                yield await stack.enter_async_context(self._writer.connect())
+                yield await stack.enter_async_context(_connected(self._writer))
             else:
                 yield await self._in_turn(self._turn, stack, begins)
 
@@ -145,7 +156,7 @@ class Database:
         try:
             async with asyncio.timeout(WAIT_SECONDS) as waiting, turn.within_process:
                 # whoever waits for its turn holds no connection
-                connection = await stack.enter_async_context(self._writer.connect())
+                connection = await stack.enter_async_context(_connected(self._writer))
                 # what may be a whole transaction is not cut off
                 waiting.reschedule(None)
                 await turn.begun(partial(begin, connection), until)
@@ -154,13 +165,19 @@ class Database:
         return connection
 
     async def answers(self) -> bool:
-        """Whether a transaction that may write can be begun within 3 s. Writes nothing."""
+        """Whether writes are taken: one can be begun within 3 s, and none was refused lately.
+
+        Writes nothing. A full disk is noticed by those who write.
+        """
+        may_write = _SQLITE_MAY_WRITE if self._turn else _POSTGRES_MAY_WRITE
         try:
-            async with asyncio.timeout(_ANSWER_SECONDS), self.write() as connection:
-                await connection.execute(select(1))
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                with self._translated_errors():
+                    async with self._begun() as connection:
+                        await connection.execute(may_write)
         except (StoreUnavailableError, TimeoutError):
             return False
-        return True
+        return not self.refusal
 
     async def close(self) -> None:
         """Within 3 s: connections that can't be closed by then end with the process."""
@@ -170,6 +187,26 @@ class Database:
                 await self._writer.dispose()
         if self._turn:
             self._turn.close()
+
+    @contextmanager
+    def _translated_errors(self) -> Iterator[None]:
+        """Turns what the driver raises into the store's words; defects fly as they are."""
+        try:
+            yield
+        except ChatStoreError:
+            raise
+        except Exception as error:
+            judgement = judgement_on(error)
+            if judgement.refuses:
+                self._refused = judgement.told
+                self._refused_until = monotonic() + _REFUSED_SECONDS
+            match judgement.fault:
+                case Fault.TRANSIENT:
+                    raise StoreUnavailableError(judgement.told) from error
+                case Fault.CALLER:
+                    raise RequestTooLargeError(judgement.told) from error
+                case Fault.DEFECT:
+                    raise
 
 
 def open_database(url: str, *, pool_size: int = 8, patient: bool = False) -> Database:
@@ -201,34 +238,25 @@ def open_database(url: str, *, pool_size: int = 8, patient: bool = False) -> Dat
         **json,
     )
     read_exactly(engine)
+    event.listen(engine.sync_engine, "handle_error", _renew_outdated)
     looker = engine.execution_options(isolation_level="AUTOCOMMIT")
     reader = engine.execution_options(isolation_level="REPEATABLE READ")
     return Database(looker, reader, engine, None)
 
 
-@contextmanager
-def _translated_errors() -> Iterator[None]:
-    """Turns a driver's passing faults into `StoreUnavailableError`; mistakes of ours fly."""
-    try:
-        yield
-    except Exception as error:
-        if is_transient(error):
-            raise StoreUnavailableError(str(error)) from error
-        raise
+@asynccontextmanager
+async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    async with engine.connect() as connection:
+        try:
+            yield connection
+        except Exception as error:
+            # on SQLite, statements may go past SQLAlchemy and its events
+            if judgement_on(error).outdates and not connection.invalidated:
+                await connection.invalidate()
+            raise
 
 
-def is_transient(error: Exception) -> bool:
-    """Whether the same work may succeed later without anyone mending anything in it."""
-    if isinstance(error, PoolTimeoutError | OSError):
-        return True
-    if isinstance(error, DBAPIError) and error.connection_invalidated:
-        return True
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    code = getattr(cause, "sqlite_errorcode", None)
-    if code is not None:
-        return (code & 0xFF) in _SQLITE_TRANSIENT
-    # asyncpg's word for a connection that was cut while it was being made
-    if type(cause).__name__ == "InternalClientError":
-        return True
-    # asyncpg's own errors reach us unwrapped while a connection is being made
-    return str(getattr(cause, "sqlstate", None) or "").startswith(_POSTGRES_TRANSIENT)
+def _renew_outdated(context: ExceptionContext) -> None:
+    """Lets all connections from before be replaced when they are next asked for."""
+    if judgement_on(context.original_exception).outdates:
+        context.is_disconnect = True

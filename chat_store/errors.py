@@ -9,6 +9,10 @@ class StoreUnavailableError(ChatStoreError):
     """The database can't be reached, is locked or full: nothing was written; try again later."""
 
 
+class RequestTooLargeError(ChatStoreError):
+    """The database can't take as much as this in one statement: nothing was written."""
+
+
 class StalePageError(ChatStoreError):
     """A page was planned against facts that no longer hold: plan it again.
 
@@ -30,6 +34,18 @@ class SchemaMismatchError(ChatStoreError):
         )
         self.found = found
         self.expected = expected
+
+
+class DatabaseEncodingError(ChatStoreError):
+    """The database keeps text in another encoding than UTF-8."""
+
+    def __init__(self, encoding: str, advice: str) -> None:
+        super().__init__(f"the database's encoding is {encoding}, Herald needs UTF8: {advice}")
+        self.encoding = encoding
+
+
+class InvalidDatabaseUrlError(ChatStoreError):
+    """The URL of the database has a part that can't be followed. Never shows its value."""
 
 
 class InvalidInputError(ChatStoreError):

@@ -36,8 +36,8 @@ async def run_until(
 ) -> None:
     """Serves and counts until `stop` is set; then finishes the calls in hand.
 
-    Target streams end at once, for they can be resumed elsewhere, and so does a count. A worker
-    that dies ends the server too, with the worker's exception: recovery is a restart.
+    Target streams end at once, for they can be resumed elsewhere, and so does a count. Workers go
+    on whatever their work raises.
     """
     async with _server(settings, stop) as (server, sizing, health):
         started(server)
@@ -96,4 +96,8 @@ async def _server(
                 limits=settings.call_limits,
             )
         )
-        yield server, sizing, HealthWorker(server, database.answers)
+
+        async def is_well() -> bool:
+            return await database.answers() and sizing.is_well
+
+        yield server, sizing, HealthWorker(server, is_well)

@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime, timedelta
 
 import structlog
 
 from chat_store.errors import StoreUnavailableError
+from herald_rpc.outages import Repeated
 from segment_service.errors import SegmentError
 from segment_service.store import CountingStore, TargetStore
 
@@ -35,18 +35,19 @@ class SizingWorker:
         self._targets = targets
         self._now = now
         self._interval = interval
+        self._steps = Repeated("counting segments", StoreUnavailableError)
+
+    @property
+    def is_well(self) -> bool:
+        return self._steps.is_well
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set. Cancelled in the middle of a count, it leaves that one due."""
-        while not stop.is_set():
-            try:
-                worked = await self.run_once()
-            except StoreUnavailableError as error:
-                logger.warning("can't count segments for now", error=str(error))
-                worked = False
-            if not worked:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), _POLL_SECONDS)
+
+        async def step() -> float:
+            return 0.0 if await self.run_once() else _POLL_SECONDS
+
+        await self._steps.run(step, stop)
 
     async def run_once(self) -> bool:
         """Counts the segment that has been due for the longest time. False: there is none."""

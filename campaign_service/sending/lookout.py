@@ -5,7 +5,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
+from campaign_service.errors import SegmentServiceUnavailableError
 from campaign_service.store import Lease
+from chat_store.errors import StalePageError, StoreUnavailableError
+from herald_rpc.outages import Outages
+
+
+def _outages() -> Outages:
+    return Outages(StoreUnavailableError, SegmentServiceUnavailableError, StalePageError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +28,7 @@ class Lookout:
     news: asyncio.Event = field(default_factory=asyncio.Event)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     walking: set[Lease] = field(default_factory=set)
+    outages: Outages = field(default_factory=_outages)
 
     @contextmanager
     def at_work(self, lease: Lease) -> Iterator[Callable[[], None]]:

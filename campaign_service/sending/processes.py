@@ -24,7 +24,7 @@ from campaign_service.sql.runs import SqlRunStore
 from chat_store.database import Database, open_database
 from chat_store.sql.stores import sql_chat_store
 from herald.segment.v1 import segment_service_pb2_grpc
-from herald_rpc import runtime
+from herald_rpc import logs, runtime
 from herald_rpc.channels import open_channel
 from herald_rpc.forks import Fork
 
@@ -38,6 +38,10 @@ _MOST_LIMITED = 32
 class Sending(Protocol):
     def wake(self) -> None:
         """There is a campaign to send, and no need to wait for the next look."""
+
+    @property
+    def is_well(self) -> bool:
+        """Whether anything sends."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Sends until `stop` is set and the pages in hand are written; less when cancelled."""
@@ -56,6 +60,8 @@ def sending(settings: CampaignSettings) -> Iterator[Sending]:
 
 class SendingHere:
     """Beside whatever else this event loop does."""
+
+    is_well = True
 
     def __init__(self, settings: CampaignSettings) -> None:
         self._settings = settings
@@ -77,6 +83,10 @@ class _SendingApart:
         for fork in self._forks:
             fork.nudge()
 
+    @property
+    def is_well(self) -> bool:
+        return any(fork.is_well for fork in self._forks)
+
     async def run(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
             for fork in self._forks:
@@ -86,6 +96,9 @@ class _SendingApart:
 async def _send_apart(
     settings: CampaignSettings, stop: asyncio.Event, nudged: asyncio.Event
 ) -> None:
+    # one that replaces another begins without
+    logs.configure(settings.log_level, settings.log_format)
+    runtime.tune()
     runtime.tune_for_pages()
     async with _opened(settings) as database:
         # on SQLite this starts the thread that writes, which does not stand back: with the write

@@ -1,7 +1,6 @@
 """The worker that sends: claims shards of running campaigns and walks them to their end."""
 
 import asyncio
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,17 +19,17 @@ from campaign_service.segment_client import SegmentClient
 from campaign_service.sending.audience import audience_of
 from campaign_service.sending.lookout import Lookout
 from campaign_service.sending.pace import Pace, limits_of
-from campaign_service.sending.pauses import passed
 from campaign_service.sending.shard_run import ShardRun
 from campaign_service.store import CampaignStore, Lease, RunStore
 from chat_store.errors import StalePageError, StoreUnavailableError
 from chat_store.store import ChatStore
+from herald_rpc.outages import passed
 
 logger = structlog.get_logger(__name__)
 
 _POLL_SECONDS = 0.5
 _COURTESY_SECONDS = 0.2
-_LONGEST_BACK_OFF = timedelta(seconds=5)
+_LEASES = "claiming and giving back shards"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +66,14 @@ class Sender:
         self._segments = segments
         self._options = options
         self._now = now
-        self._failures = 0
         self._lookout = lookout
+        self._outages = lookout.outages
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Sends until `stop` is set; then finishes the page in hand and gives its lease back."""
+        """Sends until `stop` is set; then finishes the page in hand and gives its lease back.
+
+        Whatever is raised, it goes on.
+        """
         stopping = asyncio.create_task(stop.wait())
         stopping.add_done_callback(lambda _: self._lookout.news.set())
         try:
@@ -81,8 +83,8 @@ class Sender:
                         with self._lookout.at_work(lease) as leave_slot:
                             await self._walk(lease, stop, leave_slot)
                 # a group, where a run ended for two reasons and neither could be written down
-                except* StoreUnavailableError as down:
-                    logger.warning("database unavailable", error=str(down.exceptions[0]))
+                except Exception as error:  # noqa: BLE001 - no worker may end its server
+                    await passed(stop, self._outages.failed(_LEASES, error))
         finally:
             stopping.cancel()
 
@@ -100,10 +102,13 @@ class Sender:
                 await passed(stop, _COURTESY_SECONDS)
             while not stop.is_set():
                 try:
-                    if lease := await self._claim():
-                        return lease
-                except StoreUnavailableError as down:
-                    logger.warning("database unavailable", error=str(down))
+                    lease = await self._claim()
+                except Exception as error:  # noqa: BLE001 - the turn and the slot are kept
+                    await passed(stop, self._outages.failed(_LEASES, error))
+                    continue
+                if lease:
+                    self._outages.over(_LEASES)
+                    return lease
                 if not stop.is_set():
                     await self._idle()
             self._lookout.slots.release()
@@ -120,16 +125,18 @@ class Sender:
         log.info("shard claimed", cursor=lease.cursor, pass_number=lease.pass_number)
         try:
             await self._send(lease, stop, leave_slot)
-            self._failures = 0
+            self._outages.over(_name(lease))
         except* RunEndedError:
             log.info("run ended by another")
+            self._outages.over(_name(lease))
         except* (ReferenceGoneError, InvalidTemplateError, QuotaReachedError) as gone:
             reason = str(gone.exceptions[0])
             log.warning("run can't go on", reason=reason)
             await self._abort(lease, reason)
         except* (StoreUnavailableError, StalePageError) as down:
-            log.warning("run interrupted", error=str(down.exceptions[0]))
-            await self._back_off(lease, str(down.exceptions[0]))
+            await self._back_off(lease, down, str(down.exceptions[0]))
+        except* Exception as unknown:  # noqa: BLE001 - one campaign holds up no other
+            await self._back_off(lease, unknown, "internal error")
 
     async def _send(
         self, lease: Lease, stop: asyncio.Event, leave_slot: Callable[[], None]
@@ -172,18 +179,21 @@ class Sender:
             await self._runs.abort(lease, reason, self._now())
         except RunEndedError:
             logger.info("run ended by another", campaign_id=lease.campaign_id)
+        self._outages.over(_name(lease))
 
-    async def _back_off(self, lease: Lease, reason: str) -> None:
+    async def _back_off(self, lease: Lease, error: Exception, reason: str) -> None:
         """Leaves the shard alone for a while, ever longer.
 
         Should even this fail, the lease runs out by itself.
         """
-        self._failures += 1
-        pause = min(_LONGEST_BACK_OFF, timedelta(milliseconds=100) * 2 ** min(self._failures, 10))
-        pause *= random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+        pause = timedelta(seconds=self._outages.failed(_name(lease), error))
         await self._runs.explain(lease, f"retrying: {reason}")
         await self._runs.release(lease, self._now() + pause)
 
     async def _idle(self) -> None:
         await passed(self._lookout.news, _POLL_SECONDS)
         self._lookout.news.clear()
+
+
+def _name(lease: Lease) -> str:
+    return f"campaign {lease.campaign_id}"

@@ -5,17 +5,14 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from time import monotonic
 
-import structlog
-
 from campaign_service.errors import CampaignNotFoundError, ShuttingDownError
 from campaign_service.presentation import Presentation
 from campaign_service.standing import Place, Standing
 from campaign_service.store import WatchStore
 from campaign_service.watching.watched import PULSE_SECONDS, Update, Watched
 from chat_store.errors import StoreUnavailableError
+from herald_rpc.outages import Repeated
 from herald_wire.queries import InvalidTokenError
-
-logger = structlog.get_logger(__name__)
 
 _TICK_SECONDS = 0.2
 
@@ -40,20 +37,21 @@ class Watches:
         self._wake = asyncio.Event()
         self._next_poll: asyncio.Future[None] = asyncio.Future()
         self._ended = False
+        # those who begin to watch wait no longer to be told that it fails
+        self._steps = Repeated(
+            "the poll for watchers", StoreUnavailableError, longest_pause_seconds=PULSE_SECONDS
+        )
+
+    @property
+    def is_well(self) -> bool:
+        return self._steps.is_well
 
     async def run(self, stop: asyncio.Event) -> None:
         """Polls until `stop` is set; then all watchers end with `ShuttingDownError`."""
         stopping = asyncio.create_task(stop.wait())
         stopping.add_done_callback(lambda _: self._wake.set())
         try:
-            while not stop.is_set():
-                await self._pause()
-                if not self._watched:
-                    continue
-                try:
-                    await self.run_once()
-                except StoreUnavailableError as error:
-                    logger.warning("database unavailable", error=str(error))
+            await self._steps.run(self._step, stop)
         finally:
             stopping.cancel()
             self._end()
@@ -61,13 +59,13 @@ class Watches:
     async def run_once(self) -> None:
         """Looks at all watched campaigns. Who began to watch before hears of this look.
 
-        Whoever waits for it while the database can't be reached gets `StoreUnavailableError`, and
-        so does the caller; those who watch already go on.
+        Those who wait for a look that fails get what it raises, `StoreUnavailableError` while the
+        database can't be reached, and so does the caller; those who watch already go on.
         """
         poll, self._next_poll = self._next_poll, asyncio.Future()
         try:
             standings = await self._store.standings(list(self._watched))
-        except StoreUnavailableError as error:
+        except Exception as error:
             _fail(poll, error)
             raise
         for standing in standings:
@@ -134,6 +132,12 @@ class Watches:
         if watched.standing is None:
             raise CampaignNotFoundError(campaign_id)
         return watched.standing
+
+    async def _step(self) -> float:
+        await self._pause()
+        if self._watched:
+            await self.run_once()
+        return 0.0
 
     async def _pause(self) -> None:
         with suppress(TimeoutError):

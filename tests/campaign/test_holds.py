@@ -379,8 +379,8 @@ async def test_a_held_database_gives_senders_and_the_clock_nothing_to_do(
     for refused in (
         runs.commit_page(lease, page, "somewhere"),
         runs.renew(lease, NOON + HOUR),
-        runs.begin_pass(lease, "1"),
-        runs.finish_pass(lease, "1", NOON),
+        runs.begin_pass(lease),
+        runs.finish_pass(lease, NOON),
         runs.abort(lease, "a reason", NOON),
     ):
         with pytest.raises(RunEndedError):

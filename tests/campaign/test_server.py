@@ -25,6 +25,8 @@ HEALTH = health_pb2.HealthCheckResponse
 class Mortal:
     """Sends nothing, and dies when it is told to."""
 
+    is_well = True
+
     def __init__(self) -> None:
         self.die = asyncio.Event()
 

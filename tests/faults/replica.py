@@ -20,8 +20,9 @@ _PAUSE_AFTER_REFUSAL = 0.2
 _STOP_SECONDS = 20.0
 _TAIL_LINES = 30
 _ERRORS = {"error", "critical"}
-# SQLite's words for it
-_FULL = ("disk I/O error", "database or disk is full")
+# the store's words for it
+_FULL = ("the database's disk fails", "the database's disk is full")
+_LOOK_SECONDS = 0.05
 
 
 class UnexpectedEndError(Exception):
@@ -68,7 +69,10 @@ class Replica:
                 self._life_begins_at = self._log.stat().st_size if self._log.exists() else 0
                 environment = self._environment | ({VARIABLE: str(crash)} if crash else {})
                 self._process = nursery.start(self.module, environment, self._log)
-                await _end_of(self._process)
+                async with asyncio.TaskGroup() as group:
+                    end = group.create_task(_end_of(self._process))
+                    if crash:
+                        group.create_task(self._kill_crashed(end))
                 process, self._process = self._process, None
                 process.join()
                 refused = self._judge(process.exitcode, crash)
@@ -77,6 +81,13 @@ class Replica:
             self._ended.set()
         finally:
             self.kill()
+
+    async def _kill_crashed(self, end: "asyncio.Task[None]") -> None:
+        """A sender that dies at its point takes the server along, as when the machine goes."""
+        while not end.done():
+            await asyncio.wait([end], timeout=_LOOK_SECONDS)
+            if any(line.get("event") == VARIABLE for line in self._lines(self._life_begins_at)):
+                self._signal_all(signal.SIGKILL)
 
     async def stop(self) -> None:
         """With SIGTERM; it must end well."""
@@ -139,7 +150,6 @@ class Replica:
         lines = self._lines(self._life_begins_at)
         events = Counter(line.get("event") for line in lines)
         if crash and code and events[VARIABLE]:
-            # the server itself, or a sender of it, without which it ends, too
             self.fired["crash"] += 1
             self.fired[f"crash {crash.step}:{crash.point}"] += 1
             return False

@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 
-import pytest
-
 from chat_store.database import Database, open_database
 from chat_store.errors import StoreUnavailableError
 from herald_wire.fields import timestamp
@@ -293,14 +291,23 @@ async def test_the_worker_goes_on_when_the_database_is_back(service: Service) ->
     await asyncio.wait_for(worker.run(stop), 30)
 
 
-async def test_an_error_of_the_worker_itself_ends_it(service: Service) -> None:
-    class Broken(SqlCountingStore):
+async def test_the_worker_outlasts_what_nobody_foresaw_and_is_not_well_meanwhile(
+    service: Service,
+) -> None:
+    class BrokenTwice(SqlCountingStore):
         async def claim(self, *_: object) -> None:
-            raise ZeroDivisionError
+            told.append(worker.is_well)
+            if len(told) < 3:
+                raise ZeroDivisionError
+            stop.set()
 
+    told: list[bool] = []
+    stop = asyncio.Event()
     worker = SizingWorker(
-        Broken(service.database), SqlTargetStore(service.database), Clock(), MINUTE
+        BrokenTwice(service.database), SqlTargetStore(service.database), Clock(), MINUTE
     )
 
-    with pytest.raises(ZeroDivisionError):
-        await worker.run(asyncio.Event())
+    await worker.run(stop)
+
+    assert told == [True, False, False]
+    assert worker.is_well

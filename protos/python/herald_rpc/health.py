@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 import structlog
 
+from herald_rpc.outages import Repeated
 from herald_rpc.server import RunningServer
 
 _POLL_SECONDS = 1.0
@@ -16,29 +16,43 @@ logger = structlog.get_logger(__name__)
 class HealthWorker:
     """Asks every second. Clients that balance, ours among them, call servers that say SERVING.
 
-    `is_well` has a time-out of its own. A server that has just started counts as well.
+    `is_well` has a time-out of its own; while it raises, the server is not well. A server that has
+    just started counts as well.
     """
 
     def __init__(self, server: RunningServer, is_well: Callable[[], Awaitable[bool]]) -> None:
         self._server = server
         self._is_well = is_well
         self._was_well = True
+        self._steps = Repeated("the health check", longest_pause_seconds=_POLL_SECONDS)
+
+    @property
+    def is_well(self) -> bool:
+        return self._steps.is_well
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set. Health from then on is the business of whoever stops the server."""
-        while not stop.is_set():
+
+        async def step() -> float:
             await self.run_once(stop)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_POLL_SECONDS):
-                    await stop.wait()
+            return _POLL_SECONDS
+
+        await self._steps.run(step, stop)
 
     async def run_once(self, stop: asyncio.Event) -> None:
-        well = await self._is_well()
+        try:
+            well = await self._is_well()
+        except Exception:
+            await self._tell(stop, well=False)
+            raise
+        await self._tell(stop, well=well)
+
+    async def _tell(self, stop: asyncio.Event, *, well: bool) -> None:
         if well is self._was_well or stop.is_set():
             return
         self._was_well = well
         if well:
             logger.info("serving again")
         else:
-            logger.warning("not serving: what the server depends on does not answer")
+            logger.warning("not serving: the server, or what it depends on, is not well")
         await self._server.set_serving(well)

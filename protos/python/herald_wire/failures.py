@@ -33,6 +33,12 @@ def chat_failure(error: Exception) -> Failure | None:
             )
         case errors.StoreUnavailableError():
             return unavailable("the database can't be reached")
+        case errors.RequestTooLargeError():
+            return Failure(
+                code=grpc.StatusCode.INVALID_ARGUMENT,
+                reason="ERROR_REASON_LIMIT_EXCEEDED",
+                message=str(error),
+            )
         case _:
             return None
 

@@ -1,0 +1,134 @@
+"""Workers outlast what they do not know: work that fails is done again, after ever longer pauses."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from time import monotonic
+
+import structlog
+
+logger = structlog.get_logger(__name__)
+
+_FIRST_PAUSE_SECONDS = 0.2
+_LONGEST_PAUSE_SECONDS = 5.0
+_MOST_DOUBLINGS = 10
+
+
+@dataclass(slots=True)
+class _Outage:
+    since: float
+    failures: int = 0
+    until: float = 0.0
+    told: set[type[BaseException]] = field(default_factory=set)
+
+
+class Outages:
+    """What fails at present: when each of it is tried again, and what the log has of it.
+
+    Errors of the types in `expected` pass by themselves, and are logged in one line. Any other
+    one is logged with its traceback. Either is logged once in an outage, and so is its end.
+    """
+
+    def __init__(
+        self, *expected: type[Exception], longest_pause_seconds: float = _LONGEST_PAUSE_SECONDS
+    ) -> None:
+        self._expected = expected
+        self._longest_pause_seconds = longest_pause_seconds
+        self._by_name: dict[str, _Outage] = {}
+
+    def failed(self, name: str, error: Exception) -> float:
+        """Returns how many seconds to wait before the next try."""
+        outage = self._by_name.setdefault(name, _Outage(monotonic()))
+        outage.failures += 1
+        self._log(name, error, outage.told)
+        doubled: float = _FIRST_PAUSE_SECONDS * 2.0 ** min(outage.failures - 1, _MOST_DOUBLINGS)
+        # jitter keeps all those that failed together from coming back together
+        jitter = random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+        pause = jitter * min(doubled, self._longest_pause_seconds)
+        outage.until = monotonic() + pause
+        return pause
+
+    def over(self, name: str) -> None:
+        """It has worked, or there is nothing left to try."""
+        if outage := self._by_name.pop(name, None):
+            logger.info(
+                "works again",
+                what=name,
+                failures=outage.failures,
+                seconds=round(monotonic() - outage.since, 1),
+            )
+
+    def is_paused(self, name: str) -> bool:
+        """Whether it failed a moment ago, and it is too early for the next try."""
+        outage = self._by_name.get(name)
+        return outage is not None and monotonic() < outage.until
+
+    def __bool__(self) -> bool:
+        """Whether anything fails."""
+        return bool(self._by_name)
+
+    def _log(self, name: str, error: Exception, told: set[type[BaseException]]) -> None:
+        types = set(map(type, _leaves(error)))
+        if types <= told:
+            return
+        told |= types
+        if all(isinstance(leaf, self._expected) for leaf in _leaves(error)):
+            first = next(_leaves(error))
+            logger.warning("fails for now", what=name, error=str(first), cause=_line(first))
+        else:
+            logger.error("fails", what=name, exc_info=error)
+
+
+class Repeated:
+    """A worker's step, again and again until the worker is told to stop."""
+
+    def __init__(
+        self,
+        name: str,
+        *expected: type[Exception],
+        longest_pause_seconds: float = _LONGEST_PAUSE_SECONDS,
+    ) -> None:
+        self._name = name
+        self._outages = Outages(*expected, longest_pause_seconds=longest_pause_seconds)
+
+    @property
+    def is_well(self) -> bool:
+        """Whether the last step was done."""
+        return not self._outages
+
+    async def run(self, step: Callable[[], Awaitable[float]], stop: asyncio.Event) -> None:
+        """Until `stop` is set. `step` returns how many seconds later the next one begins.
+
+        Whatever a step raises, another one follows.
+        """
+        while not stop.is_set():
+            try:
+                pause = await step()
+            except Exception as error:  # noqa: BLE001  no worker may end its server
+                pause = self._outages.failed(self._name, error)
+            else:
+                self._outages.over(self._name)
+            await passed(stop, pause)
+
+
+async def passed(event: asyncio.Event, seconds: float) -> bool:
+    """Whether the event is set; returns when it is, or when the time has passed."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    return event.is_set()
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def _line(error: BaseException) -> str:
+    """What it was made of, without the statement that SQLAlchemy shows."""
+    return str(error.__cause__ or "").partition("\n")[0]
