@@ -40,7 +40,7 @@ class DatabaseEncodingError(ChatStoreError):
     """The database keeps text in another encoding than UTF-8."""
 
     def __init__(self, encoding: str, advice: str) -> None:
-        super().__init__(f"the database's encoding is {encoding}, Herald needs UTF8: {advice}")
+        super().__init__(f"the database's encoding is {encoding}, Herald needs UTF-8: {advice}")
         self.encoding = encoding
 
 

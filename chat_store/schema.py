@@ -1,4 +1,8 @@
-"""The schema's revision: bringing a database to it, and refusing one that is elsewhere."""
+"""The schema's revision: bringing a database to it, and refusing one that is elsewhere.
+
+A database whose text is not UTF-8 is refused, too: its order of strings, its patterns and what it
+takes for a letter are others.
+"""
 
 from functools import cache
 from importlib import resources
@@ -10,10 +14,20 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from chat_store.database import Database
-from chat_store.errors import SchemaMismatchError
+from chat_store.errors import DatabaseEncodingError, SchemaMismatchError
 
 # any number of servers may start on an empty database at the same moment
 _MIGRATION_LOCK = text("SELECT pg_advisory_xact_lock(hashtext('herald-migrations'))")
+
+
+_ENCODINGS = {
+    "postgresql": (
+        text("SHOW server_encoding"),
+        "UTF8",
+        "create it with ENCODING 'UTF8' TEMPLATE template0",
+    ),
+    "sqlite": (text("PRAGMA encoding"), "UTF-8", "import its content into a new file"),
+}
 
 
 def _config() -> Config:
@@ -32,17 +46,23 @@ def expected_revision() -> str:
 async def migrate(database: Database) -> None:
     """Brings the schema to this code's revision, all of it or none. Harmless when it is there.
 
-    Raises `SchemaMismatchError` for a database that a later version has migrated.
+    Raises `SchemaMismatchError` for a database that a later version has migrated, and
+    `DatabaseEncodingError`.
     """
     async with database.write("schema.migrate") as connection:
         if database.dialect == "postgresql":
             await connection.execute(_MIGRATION_LOCK)
+        await connection.run_sync(_require_utf8)
         await connection.run_sync(_upgrade)
 
 
 async def require_current_schema(database: Database) -> None:
-    """Raises `SchemaMismatchError` unless the database is at exactly this code's revision."""
+    """Raises `SchemaMismatchError` unless the database is at exactly this code's revision.
+
+    Raises `DatabaseEncodingError`, too.
+    """
     async with database.read() as connection:
+        await connection.run_sync(_require_utf8)
         found = await connection.run_sync(_current_revision)
     if found != expected_revision():
         raise SchemaMismatchError(found=found, expected=expected_revision())
@@ -54,6 +74,13 @@ async def prepare(database: Database) -> None:
         await migrate(database)
     else:
         await require_current_schema(database)
+
+
+def _require_utf8(connection: Connection) -> None:
+    question, needed, advice = _ENCODINGS[connection.dialect.name]
+    found = connection.scalar(question)
+    if found != needed:
+        raise DatabaseEncodingError(str(found), advice)
 
 
 def _upgrade(connection: Connection) -> None:

@@ -1,4 +1,6 @@
-from collections.abc import AsyncIterator
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from importlib import resources
 from pathlib import Path
 
@@ -13,8 +15,9 @@ from campaign_service.sql import tables as campaign_tables
 from chat_store import schema
 from chat_store import tables as chat_tables
 from chat_store.database import Database, open_database
-from chat_store.errors import SchemaMismatchError
+from chat_store.errors import DatabaseEncodingError, SchemaMismatchError
 from segment_service.sql import tables as segment_tables
+from tests.harness import nursery
 from tests.harness.postgres import Postgres
 
 MIGRATIONS = resources.files("chat_store") / "migrations"
@@ -118,6 +121,73 @@ async def test_an_sqlite_file_of_a_later_version_is_refused(sqlite_url: str) -> 
     with pytest.raises(SchemaMismatchError, match="9999"):
         await schema.prepare(database)
     await database.close()
+
+
+@pytest.fixture(params=["SQL_ASCII", "LATIN1", "EUC_JP", "UTF-16le", "UTF-16be"])
+def foreign(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """The URL of an empty database in another encoding than UTF-8, and the encoding's name."""
+    encoding: str = request.param
+    if encoding.startswith("UTF"):
+        file = tmp_path / "herald.db"
+        with closing(sqlite3.connect(file)) as connection:
+            connection.execute(f"PRAGMA encoding = '{encoding}'")
+            connection.execute("CREATE TABLE alembic_version (version_num)")
+        yield f"sqlite:///{file}", encoding
+        return
+    postgres: Postgres = request.getfixturevalue("postgres")
+    name = f"in_{encoding.lower()}"
+    postgres.execute(f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0")
+    yield postgres.url(name), encoding
+    postgres.drop_database(name)
+
+
+def test_a_database_in_another_encoding_than_utf8_is_refused_by_name(
+    foreign: tuple[str, str], tmp_path: Path
+) -> None:
+    url, encoding = foreign
+    migration = nursery.completed("chat_store", "migrate", "--database-url", url)
+    starts = []
+    for module in ("segment_service", "campaign_service"):
+        log = tmp_path / f"{module}.log"
+        settings = {
+            "HERALD_DATABASE_URL": url,
+            "HERALD_SEGMENT_LISTEN": "127.0.0.1:0",
+            "HERALD_CAMPAIGN_LISTEN": "127.0.0.1:0",
+        }
+        process = nursery.run(module, settings, log)
+        starts.append((process.wait(60), log.read_text()))
+
+    assert (migration.returncode, migration.stdout) == (2, "")
+    assert f"the database's encoding is {encoding}, Herald needs UTF-8" in migration.stderr
+    for code, log_text in starts:
+        assert code == 1
+        assert f"the database's encoding is {encoding}, Herald needs UTF-8" in log_text
+        assert "Traceback" not in log_text
+
+
+async def test_a_migrated_database_that_comes_back_in_another_encoding_is_refused(
+    postgres: Postgres,
+) -> None:
+    """As a dump that is restored into a database made without a word about its encoding."""
+    postgres.execute("CREATE DATABASE restored ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
+    database = open_database(postgres.url("restored"))
+    async with database.write() as connection:
+        await connection.execute(text("CREATE TABLE alembic_version (version_num text)"))
+    await set_first_revision(database)
+
+    with pytest.raises(DatabaseEncodingError, match="SQL_ASCII"):
+        await schema.prepare(database)
+
+    await database.close()
+    postgres.drop_database("restored")
+
+
+async def set_first_revision(database: Database) -> None:
+    async with database.write() as connection:
+        await connection.execute(
+            text("INSERT INTO alembic_version VALUES (:revision)"),
+            {"revision": schema.expected_revision()},
+        )
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
