@@ -16,7 +16,7 @@ from campaign_service.server import run_until
 from campaign_service.settings import CampaignSettings
 from campaign_service.verify_command import verify
 from campaign_service.watch_command import watch
-from chat_store.errors import ChatStoreError
+from chat_store.errors import ChatStoreError, for_operators
 from herald_rpc import logs, runtime
 from herald_rpc.server import (
     LAST_RESORT_SECONDS,
@@ -114,7 +114,7 @@ def _serve() -> int:
         with sending(settings) as senders:
             asyncio.run(_until_stopped(settings, senders))
     except (ChatStoreError, CannotListenError) as error:
-        logger.error("can't start", error=str(error))  # noqa: TRY400 - the text says it all
+        logger.error("can't start", error=for_operators(error))  # noqa: TRY400 - the text says it all
         return 1
     return 0
 

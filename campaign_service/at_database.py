@@ -8,7 +8,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from chat_store import schema
 from chat_store.database import Database, open_database
-from chat_store.errors import ChatStoreError
+from chat_store.errors import ChatStoreError, for_operators
 
 T = TypeVar("T")
 
@@ -20,7 +20,7 @@ class UnusableDatabaseError(Exception):
     """The database can't be reached, or is no database of this version."""
 
     def __init__(self, cause: Exception) -> None:
-        super().__init__(f"the database: {cause}")
+        super().__init__(f"the database: {for_operators(cause)}")
 
 
 def at_database(database_url: str, work: Callable[[Database], Awaitable[T]]) -> T:

@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from chat_store import schema
 from chat_store.database import Database, open_database
-from chat_store.errors import ChatStoreError
+from chat_store.errors import ChatStoreError, for_operators
 from chat_store.imports.lines import ImportResult, import_lines
 from chat_store.imports.records import MAX_LINE_BYTES
 from chat_store.models import WriteMode
@@ -30,7 +30,7 @@ T = TypeVar("T")
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
-_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
+_DRIVERS = {"sqlite": "sqlite+aiosqlite"}
 # a wrong address, a missing driver and a schema of a later version are among them
 _DATABASE_ERRORS = (
     ChatStoreError,
@@ -145,7 +145,7 @@ def _run(database_url: str, work: Callable[[Database], Awaitable[T]]) -> T:
     try:
         return asyncio.run(with_database())
     except _DATABASE_ERRORS as error:
-        _give_up(f"the database: {error}")
+        _give_up(f"the database: {for_operators(error)}")
     except Exception as error:
         # the driver's own errors come as they are while a connection is being made
         if getattr(error, "sqlstate", None) is None:
@@ -154,6 +154,8 @@ def _run(database_url: str, work: Callable[[Database], Awaitable[T]]) -> T:
 
 
 def _with_driver(database_url: str) -> str:
+    if database_url.startswith("postgres"):
+        return database_url
     url: URL = make_url(database_url)
     return url.set(drivername=_DRIVERS.get(url.drivername, url.drivername)).render_as_string(
         hide_password=False

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from chat_store.crash_points import Point, passing
 from chat_store.database_errors import Fault, judgement_on
 from chat_store.errors import ChatStoreError, RequestTooLargeError, StoreUnavailableError
+from chat_store.postgres.urls import read_url
 from chat_store.postgres_times import read_exactly
 from chat_store.sqlite.engines import (
     WAIT_SECONDS,
@@ -33,11 +34,8 @@ DialectName = Literal["sqlite", "postgresql"]
 _Begin = Callable[[AsyncConnection, Rule, float], Awaitable[bool]]
 
 _POOL_WAIT_SECONDS = 10.0
-_CONNECT_SECONDS = 5.0
 _ANSWER_SECONDS = 3.0
 _CLOSE_SECONDS = 3.0
-# a plan for any keys, made while a table was empty, would read all of it for each when it is large
-_POSTGRES_SETTINGS = {"plan_cache_mode": "force_custom_plan"}
 # how long health remembers a write that was refused, when no other one was taken since
 _REFUSED_SECONDS = 5.0
 # a transaction that can begin may still be one that can't write
@@ -212,14 +210,16 @@ class Database:
 def open_database(url: str, *, pool_size: int = 8, patient: bool = False) -> Database:
     """Opens nothing yet: connections are made when needed. Creates an SQLite file's folder.
 
+    Raises `InvalidDatabaseUrlError` for a URL of PostgreSQL that can't be followed.
+
     `patient` is for who writes without a pause: on SQLite all others go first.
     """
-    parsed = make_url(url)
     json: dict[str, Any] = {
         "json_serializer": lambda value: orjson.dumps(value).decode(),
         "json_deserializer": orjson.loads,
     }
-    if parsed.get_backend_name() == "sqlite":
+    if not url.startswith("postgres"):
+        parsed = make_url(url)
         file = sqlite_file(parsed)
         file.parent.mkdir(parents=True, exist_ok=True)
         reader = reading_engine(parsed, pool_size, **json)
@@ -227,14 +227,17 @@ def open_database(url: str, *, pool_size: int = 8, patient: bool = False) -> Dat
         return Database(
             without_transactions(reader), reader, writer, WriteTurn(file, patient=patient), file
         )
+    # the driver need not be installed for SQLite
+    from chat_store.postgres.connections import connect  # noqa: PLC0415
+
     engine = create_async_engine(
-        parsed,
+        "postgresql+asyncpg://",
+        async_creator=partial(connect, read_url(url)),
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_timeout=_POOL_WAIT_SECONDS,
         # the same few are used again and again, and know the statements
         pool_use_lifo=True,
-        connect_args={"timeout": _CONNECT_SECONDS, "server_settings": _POSTGRES_SETTINGS},
         **json,
     )
     read_exactly(engine)

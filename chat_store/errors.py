@@ -5,6 +5,12 @@ class ChatStoreError(Exception):
     """Root of the store's own errors."""
 
 
+def for_operators(error: Exception) -> str:
+    """The error and, in one line, what the driver has said about it."""
+    cause = str(error.__cause__ or "").partition("\n")[0]
+    return f"{error}: {cause}" if cause else str(error)
+
+
 class StoreUnavailableError(ChatStoreError):
     """The database can't be reached, is locked or full: nothing was written; try again later."""
 
@@ -45,7 +51,10 @@ class DatabaseEncodingError(ChatStoreError):
 
 
 class InvalidDatabaseUrlError(ChatStoreError):
-    """The URL of the database has a part that can't be followed. Never shows its value."""
+    """The URL of a PostgreSQL database can't be followed. Never shows what stands there."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"database URL: {problem}")
 
 
 class InvalidInputError(ChatStoreError):

@@ -5,7 +5,7 @@ import sys
 
 import structlog
 
-from chat_store.errors import ChatStoreError
+from chat_store.errors import ChatStoreError, for_operators
 from herald_rpc import logs, runtime
 from herald_rpc.server import (
     LAST_RESORT_SECONDS,
@@ -28,7 +28,7 @@ def main() -> int:
     try:
         asyncio.run(_serve(settings))
     except (ChatStoreError, CannotListenError) as error:
-        logger.error("can't start", error=str(error))  # noqa: TRY400 - the text says it all
+        logger.error("can't start", error=for_operators(error))  # noqa: TRY400 - the text says it all
         return 1
     return 0
 
