@@ -80,7 +80,7 @@ FOLLOWED: list[tuple[str, PostgresAddress]] = [
     ("sslcompression=0", PLAIN),
     (f"sslcert={__file__}", driver(sslcert=__file__)),
     (f"sslkey={__file__}", driver(sslkey=__file__)),
-    ("sslpassword=secret", driver(sslpassword="secret")),
+    ("sslpassword=secret", driver(sslpassword="secret")),  # noqa: S106 - no secret
     (f"sslrootcert={__file__}", driver(sslrootcert=__file__)),
     (f"sslcrl={__file__}", driver(sslcrl=__file__)),
     ("sslsni=1", PLAIN),
