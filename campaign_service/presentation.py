@@ -3,9 +3,10 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
-from campaign_service.campaigns import Campaign, with_readers
+from campaign_service.campaigns import Campaign, Status, with_readers
 from campaign_service.errors import SegmentServiceUnavailableError
 from campaign_service.read_counts import ReadCounts
 from campaign_service.segment_client import SegmentClient
@@ -21,6 +22,8 @@ _MOST_EXPECTED = 1_000
 
 
 class Presentation:
+    """`refusal` says why the database takes no writes at present; empty if it does."""
+
     def __init__(
         self,
         campaigns: CampaignStore,
@@ -28,12 +31,14 @@ class Presentation:
         segments: SegmentClient,
         read_counts: ReadCounts,
         now: Callable[[], datetime],
+        refusal: Callable[[], str] = str,
     ) -> None:
         self._campaigns = campaigns
         self._chat = chat
         self._segments = segments
         self._read_counts = read_counts
         self._now = now
+        self._refusal = refusal
         # by campaign, the one that was asked for last at the end
         self._expected: OrderedDict[str, tuple[str, ...]] = OrderedDict()
 
@@ -51,7 +56,7 @@ class Presentation:
         if segment_ids != expected:
             segments = await self._segments_or_nothing(segment_ids)
         self._expect(campaign_id, segment_ids)
-        return campaign_to_proto(campaign, sender, segments, self._now())
+        return campaign_to_proto(self._waiting(campaign), sender, segments, self._now())
 
     async def one(self, campaign: Campaign) -> pb.Campaign:
         (message,) = await self.many([campaign])
@@ -68,7 +73,7 @@ class Presentation:
         now = self._now()
         return tuple(
             campaign_to_proto(c, senders.get(c.definition.sender_id), segments, now)
-            for c in (with_readers(c, read[c.id]) for c in campaigns)
+            for c in (self._waiting(with_readers(c, read[c.id])) for c in campaigns)
         )
 
     async def users(self, user_ids: Sequence[str]) -> tuple[User, ...]:
@@ -77,6 +82,13 @@ class Presentation:
             return ()
         found = await self._chat.users.by_id(user_ids)
         return tuple(found[id_] for id_ in user_ids if id_ in found)
+
+    def _waiting(self, campaign: Campaign) -> Campaign:
+        """With the reason that its senders could not write down."""
+        if campaign.status is not Status.IN_PROGRESS or campaign.status_reason:
+            return campaign
+        refusal = self._refusal()
+        return replace(campaign, status_reason=f"retrying: {refusal}") if refusal else campaign
 
     async def _read(self, campaign_id: str) -> tuple[Campaign, User | None]:
         campaign, sender = await self._campaigns.get_with_sender(campaign_id)

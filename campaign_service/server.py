@@ -117,7 +117,9 @@ async def _server(
             multi_tenancy=settings.multi_tenancy,
         )
         read_counts = ReadCounts(chat.messages)
-        presentation = Presentation(campaigns, chat, segments, read_counts, now)
+        presentation = Presentation(
+            campaigns, chat, segments, read_counts, now, lambda: database.refusal
+        )
         watches = Watches(SqlWatchStore(database), presentation)
         servicer = CampaignServicer(
             lifecycle,

@@ -110,7 +110,7 @@ async def connects(url: str) -> bool:
     database = open_database(url)
     try:
         async with database.read() as connection:
-            return await connection.scalar(text("SELECT 1")) == 1
+            return bool(await connection.scalar(text("SELECT 1")))
     except StoreUnavailableError:
         return False
     finally:
