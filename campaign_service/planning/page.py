@@ -1,7 +1,7 @@
 """One page of targets turned into what is to be written, and nothing written yet."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -73,9 +73,15 @@ class PageDraft:
         # those of them whose channel was there
         self._arrived: list[Address] = []
         self._joined: dict[str, None] = {}
+        # those whose message id is another message's
+        self._taken: Collection[str] = ()
 
     def refuse(self, not_sent: list[NotSent]) -> None:
         self._not_sent += not_sent
+
+    def fail_taken(self, target_ids: Collection[str]) -> None:
+        """Fails these, unless something else keeps them from a message."""
+        self._taken = target_ids
 
     def add(self, address: Address, channel: PickedChannel | None) -> None:
         """Plans one message into what the store has under the address's CID."""
@@ -117,6 +123,8 @@ class PageDraft:
         attachments = (
             None if templates.attachments.constant else templates.attachments.render(variables)
         )
+        if address.target_id in self._taken:
+            return Reason.MESSAGE_ID_TAKEN
         # nothing can fail from here on: the columns stay of one length
         self._sent.append(address)
         self._texts.append(text)

@@ -1,7 +1,15 @@
 """Plans pages: looks up whom and what they concern, and renders in short turns."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from datetime import datetime
 from functools import partial
 from itertools import chain
@@ -10,7 +18,7 @@ from typing import TypeVar
 
 from campaign_service.errors import ReferenceGoneError
 from campaign_service.ids import message_id
-from campaign_service.outcomes import NotSent, Reason
+from campaign_service.outcomes import NotSent
 from campaign_service.planning.addresses import (
     Address,
     address_by_template,
@@ -47,7 +55,7 @@ class Planner:
         draft = PageDraft(self._run, self._now())
         addresses, channels = await self._addresses(target_ids, draft)
         if look_for_taken_ids:
-            addresses = await self._with_free_ids(addresses, draft)
+            draft.fail_taken(await self._taken(addresses))
         async for part in _turns(addresses):
             for address in part:
                 draft.add(address, channels.get(address.cid))
@@ -96,16 +104,11 @@ class Planner:
                     addresses.append(found)
         return addresses
 
-    async def _with_free_ids(
-        self, addresses: Sequence[Address], draft: PageDraft
-    ) -> Sequence[Address]:
-        ids = {
-            address.target_id: message_id(self._run.message_id_prefix, address.target_id)
-            for address in addresses
-        }
-        taken = await self._chat.messages.taken(self._run.id, ids)
-        draft.refuse([NotSent(id_, Reason.MESSAGE_ID_TAKEN) for id_ in ids if id_ in taken])
-        return [address for address in addresses if address.target_id not in taken]
+    async def _taken(self, addresses: Sequence[Address]) -> Collection[str]:
+        prefix = self._run.message_id_prefix
+        targets = [address.target_id for address in addresses]
+        ids = {target_id: message_id(prefix, target_id) for target_id in targets}
+        return await self._chat.messages.taken(self._run.id, ids)
 
     async def _picked(self, cids: Iterable[str]) -> Mapping[str, PickedChannel]:
         return await self._chat.channels.pick(cids, self._run.channel_fields.names)

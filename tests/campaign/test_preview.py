@@ -19,6 +19,7 @@ import segment_service.sql.tables
 from campaign_service import preview
 from campaign_service.campaigns import Definition
 from campaign_service.errors import SegmentServiceUnavailableError
+from campaign_service.ids import message_id, message_id_prefix
 from campaign_service.lifecycle import Lifecycle
 from campaign_service.outcomes import Wanted
 from campaign_service.preview import Previews
@@ -28,7 +29,7 @@ from campaign_service.sql.campaigns import SqlCampaignStore
 from campaign_service.sql.moves import SqlMoveStore
 from chat_store.database import Database, open_database
 from chat_store.filters.predicates import AllOf
-from chat_store.models import Channel
+from chat_store.models import Channel, Message
 from chat_store.paging import PageRequest
 from chat_store.sql.stores import sql_chat_store
 from chat_store.store import ChannelDraft
@@ -128,6 +129,10 @@ async def populate(database: Database) -> None:
     members = {"bob-acme": ["bob", "acme"], "away": ["bob"]}
     drafts = [ChannelDraft(place, members.get(place.id, ["acme"])) for place in PLACES]
     await chat.channels.upsert(drafts, now)
+    # the id that Zoe's message would get
+    id_ = message_id(message_id_prefix("spring"), "Zoe")
+    imported = Message(id=id_, cid="messaging:away", user_id="bob", text="before the campaign")
+    await chat.messages.upsert([imported], now)
 
 
 async def make_segments(services: Services) -> None:
