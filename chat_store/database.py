@@ -17,8 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from chat_store.crash_points import Point, passing
 from chat_store.database_errors import Fault, judgement_on
 from chat_store.errors import ChatStoreError, RequestTooLargeError, StoreUnavailableError
+from chat_store.postgres.times import read_exactly
 from chat_store.postgres.urls import read_url
-from chat_store.postgres_times import read_exactly
 from chat_store.sqlite.engines import (
     WAIT_SECONDS,
     begins,
