@@ -20,9 +20,6 @@ MESSAGE = "campaign.message_template"
 CHANNEL = "campaign.channel_template"
 
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
 def with_text(text: str, **changes: Any) -> dict[str, Any]:
     return {"message_template": {"text": text}, **changes}
 

@@ -14,8 +14,6 @@ from tests.campaign.builders import a_campaign_message
 from tests.campaign.services import Services, answered
 from tests.campaign.told import Told, refusal_of
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 NOT_FOUND = grpc.StatusCode.NOT_FOUND
 LONG = "x" * 256

@@ -21,8 +21,6 @@ from tests.campaign.builders import SENDER_ID, a_campaign_message, a_user
 from tests.campaign.services import Services, answered, running
 from tests.harness.accounts import assert_balanced, recount
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 CLIENTS = 32
 LISTENERS = [f"listener-{number:03}" for number in range(100)]
 BEFORE = ["draft", "in_progress", "stopped"]
@@ -30,7 +28,7 @@ REFUSALS = {grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.ABORTED}
 _numbers = count(1)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module")
 async def services(shared_database_url: str) -> AsyncIterator[Services]:
     database = open_database(shared_database_url)
     users = [a_user(id_) for id_ in (SENDER_ID, *LISTENERS)]
@@ -40,7 +38,7 @@ async def services(shared_database_url: str) -> AsyncIterator[Services]:
         yield running_services
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module")
 async def database(shared_database_url: str) -> AsyncIterator[Database]:
     opened = open_database(shared_database_url)
     yield opened

@@ -272,7 +272,6 @@ BAD_REQUESTS: dict[str, tuple[dict[str, Any], str, str]] = {
 }
 
 
-@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(("changes", "reason", "field"), BAD_REQUESTS.values(), ids=BAD_REQUESTS)
 async def test_a_bad_request_is_refused_at_its_field(
     refusing_services: Services, changes: dict[str, Any], reason: str, field: str
@@ -285,7 +284,6 @@ async def test_a_bad_request_is_refused_at_its_field(
     assert (told.fields, told.metadata["field"]) == ((field,), field)
 
 
-@pytest.mark.asyncio(loop_scope="module")
 async def test_an_unknown_campaign_has_no_deliveries(refusing_services: Services) -> None:
     told = await refusal_of(deliveries(refusing_services, campaign_id="never"))
 

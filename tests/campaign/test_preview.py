@@ -168,7 +168,7 @@ async def row_counts(database: Database) -> dict[str, int]:
         }
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module")
 async def previewing(
     sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Services]:
@@ -251,7 +251,6 @@ async def assert_sent_as_previewed(
     assert not any(each.channel_would_be_created for each in again)
 
 
-@pytest.mark.asyncio(loop_scope="module")
 async def test_receivers_come_in_the_order_asked_for_and_need_not_be_in_the_audience(
     previewing: Services,
 ) -> None:
@@ -269,7 +268,6 @@ async def test_receivers_come_in_the_order_asked_for_and_need_not_be_in_the_audi
     assert [each.HasField("message") for each in found] == [False, True, False, True]
 
 
-@pytest.mark.asyncio(loop_scope="module")
 async def test_receivers_who_would_share_a_new_channel_all_see_it_made(
     previewing: Services,
 ) -> None:
@@ -282,7 +280,6 @@ async def test_receivers_who_would_share_a_new_channel_all_see_it_made(
     assert [each.channel_would_be_created for each in found] == [True, True]
 
 
-@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(
     "audience",
     [{"segment_ids": ["crowd"], "user_ids": None}, {"user_ids": [*MORE, *CROWD[::-1]]}],
@@ -298,7 +295,6 @@ async def test_a_sample_is_the_beginning_of_the_audience(
     assert [each.target_id for each in found] == CROWD[:given]
 
 
-@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(
     ("template", "cid"),
     [
@@ -334,7 +330,6 @@ async def test_what_depends_on_an_id_that_is_not_there_is_left_out(
         assert dict(message.custom) == {"a": "ann"}
 
 
-@pytest.mark.asyncio(loop_scope="module")
 async def test_a_hostile_template_fails_its_receiver_alone(previewing: Services) -> None:
     bomb = "{% for a in 'x' * 9000 %}{% for b in 'x' * 9000 %}x{% endfor %}{% endfor %}"
     text = {"text": f"{{% if receiver.id == 'ann' %}}{bomb}{{% else %}}Hi{{% endif %}}"}
@@ -346,7 +341,6 @@ async def test_a_hostile_template_fails_its_receiver_alone(previewing: Services)
     assert (found[0].cid, found[1].message.text) == ("", "Hi")
 
 
-@pytest.mark.asyncio(loop_scope="module")
 async def test_previews_end_where_the_answer_would_be_too_large(previewing: Services) -> None:
     text = {"text": "{{ '€' * 20000 }}"}
     campaign = a_campaign_message({"message_template": text})
@@ -356,7 +350,6 @@ async def test_previews_end_where_the_answer_would_be_too_large(previewing: Serv
     assert 60 < len(found) < 80
 
 
-@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(("team", "outcome"), [("red", SKIPPED), ("", SENT)])
 async def test_a_preview_knows_the_teams(previewing: Services, team: str, outcome: Any) -> None:
     template = {"type": "messaging", "id": "{{ receiver.id }}", "team": team}
@@ -428,7 +421,6 @@ BAD_REQUESTS: dict[str, tuple[dict[str, Any], str, str]] = {
 }
 
 
-@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(("request_", "reason", "field"), BAD_REQUESTS.values(), ids=BAD_REQUESTS)
 async def test_a_bad_request_is_refused_at_its_field(
     refusing_services: Services, request_: dict[str, Any], reason: str, field: str
@@ -441,7 +433,6 @@ async def test_a_bad_request_is_refused_at_its_field(
     assert (told.fields, told.metadata["field"]) == ((field,), field)
 
 
-@pytest.mark.asyncio(loop_scope="module")
 async def test_an_unknown_and_a_deleted_campaign_are_refused(refusing_services: Services) -> None:
     await refusing_services.create(a_campaign_message({"id": "deleted"}))
     await refusing_services.campaigns.DeleteCampaign(pb.DeleteCampaignRequest(id="deleted"))

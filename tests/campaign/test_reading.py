@@ -28,7 +28,7 @@ async def services(database: Database, database_url: str) -> AsyncIterator[Servi
         yield services
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module")
 async def listed(shared_database_url: str) -> AsyncIterator[Services]:
     """With nine campaigns, for calls that only read."""
     database = open_database(shared_database_url)
@@ -139,7 +139,6 @@ async def test_a_token_of_another_campaigns_users_is_refused(services: Services)
 # --- campaigns
 
 
-@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(
     ("filter_", "ids"),
     [
@@ -175,7 +174,6 @@ async def test_a_status_is_found_as_it_changes(services: Services) -> None:
     assert await queried(services, a_query({"status": "completed"})) == ["c2"]
 
 
-@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(
     ("sort", "ids"),
     [
@@ -198,7 +196,6 @@ async def test_campaigns_can_be_sorted(
     assert await queried(listed, a_query(sort=sorts)) == [f"c{digit}" for digit in ids]
 
 
-@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("size", [1, 2, 4, 9, 100])
 async def test_campaigns_come_in_pages_there_and_back(listed: Services, size: int) -> None:
     arguments: dict[str, Any] = {
@@ -221,7 +218,6 @@ async def test_campaigns_come_in_pages_there_and_back(listed: Services, size: in
     assert [[c.id for c in page.campaigns] for page in reversed(back)] == there
 
 
-@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(
     "other",
     [
@@ -243,7 +239,6 @@ async def test_a_token_of_another_query_is_refused(
     assert (told.reason, told.fields) == ("INVALID_PAGE_TOKEN", ("page_token",))
 
 
-@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(("limit", "shown"), [(0, 0), (3, 3), (25, 25), (5_000, 25)])
 async def test_campaigns_can_be_listed_with_some_of_their_users(
     listed: Services, limit: int, shown: int

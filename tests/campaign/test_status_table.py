@@ -20,8 +20,6 @@ from tests.campaign.services import Services, answered, running
 from tests.campaign.told import refusal_of
 from tests.harness.accounts import recount
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 DRAFT = campaign_pb2.CAMPAIGN_STATUS_DRAFT
 SCHEDULED = campaign_pb2.CAMPAIGN_STATUS_SCHEDULED
 IN_PROGRESS = campaign_pb2.CAMPAIGN_STATUS_IN_PROGRESS
@@ -76,7 +74,7 @@ def name_of(value: object) -> str:
     return value if isinstance(value, str) else campaign_pb2.CampaignStatus.Name(value)[16:].lower()  # type: ignore[arg-type]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module")
 async def services(shared_database_url: str) -> AsyncIterator[Services]:
     database = open_database(shared_database_url)
     users = [a_user(id_) for id_ in (SENDER_ID, *LISTENERS)]

@@ -20,14 +20,12 @@ from tests.campaign.services import Services, running
 from tests.campaign.told import refusal_of
 from tests.harness.accounts import assert_balanced, assert_conserved, recount
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 STOPPED = campaign_pb2.CAMPAIGN_STATUS_STOPPED
 PEOPLE = ["ann", "bob", "cid", "dan", "eve"]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module")
 async def services(shared_database_url: str) -> AsyncIterator[Services]:
     database = open_database(shared_database_url)
     users = [a_user(id_) for id_ in (SENDER_ID, "other", *PEOPLE)]
@@ -268,7 +266,7 @@ async def test_a_change_of_nothing_is_none(services: Services, id_: str) -> None
 # --- while stopped
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture
 async def database(shared_database_url: str) -> AsyncIterator[Database]:
     opened = open_database(shared_database_url)
     yield opened

@@ -1,8 +1,12 @@
+import shutil
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 import grpc
 import pytest
+import pytest_asyncio
 
 from chat_store.database import open_database
 from chat_store.sql.stores import sql_chat_store
@@ -12,32 +16,62 @@ from herald.chat.v1 import chat_service_pb2_grpc as pb_grpc
 from herald_rpc.server import serving
 from herald_wire.failures import chat_failure
 from segment_service.chat_servicer import ChatServicer
-from tests.chat.running_chat import Chat, Clock
+from tests.chat.running_chat import NOON, Chat, Clock
+from tests.harness.emptying import empty
+from tests.harness.postgres import Postgres
 
 
-@pytest.fixture
-def chat_url(sqlite_url: str) -> str:
-    """What `chat` runs on. A module whose tests are worth both databases overrides it."""
-    return sqlite_url
-
-
-@pytest.fixture
-async def chat(chat_url: str) -> AsyncIterator[Chat]:
-    database = open_database(chat_url)
-    store = sql_chat_store(database)
-    clock = Clock()
-    servicer = ChatServicer(store, clock)
-    services = {
-        "herald.chat.v1.ChatService": partial(pb_grpc.add_ChatServiceServicer_to_server, servicer)
-    }
+@asynccontextmanager
+async def _served(url: str) -> AsyncIterator[Chat]:
+    database = open_database(url)
+    store, clock = sql_chat_store(database), Clock()
+    add_to = partial(pb_grpc.add_ChatServiceServicer_to_server, ChatServicer(store, clock))
     async with (
         serving(
-            address="127.0.0.1:0", services=services, failure_for=chat_failure, reflection=False
+            address="127.0.0.1:0",
+            services={"herald.chat.v1.ChatService": add_to},
+            failure_for=chat_failure,
+            reflection=False,
         ) as server,
         grpc.aio.insecure_channel(server.address) as channel,
     ):
-        yield Chat(pb_grpc.ChatServiceStub(channel), store, clock)
+        yield Chat(url, database, pb_grpc.ChatServiceStub(channel), store, clock)
     await database.close()
+
+
+@pytest_asyncio.fixture(scope="session")
+async def lasting_sqlite_chat(
+    sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Chat]:
+    """One server for all tests of this process, which leave it empty."""
+    file = shutil.copy(sqlite_template, tmp_path_factory.mktemp("chat") / "herald.db")
+    async with _served(f"sqlite+aiosqlite:///{file}") as chat:
+        yield chat
+
+
+@pytest_asyncio.fixture(scope="session")
+async def lasting_postgres_chat(postgres: Postgres) -> AsyncIterator[Chat]:
+    async with _served(postgres.url(postgres.fresh_database())) as chat:
+        yield chat
+
+
+@pytest.fixture
+def dialect() -> str:
+    """The database of `chat`. A module whose tests are worth both overrides it."""
+    return "sqlite"
+
+
+@pytest.fixture
+def lasting_chat(request: pytest.FixtureRequest, dialect: str) -> Chat:
+    chat: Chat = request.getfixturevalue(f"lasting_{dialect}_chat")
+    return chat
+
+
+@pytest_asyncio.fixture
+async def chat(lasting_chat: Chat) -> AsyncIterator[Chat]:
+    yield lasting_chat
+    lasting_chat.clock.moment = NOON
+    await empty(lasting_chat.database)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2 as details
 
+from chat_store.database import Database
 from chat_store.store import ChatStore
 from herald.chat.v1 import chat_service_pb2_grpc as pb_grpc
 from tests.rpc.raw_service import status_in
@@ -32,6 +33,8 @@ class Clock:
 class Chat:
     """A running ChatService: `call` by stub, `store` behind it, and its clock."""
 
+    url: str
+    database: Database
     call: "pb_grpc.ChatServiceAsyncStub"
     store: ChatStore
     clock: Clock

@@ -13,9 +13,10 @@ LATER = NOON + timedelta(hours=1)
 APN, FIREBASE = chat_pb2.PUSH_PROVIDER_APN, chat_pb2.PUSH_PROVIDER_FIREBASE
 
 
-@pytest.fixture
-def chat_url(database_url: str) -> str:
-    return database_url
+@pytest.fixture(params=["sqlite", "postgres"])
+def dialect(request: pytest.FixtureRequest) -> str:
+    kind: str = request.param
+    return kind
 
 
 def device(
@@ -96,7 +97,7 @@ async def test_an_unset_created_at_is_now_and_then_as_stored(peopled: Chat) -> N
     assert (registered.created_at, again.created_at) == (time(NOON), time(NOON))
 
 
-async def test_all_devices_are_written_or_none(peopled: Chat, chat_url: str) -> None:
+async def test_all_devices_are_written_or_none(peopled: Chat) -> None:
     request = pb.UpsertDevicesRequest(
         devices=[device("a"), device("b", "zoe"), device("c", "nobody")]
     )
@@ -104,25 +105,25 @@ async def test_all_devices_are_written_or_none(peopled: Chat, chat_url: str) -> 
     refused = await refusal(peopled.call.UpsertDevices(request))
 
     assert (refused.reason, refused.metadata) == ("USER_NOT_FOUND", {"user_id": "zoe"})
-    assert await stored_ids(chat_url) == []
+    assert await stored_ids(peopled.url) == []
 
 
 async def test_the_user_of_a_device_that_does_not_count_is_not_asked_for(peopled: Chat) -> None:
     assert await upserted(peopled, device("a", "nobody"), device("a")) == [device("a")] * 2
 
 
-async def test_deleted_devices_are_counted_once_and_gone(peopled: Chat, chat_url: str) -> None:
+async def test_deleted_devices_are_counted_once_and_gone(peopled: Chat) -> None:
     await upserted(peopled, device("a"), device("b"), device("c"))
 
     for deleted in (2, 0):
         request = pb.DeleteDevicesRequest(ids=["a", "c", "a", "none"])
         assert (await peopled.call.DeleteDevices(request)).deleted == deleted
 
-    assert await stored_ids(chat_url) == ["b"]
+    assert await stored_ids(peopled.url) == ["b"]
 
 
 async def test_special_characters_come_back_as_they_were_given(
-    peopled: Chat, chat_url: str
+    peopled: Chat,
 ) -> None:
     ids = ["'\"\\", "%_", "e\u0301 \u202e\u05e9\u05dc\u05d5\u05dd", "a\n\tb", "😀" * 255, "\x01"]
     given = [device(id_) for id_ in ids]
@@ -133,4 +134,4 @@ async def test_special_characters_come_back_as_they_were_given(
 
     deletion = pb.DeleteDevicesRequest(ids=ids[:-1])
     assert (await peopled.call.DeleteDevices(deletion)).deleted == len(ids) - 1
-    assert await stored_ids(chat_url) == ids[-1:]
+    assert await stored_ids(peopled.url) == ids[-1:]

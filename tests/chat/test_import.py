@@ -18,9 +18,10 @@ INSERT, REPLACE = pb.UPSERT_MODE_INSERT, pb.UPSERT_MODE_REPLACE
 SPECIAL = ["'\"\\", "%_", "e\u0301 \u202e\u05e9\u05dc\u05d5\u05dd", "a\n\tb", "😀", "\\u0000"]
 
 
-@pytest.fixture
-def chat_url(database_url: str) -> str:
-    return database_url
+@pytest.fixture(params=["sqlite", "postgres"])
+def dialect(request: pytest.FixtureRequest) -> str:
+    kind: str = request.param
+    return kind
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ from tests.chat.running_chat import CID, NOON, Chat, refusal, struct, time
 LATER = NOON + timedelta(hours=1)
 
 
-@pytest.fixture
-def chat_url(database_url: str) -> str:
-    return database_url
+@pytest.fixture(params=["sqlite", "postgres"])
+def dialect(request: pytest.FixtureRequest) -> str:
+    kind: str = request.param
+    return kind
 
 
 async def change(

@@ -26,39 +26,36 @@ _START_SECONDS = 60.0
 _STOP_SECONDS = 60.0
 _TEMPLATE = "herald_template"
 
-# An empty table that was never written to is left as it is.
+# A table of a few rows is emptied ten times faster by DELETE than by TRUNCATE, which makes a new
+# file for it and for each of its indexes.
 _EMPTY_ALL_TABLES = """
 DO $$
 DECLARE
-    written text;
+    written record;
 BEGIN
     PERFORM pg_terminate_backend(pid, 10000) FROM pg_stat_activity
         WHERE datname = current_database() AND pid <> pg_backend_pid();
-    SELECT string_agg(oid::regclass::text, ', ') INTO written FROM pg_class
+    FOR written IN SELECT oid::regclass::text AS name, pg_relation_size(oid) AS size FROM pg_class
         WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
-            AND relname <> 'alembic_version' AND pg_relation_size(oid) > 0;
-    IF written IS NOT NULL THEN
-        EXECUTE 'TRUNCATE ' || written || ' RESTART IDENTITY CASCADE';
-    END IF;
+            AND relname <> 'alembic_version' AND pg_relation_size(oid) > 0
+    LOOP
+        EXECUTE format(
+            CASE WHEN written.size > 262144 THEN 'TRUNCATE %s' ELSE 'DELETE FROM %s' END,
+            written.name);
+    END LOOP;
 END $$;
 """
 
-# How many rows there are and who wrote the last: the same as of the template as long as nobody
-# has changed the schema or its revision, analysed a table, or made a setting.
-_TRACES = "SELECT " + ", ".join(
-    f"(SELECT (count(*), max(xmin::text::bigint)) FROM {catalog})"
-    for catalog in (
-        "pg_attribute",
-        "pg_attrdef",
-        "pg_constraint",
-        "pg_index",
-        "pg_proc",
-        "pg_statistic",
-        "pg_trigger",
-        "pg_db_role_setting",
-        "alembic_version",
-    )
-)
+# How many changes there were since the copy was made: none as long as nobody has changed the
+# schema or its revision, analysed a table, or made a setting.
+_SCHEMA_CHANGES = """
+SELECT sum(n_tup_ins + n_tup_upd + n_tup_del)
+    + (SELECT count(*) FROM pg_db_role_setting JOIN pg_database d ON d.oid = setdatabase
+        WHERE d.datname = current_database())
+FROM pg_stat_all_tables WHERE relname IN (
+    'alembic_version', 'pg_attrdef', 'pg_attribute', 'pg_constraint', 'pg_index', 'pg_proc',
+    'pg_statistic', 'pg_trigger')
+"""
 
 # What a test has acknowledged need not survive a power cut, and statistics that come by themselves,
 # once the template has them, make each copy of it differ from what it was.
@@ -84,7 +81,7 @@ class Postgres:
         self._settings = settings or {}
         self._process: subprocess.Popen[bytes] | None = None
         self._numbers = count(1)
-        self._template_traces = ""
+        self._has_template = False
         self._spare: list[str] = []
 
     def start(self) -> None:
@@ -159,15 +156,15 @@ class Postgres:
         return name
 
     def give_back(self, name: str) -> None:
-        """Takes an empty, migrated database that is used no more; the next one gets it emptied.
+        """Takes a database that is used no more; the next test gets it, emptied.
 
-        That takes a fifth of the time of another copy. It is dropped if its schema is touched.
+        That takes a tenth of the time of another copy. It is dropped if its schema was changed.
         """
         try:
-            traces = self.execute(_EMPTY_ALL_TABLES + _TRACES, name)
+            changes = self.execute(_EMPTY_ALL_TABLES + _SCHEMA_CHANGES, name)
         except PostgresError:
-            traces = "none, for a table is missing"
-        if traces == self._template_traces:
+            changes = "a table is missing"
+        if changes == "0":
             self._spare.append(name)
         else:
             self.drop_database(name)
@@ -216,10 +213,10 @@ class Postgres:
         return answer.returncode == 0
 
     def _empty(self) -> str:
-        if not self._template_traces:
+        if not self._has_template:
             self.execute(f"CREATE DATABASE {_TEMPLATE}")
             migrated(self.url(_TEMPLATE))
-            self._template_traces = self.execute(_TRACES, _TEMPLATE)
+            self._has_template = True
         return _TEMPLATE
 
 

@@ -1,22 +1,25 @@
+import shutil
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 import grpc
 import pytest
+import pytest_asyncio
 
-from chat_store.database import Database
 from herald.chat.v1 import chat_service_pb2_grpc as pb_grpc
 from herald_rpc.server import serving
 from herald_wire.failures import chat_failure
 from segment_service.chat_servicer import ChatServicer
+from tests.harness.postgres import Postgres
 from tests.queries.asking import Asking
 from tests.segment.running import running
 
 
-@pytest.fixture
-async def asking(database: Database) -> AsyncIterator[Asking]:
-    """SegmentService and ChatService on an empty database of each kind, at noon."""
-    async with running(database) as segments:
+@asynccontextmanager
+async def _served(url: str) -> AsyncIterator[Asking]:
+    async with running(url) as segments:
         servicer = ChatServicer(segments.chat, segments.clock)
         add_to = partial(pb_grpc.add_ChatServiceServicer_to_server, servicer)
         async with (
@@ -29,3 +32,32 @@ async def asking(database: Database) -> AsyncIterator[Asking]:
             grpc.aio.insecure_channel(server.address) as channel,
         ):
             yield Asking(segments, channel, pb_grpc.ChatServiceStub(channel))
+
+
+@pytest_asyncio.fixture(scope="session")
+async def lasting_sqlite_asking(
+    sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Asking]:
+    """One pair of services for all tests of this process, which leave it empty."""
+    file = shutil.copy(sqlite_template, tmp_path_factory.mktemp("queries") / "herald.db")
+    async with _served(f"sqlite+aiosqlite:///{file}") as asking:
+        yield asking
+
+
+@pytest_asyncio.fixture(scope="session")
+async def lasting_postgres_asking(postgres: Postgres) -> AsyncIterator[Asking]:
+    async with _served(postgres.url(postgres.fresh_database())) as asking:
+        yield asking
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def lasting_asking(request: pytest.FixtureRequest) -> Asking:
+    asking: Asking = request.getfixturevalue(f"lasting_{request.param}_asking")
+    return asking
+
+
+@pytest_asyncio.fixture
+async def asking(lasting_asking: Asking) -> AsyncIterator[Asking]:
+    """SegmentService and ChatService on an empty database of each kind, at noon."""
+    yield lasting_asking
+    await lasting_asking.segments.empty()

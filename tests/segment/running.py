@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import uuid
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from chat_store.database import Database
+from chat_store.database import Database, open_database
 from chat_store.models import Channel, Member, User
 from chat_store.sql.stores import sql_chat_store
 from chat_store.store import ChannelDraft, ChatStore
@@ -27,6 +28,7 @@ from segment_service.sql.segments import SqlSegmentStore
 from segment_service.sql.targets import SqlTargetStore
 from segment_service.status import failure_for
 from segment_service.streams import TargetStreams
+from tests.harness.emptying import empty
 
 if TYPE_CHECKING:
     from herald.segment.v1.segment_service_pb2_grpc import SegmentServiceAsyncStub
@@ -56,13 +58,26 @@ class Clock:
 class Service:
     """The running service, its stub, and builders of what a test needs to be there."""
 
+    url: str
     database: Database
     server: RunningServer
     stub: "SegmentServiceAsyncStub"
     chat: ChatStore
+    target_store: SqlTargetStore
     clock: Clock
     stopping: asyncio.Event
     numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
+
+    async def empty(self) -> None:
+        """Makes it as good as new for the next test: no rows, noon, numbers from 1.
+
+        Nothing compiled either: a statement is kept until its segment's `updated_at` changes, and
+        the next test makes other segments with the same id at the same noon.
+        """
+        self.clock.moment = NOON
+        self.numbers = itertools.count(1)
+        self.target_store._pages._statements.clear()
+        await empty(self.database)
 
     def sizing(self, interval: timedelta = timedelta(minutes=1)) -> SizingWorker:
         targets = SqlTargetStore(self.database)
@@ -156,17 +171,16 @@ class Service:
 
 
 @asynccontextmanager
-async def running(database: Database, clock: Clock | None = None) -> AsyncIterator[Service]:
-    clock = clock or Clock()
-    stopping = asyncio.Event()
+async def running(url: str) -> AsyncIterator[Service]:
+    clock, stopping = Clock(), asyncio.Event()
+    database = open_database(url)
     targets = SqlTargetStore(database)
-    numbers = itertools.count(1)
     servicer = SegmentServicer(
         SqlSegmentStore(database),
         targets,
         TargetStreams(targets, stopping),
         clock,
-        lambda: f"made-{next(numbers)}",
+        lambda: f"made-{uuid.uuid4()}",
     )
     add_to = partial(segment_service_pb2_grpc.add_SegmentServiceServicer_to_server, servicer)
     async with (
@@ -179,4 +193,6 @@ async def running(database: Database, clock: Clock | None = None) -> AsyncIterat
         grpc.aio.insecure_channel(server.address, options=NO_WIDE_WINDOW) as channel,
     ):
         stub = segment_service_pb2_grpc.SegmentServiceStub(channel)
-        yield Service(database, server, stub, sql_chat_store(database), clock, stopping)
+        chat = sql_chat_store(database)
+        yield Service(url, database, server, stub, chat, targets, clock, stopping)
+    await database.close()

@@ -128,11 +128,11 @@ async def test_a_deleted_segment_is_not_counted(service: Service) -> None:
 
 
 async def test_two_replicas_never_count_the_same_at_once(
-    service: Service, database_url: str
+    service: Service,
 ) -> None:
     await service.all_users()
     worker, targets = held(service)
-    replica = open_database(database_url)
+    replica = open_database(service.url)
     other = SizingWorker(SqlCountingStore(replica), SqlTargetStore(replica), service.clock, MINUTE)
 
     async with asyncio.TaskGroup() as group:
@@ -145,10 +145,10 @@ async def test_two_replicas_never_count_the_same_at_once(
     assert counting.result()
 
 
-async def test_many_workers_share_what_is_due(service: Service, database_url: str) -> None:
+async def test_many_workers_share_what_is_due(service: Service) -> None:
     for _ in range(6):
         await service.all_users()
-    replica = open_database(database_url)
+    replica = open_database(service.url)
     workers = [
         SizingWorker(SqlCountingStore(database), SqlTargetStore(database), service.clock, MINUTE)
         for database in (service.database, replica)

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete
 
-from chat_store.database import open_database
 from chat_store.models import Channel, Member, User
 from chat_store.store import ChannelDraft
 from chat_store.tables import channels, members, users
@@ -133,12 +132,10 @@ class Audience:
 
 
 @pytest.fixture
-async def servers(service: Service, database_url: str) -> AsyncIterator[Sequence[Service]]:
+async def servers(service: Service) -> AsyncIterator[Sequence[Service]]:
     """Two on one database."""
-    database = open_database(database_url)
-    async with running(database) as other:
+    async with running(service.url) as other:
         yield service, other
-    await database.close()
 
 
 async def read(

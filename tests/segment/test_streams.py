@@ -9,7 +9,7 @@ from herald.segment.v1.segment_pb2 import Shard
 from herald.segment.v1.segment_service_pb2 import StreamTargetsRequest, StreamTargetsResponse
 from herald_wire.structs import to_struct
 from tests.segment.refusals import CODES, Refusal, refusal_in, refused
-from tests.segment.running import CHANNEL, USER, Service
+from tests.segment.running import CHANNEL, USER, Service, running
 from tests.segment.test_segments import updated
 
 
@@ -190,13 +190,14 @@ async def test_deleting_one_of_its_segments_ends_a_stream_under_way(service: Ser
     assert refusal.metadata == {"segment_id": other}
 
 
-async def test_a_shutdown_ends_a_stream_under_way_with_unavailable(service: Service) -> None:
-    id_ = await service.listing(*more_than_is_sent_ahead())
-    call = service.stub.StreamTargets(StreamTargetsRequest(segment_ids=[id_], page_size=20))
-    await call.read()
+async def test_a_shutdown_ends_a_stream_under_way_with_unavailable(database_url: str) -> None:
+    async with running(database_url) as service:
+        id_ = await service.listing(*more_than_is_sent_ahead())
+        call = service.stub.StreamTargets(StreamTargetsRequest(segment_ids=[id_], page_size=20))
+        await call.read()
 
-    service.stopping.set()
-    refusal = await read_until_refused(call)
+        service.stopping.set()
+        refusal = await read_until_refused(call)
 
     assert (refusal.code, refusal.reason) == (CODES.UNAVAILABLE, "UNAVAILABLE")
 
