@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from chat_store.filters.json_values import text_problem
+from chat_store.models import MAX_CUSTOM_BYTES
 
 MAX_FIELD_DEPTH = 20
 
@@ -71,6 +72,9 @@ class Catalogue:
             raise FieldNameError("a field's name has no empty part")
         if len(custom.keys) > MAX_FIELD_DEPTH:
             raise FieldNameError(f"a field's name has at most {MAX_FIELD_DEPTH} parts")
+        if len(name.encode()) > MAX_CUSTOM_BYTES:
+            # no custom object has room for it, and its path is in answers and errors
+            raise FieldNameError(f"a field's name has at most {MAX_CUSTOM_BYTES} bytes")
         return custom
 
 

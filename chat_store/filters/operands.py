@@ -14,6 +14,7 @@ from chat_store.filters.fields import Kind
 from chat_store.filters.json_values import is_array, text_problem
 
 MAX_DEPTH = 20
+MAX_OPERANDS = 10_000
 MAX_WHOLE_NUMBER = 2**53
 _RFC_3339 = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
@@ -82,6 +83,8 @@ def date(value: Any, path: str) -> datetime:
 def array(value: Any, path: str) -> list[Any]:
     if not is_array(value):
         raise InvalidFilterError(path, f"must be a list, not {_name(value)}")
+    if len(value) > MAX_OPERANDS:
+        raise InvalidFilterError(path, f"at most {MAX_OPERANDS} operands, not {len(value)}")
     return list(value)
 
 
@@ -94,7 +97,8 @@ def json(value: Any, path: str, depth: int = 0) -> Any:
     if isinstance(value, str):
         return string(value, path)
     if is_array(value):
-        return [json(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
+        items = enumerate(array(value, path))
+        return [json(item, f"{path}[{index}]", depth + 1) for index, item in items]
     if isinstance(value, Mapping):
         return {
             _key(key, path): json(item, f"{path}.{key}", depth + 1) for key, item in value.items()

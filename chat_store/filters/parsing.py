@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import orjson
+
 from chat_store.errors import InvalidFilterError
 from chat_store.filters import operands, words
 from chat_store.filters.fields import Catalogue, Field, FieldNameError, Kind
@@ -25,6 +27,7 @@ from chat_store.filters.predicates import (
 )
 
 MAX_CLAUSES = 250
+MAX_BYTES = 1024 * 1024
 MAX_TEXT = 1000
 
 _CONNECTIVES: Mapping[str, Callable[[str, tuple[Predicate, ...]], Predicate]] = {
@@ -52,9 +55,21 @@ def parse_filter(
 ) -> Predicate:
     """Raises `InvalidFilterError`. An empty document matches everything.
 
-    The document is at depth 1, an item of its `$and` at 2; 20 is the deepest.
+    The document is at depth 1, an item of its `$and` at 2; 20 is the deepest. The work grows with
+    the document: see `chat_store.filters.large` for one of unknown size.
     """
+    size = json_size(document)
+    if size > MAX_BYTES:
+        raise InvalidFilterError(path, f"at most {MAX_BYTES} bytes of JSON, not {size}")
     return _Reading(catalogue).document(document, path, 1)
+
+
+def json_size(document: Mapping[str, Any]) -> int:
+    """Its bytes as JSON. 0 for what is no JSON, which the parser refuses at its path."""
+    try:
+        return len(orjson.dumps(document))
+    except orjson.JSONEncodeError:
+        return 0
 
 
 class _Reading:
@@ -175,9 +190,8 @@ def _contained(kind: Kind, operand: Any, path: str) -> Any:
 
 
 def _each(kind: Kind, operand: Any, path: str) -> list[Any]:
-    return [
-        operands.scalar_of(kind, item, f"{path}[{index}]") for index, item in enumerate(operand)
-    ]
+    items = enumerate(operands.array(operand, path))
+    return [operands.scalar_of(kind, item, f"{path}[{index}]") for index, item in items]
 
 
 def _ordered(kind: Kind, operand: Any, path: str) -> Any:

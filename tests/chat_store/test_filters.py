@@ -32,6 +32,8 @@ DEEP_VALUE: Any = 1
 for _ in range(21):
     DEEP_VALUE = [DEEP_VALUE]
 
+OF_1_MB = {"a": "x" * (2**20 - len('{"a":""}'))}
+
 
 @pytest.mark.parametrize(
     ("document", "path"),
@@ -124,6 +126,15 @@ for _ in range(21):
         ({"$or": [{"a": 1}] * 251}, "filter.$or[250].a"),
         ({"$or": [{"a": {"$gt": 1, "$lt": 2}}] * 126}, "filter.$or[125].a.$gt"),
         ({"$and": [{}] * 251}, "filter.$and[250]"),
+        ({"a": {"$in": [1] * 10_001}}, "filter.a.$in"),
+        ({"$or": [{"id": {"$nin": ["a"] * 10_001}}]}, "filter.$or[0].id.$nin"),
+        ({"a": [1] * 10_001}, "filter.a"),
+        ({"a": {"$contains": {"b": [1] * 10_001}}}, "filter.a.$contains.b"),
+        ({"a": {"$in": [[1] * 10_001]}}, "filter.a.$in[0]"),
+        ({"teams": ["red"] * 10_001}, "filter.teams"),
+        ({"teams": {"$contains": ["red"] * 10_001}}, "filter.teams.$contains"),
+        (OF_1_MB | {"b": 1}, "filter"),
+        ({"a" * 5121: 1}, "filter." + "a" * 5121),
     ],
 )
 def test_a_mistake_is_refused_at_its_path(document: dict[str, Any], path: str) -> None:
@@ -160,6 +171,10 @@ def test_without_custom_fields_an_unknown_one_is_refused(name: str) -> None:
         {"a": {"$eq": DEEP_VALUE[0]}},
         {".".join("a" * 20): 1},
         {"name": {"$q": "a" * 1000}},
+        {"a": {"$in": [1] * 10_000}},
+        {"teams": {"$contains": ["red"] * 10_000}},
+        OF_1_MB,
+        {"a" * 5120: 1},
     ],
 )
 def test_what_is_just_within_the_limits_is_a_filter(document: dict[str, Any]) -> None:
