@@ -3,8 +3,13 @@
 Unlike Python's own `==`, true is not 1. Objects are dicts, arrays lists or tuples.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, TypeGuard
+
+import orjson
+
+# beyond it a double is no exact whole number
+_LARGEST_WHOLE = 2**53
 
 
 def is_array(value: Any) -> TypeGuard[Sequence[Any]]:
@@ -34,13 +39,41 @@ def same(one: Any, other: Any) -> bool:
     return type(one) is type(other) and bool(one == other)
 
 
+def canonical(value: Any) -> str:
+    """The same JSON text for all values that are the same."""
+    return orjson.dumps(_in_one_form(value), option=orjson.OPT_SORT_KEYS).decode()
+
+
+def identity(value: Any) -> Hashable:
+    """Equal for values that are the same, and for no others: to look them up in a set."""
+    if is_array(value) or is_object(value):
+        return "JSON", canonical(value)
+    return ("bool", value) if isinstance(value, bool) else value
+
+
 def contains(held: Any, wanted: Any) -> bool:
     """What `held @> wanted` says in PostgreSQL, but for its exception for bare scalars."""
     if is_object(held) and is_object(wanted):
         return all(key in held and contains(held[key], wanted[key]) for key in wanted)
     if is_array(held) and is_array(wanted):
-        return all(any(contains(element, part) for element in held) for part in wanted)
+        scalars = {identity(element) for element in held if is_scalar(element)}
+        others = [element for element in held if not is_scalar(element)]
+        return all(
+            identity(part) in scalars
+            if is_scalar(part)
+            else any(contains(element, part) for element in others)
+            for part in wanted
+        )
     return is_scalar(held) and same(held, wanted)
+
+
+def without_repeats(value: Any) -> Any:
+    """Contained in exactly what `value` is contained in, without an array's repeated elements."""
+    if is_object(value):
+        return {key: without_repeats(part) for key, part in value.items()}
+    if is_array(value):
+        return list({identity(part): part for part in map(without_repeats, value)}.values())
+    return value
 
 
 def value_at(document: Any, keys: Sequence[str]) -> Any:
@@ -50,6 +83,16 @@ def value_at(document: Any, keys: Sequence[str]) -> Any:
             return None
         document = document.get(key)
     return document
+
+
+def _in_one_form(value: Any) -> Any:
+    if is_object(value):
+        return {key: _in_one_form(part) for key, part in value.items()}
+    if is_array(value):
+        return list(map(_in_one_form, value))
+    if isinstance(value, float) and value.is_integer() and abs(value) <= _LARGEST_WHOLE:
+        return int(value)
+    return value
 
 
 def text_problem(text: str) -> str | None:

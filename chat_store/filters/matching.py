@@ -9,6 +9,7 @@ from chat_store.filters import words
 from chat_store.filters.fields import Field, Kind
 from chat_store.filters.json_values import (
     contains,
+    identity,
     is_array,
     is_number,
     is_object,
@@ -120,8 +121,9 @@ def equal_to(value: Any, wanted: Any) -> bool:
 
 
 def one_of(value: Any, wanted: Collection[Any]) -> bool:
+    choices = set(map(identity, wanted))
     elements = value if is_array(value) else ()
-    return any(same(value, choice) or _has(elements, choice) for choice in wanted)
+    return identity(value) in choices or any(identity(element) in choices for element in elements)
 
 
 def containing(value: Any, wanted: Any) -> bool:

@@ -8,7 +8,7 @@ import orjson
 from chat_store.errors import InvalidFilterError
 from chat_store.filters import operands, words
 from chat_store.filters.fields import Catalogue, Field, FieldNameError, Kind
-from chat_store.filters.json_values import is_array, text_problem
+from chat_store.filters.json_values import identity, is_array, text_problem, without_repeats
 from chat_store.filters.predicates import (
     AllOf,
     AnyOf,
@@ -180,13 +180,14 @@ def _choice(kind: Kind, operand: Any, path: str) -> OneOf:
         for index, choice in enumerate(choices)
         if choice is not None
     ]
-    return OneOf(tuple(values), or_missing=len(values) < len(choices))
+    unique = {identity(value): value for value in values}
+    return OneOf(tuple(unique.values()), or_missing=len(values) < len(choices))
 
 
 def _contained(kind: Kind, operand: Any, path: str) -> Any:
     if is_array(operand) and kind is not Kind.CUSTOM:
-        return _each(kind, operand, path)
-    return operands.scalar_of(kind, operand, path)
+        return without_repeats(_each(kind, operand, path))
+    return without_repeats(operands.scalar_of(kind, operand, path))
 
 
 def _each(kind: Kind, operand: Any, path: str) -> list[Any]:

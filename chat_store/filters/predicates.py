@@ -35,7 +35,10 @@ class EqualTo:
 
 @dataclass(frozen=True, slots=True)
 class OneOf:
-    """Equal to one of `values`, or an array that overlaps them. `values` has no None."""
+    """Equal to one of `values`, or an array that overlaps them.
+
+    `values` has no None, and none twice.
+    """
 
     values: tuple[Any, ...]
     or_missing: bool = False
@@ -53,7 +56,8 @@ class Compared:
 class Containing:
     """JSON containment, recursive.
 
-    In an array, a scalar or an object is looked for among the elements, an array as a subset.
+    In an array, a scalar or an object is looked for among the elements, an array as a subset. No
+    array in `value` has an element twice.
     """
 
     value: Any

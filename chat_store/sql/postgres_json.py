@@ -1,12 +1,14 @@
 """The tests of a filter on a value inside a jsonb column of PostgreSQL.
 
 Equality and containment are asked as `column @> …`, which a GIN index with jsonb_path_ops on the
-column can answer.
+column can answer. Of many choices each row would be compared with each, so there PostgreSQL hashes
+them instead.
 """
 
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import orjson
 from sqlalchemy import (
     ARRAY,
     Boolean,
@@ -21,6 +23,7 @@ from sqlalchemy import (
     cast,
     collate,
     exists,
+    false,
     func,
     literal,
     literal_column,
@@ -30,7 +33,13 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from chat_store.filters.fields import Kind
-from chat_store.filters.json_values import is_array, is_number, is_object, is_scalar
+from chat_store.filters.json_values import (
+    is_array,
+    is_number,
+    is_object,
+    is_scalar,
+    without_repeats,
+)
 from chat_store.filters.predicates import Includes, Order, StartsWord
 from chat_store.sql.places import ONE, ORDERS, Holds, by_type, text_matcher
 
@@ -40,6 +49,10 @@ _ROOT: ColumnElement[Any] = literal_column("'{}'", ARRAY(Text()))
 _ARRAY: ColumnElement[str] = literal_column("'array'", Text())
 _NOTHING: ColumnElement[Any] = literal_column("'{}'", JSONB())
 _RANKS = {"number": 0, "string": 1, "boolean": 2}
+# of more choices than these PostgreSQL (from 14 on) makes a hash table
+_FEW = 8
+# JSON has none between its first and its last character, unless it is laid out
+_LINE_END: ColumnElement[str] = literal_column("E'\\n'", Text())
 
 
 class PostgresJsonPlace:
@@ -63,16 +76,26 @@ class PostgresJsonPlace:
     def equal_to(self, value: Any) -> Holds:
         if is_scalar(value):
             return self.one_of([value])
-        return and_(self._holds_any([value]), self._value == _jsonb(value))
+        # the first few elements find the same rows in the index
+        beginning = without_repeats(value[:_FEW] if is_array(value) else value)
+        return and_(self._holds_any([beginning]), self._value == _jsonb(value))
 
     def one_of(self, values: Collection[Any]) -> Holds:
-        candidates = self._holds_any([*values, *([value] for value in values)])
-        if all(map(is_scalar, values)):
-            return candidates
-        choices = bindparam(None, list(values), _DOCUMENTS)
+        scalars = all(map(is_scalar, values))
+        if len(values) <= _FEW:
+            candidates = self._holds_any([*values, *([value] for value in values)])
+            return candidates if scalars else and_(candidates, self._among(values, scalars=False))
+        return self._among(values, scalars=scalars)
+
+    def _among(self, values: Collection[Any], *, scalars: bool) -> Holds:
+        """Compares each row with a hash table, if the choices are many."""
+        choices = any_(_jsonb_array(values))
         each = self._elements()
-        element = exists(select(ONE).select_from(each).where(each.c.value == any_(choices)))
-        return and_(candidates, or_(self._value == any_(choices), element))
+        whole = func.coalesce(self._value == choices, false())
+        element = exists(select(ONE).select_from(each).where(each.c.value == choices))
+        return case(
+            {_ARRAY: element if scalars else or_(whole, element)}, value=self._type, else_=whole
+        )
 
     def compared(self, order: Order, value: Any) -> Holds:
         if is_number(value):
@@ -146,6 +169,13 @@ class PostgresJsonPlace:
 
 def _jsonb(value: Any) -> ColumnElement[Any]:
     return bindparam(None, value, JSONB())
+
+
+def _jsonb_array(values: Collection[Any]) -> ColumnElement[Any]:
+    """One text, and a constant for the planner, which hashes no other array."""
+    lines = "\n".join(orjson.dumps(value).decode() for value in values)
+    array = func.string_to_array(bindparam(None, lines, Text()), _LINE_END, type_=ARRAY(Text()))
+    return cast(array, _DOCUMENTS)
 
 
 def _text(value: ColumnElement[Any]) -> ColumnElement[str]:

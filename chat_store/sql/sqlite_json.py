@@ -16,8 +16,10 @@ from sqlalchemy import (
     bindparam,
     case,
     exists,
+    false,
     func,
     literal_column,
+    or_,
     select,
     true,
     type_coerce,
@@ -25,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.types import NullType
 
 from chat_store.filters.fields import Kind
-from chat_store.filters.json_values import is_array, is_number, is_object, is_scalar
+from chat_store.filters.json_values import canonical, is_array, is_number, is_object, is_scalar
 from chat_store.filters.predicates import Includes, Order, StartsWord
 from chat_store.sql.places import ONE, ORDERS, Holds, bound_json, by_type, text_matcher
 from chat_store.statements.columns import JsonValue
@@ -60,14 +62,14 @@ class SqliteJsonPlace:
     def equal_to(self, value: Any) -> Holds:
         if is_object(value) or is_array(value):
             type_ = "object" if is_object(value) else "array"
-            return self._by_type({type_: _call("herald_same", self._value, value)})
+            text = bindparam(None, canonical(value), Text())
+            return self._by_type({type_: _canonical(self._value) == text})
         return self.one_of([value])
 
     def one_of(self, values: Collection[Any]) -> Holds:
-        if not all(map(is_scalar, values)):
-            whole = _call("herald_one_of", self._value, list(values))
-            return self._by_type({"array": whole, "object": whole} | _among(self._value, values))
-        return self._by_type({"array": self._some_element(values)} | _among(self._value, values))
+        among = _among(self._value, values)
+        element = self._some_element(values)
+        return self._by_type(among | {"array": or_(among.get("array", false()), element)})
 
     def compared(self, order: Order, value: Any) -> Holds:
         if is_number(value):
@@ -78,8 +80,11 @@ class SqliteJsonPlace:
     def containing(self, value: Any) -> Holds:
         if value is not None and is_scalar(value):
             return self._by_type({"array": self._some_element([value])})
-        whole = _call("herald_containing", self._value, value)
-        return self._by_type({"array": whole, "object": whole})
+        whole: Holds = func.herald_containing(self._value, bound_json(value), type_=Boolean())
+        long_enough = func.length(self._value) >= bindparam(None, _least_length(value))
+        # one after the other: of what AND joins, SQLite may begin with either
+        holds = case((long_enough, whole), else_=false())
+        return self._by_type({"array": holds, "object": holds})
 
     def searched(self, test: StartsWord | Includes) -> Holds:
         each = self._elements()
@@ -136,6 +141,10 @@ def _among(value: ColumnElement[Any], choices: Collection[Any]) -> dict[str, Hol
         number = _number(numbers[0])
         found = value == number if len(choices) == 1 else value.in_(_listed(numbers))
         holds |= {"integer": found, "real": found}
+    documents = [canonical(choice) for choice in choices if not is_scalar(choice)]
+    if documents:
+        found = _canonical(value).in_(_listed(documents))
+        holds |= {"array": found, "object": found}
     return holds
 
 
@@ -147,6 +156,16 @@ def _number(value: float) -> ColumnElement[Any]:
     return func.json_extract(bound_json(value), "$", type_=NullType())
 
 
-def _call(function: str, value: ColumnElement[Any], operand: Any) -> Holds:
-    holds: Holds = getattr(func, function)(value, bound_json(operand), type_=Boolean())
-    return holds
+def _canonical(value: ColumnElement[Any]) -> ColumnElement[str]:
+    text: ColumnElement[str] = func.herald_canonical(value, type_=Text())
+    return text
+
+
+def _least_length(value: Any) -> int:
+    """How many characters a JSON text has at least that contains the value."""
+    if is_object(value):
+        return sum(len(key) + _least_length(part) for key, part in value.items())
+    if is_array(value):
+        scalars = sum(_least_length(part) for part in value if is_scalar(part))
+        return max(scalars, *(_least_length(part) for part in value if not is_scalar(part)), 0)
+    return len(value) if isinstance(value, str) else 1

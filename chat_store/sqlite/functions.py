@@ -1,6 +1,7 @@
 """What SQLite lacks, added to each of its connections: Unicode text search and whole JSON values.
 
-They are the matcher's own functions, so both say the same. Scalars are compared in plain SQL.
+They are the matcher's own functions, so both say the same. Scalars are compared in plain SQL. An
+operand is handed over for each row: a long one only for the rows that may have it.
 """
 
 import sqlite3
@@ -11,13 +12,14 @@ from typing import Any
 import orjson
 
 from chat_store.filters import words
-from chat_store.filters.json_values import same, value_at
-from chat_store.filters.matching import containing, one_of
+from chat_store.filters.json_values import canonical, value_at
+from chat_store.filters.matching import containing
 
 
 def register(connection: sqlite3.Connection) -> None:
     for name, function in _FUNCTIONS.items():
-        connection.create_function(name, 2, function, deterministic=True)
+        count = function.__code__.co_argcount
+        connection.create_function(name, count, function, deterministic=True)
 
 
 def _starts_word(text: Any, folded: str) -> bool:
@@ -28,12 +30,8 @@ def _includes(text: Any, folded: str) -> bool:
     return isinstance(text, str) and words.includes(text, folded)
 
 
-def _same(held: str, wanted: str) -> bool:
-    return same(orjson.loads(held), _operand(wanted))
-
-
-def _one_of(held: str, wanted: str) -> bool:
-    return one_of(orjson.loads(held), _operand(wanted))
+def _canonical(json: str) -> str:
+    return canonical(orjson.loads(json))
 
 
 def _containing(held: str, wanted: str) -> bool:
@@ -50,11 +48,10 @@ def _operand(json: str) -> Any:
     return orjson.loads(json)
 
 
-_FUNCTIONS: dict[str, Callable[[Any, Any], Any]] = {
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
     "herald_starts_word": _starts_word,
     "herald_includes": _includes,
-    "herald_same": _same,
-    "herald_one_of": _one_of,
+    "herald_canonical": _canonical,
     "herald_containing": _containing,
     "herald_value_at": _value_at,
 }
