@@ -28,10 +28,10 @@ class UnknownReferenceError(CampaignError, InvalidInputError):
 
 
 class ReferenceGoneError(CampaignError):
-    """Senders, members or segments that are not there (any more) when the campaign runs."""
+    """Senders, members or segments that the campaign can't be run with (any more)."""
 
-    def __init__(self, kind: str, *ids: str) -> None:
-        super().__init__(f"{kind} {_listed(ids)} is not there")
+    def __init__(self, kind: str, *ids: str, problem: str = "is not there") -> None:
+        super().__init__(f"{kind} {_listed(ids)} {problem}")
         self.kind = kind
         self.ids = ids
 

@@ -31,6 +31,7 @@ _FINAL = {
     grpc.StatusCode.FAILED_PRECONDITION,
     grpc.StatusCode.INVALID_ARGUMENT,
 }
+_PROBLEMS = {"ERROR_REASON_SEGMENT_FILTER_REFUSED": "has a filter that is refused by now"}
 
 Waiting = Callable[[str], Awaitable[None]]
 
@@ -206,16 +207,18 @@ class _Retries:
 
 def _translate(error: grpc.aio.AioRpcError) -> NoReturn:
     if error.code() in _FINAL:
-        raise ReferenceGoneError("segment", _segment_id(error)) from error
+        info = _info(error)
+        problem = _PROBLEMS.get(info.reason, "is not there")
+        raise ReferenceGoneError("segment", info.metadata["segment_id"], problem=problem) from error
     raise SegmentServiceUnavailableError from error
 
 
-def _segment_id(error: grpc.aio.AioRpcError) -> str:
+def _info(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:
     info = error_details_pb2.ErrorInfo()
     for detail in _details(error):
-        if detail.Unpack(info) and "segment_id" in info.metadata:
-            return str(info.metadata["segment_id"])
-    return ""
+        if detail.Unpack(info):
+            break
+    return info
 
 
 def _asked_for(error: grpc.aio.AioRpcError) -> float:

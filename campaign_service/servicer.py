@@ -114,7 +114,7 @@ class CampaignServicer(pb_grpc.CampaignServiceServicer):
         self, request: pb.QueryCampaignsRequest, context: Any
     ) -> pb.QueryCampaignsResponse:
         user_limit = _LISTED_USERS.size(request.user_limit, "user_limit")
-        query = read_query(
+        query = await read_query(
             "campaigns",
             filter=request.filter,
             sort=request.sort,

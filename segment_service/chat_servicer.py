@@ -52,7 +52,7 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
     async def QueryUsers(
         self, request: pb.QueryUsersRequest, _context: Any
     ) -> pb.QueryUsersResponse:
-        query = read_query(
+        query = await read_query(
             "users",
             filter=request.filter,
             sort=request.sort,
@@ -102,7 +102,7 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
     async def QueryChannels(
         self, request: pb.QueryChannelsRequest, _context: Any
     ) -> pb.QueryChannelsResponse:
-        query = read_query(
+        query = await read_query(
             "channels",
             filter=request.filter,
             sort=request.sort,

@@ -27,6 +27,15 @@ class SegmentDeletedError(SegmentError):
         self.segment_id = segment_id
 
 
+class SegmentFilterRefusedError(SegmentError):
+    """The segment was stored when its filter was still allowed, and is not evaluated any more."""
+
+    def __init__(self, segment_id: str, field: str, problem: str) -> None:
+        super().__init__(f"the filter of segment {segment_id!r} is refused: {field}: {problem}")
+        self.segment_id = segment_id
+        self.field = field
+
+
 class SegmentHasDefinitionError(SegmentError):
     """Only segments without a definition list their targets."""
 

@@ -7,14 +7,16 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Literal
 
+import orjson
+
 from chat_store.errors import InvalidFilterError, InvalidInputError
 from chat_store.filters.fields import CHANNEL_FIELDS, USER_FIELDS
-from chat_store.filters.json_values import same
 from chat_store.filters.parsing import parse_filter
 from chat_store.filters.predicates import Predicate
 from chat_store.models import Json
 from segment_service.errors import (
     SegmentDeletedError,
+    SegmentFilterRefusedError,
     SegmentHasDefinitionError,
     SegmentNotFoundError,
     SegmentTypesMixedError,
@@ -81,6 +83,13 @@ class Segment:
     def definition(self) -> Definition:
         return self.content.definition
 
+    def predicate(self) -> Predicate:
+        """Who matches. Raises `SegmentFilterRefusedError` for what is no filter any more."""
+        try:
+            return self.content.predicate()
+        except InvalidFilterError as error:
+            raise SegmentFilterRefusedError(self.id, error.field, error.problem) from error
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
@@ -126,13 +135,20 @@ def check(content: Content) -> None:
 
 def is_same(one: Content, other: Content) -> bool:
     """The same content: filters by value, regardless of the order of their keys."""
-    return replace(one, filter=None) == replace(other, filter=None) and same(
-        one.filter, other.filter
-    )
+    return replace(one, filter=None) == replace(other, filter=None) and same_filter(one, other)
+
+
+def same_filter(one: Content, other: Content) -> bool:
+    # as texts: of large filters, walking through them would hold up all other calls
+    return _text(one.filter) == _text(other.filter)
+
+
+def _text(filter_: Json | None) -> bytes:
+    return orjson.dumps(filter_, option=orjson.OPT_SORT_KEYS)
 
 
 def changed(content: Content, change: Change) -> Content:
-    """The content after the change. Raises for one that is not allowed."""
+    """The content after the change, for `check`. Raises for a change that is not allowed."""
     if change.type not in {None, content.type}:
         raise InvalidInputError("segment.type", "never changes")
     if change.definition not in {None, content.definition}:
@@ -140,9 +156,7 @@ def changed(content: Content, change: Change) -> Content:
     new_values: dict[str, Any] = {name: getattr(change, name) for name in change.fields}
     if (new_values.get("filter", content.filter) is None) != (content.filter is None):
         raise InvalidInputError("segment.filter", "can be neither given to a segment nor taken")
-    result = replace(content, **new_values)
-    check(result)
-    return result
+    return replace(content, **new_values)
 
 
 def later(now: datetime, than: datetime | None) -> datetime:

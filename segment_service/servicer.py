@@ -1,16 +1,19 @@
 """SegmentService: per call decode, do, encode."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from functools import partial
 from typing import Any
 
+from chat_store.aside import SHORT_BYTES, aside_if
 from herald.segment.v1 import segment_service_pb2 as pb
 from herald.segment.v1 import segment_service_pb2_grpc as pb_grpc
 from herald_wire.answers import fitting_page
 from herald_wire.fields import MAX_ID, required, text
 from segment_service import wire
-from segment_service.segments import check
+from segment_service.explanations import clauses_to_proto
+from segment_service.segments import Content, check
 from segment_service.store import SegmentStore, TargetStore
 from segment_service.streams import TargetStreams
 
@@ -34,8 +37,9 @@ class SegmentServicer(pb_grpc.SegmentServiceServicer):
         self, request: pb.CreateSegmentRequest, context: Any
     ) -> pb.CreateSegmentResponse:
         id_ = text(request.segment.id, "segment.id", MAX_ID) or self._new_id()
-        content = wire.content_from_proto(request.segment)
-        check(content)
+        content = await aside_if(
+            request.ByteSize() > SHORT_BYTES, partial(_checked_content, request)
+        )
         segment = await self._segments.create(id_, content, self._now())
         return pb.CreateSegmentResponse(segment=wire.segment_to_proto(segment))
 
@@ -49,7 +53,9 @@ class SegmentServicer(pb_grpc.SegmentServiceServicer):
         self, request: pb.UpdateSegmentRequest, context: Any
     ) -> pb.UpdateSegmentResponse:
         id_ = required(request.segment.id, "segment.id", MAX_ID)
-        change = wire.change_from_proto(request)
+        change = await aside_if(
+            request.ByteSize() > SHORT_BYTES, partial(wire.change_from_proto, request)
+        )
         segment = await self._segments.update(id_, change, self._now())
         return pb.UpdateSegmentResponse(segment=wire.segment_to_proto(segment))
 
@@ -62,7 +68,7 @@ class SegmentServicer(pb_grpc.SegmentServiceServicer):
     async def QuerySegments(
         self, request: pb.QuerySegmentsRequest, context: Any
     ) -> pb.QuerySegmentsResponse:
-        query = wire.segment_query(request)
+        query = await wire.segment_query(request)
         find = partial(self._segments.query, query.predicate, show_deleted=request.show_deleted)
         page = await fitting_page(query.paging, find, wire.segment_to_proto)
         return pb.QuerySegmentsResponse(
@@ -100,7 +106,7 @@ class SegmentServicer(pb_grpc.SegmentServiceServicer):
     ) -> pb.QueryTargetsResponse:
         id_ = required(request.segment_id, "segment_id", MAX_ID)
         sender_id = wire.sender_id(request.sender_id)
-        query = wire.target_query(request)
+        query = await wire.target_query(request)
         find = partial(self._targets.query, id_, sender_id, query.predicate)
         page = await fitting_page(query.paging, find, wire.target_to_proto)
         return pb.QueryTargetsResponse(
@@ -143,6 +149,11 @@ class SegmentServicer(pb_grpc.SegmentServiceServicer):
             required(request.target_id, "target_id", MAX_ID),
             wire.sender_id(request.sender_id),
         )
-        return pb.ExplainTargetResponse(
-            exists=explanation.exists, clauses=wire.clauses_to_proto(explanation.clauses)
-        )
+        clauses = await asyncio.to_thread(clauses_to_proto, explanation.clauses)
+        return pb.ExplainTargetResponse(exists=explanation.exists, clauses=clauses)
+
+
+def _checked_content(request: pb.CreateSegmentRequest) -> Content:
+    content = wire.content_from_proto(request.segment)
+    check(content)
+    return content

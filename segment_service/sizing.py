@@ -8,7 +8,7 @@ import structlog
 
 from chat_store.errors import StoreUnavailableError
 from herald_rpc.outages import Repeated
-from segment_service.errors import SegmentError
+from segment_service.errors import SegmentError, SegmentFilterRefusedError
 from segment_service.store import CountingStore, TargetStore
 
 # Another replica counts again what one has not finished within this time.
@@ -63,6 +63,10 @@ class SizingWorker:
             raise
         except StoreUnavailableError:
             raise
+        except SegmentFilterRefusedError as refused:
+            logger.warning("a segment is not counted", error=str(refused))
+            await self._counting.give_back(claim, now + self._interval)
+            return True
         except SegmentError:
             # deleted a moment ago, and not due any more
             return True

@@ -1,13 +1,9 @@
 """Between the package's messages and the domain's values: each rule of a request, at its field."""
 
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
-from google.protobuf.struct_pb2 import Value
-
 from chat_store.errors import InvalidFilterError, InvalidInputError, LimitExceededError
-from chat_store.filters.matching import Clause
 from herald.segment.v1 import segment_pb2
 from herald.segment.v1 import segment_service_pb2 as pb
 from herald_rpc import tokens
@@ -20,7 +16,7 @@ from herald_wire.queries import (
     read_query,
     read_token,
 )
-from herald_wire.structs import to_struct, to_value
+from herald_wire.structs import to_struct
 from segment_service.fields import (
     BY_TARGET_ID,
     SEGMENT_FIELDS,
@@ -122,15 +118,8 @@ def target_to_proto(target: Target) -> segment_pb2.Target:
     return segment_pb2.Target(target_id=target.id, created_at=timestamp(target.created_at))
 
 
-def clauses_to_proto(clauses: Iterable[Clause]) -> list[segment_pb2.ClauseExplanation]:
-    return [
-        segment_pb2.ClauseExplanation(path=clause.path, held=clause.held, seen=_seen(clause.seen))
-        for clause in clauses
-    ]
-
-
-def segment_query(request: pb.QuerySegmentsRequest) -> Query:
-    return read_query(
+async def segment_query(request: pb.QuerySegmentsRequest) -> Query:
+    return await read_query(
         "segments",
         filter=request.filter,
         sort=request.sort,
@@ -142,8 +131,8 @@ def segment_query(request: pb.QuerySegmentsRequest) -> Query:
     )
 
 
-def target_query(request: pb.QueryTargetsRequest) -> Query:
-    query = read_query(
+async def target_query(request: pb.QueryTargetsRequest) -> Query:
+    query = await read_query(
         "targets",
         filter=request.filter,
         sort=request.sort,
@@ -262,11 +251,3 @@ def _changed_fields(message: segment_pb2.Segment, paths: Sequence[str]) -> set[_
         "filter": message.WhichOneof("definition") == "filter",
     }
     return {field for field, is_set in set_fields.items() if is_set}
-
-
-def _seen(value: Any) -> Value | None:
-    if value is None:
-        return None
-    if isinstance(value, datetime):
-        return Value(string_value=value.astimezone(UTC).isoformat().replace("+00:00", "Z"))
-    return to_value(value)

@@ -16,7 +16,7 @@ from chat_store.database import Database, DialectName
 from chat_store.filters.predicates import Predicate
 from chat_store.models import User
 from chat_store.paging import Page, PageRequest
-from chat_store.sql.filters import Binding, where
+from chat_store.sql.filters import Binding
 from chat_store.sql.paging import fetch_page
 from chat_store.sql.users import COLUMNS, user_from_row
 from chat_store.statements.arrays import array_from, array_of
@@ -72,18 +72,16 @@ class SqlCampaignStore:
         return _campaign(row), sender
 
     async def query(self, predicate: Predicate, page: PageRequest) -> Page[Campaign]:
-        dialect = self._database.dialect
-        statement = counted().where(
-            where(predicate, _BINDING, dialect), campaigns.c.deleted_at.is_(None)
-        )
+        statement = counted().where(campaigns.c.deleted_at.is_(None))
         async with self._database.look() as connection:
             return await fetch_page(
                 connection,
                 statement,
                 page,
                 _BINDING,
-                dialect,
+                self._database.dialect,
                 lambda row: campaign_from_row(row, ()),
+                matching=predicate,
             )
 
     async def user_ids(self, campaign_id: str, page: PageRequest) -> Page[str]:

@@ -1,7 +1,8 @@
 """Matches one record in memory: the reference for what SQL answers, and ExplainTarget's eyes."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from operator import ge, gt, le, lt
 from typing import Any, assert_never
 
@@ -32,6 +33,7 @@ from chat_store.filters.predicates import (
     Present,
     StartsWord,
     Test,
+    conditions,
 )
 from chat_store.models import Channel, User
 
@@ -93,37 +95,16 @@ def channel_record(
 
 
 def matches(predicate: Predicate, record: Record) -> bool:
-    match predicate:
-        case AllOf(_, parts):
-            return all(matches(part, record) for part in parts)
-        case AnyOf(_, parts):
-            return any(matches(part, record) for part in parts)
-        case NoneOf(_, parts):
-            return not any(matches(part, record) for part in parts)
-        case Condition():
-            return _holds(predicate, record)
-        case _:
-            assert_never(predicate)
+    return _matches(predicate, _Sight(record))
 
 
 def explain(predicate: Predicate, record: Record) -> list[Clause]:
     """Every condition in written order, also those that `matches` would not come to."""
+    sight = _Sight(record)
     return [
-        Clause(condition.path, _holds(condition, record), _seen(condition.field, record))
-        for condition in _conditions(predicate)
+        Clause(condition.path, _holds(condition, sight), _seen(condition.field, sight))
+        for condition in conditions(predicate)
     ]
-
-
-def equal_to(value: Any, wanted: Any) -> bool:
-    if isinstance(wanted, frozenset):
-        return is_array(value) and set(value) == wanted
-    return same(value, wanted) or (is_array(value) and is_scalar(wanted) and _has(value, wanted))
-
-
-def one_of(value: Any, wanted: Collection[Any]) -> bool:
-    choices = set(map(identity, wanted))
-    elements = value if is_array(value) else ()
-    return identity(value) in choices or any(identity(element) in choices for element in elements)
 
 
 def containing(value: Any, wanted: Any) -> bool:
@@ -132,66 +113,106 @@ def containing(value: Any, wanted: Any) -> bool:
     return is_object(value) and contains(value, wanted)
 
 
-def _has(elements: Collection[Any], wanted: Any) -> bool:
-    return any(same(element, wanted) for element in elements)
+class _Seen:
+    """A value, and what many conditions may ask of it: worked out once, when first asked for."""
+
+    def __init__(self, value: Any, kind: Kind) -> None:
+        self.value = value
+        self.present = value is not None and (kind is Kind.CUSTOM or value != [])
+
+    @cached_property
+    def elements(self) -> frozenset[Hashable]:
+        return frozenset(map(identity, self.value)) if is_array(self.value) else frozenset()
+
+    @cached_property
+    def text(self) -> str:
+        strings = self.value if is_array(self.value) else (self.value,)
+        return words.joined(string for string in strings if isinstance(string, str))
+
+    @cached_property
+    def marked_text(self) -> str:
+        return words.marked(self.text)
+
+    def equal_to(self, wanted: Any) -> bool:
+        if isinstance(wanted, frozenset):
+            return is_array(self.value) and self.elements == wanted
+        return same(self.value, wanted) or (is_scalar(wanted) and identity(wanted) in self.elements)
+
+    def one_of(self, wanted: Collection[Any]) -> bool:
+        choices = set(map(identity, wanted))
+        return identity(self.value) in choices or not self.elements.isdisjoint(choices)
+
+    def containing(self, wanted: Any) -> bool:
+        if is_array(self.value) and is_array(wanted) and all(map(is_scalar, wanted)):
+            return self.elements.issuperset(map(identity, wanted))
+        return containing(self.value, wanted)
 
 
-def _conditions(predicate: Predicate) -> Iterator[Condition]:
-    if isinstance(predicate, Condition):
-        yield predicate
-    else:
-        for part in predicate.parts:
-            yield from _conditions(part)
+class _Sight:
+    """A record's values, each looked up once."""
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+        self._seen: dict[Field, _Seen] = {}
+
+    def of(self, field: Field) -> list[_Seen]:
+        """Of each of the fields that it stands for."""
+        return [self._one(part) for part in field.stands_for or (field,)]
+
+    def _one(self, field: Field) -> _Seen:
+        if field not in self._seen:
+            self._seen[field] = _Seen(self._record.value(field), field.kind)
+        return self._seen[field]
 
 
-def _parts(field: Field) -> tuple[Field, ...]:
-    return field.stands_for or (field,)
+def _matches(predicate: Predicate, sight: _Sight) -> bool:
+    match predicate:
+        case AllOf(_, parts):
+            return all(_matches(part, sight) for part in parts)
+        case AnyOf(_, parts):
+            return any(_matches(part, sight) for part in parts)
+        case NoneOf(_, parts):
+            return not any(_matches(part, sight) for part in parts)
+        case Condition():
+            return _holds(predicate, sight)
+        case _:
+            assert_never(predicate)
 
 
-def _seen(field: Field, record: Record) -> Any:
-    values = [
-        record.value(part) for part in _parts(field) if _present(record.value(part), part.kind)
-    ]
+def _seen(field: Field, sight: _Sight) -> Any:
+    seen = sight.of(field)
     if field.stands_for:
+        values = [each.value for each in seen if each.present]
         return values[0] if len(values) == 1 else values or None
-    return record.value(field)
+    return seen[0].value
 
 
-def _holds(condition: Condition, record: Record) -> bool:
+def _holds(condition: Condition, sight: _Sight) -> bool:
     test = condition.test
-    values = [(record.value(part), part.kind) for part in _parts(condition.field)]
-    held = any(_passes(test, value, kind) for value, kind in values)
+    seen = sight.of(condition.field)
+    held = any(_passes(test, each) for each in seen)
     if isinstance(test, OneOf) and test.or_missing:
-        held = held or not any(_present(value, kind) for value, kind in values)
+        held = held or not any(each.present for each in seen)
     return held != condition.negated
 
 
-def _present(value: Any, kind: Kind) -> bool:
-    return value is not None and (kind is Kind.CUSTOM or value != [])
-
-
-def _passes(test: Test, value: Any, kind: Kind) -> bool:
+def _passes(test: Test, seen: _Seen) -> bool:
     match test:
         case Present():
-            return _present(value, kind)
+            return seen.present
         case EqualTo(wanted):
-            return equal_to(value, wanted)
+            return seen.equal_to(wanted)
         case OneOf(wanted):
-            return one_of(value, wanted)
+            return seen.one_of(wanted)
         case Compared(order, limit):
+            value = seen.value
             alike = is_number(value) if is_number(limit) else isinstance(value, type(limit))
             return alike and _ORDERS[order](value, limit)
         case Containing(wanted):
-            return containing(value, wanted)
+            return seen.containing(wanted)
         case StartsWord(text):
-            return any(words.starts_word(string, text) for string in _strings(value))
+            return words.marked(text) in seen.marked_text
         case Includes(text):
-            return any(words.includes(string, text) for string in _strings(value))
+            return text in seen.text
         case _:
             assert_never(test)
-
-
-def _strings(value: Any) -> Iterator[str]:
-    for string in value if is_array(value) else (value,):
-        if isinstance(string, str):
-            yield string

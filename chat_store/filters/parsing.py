@@ -56,7 +56,7 @@ def parse_filter(
     """Raises `InvalidFilterError`. An empty document matches everything.
 
     The document is at depth 1, an item of its `$and` at 2; 20 is the deepest. The work grows with
-    the document: see `chat_store.filters.large` for one of unknown size.
+    the document: of 1 MB it takes seconds.
     """
     size = json_size(document)
     if size > MAX_BYTES:

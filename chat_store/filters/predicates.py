@@ -3,6 +3,7 @@
 Every test is two-valued on every record, so negation is plain negation.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -111,3 +112,14 @@ class NoneOf:
 
 
 Predicate = AllOf | AnyOf | NoneOf | Condition
+
+EVERYTHING = AllOf("filter", ())
+
+
+def conditions(predicate: Predicate) -> Iterator[Condition]:
+    """In written order."""
+    if isinstance(predicate, Condition):
+        yield predicate
+    else:
+        for part in predicate.parts:
+            yield from conditions(part)

@@ -6,7 +6,9 @@ and numbers. PostgreSQL gets both as regular expressions of explicit characters,
 own functions do depends on how it was built and on the locale.
 """
 
+import re
 import unicodedata
+from collections.abc import Iterable
 from functools import cache, lru_cache
 from itertools import groupby
 
@@ -52,6 +54,24 @@ def starts_word(text: str, folded: str) -> bool:
 
 def includes(text: str, folded: str) -> bool:
     return folded in fold(text)
+
+
+def joined(texts: Iterable[str]) -> str:
+    """All of them folded as one, in which `folded` is if it is in one of them.
+
+    What is looked for has no NUL, and so is never across two.
+    """
+    return fold("\0".join(texts))
+
+
+def marked(folded: str) -> str:
+    """With a NUL where a word begins.
+
+    A word of some text begins with `folded` (trimmed to words) if this one of `folded` is in that
+    of the text.
+    """
+    inside = "".join(re.escape(character) for character in set(folded) if _in_word(character))
+    return re.sub(f"(?<![{inside}])(?=[{inside}])", "\0", folded) if inside else folded
 
 
 def _in_word(character: str) -> bool:

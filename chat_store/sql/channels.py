@@ -32,7 +32,7 @@ from chat_store.errors import ChannelNotFoundError
 from chat_store.filters.predicates import Predicate
 from chat_store.models import Channel, ChannelState, Member, PickedChannel, WriteMode
 from chat_store.paging import Page, PageRequest
-from chat_store.sql.filters import CHANNEL_BINDING, MEMBER_BINDING, where
+from chat_store.sql.filters import CHANNEL_BINDING, MEMBER_BINDING
 from chat_store.sql.members import MEMBER_COLUMNS, count_members, member_from_row, write_members
 from chat_store.sql.paging import fetch_page
 from chat_store.sql.users import require_users
@@ -130,13 +130,16 @@ class SqlChannelStore:
         return dict(pair for _, _, pair in sorted(by_cid, key=itemgetter(0)))
 
     async def query(self, predicate: Predicate, page: PageRequest) -> Page[Channel]:
-        dialect = self._database.dialect
-        statement = select(*COLUMNS).where(
-            where(predicate, CHANNEL_BINDING, dialect), channels.c.deleted_at.is_(None)
-        )
+        statement = select(*COLUMNS).where(channels.c.deleted_at.is_(None))
         async with self._database.look() as connection:
             return await fetch_page(
-                connection, statement, page, CHANNEL_BINDING, dialect, channel_from_row
+                connection,
+                statement,
+                page,
+                CHANNEL_BINDING,
+                self._database.dialect,
+                channel_from_row,
+                matching=predicate,
             )
 
     async def delete(self, cids: Sequence[str], now: datetime) -> int:

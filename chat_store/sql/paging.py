@@ -6,15 +6,19 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Row, Select, and_, false, or_
+from sqlalchemy.engine import result_tuple
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from chat_store.aside import aside
 from chat_store.database import DialectName
 from chat_store.filters.fields import Field, Kind
 from chat_store.filters.json_values import is_scalar
+from chat_store.filters.predicates import EVERYTHING, Predicate, conditions
 from chat_store.paging import Cursor, KeyValue, Page, PageRequest, Sort, page_of
-from chat_store.sql.filters import Binding
+from chat_store.sql.filters import FEW_CLAUSES, Binding, where
 from chat_store.sql.places import Holds, bound, may_be_null
 from chat_store.statements.columns import from_microseconds, to_microseconds
+from chat_store.statements.prepared import prepared
 
 T = TypeVar("T")
 
@@ -58,14 +62,29 @@ async def fetch_page(
     binding: Binding,
     dialect: DialectName,
     to_item: Callable[[Row[Any]], T],
+    *,
+    matching: Predicate = EVERYTHING,
+    large: bool = False,
 ) -> Page[T]:
-    """`statement` selects and filters; its rows, with the columns it named, go to `to_item`."""
-    own = len(statement.selected_columns)
-    result = await connection.execute(paged(statement, request, binding, dialect))
-    frozen = result.freeze()
-    items = map(to_item, frozen().columns(*range(own)))
-    keys = frozen().columns(*range(own, own + len(sort_of(request, binding))))
-    return page_of([(_key(key), item) for key, item in zip(keys, items, strict=True)], request)
+    """Its rows, with the columns that `statement` names, go to `to_item`.
+
+    `large`: the statement has many clauses already, and is compiled aside.
+    """
+    names = [str(column.key) for column in statement.selected_columns]
+
+    def whole() -> Select[Any]:
+        narrowed = statement.where(where(matching, binding, dialect))
+        return paged(narrowed, request, binding, dialect)
+
+    rows: Sequence[Sequence[Any]]
+    if large or len(list(conditions(matching))) > FEW_CLAUSES:
+        compiled = await aside(lambda: prepared(whole(), connection.dialect))
+        rows = await compiled.rows(connection, {})
+    else:
+        rows = (await connection.execute(whole())).all()
+    item_of = result_tuple(names)
+    keyed = [(_key(row[len(names) :]), to_item(item_of(row[: len(names)]))) for row in rows]
+    return page_of(keyed, request)
 
 
 def paged(

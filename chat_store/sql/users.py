@@ -14,7 +14,7 @@ from chat_store.errors import UserNotFoundError
 from chat_store.filters.predicates import Predicate
 from chat_store.models import PickedUser, User, UserState, WriteMode
 from chat_store.paging import Page, PageRequest
-from chat_store.sql.filters import USER_BINDING, where
+from chat_store.sql.filters import USER_BINDING
 from chat_store.sql.paging import fetch_page
 from chat_store.statements.arrays import prepared_columns, tuples_of
 from chat_store.statements.columns import Key
@@ -72,15 +72,18 @@ class SqlUserStore:
     async def query(
         self, predicate: Predicate, page: PageRequest, *, include_deactivated: bool = False
     ) -> Page[User]:
-        dialect = self._database.dialect
-        statement = select(*COLUMNS).where(
-            where(predicate, USER_BINDING, dialect), users.c.deleted_at.is_(None)
-        )
+        statement = select(*COLUMNS).where(users.c.deleted_at.is_(None))
         if not include_deactivated:
             statement = statement.where(users.c.deactivated_at.is_(None))
         async with self._database.look() as connection:
             return await fetch_page(
-                connection, statement, page, USER_BINDING, dialect, user_from_row
+                connection,
+                statement,
+                page,
+                USER_BINDING,
+                self._database.dialect,
+                user_from_row,
+                matching=predicate,
             )
 
     async def deactivate(self, ids: Sequence[str], now: datetime) -> int:

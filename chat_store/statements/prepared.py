@@ -7,6 +7,7 @@ longer than the database takes to answer.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from sys import getsizeof
 from typing import Any, cast
 
 from sqlalchemy import (
@@ -47,6 +48,8 @@ class Prepared:
     _parameters: tuple[_Parameter, ...]
     _readers: tuple[Process | None, ...]
     _record: Callable[[Iterable[Any]], Row[*tuple[Any, ...]]]
+    size: int
+    """About how many bytes it takes in memory, its parameters included."""
 
     def bound(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
         """The driver's parameters, with the values in the places of their names."""
@@ -86,14 +89,23 @@ class Prepared:
 def prepared(statement: ClauseElement, dialect: Dialect) -> Prepared:
     """For a statement without expanding parameters; in a dialect of positional ones."""
     compiled = cast("SQLCompiler", statement.compile(dialect=dialect))
+    text = str(compiled)
+    parameters = tuple(
+        _parameter(name, compiled.binds[name], dialect) for name in compiled.positiontup or ()
+    )
     return Prepared(
-        str(compiled),
-        tuple(
-            _parameter(name, compiled.binds[name], dialect) for name in compiled.positiontup or ()
-        ),
+        text,
+        parameters,
         readers(statement, dialect),
         result_tuple([str(column.key) for column in _columns(statement)]),
+        len(text) + sum(_size(parameter.value) for parameter in parameters),
     )
+
+
+def _size(value: Any) -> int:
+    if isinstance(value, list):
+        return sum(map(_size, value))
+    return getsizeof(value)
 
 
 @lru_cache(maxsize=256)

@@ -78,7 +78,7 @@ def _matching_any(
 ) -> ColumnElement[bool]:
     if any(segment.definition is Definition.ALL_USERS for segment in evaluated):
         return true()
-    holds = [where(segment.content.predicate(), binding, dialect) for segment in evaluated]
+    holds = [where(segment.predicate(), binding, dialect) for segment in evaluated]
     if dialect == "sqlite" and len(holds) > 1:
         # large filters in one chain of ORs would be deeper than SQLite reads
         return case(*((holding, true()) for holding in holds), else_=false())

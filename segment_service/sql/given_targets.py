@@ -2,41 +2,45 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from sqlalchemy import Select, literal_column, select
+from sqlalchemy import ColumnElement, literal_column, select
 
 from chat_store.database import Database, DialectName
+from chat_store.statements.arrays import array_from, array_of
 from chat_store.statements.recordsets import among_keys, keys
 from segment_service.segments import Segment
 from segment_service.sql.branches import branches, union_of
-from segment_service.sql.kept_statements import KeptStatements
+from segment_service.sql.kept import Asked, KeptStatements
 
 
 @dataclass(frozen=True, slots=True)
-class GivenTargets:
-    """Whom the question is put to; the targets are the statement's parameter."""
-
-    segment_ids: tuple[str, ...]
-    sender_id: str
+class GivenTargets(Asked):
+    """Which of given targets are in the segments; the targets are the statement's parameter."""
 
 
 class SqlGivenTargets:
     """See `segment_service.store.TargetStore.among`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, statements: KeptStatements) -> None:
         self._dialect = database.dialect
-        self._statements = KeptStatements(database, those_among)
+        self._statements = statements
 
     async def among(self, asked: GivenTargets, target_ids: Sequence[str]) -> Sequence[str]:
-        return await self._statements.ids(asked, keys(self._dialect, target_ids))
+        build = partial(those_among, asked, self._dialect)
+        given = keys(self._dialect, target_ids)
+        return array_from(await self._statements.value(asked, build, **given))
 
 
-def those_among(asked: GivenTargets, of: Sequence[Segment], dialect: DialectName) -> Select[Any]:
+def those_among(
+    asked: GivenTargets, dialect: DialectName, of: Sequence[Segment]
+) -> ColumnElement[Any]:
     """Each branch looks up the given ids by its index, so that none reads the whole of a table."""
     found = [
         branch.rows.where(among_keys(dialect, branch.column))
         for branch in branches(of, asked.sender_id, dialect)
     ]
     together = (found[0] if len(found) == 1 else union_of(found)).subquery()
-    return select(together.c[0]).order_by(literal_column("1"))
+    ids = select(together.c[0]).order_by(literal_column("1")).subquery()
+    return select(array_of(ids.c[0], dialect)).scalar_subquery()

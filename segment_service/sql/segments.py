@@ -2,18 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Delete, Row, and_, bindparam, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import ReturningUpdate
 
+from chat_store.aside import SHORT_BYTES, aside_if
 from chat_store.database import Database, DialectName
-from chat_store.filters.json_values import same
+from chat_store.filters.parsing import json_size
 from chat_store.filters.predicates import Predicate
 from chat_store.paging import Page, PageRequest
 from chat_store.sql.audience_versions import add_version, raise_version, remove_version
-from chat_store.sql.filters import Binding, where
+from chat_store.sql.filters import Binding
 from chat_store.sql.paging import fetch_page
 from chat_store.statements.columns import Key
 from chat_store.statements.inserts import insert_rows
@@ -31,10 +33,12 @@ from segment_service.segments import (
     Segment,
     SegmentType,
     changed,
+    check,
     check_listing,
     check_targets,
     is_same,
     later,
+    same_filter,
 )
 from segment_service.sql.tables import segment_targets, segments
 
@@ -81,6 +85,7 @@ class SqlSegmentStore:
             return await _load(connection, segment_id)
 
     async def update(self, segment_id: str, change: Change, now: datetime) -> Segment:
+        await self._check_filter(segment_id, change)
         async with self._database.write("segment.update") as connection:
             stored = await _take(connection, segment_id)
             if stored.deleted_at:
@@ -89,7 +94,7 @@ class SqlSegmentStore:
             if is_same(content, stored.content):
                 return stored
             values = {**_values(content), "updated_at": later(now, stored.updated_at)}
-            if not same(content.filter, stored.content.filter):
+            if not same_filter(content, stored.content):
                 values["count_due_at"] = now
             return await _one(
                 connection,
@@ -99,6 +104,14 @@ class SqlSegmentStore:
                 .values(values)
                 .returning(segments),
             )
+
+    async def _check_filter(self, segment_id: str, change: Change) -> None:
+        """Before the transaction: it may take long. What it depends on, the type, never changes."""
+        stored = await self.get(segment_id)
+        if stored.deleted_at or change.filter is None:
+            return
+        content = changed(stored.content, change)
+        await aside_if(json_size(change.filter) > SHORT_BYTES, partial(check, content))
 
     async def delete(self, segment_id: str, now: datetime) -> None:
         async with self._database.write("segment.delete") as connection:
@@ -114,13 +127,18 @@ class SqlSegmentStore:
     async def query(
         self, predicate: Predicate, page: PageRequest, *, show_deleted: bool
     ) -> Page[Segment]:
-        dialect = self._database.dialect
-        statement = select(segments).where(where(predicate, _BINDING, dialect))
+        statement = select(segments)
         if not show_deleted:
             statement = statement.where(segments.c.deleted_at.is_(None))
         async with self._database.look() as connection:
             return await fetch_page(
-                connection, statement, page, _BINDING, dialect, segment_from_row
+                connection,
+                statement,
+                page,
+                _BINDING,
+                self._database.dialect,
+                segment_from_row,
+                matching=predicate,
             )
 
     async def add_targets(

@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from sqlalchemy import (
@@ -17,10 +18,11 @@ from sqlalchemy import (
 )
 
 from chat_store.database import Database, DialectName
+from chat_store.statements.arrays import array_from, array_of
 from chat_store.statements.columns import Key
 from segment_service.segments import Segment, Shard
 from segment_service.sql.branches import branches, union_of
-from segment_service.sql.kept_statements import KeptStatements
+from segment_service.sql.kept import Asked, KeptStatements
 from segment_service.store import FoundTargets
 
 _AFTER = bindparam("after", type_=Key)
@@ -29,21 +31,19 @@ _MOST_WALKED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class PageOfTargets:
+class PageOfTargets(Asked):
     """Which targets a page is of, wherever it begins: on SQLite those of all shards."""
 
-    segment_ids: tuple[str, ...]
-    sender_id: str
     shard: Shard
     most: int
 
 
 class SqlTargetPages:
-    """The statements of the last streams are kept: their pages differ in the beginning only."""
+    """The pages of one stream differ in the beginning only, and are one statement."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, statements: KeptStatements) -> None:
         self._database = database
-        self._statements = KeptStatements(database, page_of_ids)
+        self._statements = statements
 
     async def ids_after(self, asked: PageOfTargets, after: str) -> FoundTargets:
         """See `segment_service.store.TargetStore.ids_after`."""
@@ -67,10 +67,19 @@ class SqlTargetPages:
         return FoundTargets(ids, (ids or walked or [after])[-1], at_the_end=at_the_end)
 
     async def _ids(self, asked: PageOfTargets, after: str) -> Sequence[str]:
-        return await self._statements.ids(asked, {"after": after})
+        build = partial(page_of_targets, asked, self._database.dialect)
+        return array_from(await self._statements.value(asked, build, after=after))
 
 
-def page_of_ids(asked: PageOfTargets, of: Sequence[Segment], dialect: DialectName) -> Select[Any]:
+def page_of_targets(
+    asked: PageOfTargets, dialect: DialectName, of: Sequence[Segment]
+) -> ColumnElement[Any]:
+    """The page after the parameter `after`."""
+    ids = _page_of_ids(asked, of, dialect).subquery()
+    return select(array_of(ids.c[0], dialect)).scalar_subquery()
+
+
+def _page_of_ids(asked: PageOfTargets, of: Sequence[Segment], dialect: DialectName) -> Select[Any]:
     """Each branch gives its own next ids after `_AFTER`, so that none is read beyond one page."""
     pages = [
         branch.rows.where(branch.column > _AFTER, *_in_shard(branch.column, asked.shard))

@@ -1,28 +1,46 @@
 """Who is in segments, in SQL."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, Select, bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from chat_store.aside import aside
 from chat_store.database import Database
 from chat_store.filters import matching
-from chat_store.filters.matching import Record, channel_record, user_record
-from chat_store.filters.predicates import Predicate
+from chat_store.filters.matching import Clause, Record, channel_record, user_record
+from chat_store.filters.predicates import Predicate, conditions
 from chat_store.paging import Page, PageRequest
 from chat_store.sql import channels as sql_channels
 from chat_store.sql import users as sql_users
-from chat_store.sql.filters import Binding, where
+from chat_store.sql.filters import Binding
 from chat_store.sql.paging import fetch_page
+from chat_store.statements.arrays import prepared_columns
+from chat_store.statements.columns import Key
 from chat_store.statements.prepared import Prepared, prepared
 from chat_store.tables import channels, members, users
 from segment_service.segments import Definition, Segment, SegmentType, Shard, Target, audience
 from segment_service.sql.branches import branches, union_of
 from segment_service.sql.given_targets import GivenTargets, SqlGivenTargets
+from segment_service.sql.kept import KeptStatements, Membership, has_large_filter
 from segment_service.sql.segments import load_segments
 from segment_service.sql.target_pages import PageOfTargets, SqlTargetPages
 from segment_service.store import Explanation, FoundTargets
+
+T = TypeVar("T")
+
+_TARGET_ID = bindparam("target_id", type_=Key)
+# built once
+_MEMBER_IDS = select(members.c.user_id).where(members.c.cid == bindparam("cid", type_=Key))
+_MEMBER_NAMES = (
+    select(users.c.name)
+    .distinct()
+    .join_from(members, users, users.c.id == members.c.user_id)
+    .where(members.c.cid == bindparam("cid", type_=Key), users.c.name.is_not(None))
+)
 
 
 class SqlTargetStore:
@@ -30,44 +48,62 @@ class SqlTargetStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._pages = SqlTargetPages(database)
-        self._given = SqlGivenTargets(database)
+        self._statements = KeptStatements(database)
+        self._pages = SqlTargetPages(database, self._statements)
+        self._given = SqlGivenTargets(database, self._statements)
 
     async def exists(self, segment_id: str, target_id: str, sender_id: str) -> bool:
-        async with self._database.read() as connection:
-            (segment,) = await self._audience(connection, [segment_id], sender_id)
-            return await self._has(connection, segment, target_id, sender_id)
+        def among(of: Sequence[Segment]) -> ColumnElement[bool]:
+            (branch,) = branches(of, sender_id, self._database.dialect)
+            return branch.rows.where(branch.column == _TARGET_ID).exists()
+
+        asked = Membership((segment_id,), sender_id)
+        return bool(await self._statements.value(asked, among, target_id=target_id))
 
     async def explain(self, segment_id: str, target_id: str, sender_id: str) -> Explanation:
-        async with self._database.read() as connection:
+        exists = await self.exists(segment_id, target_id, sender_id)
+        async with self._database.look() as connection:
             (segment,) = await self._audience(connection, [segment_id], sender_id)
-            exists = await self._has(connection, segment, target_id, sender_id)
-            if segment.definition is not Definition.FILTER:
-                return Explanation(exists, ())
-            record = await _record(connection, segment.content.type, target_id)
-        if record is None:
+        if segment.definition is not Definition.FILTER:
             return Explanation(exists, ())
-        return Explanation(exists, matching.explain(segment.content.predicate(), record))
+        predicate = await _in_a_thread([segment], segment.predicate)
+        async with self._database.read() as connection:
+            load = await _record(connection, segment.content.type, target_id, predicate)
+        if load is None:
+            return Explanation(exists, ())
+        record = load
+
+        def explained() -> Sequence[Clause]:
+            return matching.explain(predicate, record())
+
+        return Explanation(exists, await _in_a_thread([segment], explained))
 
     async def query(
         self, segment_id: str, sender_id: str, predicate: Predicate, page: PageRequest
     ) -> Page[Target]:
         dialect = self._database.dialect
-        async with self._database.read() as connection:
+        async with self._database.look() as connection:
             asked = await self._audience(connection, [segment_id], sender_id)
-            (branch,) = branches(asked, sender_id, dialect)
-            binding = Binding(columns={"target_id": branch.column}, key="target_id")
-            statement = branch.rows.add_columns(branch.added_at).where(
-                where(predicate, binding, dialect)
-            )
+        (branch,) = await _in_a_thread(asked, lambda: branches(asked, sender_id, dialect))
+        binding = Binding(columns={"target_id": branch.column}, key="target_id")
+        async with self._database.look() as connection:
             return await fetch_page(
-                connection, statement, page, binding, dialect, lambda row: Target(*row)
+                connection,
+                branch.rows.add_columns(branch.added_at),
+                page,
+                binding,
+                dialect,
+                lambda row: Target(*row),
+                matching=predicate,
+                large=asked[0].definition is Definition.FILTER,
             )
 
     async def count(self, segment_ids: Sequence[str], sender_id: str) -> int:
         async with self._database.look() as connection:
             asked = await self._audience(connection, segment_ids, sender_id)
-        statement = await asyncio.to_thread(_prepared_count, asked, sender_id, self._database)
+        statement = await _in_a_thread(
+            asked, lambda: _prepared_count(asked, sender_id, self._database)
+        )
         async with self._database.look() as connection:
             (counted,) = await statement.row(connection)
         return int(counted)
@@ -90,13 +126,6 @@ class SqlTargetStore:
         found = await load_segments(connection, self._database.dialect, ids)
         return audience(ids, found, sender_id)
 
-    async def _has(
-        self, connection: AsyncConnection, segment: Segment, target_id: str, sender_id: str
-    ) -> bool:
-        (branch,) = branches([segment], sender_id, self._database.dialect)
-        found = select(branch.rows.where(branch.column == target_id).exists())
-        return bool((await connection.scalars(found)).one())
-
 
 def _prepared_count(asked: Sequence[Segment], sender_id: str, database: Database) -> Prepared:
     rows = [branch.rows for branch in branches(asked, sender_id, database.dialect)]
@@ -105,20 +134,32 @@ def _prepared_count(asked: Sequence[Segment], sender_id: str, database: Database
     return prepared(counted, database.sql_dialect)
 
 
-async def _record(connection: AsyncConnection, type_: SegmentType, target_id: str) -> Record | None:
+async def _in_a_thread(asked: Sequence[Segment], work: Callable[[], T]) -> T:
+    """Large filters one after the other; who has a small one does not wait for them."""
+    return await aside(work) if has_large_filter(asked) else await asyncio.to_thread(work)
+
+
+async def _record(
+    connection: AsyncConnection, type_: SegmentType, target_id: str, predicate: Predicate
+) -> Callable[[], Record] | None:
+    """Makes the target's record, with as much of it as the predicate looks at."""
     if type_ is SegmentType.USER:
         user = select(*sql_users.COLUMNS).where(users.c.id == target_id)
         row = (await connection.execute(user)).one_or_none()
-        return user_record(sql_users.user_from_row(row)) if row else None
-    channel = select(*sql_channels.COLUMNS).where(channels.c.cid == target_id)
-    row = (await connection.execute(channel)).one_or_none()
+        return partial(user_record, sql_users.user_from_row(row)) if row else None
+    found = select(*sql_channels.COLUMNS).where(channels.c.cid == target_id)
+    row = (await connection.execute(found)).one_or_none()
     if row is None:
         return None
-    its_members = (
-        select(members.c.user_id, users.c.name)
-        .outerjoin(users, users.c.id == members.c.user_id)
-        .where(members.c.cid == target_id)
-    )
-    found = (await connection.execute(its_members)).all()
-    names = {name for _, name in found if name is not None}
-    return channel_record(sql_channels.channel_from_row(row), [id_ for id_, _ in found], names)
+    channel = sql_channels.channel_from_row(row)
+    fields = {condition.field.name for condition in conditions(predicate)}
+    member_ids = await _all(connection, _MEMBER_IDS, target_id) if "members" in fields else ()
+    with_names = "member.user.name" in fields
+    names = await _all(connection, _MEMBER_NAMES, target_id) if with_names else ()
+    return partial(channel_record, channel, member_ids, names)
+
+
+async def _all(connection: AsyncConnection, of: Select[Any], cid: str) -> Sequence[str]:
+    statement = prepared_columns(of, connection.dialect)
+    (found,) = await statement.columns(connection, {"cid": cid})
+    return found

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from campaign_service.sql.moves import SqlMoveStore
 from campaign_service.sql.tables import campaign_outcomes, campaign_shards
@@ -19,6 +19,8 @@ from chat_store.store import ChannelDraft
 from chat_store.tables import messages
 from herald.campaign.v1 import campaign_pb2
 from herald.segment.v1 import segment_pb2
+from herald_wire.structs import to_struct
+from segment_service.sql.tables import segments
 from tests.campaign.builders import SENDER_ID, a_campaign_message, a_channel, a_user
 from tests.campaign.services import Services, another_campaign_server, running
 from tests.harness.accounts import assert_balanced, assert_conserved, recount
@@ -340,6 +342,31 @@ async def test_a_segment_deleted_during_the_run_stops_the_campaign(
         stopped = await services.until_stopped()
 
     assert stopped.status_reason == "segment 'many' is not there"
+    assert_balanced(recount(database_url, "spring"))
+
+
+async def test_a_segment_with_a_filter_beyond_the_limits_stops_the_campaign(
+    database: Database, database_url: str
+) -> None:
+    """It was stored when there was no such limit."""
+    await with_people(database, MANY)
+    everyone = segment_pb2.Segment(
+        id="many", type=segment_pb2.SEGMENT_TYPE_USER, filter=to_struct({"id": {"$exists": True}})
+    )
+    too_large = {"id": {"$nin": [str(number) for number in range(10_001)]}}
+    async with running(database_url, page_size=4) as services:
+        await services.create_segment(everyone)
+        await services.create(a_campaign_to("many"))
+        await services.start()
+        await services.until_under_way()
+
+        async with database.write() as connection:
+            # a change of a filter moves its time
+            old = {"filter": too_large, "updated_at": datetime.now(UTC)}
+            await connection.execute(update(segments).values(old))
+        stopped = await services.until_stopped()
+
+    assert stopped.status_reason == "segment 'many' has a filter that is refused by now"
     assert_balanced(recount(database_url, "spring"))
 
 

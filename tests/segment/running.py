@@ -76,7 +76,7 @@ class Service:
         """
         self.clock.moment = NOON
         self.numbers = itertools.count(1)
-        self.target_store._pages._statements.clear()
+        self.target_store._statements._statements.clear()
         await empty(self.database)
 
     def sizing(self, interval: timedelta = timedelta(minutes=1)) -> SizingWorker:

@@ -5,16 +5,16 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from chat_store.models import Channel
+from chat_store.statements.prepared import prepared
 from chat_store.statements.recordsets import keys
 from chat_store.store import ChannelDraft
 from segment_service.segments import Shard, audience
 from segment_service.sql.given_targets import GivenTargets, those_among
-from segment_service.sql.kept_statements import prepared_ids
 from segment_service.sql.segments import load_segments
-from segment_service.sql.target_pages import PageOfTargets, page_of_ids
+from segment_service.sql.target_pages import PageOfTargets, page_of_targets
 from tests.segment.running import CHANNEL, Service
 
 MANY = 4_000
@@ -33,7 +33,7 @@ async def plan(
     async with database.look() as connection:
         found = await load_segments(connection, database.dialect, asked.segment_ids)
     of = audience(asked.segment_ids, found, asked.sender_id)
-    statement = prepared_ids(build, asked, of, database.dialect, database.sql_dialect)
+    statement = prepared(select(build(asked, database.dialect, of)), database.sql_dialect)
     async with database.look() as connection:
         rows = await connection.exec_driver_sql(
             EXPLAIN[database.dialect] + statement.text, statement.bound(values)
@@ -104,7 +104,7 @@ async def test_a_page_of_the_whole_and_of_a_shard_is_read_by_index_ranges(
     for shard in shards:
         after = "messaging:02000" if is_of_channels(asked) else "user-02000"
         page = PageOfTargets(segments, "anna", shard, PAGE)
-        steps = await plan(service, page, page_of_ids, {"after": after})
+        steps = await plan(service, page, page_of_targets, {"after": after})
         assert_by_index_ranges(service, steps, len(asked))
 
 

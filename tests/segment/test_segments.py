@@ -455,7 +455,7 @@ async def test_a_page_token_is_bound_to_the_other_arguments(
 async def test_a_page_is_shorter_where_it_would_be_too_large_to_receive(service: Service) -> None:
     ids = [f"s{number}" for number in range(5)]
     for id_ in ids:
-        await service.matching({"id": {"$in": ["x" * 1000] * 1200}}, id_=id_)
+        await service.matching({"id": {"$in": ["x" * 1000] * 1000}}, id_=id_)
 
     first = await query(service, {}, sort=[Sort(field="id")])
     second = await query(service, {}, sort=[Sort(field="id")], page_token=first.next_page_token)

@@ -6,6 +6,7 @@ from typing import Any
 
 from google.protobuf.struct_pb2 import Struct
 
+from chat_store.aside import SHORT_BYTES, aside_if
 from chat_store.errors import InvalidFilterError, InvalidInputError
 from chat_store.filters.fields import Catalogue
 from chat_store.filters.parsing import parse_filter
@@ -56,7 +57,7 @@ class Query:
     paging: Paging
 
 
-def read_query(
+async def read_query(
     kind: str,
     *,
     filter: Struct,  # noqa: A002 - the request's own word
@@ -70,12 +71,17 @@ def read_query(
 ) -> Query:
     """Raises the error of whichever argument is wrong, at its path.
 
-    `bound_to` are the call's further arguments that its tokens hold for.
+    A long filter is read aside. `bound_to` are the call's further arguments that its tokens hold for.
     """
-    document = read_filter(filter)
+
+    def read() -> tuple[dict[str, Any], Predicate]:
+        document = read_filter(filter)
+        return document, parse_filter(document, catalogue)
+
+    document, predicate = await aside_if(filter.ByteSize() > SHORT_BYTES, read)
     wanted = [(item.field, item.direction == sort_pb2.SORT_DIRECTION_DESC) for item in sort]
     return Query(
-        parse_filter(document, catalogue),
+        predicate,
         read_paging(
             kind,
             page_size,

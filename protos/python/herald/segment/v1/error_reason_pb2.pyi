@@ -93,6 +93,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED: more calls at once than the server serves; repeat the call after the time in
     RetryInfo. No metadata.
     """
+    ERROR_REASON_SEGMENT_FILTER_REFUSED: _ErrorReason.ValueType  # 18
+    """FAILED_PRECONDITION: the segment was created when its filter was still allowed. It is not
+    evaluated any more, until UpdateSegment gives it a filter within the limits of
+    `Segment.filter`. `PreconditionFailure` and the metadata name the segment; the metadata also
+    the path at fault. Example: `{"segment_id": "vips", "field": "filter.age.$in"}`.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. The full name of a value, such as ERROR_REASON_SEGMENT_NOT_FOUND, is the
@@ -171,5 +177,11 @@ ERROR_REASON_MALFORMED_REQUEST: ErrorReason.ValueType  # 16
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 17
 """RESOURCE_EXHAUSTED: more calls at once than the server serves; repeat the call after the time in
 RetryInfo. No metadata.
+"""
+ERROR_REASON_SEGMENT_FILTER_REFUSED: ErrorReason.ValueType  # 18
+"""FAILED_PRECONDITION: the segment was created when its filter was still allowed. It is not
+evaluated any more, until UpdateSegment gives it a filter within the limits of
+`Segment.filter`. `PreconditionFailure` and the metadata name the segment; the metadata also
+the path at fault. Example: `{"segment_id": "vips", "field": "filter.age.$in"}`.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

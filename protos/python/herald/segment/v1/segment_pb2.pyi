@@ -97,13 +97,14 @@ class Segment(_message.Message):
         The keys of an object must all hold. `$and`, `$or` and `$nor` take a list of filters, not an
         empty one, and nest; at most 250 clauses and 20 levels, of which the filter itself is the
         first. (Protobuf nests no deeper: on the last level only a bare value fits.) The value of a
-        field is an object of operators that must all hold; any other value means `$eq`.
+        field is an object of operators that must all hold; any other value means `$eq`. A filter has
+        at most 1 MB (1,048,576 bytes) as JSON without spaces, and a field's name at most 5,120 bytes.
 
         `$eq`: equality. Strings are compared with case, objects by value, arrays in order. Null is
         the same as missing. On a field that holds an array, a scalar asks whether the array contains
         it. `$in`: equal to one of a list; on a field that holds an array, any element in common.
         `$ne` and `$nin` are the plain opposites: they hold where the value is missing, unless null
-        is what they are given.
+        is what they are given. A list that is an operand, or is in one, has at most 10,000 elements.
 
         `$gt`, `$gte`, `$lt`, `$lte`: order of numbers, of dates as RFC 3339 strings, of strings
         bytewise. A missing value, or one of another type, never matches.
@@ -234,15 +235,28 @@ class ClauseExplanation(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     HELD_FIELD_NUMBER: _builtins.int
     SEEN_FIELD_NUMBER: _builtins.int
+    SEEN_COUNT_FIELD_NUMBER: _builtins.int
+    SEEN_CUT_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Where the clause stands, such as `filter.$and[1].age.$in`, or `filter.country` for a bare
     value.
     """
     held: _builtins.bool
     """Whether the clause held, taken by itself: also under a `$nor`."""
+    seen_count: _builtins.int
+    """How many elements the array, keys the object, or characters the string has in all, if `seen`
+    shows fewer of them; otherwise 0.
+    """
+    seen_cut: _builtins.bool
+    """Whether `seen` is cut, on any level."""
     @_builtins.property
     def seen(self) -> _struct_pb2.Value:
-        """What the target has in the clause's field, dates as RFC 3339 strings. Unset: missing."""
+        """What the target has in the clause's field, dates as RFC 3339 strings. Unset: missing. Large
+        values are cut, so that all clauses fit into an answer: of an array the first 10 elements (a
+        channel's members in ascending order), of an object the first 10 keys, of a string the first
+        200 characters. The same holds for what is inside; arrays and objects on the third level are
+        shown empty.
+        """
 
     def __init__(
         self,
@@ -250,10 +264,12 @@ class ClauseExplanation(_message.Message):
         path: _builtins.str = ...,
         held: _builtins.bool = ...,
         seen: _struct_pb2.Value | None = ...,
+        seen_count: _builtins.int = ...,
+        seen_cut: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["seen", b"seen"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["held", b"held", "path", b"path", "seen", b"seen"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held", b"held", "path", b"path", "seen", b"seen", "seen_count", b"seen_count", "seen_cut", b"seen_cut"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
