@@ -30,6 +30,7 @@ from tests.campaign.builders import a_definition
 from tests.harness import nursery
 from tests.harness.postgres import Postgres
 from tests.harness.processes import free_address
+from tests.harness.waiters import wait_for_waiters
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -232,6 +233,25 @@ async def test_one_of_several_that_start_at_once_holds_it_for_all(database_url: 
         await asyncio.gather(begun(opened[0]), begun(opened[1], start_held=True), begun(opened[2]))
 
         assert await SqlHoldStore(opened[2]).check() == STARTED_HELD
+
+
+async def test_a_server_that_starts_while_another_one_holds_the_database_lets_it(
+    postgres_url: str,
+) -> None:
+    one, other = open_database(postgres_url), open_database(postgres_url)
+    async with one.write() as connection:
+        await connection.execute(
+            text("SELECT pg_advisory_xact_lock(hashtext('herald-restore-guard'))")
+        )
+        await connection.execute(
+            text("INSERT INTO restore_guard VALUES (1, '', '', 0, 'started_held')")
+        )
+        starting = asyncio.create_task(begun(other))
+        await wait_for_waiters(one, starting)
+
+    assert await starting == STARTED_HELD
+    await one.close()
+    await other.close()
 
 
 @pytest.mark.parametrize("point", list(Point))

@@ -140,6 +140,9 @@ class Postgres:
             group=self._wheel.system_user,
             extra_groups=[] if self._wheel.system_user else None,
         )
+        # of the primary's socket, which is in its folder
+        for lock in (folder / "data").glob(".s.PGSQL.*.lock"):
+            lock.unlink()
 
     def url(self, name: str) -> str:
         return f"postgresql+asyncpg://postgres@/{name}?host={self._data}"
