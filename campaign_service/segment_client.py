@@ -5,7 +5,7 @@ import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import grpc
 from google.rpc import error_details_pb2
@@ -17,8 +17,11 @@ from herald.segment.v1 import segment_service_pb2 as pb
 from herald_rpc.deadlines import seconds_left
 from herald_wire.structs import to_struct
 
-_CALL_SECONDS = 10.0
-# a count walks through all that a segment matches
+# In three attempts, because the first may meet a server that is frozen. The next one goes to
+# another server if there is one: calls take turns.
+_CALL_SECONDS, _ATTEMPTS = 9.0, 3
+# A count walks through all that a segment matches. A server that dies meanwhile is noticed by the
+# channel's pings after 8 s, and so it is while a stream is read.
 _COUNT_SECONDS = 300.0
 _LARGEST_QUERY = 100
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
@@ -33,6 +36,8 @@ _FINAL = {
 }
 _PROBLEMS = {"ERROR_REASON_SEGMENT_FILTER_REFUSED": "has a filter that is refused by now"}
 
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
 Waiting = Callable[[str], Awaitable[None]]
 
 
@@ -90,9 +95,7 @@ class SegmentClient:
         """In several pages where one would be larger than an answer may be."""
         while True:
             try:
-                response = await self._stub.QuerySegments(
-                    request, timeout=seconds_left(_CALL_SECONDS)
-                )
+                response = await _attempted(self._stub.QuerySegments, request)
             except grpc.aio.AioRpcError as error:
                 _translate(error)
             for segment in response.segments:
@@ -105,7 +108,7 @@ class SegmentClient:
         """What most campaigns have, for half of what a query costs."""
         request = pb.GetSegmentRequest(id=id_)
         try:
-            response = await self._stub.GetSegment(request, timeout=seconds_left(_CALL_SECONDS))
+            response = await _attempted(self._stub.GetSegment, request)
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 return {}
@@ -203,6 +206,20 @@ class _Retries:
         spread_out = self._pause * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
         await asyncio.sleep(max(spread_out, _asked_for(error)))
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+
+
+async def _attempted(
+    call: "grpc.aio.UnaryUnaryMultiCallable[_Request, _Response]", request: _Request
+) -> _Response:
+    """Raises `AioRpcError` as the last attempt does, or the first that ends by itself."""
+    seconds = seconds_left(_CALL_SECONDS) / _ATTEMPTS
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return await call(request, timeout=seconds)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise
+    return await call(request, timeout=seconds)
 
 
 def _translate(error: grpc.aio.AioRpcError) -> NoReturn:

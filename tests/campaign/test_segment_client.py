@@ -99,7 +99,8 @@ async def test_what_is_asked_for_a_caller_ends_before_that_callers_deadline(meth
 
     for_a_caller, for_a_worker = segments.seconds
     assert 0 < for_a_caller < 4.9
-    assert 5 < for_a_worker < 310
+    # a count may be slow; what is quick is tried three times
+    assert 200 < for_a_worker < 310 if method == "count" else 2 < for_a_worker < 5
 
 
 async def streamed(client: SegmentClient, waiting: Waiting) -> Sequence[str]:

@@ -11,14 +11,19 @@ SERVICE_CONFIG = Path(__file__).with_name("service_config.json")
 
 _OPTIONS = (
     ("grpc.service_config", SERVICE_CONFIG.read_text()),
-    # A server that is gone without a word is noticed within 30 s; ours permit a ping every 10 s.
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
+    # A server that is frozen or unreachable is left after 8 s. One that is only slow is not: its
+    # pings are answered by gRPC's threads. Our servers permit a ping every 2 s.
+    ("grpc.keepalive_time_ms", 4_000),
+    ("grpc.keepalive_timeout_ms", 4_000),
+    # gRPC takes this one, of 60 s by default, for pings of keepalive too (grpc/grpc#39239).
+    ("grpc.http2.ping_timeout_ms", 4_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     # gRPC's own back-off grows to two minutes, in which a server that is back goes unused.
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 5_000),
+    # This is also how long a connection attempt may take, 20 s by default.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     # A stream that is read slowly is 64 KiB ahead of its reader and no more. With a window that
     # grows, a segment server is busy for a second with all that a campaign will need in ten.
     ("grpc.http2.bdp_probe", 0),

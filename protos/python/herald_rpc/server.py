@@ -22,9 +22,15 @@ from herald_rpc.memory import trim_until_cancelled
 _OPTIONS = (
     # A second server on the same port must fail, and not take half of the calls.
     ("grpc.so_reuseport", 0),
-    # Clients may ping every 10 s without a call; the limit is lower, for pings come unevenly.
+    # Clients may ping every 4 s, also without a call. The limit is lower: pings come unevenly.
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 2_000),
+    # A caller that is frozen or unreachable loses its calls after 20 s, and their places with
+    # them; by default after 2 h.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    # gRPC takes this one, of 60 s by default, for pings of keepalive too (grpc/grpc#39239).
+    ("grpc.http2.ping_timeout_ms", 10_000),
 )
 
 # For what a handler that was cut has in its `finally` blocks, before gRPC cancels it again.
