@@ -34,6 +34,7 @@ class SegmentFilterRefusedError(SegmentError):
         super().__init__(f"the filter of segment {segment_id!r} is refused: {field}: {problem}")
         self.segment_id = segment_id
         self.field = field
+        self.problem = problem
 
 
 class SegmentHasDefinitionError(SegmentError):

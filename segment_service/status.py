@@ -26,7 +26,11 @@ def failure_for(error: Exception) -> Failure | None:
         case errors.SegmentDeletedError():
             return _precondition(error, "SEGMENT_DELETED", {"segment_id": error.segment_id})
         case errors.SegmentFilterRefusedError():
-            metadata = {"segment_id": error.segment_id, "field": error.field}
+            metadata = {
+                "segment_id": error.segment_id,
+                "field": error.field,
+                "problem": error.problem,
+            }
             return _precondition(error, "SEGMENT_FILTER_REFUSED", metadata)
         case errors.SegmentHasDefinitionError():
             metadata = {"segment_id": error.segment_id, "definition": error.definition}

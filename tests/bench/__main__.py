@@ -18,6 +18,7 @@ from rich.console import Console
 
 from tests.bench import (
     channels,
+    filters,
     imports,
     latency,
     messages,
@@ -49,6 +50,7 @@ _SCENARIOS = {
     # SQLite has one writer
     "replicas": _Measurement(replicas.measure, 60_000, (Kind.POSTGRESQL,)),
     "segments": _Measurement(segments.measure, 1_000_000),
+    "filters": _Measurement(filters.measure, 10_000),
     "import": _Measurement(imports.measure, 1_000_000),
     "million": _Measurement(million.measure, 1_000_000),
     "soak": _Measurement(soak.measure, 10_000_000, by_default=False),

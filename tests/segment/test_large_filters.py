@@ -139,7 +139,11 @@ async def test_a_filter_that_is_larger_than_allowed_by_now_is_not_evaluated(
     refusal = await refused(call(service, id_))
 
     assert (refusal.code, refusal.reason) == (CODES.FAILED_PRECONDITION, "SEGMENT_FILTER_REFUSED")
-    assert refusal.metadata == {"segment_id": "old", "field": "filter.age.$in"}
+    assert refusal.metadata == {
+        "segment_id": "old",
+        "field": "filter.age.$in",
+        "problem": "at most 10000 operands, not 10001",
+    }
 
 
 async def test_it_can_be_read_and_changed(service: Service) -> None:

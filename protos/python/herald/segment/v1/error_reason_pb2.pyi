@@ -97,7 +97,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: the segment was created when its filter was still allowed. It is not
     evaluated any more, until UpdateSegment gives it a filter within the limits of
     `Segment.filter`. `PreconditionFailure` and the metadata name the segment; the metadata also
-    the path at fault. Example: `{"segment_id": "vips", "field": "filter.age.$in"}`.
+    the path at fault and what is wrong there. Example: `{"segment_id": "vips", "field":
+    "filter.age.$in", "problem": "at most 10000 operands, not 12345"}`.
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -182,6 +183,7 @@ ERROR_REASON_SEGMENT_FILTER_REFUSED: ErrorReason.ValueType  # 18
 """FAILED_PRECONDITION: the segment was created when its filter was still allowed. It is not
 evaluated any more, until UpdateSegment gives it a filter within the limits of
 `Segment.filter`. `PreconditionFailure` and the metadata name the segment; the metadata also
-the path at fault. Example: `{"segment_id": "vips", "field": "filter.age.$in"}`.
+the path at fault and what is wrong there. Example: `{"segment_id": "vips", "field":
+"filter.age.$in", "problem": "at most 10000 operands, not 12345"}`.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
