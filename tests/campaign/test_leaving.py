@@ -167,6 +167,8 @@ async def test_who_begins_to_match_ahead_of_the_run_is_reached(
         place = Place(services, database)
         await with_targets(place, _segment(filter=COUNTRY))
         await started(services, RATE)
+        # time enough to have read all of them ahead
+        await services.until_under_way(sent=len(STAYING) // 2)
 
         await place.change_users([LATE], "USA")
 
