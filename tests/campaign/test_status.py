@@ -33,6 +33,7 @@ SAMPLES: list[tuple[Exception, grpc.StatusCode]] = [
     (errors.CampaignAlreadyExistsError("x"), grpc.StatusCode.ALREADY_EXISTS),
     (errors.CampaignDeletedError("x"), FAILED),
     (errors.StatusNotAllowedError("x", "start", Status.COMPLETED, [Status.DRAFT]), FAILED),
+    (errors.DatabaseHeldError("restored", "held"), FAILED),
     (errors.EtagMismatchError("x", "3", "4"), grpc.StatusCode.ABORTED),
     (errors.QuotaExceededError("x", limit=2, used=1, given=2), grpc.StatusCode.RESOURCE_EXHAUSTED),
     (errors.SegmentServiceUnavailableError(), UNAVAILABLE),
