@@ -106,8 +106,8 @@ class Sender:
                 except Exception as error:  # noqa: BLE001 - the turn and the slot are kept
                     await passed(stop, self._outages.failed(_LEASES, error))
                     continue
+                self._outages.over(_LEASES)
                 if lease:
-                    self._outages.over(_LEASES)
                     return lease
                 if not stop.is_set():
                     await self._idle()
