@@ -25,6 +25,7 @@ from chat_store.paging import Page, PageRequest
 from herald.campaign.v1 import campaign_service_pb2 as pb
 from herald.campaign.v1 import campaign_service_pb2_grpc as pb_grpc
 from herald.campaign.v1.campaign_pb2 import Campaign
+from herald.chat.v1 import chat_pb2
 from herald_wire.answers import fitting_count, fitting_page
 from herald_wire.fields import MAX_ID, required, text
 from herald_wire.queries import PageSizes, read_paging, read_query
@@ -77,15 +78,16 @@ class CampaignServicer(pb_grpc.CampaignServiceServicer):
         )
         message = await self._presentation.stored(id_)
 
-        async def read(page: PageRequest) -> Page[User]:
+        async def read(page: PageRequest) -> Page[User | None]:
             if not message.user_ids:
                 return Page(())
             ids = await self._campaigns.user_ids(id_, page)
-            users = await self._presentation.users(ids.items)
-            return Page(users, ids.next_cursor, ids.prev_cursor)
+            found = {user.id: user for user in await self._presentation.users(ids.items)}
+            # one for each id: where the page is cut, it is cut by ids
+            return Page(tuple(map(found.get, ids.items)), ids.next_cursor, ids.prev_cursor)
 
-        answer = await fitting_page(paging, read, user_to_proto, beside=message.ByteSize())
-        message.users.extend(answer.records)
+        answer = await fitting_page(paging, read, _user_or_nothing, beside=message.ByteSize())
+        message.users.extend(user for user in answer.records if user.id)
         return pb.GetCampaignResponse(
             campaign=message,
             next_user_page_token=answer.next_token,
@@ -192,3 +194,7 @@ class CampaignServicer(pb_grpc.CampaignServiceServicer):
             next_page_token=answer.next_token,
             prev_page_token=answer.prev_token,
         )
+
+
+def _user_or_nothing(user: User | None) -> chat_pb2.User:
+    return user_to_proto(user) if user else chat_pb2.User()

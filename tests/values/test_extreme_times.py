@@ -2,7 +2,6 @@
 
 import json
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import text
@@ -18,6 +17,7 @@ from herald_wire.fields import timestamp
 from herald_wire.structs import to_struct
 from tests.values.everything import Everything
 from tests.values.requests import populate, valid
+from tests.values.walking import walk
 
 FIRST = datetime.min.replace(tzinfo=UTC)
 LAST = datetime.max.replace(tzinfo=UTC)
@@ -43,24 +43,6 @@ async def upsert_users(everything: Everything) -> None:
     users = [chat_pb2.User(id=id_, created_at=timestamp(at)) for id_, at in TIMES.items()]
     answer = await everything.ask(chat.UpsertUsersRequest(users=users))
     assert [user.created_at for user in answer.users] == [user.created_at for user in users]
-
-
-async def walk(everything: Everything, request: Any, records: str) -> list[list[Any]]:
-    """All pages of the query, first on by its next tokens, and then back by its previous ones."""
-    pages = []
-    answer = await everything.ask(request)
-    pages.append(list(getattr(answer, records)))
-    while answer.next_page_token:
-        request.page_token = answer.next_page_token
-        answer = await everything.ask(request)
-        pages.append(list(getattr(answer, records)))
-    back = [pages[-1]]
-    while answer.prev_page_token:
-        request.page_token = answer.prev_page_token
-        answer = await everything.ask(request)
-        back.append(list(getattr(answer, records)))
-    assert back[::-1] == pages
-    return pages
 
 
 async def test_pages_go_through_them_in_both_directions(everything: Everything) -> None:

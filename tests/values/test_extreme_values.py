@@ -1,6 +1,7 @@
 """Each extreme value of each field is refused at its field, or comes back as it was given."""
 
 import asyncio
+import json
 from collections.abc import Iterator
 from itertools import count
 from typing import Any
@@ -11,9 +12,11 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from herald.chat.v1 import chat_service_pb2 as chat
+from herald.chat.v1.sort_pb2 import Sort
 from tests.segment.refusals import refusal_in
 from tests.values.everything import PLACES, Everything, methods
-from tests.values.extremes import variations
+from tests.values.extremes import FOX, variations
 from tests.values.requests import named, populate, prepare, valid
 
 CODES = grpc.StatusCode
@@ -57,6 +60,57 @@ async def test_an_extreme_value_is_refused_at_its_field_or_comes_back(
             group.create_task(attempt(*case))
 
     assert not problems, "\n".join(problems)
+
+
+KEPT = (
+    "-0.0",
+    "0.1",
+    "5e-324",
+    "2.2250738585072014e-308",
+    "9007199254740991",
+    "true",
+    "null",
+    '""',
+    f'"{FOX * 255}"',
+    r'"\uffff\ufeff\u0001\ud83e\udd8a"',
+    # inside the custom object and the list around it
+    "[" * 18 + "]" * 18,
+    '{"a":' * 18 + "1" + "}" * 18,
+)
+REFUSED = (
+    "9007199254740994",
+    "1e308",
+    "1e400",
+    "1" + 400 * "0",
+    "NaN",
+    "Infinity",
+    r'"\u0000"',
+    r'"\ud800"',
+    r'"\udc00\ud800"',
+    r'{"\u0000": 1}',
+    "[" * 19 + "]" * 19,
+    '{"a":' * 19 + "1" + "}" * 19,
+    "[" * 100_000 + "]" * 100_000,
+)
+
+
+@pytest.mark.parametrize("zoned_url", PLACES[:2], ids=" in ".join, indirect=True)
+async def test_an_extreme_value_is_imported_as_it_is_or_its_line_is_refused(
+    everything: Everything,
+) -> None:
+    lines = [
+        f'{{"type": "user", "data": {{"id": "user-{number:02}", "x": [{value}]}}}}'
+        for number, value in enumerate((*KEPT, *REFUSED))
+    ]
+
+    result = await everything.imported(lines)
+
+    query = chat.QueryUsersRequest(sort=[Sort(field="id")], page_size=1_000)
+    users = (await everything.ask(query)).users
+    assert [plain(user.custom)["x"] for user in users] == [[json.loads(value)] for value in KEPT]
+    assert [error.line for error in result.errors] == [
+        len(KEPT) + number for number in range(1, len(REFUSED) + 1)
+    ]
 
 
 async def problem_with(

@@ -259,7 +259,7 @@ class Campaign(_message.Message):
     and stays taken after the campaign has been deleted.
     """
     name: _builtins.str
-    """For people. May be empty."""
+    """For people, at most 1,024 characters. May be empty."""
     description: _builtins.str
     """For people. May be empty."""
     status: Global___CampaignStatus.ValueType
@@ -306,7 +306,9 @@ class Campaign(_message.Message):
     """
     @_builtins.property
     def sender(self) -> _chat_pb2.User:
-        """Output only. The sender as of this answer; unset when there is no such user any more."""
+        """Output only. The sender as of this answer; unset when there is no such user any more. It has only
+        its `id` where the whole would make this answer larger than the 4 MiB that gRPC clients receive.
+        """
 
     @_builtins.property
     def segment_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -56,7 +56,8 @@ Global___PushProvider: _TypeAlias = PushProvider  # noqa: Y015
 @_typing.final
 class User(_message.Message):
     """A person or a bot. Output-only fields are ignored on input. Lengths are counted in Unicode
-    characters. An empty string is a missing value to filters, and so is an empty list.
+    characters; all strings of a user together, custom objects aside, have at most 128 KiB (131,072
+    bytes) as UTF-8. An empty string is a missing value to filters, and so is an empty list.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -104,7 +105,7 @@ class User(_message.Message):
 
     @_builtins.property
     def custom(self) -> _struct_pb2.Struct:
-        """Custom data, at most 5 KB (5,120 bytes) as compact JSON. Filters, sorts and templates reach its
+        """Custom data, at most 5 KB (5,120 bytes) as compact JSON, nested at most 20 deep. Filters, sorts and templates reach its
         keys by their names. Numbers are doubles: whole numbers beyond 2^53 and non-finite numbers are
         refused. Unset: empty.
         """
@@ -112,7 +113,7 @@ class User(_message.Message):
     @_builtins.property
     def push_preferences(self) -> _struct_pb2.Struct:
         """Which push notifications the user wants, such as `{"chat_level": "mentions"}`; kept as given,
-        at most 5 KB as compact JSON. Numbers are doubles: whole numbers beyond 2^53 and non-finite
+        at most 5 KB as compact JSON, nested at most 20 deep. Numbers are doubles: whole numbers beyond 2^53 and non-finite
         numbers are refused. Unset: empty.
         """
 
@@ -170,7 +171,9 @@ Global___User: _TypeAlias = User  # noqa: Y015
 @_typing.final
 class Channel(_message.Message):
     """A conversation. Output-only fields are ignored on input. Lengths are counted in Unicode
-    characters. An empty string is a missing value to filters, and so is an empty list.
+    characters; all strings of a channel together, custom objects and `member_ids` aside, have at most
+    128 KiB (131,072 bytes) as UTF-8. An empty string is a missing value to filters, and so is an
+    empty list.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -225,7 +228,7 @@ class Channel(_message.Message):
     """Output only. How many messages it has."""
     @_builtins.property
     def custom(self) -> _struct_pb2.Struct:
-        """Custom data, at most 5 KB (5,120 bytes) as compact JSON. Filters, sorts and templates reach its
+        """Custom data, at most 5 KB (5,120 bytes) as compact JSON, nested at most 20 deep. Filters, sorts and templates reach its
         keys by their names. Numbers are doubles: whole numbers beyond 2^53 and non-finite numbers are
         refused. Unset: empty.
         """
@@ -312,7 +315,7 @@ class Member(_message.Message):
     """Whether the user has hidden the channel."""
     @_builtins.property
     def custom(self) -> _struct_pb2.Struct:
-        """Custom data of the membership, at most 5 KB (5,120 bytes) as compact JSON. Numbers are doubles:
+        """Custom data of the membership, at most 5 KB (5,120 bytes) as compact JSON, nested at most 20 deep. Numbers are doubles:
         whole numbers beyond 2^53 and non-finite numbers are refused. Unset: empty.
         """
 
@@ -378,7 +381,7 @@ class Message(_message.Message):
     """The campaign that sent it; empty for any other message."""
     @_builtins.property
     def attachments(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]:
-        """Free JSON objects, at most 30. Numbers are doubles, and none is a whole number beyond 2^53."""
+        """Free JSON objects, at most 30, together at most 512 KiB as compact JSON. Numbers are doubles, and none is a whole number beyond 2^53."""
 
     @_builtins.property
     def custom(self) -> _struct_pb2.Struct:
@@ -415,7 +418,9 @@ Global___Message: _TypeAlias = Message  # noqa: Y015
 
 @_typing.final
 class Device(_message.Message):
-    """A device that push notifications can be sent to."""
+    """A device that push notifications can be sent to. All its strings together have at most 128 KiB
+    (131,072 bytes) as UTF-8.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

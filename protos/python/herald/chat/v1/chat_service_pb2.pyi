@@ -88,8 +88,8 @@ class UpsertUsersResponse(_message.Message):
     USERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def users(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.User]:
-        """The users as stored, in the order of the request. Slightly larger than the request: a client
-        that sends almost 4 MiB has to allow for more than 4 MiB in return.
+        """The users as stored, in the order of the request. Where all of them together would be more than
+        the 4 MiB that gRPC clients receive, the last ones have only their `id`.
         """
 
     def __init__(
@@ -370,7 +370,10 @@ class UpsertChannelsResponse(_message.Message):
     CHANNELS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def channels(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.Channel]:
-        """The channels as stored, in the order of the request, without `member_ids`."""
+        """The channels as stored, in the order of the request, without `member_ids`. Where all of them
+        together would be more than the 4 MiB that gRPC clients receive, the last ones have only their
+        `cid`, `type` and `id`.
+        """
 
     def __init__(
         self,
@@ -965,7 +968,9 @@ class UpsertDevicesResponse(_message.Message):
     DEVICES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def devices(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.Device]:
-        """The devices as stored, in the order of the request."""
+        """The devices as stored, in the order of the request. Where all of them together would be more
+        than the 4 MiB that gRPC clients receive, the last ones have only their `id`.
+        """
 
     def __init__(
         self,

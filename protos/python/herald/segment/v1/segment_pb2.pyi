@@ -90,7 +90,8 @@ class Segment(_message.Message):
     def filter(self) -> _struct_pb2.Struct:
         """Those who match: users in a USER segment, with the fields of
         `herald.chat.v1.QueryUsersRequest.filter`, or channels in a CHANNEL segment, with those of
-        `herald.chat.v1.QueryChannelsRequest.filter`. May not be empty. Numbers are doubles: whole
+        `herald.chat.v1.QueryChannelsRequest.filter`. May not be empty. At most 3.5 MiB (3,670,016
+        bytes) as a protobuf message; more is ERROR_REASON_LIMIT_EXCEEDED at `segment.filter`. Numbers are doubles: whole
         numbers beyond 2^53 and non-finite numbers are refused.
 
         The language of all filters is JSON as in MongoDB: `{"country": "USA", "age": {"$gte": 30}}`.
