@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 import orjson
 
+from chat_store.aside import SHORT_BYTES
 from chat_store.errors import InvalidFilterError, InvalidInputError
 from chat_store.filters.fields import CHANNEL_FIELDS, USER_FIELDS
-from chat_store.filters.parsing import parse_filter
+from chat_store.filters.parsing import json_size, parse_filter
 from chat_store.filters.predicates import Predicate
 from chat_store.models import Json
 from segment_service.errors import (
@@ -120,6 +121,11 @@ class Target:
 
     id: str
     created_at: datetime | None = None
+
+
+def has_large_filter(of: Iterable[Segment]) -> bool:
+    """Whether what is done with their filters takes long."""
+    return sum(json_size(segment.content.filter or {}) for segment in of) > SHORT_BYTES
 
 
 def check(content: Content) -> None:

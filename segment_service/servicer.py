@@ -7,13 +7,15 @@ from functools import partial
 from typing import Any
 
 from chat_store.aside import SHORT_BYTES, aside_if
+from chat_store.paging import Page, PageRequest
+from herald.segment.v1 import segment_pb2
 from herald.segment.v1 import segment_service_pb2 as pb
 from herald.segment.v1 import segment_service_pb2_grpc as pb_grpc
 from herald_wire.answers import fitting_page
 from herald_wire.fields import MAX_ID, required, text
 from segment_service import wire
 from segment_service.explanations import clauses_to_proto
-from segment_service.segments import Content, check
+from segment_service.segments import Content, Segment, check, has_large_filter
 from segment_service.store import SegmentStore, TargetStore
 from segment_service.streams import TargetStreams
 
@@ -41,13 +43,13 @@ class SegmentServicer(pb_grpc.SegmentServiceServicer):
             request.ByteSize() > SHORT_BYTES, partial(_checked_content, request)
         )
         segment = await self._segments.create(id_, content, self._now())
-        return pb.CreateSegmentResponse(segment=wire.segment_to_proto(segment))
+        return pb.CreateSegmentResponse(segment=await _to_proto(segment))
 
     async def GetSegment(
         self, request: pb.GetSegmentRequest, context: Any
     ) -> pb.GetSegmentResponse:
         segment = await self._segments.get(required(request.id, "id", MAX_ID))
-        return pb.GetSegmentResponse(segment=wire.segment_to_proto(segment))
+        return pb.GetSegmentResponse(segment=await _to_proto(segment))
 
     async def UpdateSegment(
         self, request: pb.UpdateSegmentRequest, context: Any
@@ -57,7 +59,7 @@ class SegmentServicer(pb_grpc.SegmentServiceServicer):
             request.ByteSize() > SHORT_BYTES, partial(wire.change_from_proto, request)
         )
         segment = await self._segments.update(id_, change, self._now())
-        return pb.UpdateSegmentResponse(segment=wire.segment_to_proto(segment))
+        return pb.UpdateSegmentResponse(segment=await _to_proto(segment))
 
     async def DeleteSegment(
         self, request: pb.DeleteSegmentRequest, context: Any
@@ -69,8 +71,15 @@ class SegmentServicer(pb_grpc.SegmentServiceServicer):
         self, request: pb.QuerySegmentsRequest, context: Any
     ) -> pb.QuerySegmentsResponse:
         query = await wire.segment_query(request)
-        find = partial(self._segments.query, query.predicate, show_deleted=request.show_deleted)
-        page = await fitting_page(query.paging, find, wire.segment_to_proto)
+
+        async def find(page: PageRequest) -> Page[segment_pb2.Segment]:
+            found = await self._segments.query(
+                query.predicate, page, show_deleted=request.show_deleted
+            )
+            encoded = [await _to_proto(segment) for segment in found.items]
+            return Page(encoded, found.next_cursor, found.prev_cursor)
+
+        page = await fitting_page(query.paging, find, lambda segment: segment)
         return pb.QuerySegmentsResponse(
             segments=page.records, next_page_token=page.next_token, prev_page_token=page.prev_token
         )
@@ -81,7 +90,7 @@ class SegmentServicer(pb_grpc.SegmentServiceServicer):
         id_ = required(request.segment_id, "segment_id", MAX_ID)
         target_ids = wire.target_ids(request.target_ids)
         added, segment = await self._segments.add_targets(id_, target_ids, self._now())
-        return pb.AddTargetsResponse(added=added, segment=wire.segment_to_proto(segment))
+        return pb.AddTargetsResponse(added=added, segment=await _to_proto(segment))
 
     async def RemoveTargets(
         self, request: pb.RemoveTargetsRequest, context: Any
@@ -89,7 +98,7 @@ class SegmentServicer(pb_grpc.SegmentServiceServicer):
         id_ = required(request.segment_id, "segment_id", MAX_ID)
         target_ids = wire.target_ids(request.target_ids)
         removed, segment = await self._segments.remove_targets(id_, target_ids, self._now())
-        return pb.RemoveTargetsResponse(removed=removed, segment=wire.segment_to_proto(segment))
+        return pb.RemoveTargetsResponse(removed=removed, segment=await _to_proto(segment))
 
     async def TargetExists(
         self, request: pb.TargetExistsRequest, context: Any
@@ -157,3 +166,7 @@ def _checked_content(request: pb.CreateSegmentRequest) -> Content:
     content = wire.content_from_proto(request.segment)
     check(content)
     return content
+
+
+async def _to_proto(segment: Segment) -> segment_pb2.Segment:
+    return await aside_if(has_large_filter([segment]), partial(wire.segment_to_proto, segment))

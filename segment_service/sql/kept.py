@@ -7,11 +7,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, and_, func, or_, select
 
-from chat_store.aside import SHORT_BYTES, aside
+from chat_store.aside import aside
 from chat_store.database import Database
-from chat_store.filters.parsing import json_size
 from chat_store.statements.prepared import Prepared, prepared
-from segment_service.segments import Segment, audience
+from segment_service.segments import Segment, audience, has_large_filter
 from segment_service.sql.segments import load_segments
 from segment_service.sql.tables import segments
 
@@ -85,10 +84,6 @@ class KeptStatements:
             # the one that was not used for the longest time
             total -= self._statements.pop(next(iter(self._statements))).size
         return statement
-
-
-def has_large_filter(of: Sequence[Segment]) -> bool:
-    return sum(json_size(segment.content.filter or {}) for segment in of) > SHORT_BYTES
 
 
 def _unchanged(of: Sequence[Segment]) -> ColumnElement[Any]:

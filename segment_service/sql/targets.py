@@ -22,10 +22,18 @@ from chat_store.statements.arrays import prepared_columns
 from chat_store.statements.columns import Key
 from chat_store.statements.prepared import Prepared, prepared
 from chat_store.tables import channels, members, users
-from segment_service.segments import Definition, Segment, SegmentType, Shard, Target, audience
+from segment_service.segments import (
+    Definition,
+    Segment,
+    SegmentType,
+    Shard,
+    Target,
+    audience,
+    has_large_filter,
+)
 from segment_service.sql.branches import branches, union_of
 from segment_service.sql.given_targets import GivenTargets, SqlGivenTargets
-from segment_service.sql.kept import KeptStatements, Membership, has_large_filter
+from segment_service.sql.kept import KeptStatements, Membership
 from segment_service.sql.segments import load_segments
 from segment_service.sql.target_pages import PageOfTargets, SqlTargetPages
 from segment_service.store import Explanation, FoundTargets

@@ -72,6 +72,12 @@ CALLS: dict[str, Callable[[Service, str], Awaitable[Any]]] = {
         pb.ExplainTargetRequest(segment_id=id_, target_id="anna")
     ),
 }
+ANSWERS: dict[str, Callable[[Service, str], Awaitable[Any]]] = {
+    "GetSegment": lambda service, id_: service.get(id_),
+    "QuerySegments": lambda service, id_: service.stub.QuerySegments(
+        pb.QuerySegmentsRequest(filter=to_struct({"id": {"$in": [id_]}}))
+    ),
+}
 EACH_CALL = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 
 
@@ -83,6 +89,15 @@ async def test_other_calls_are_answered_while_a_large_filter_is_evaluated(
     id_ = await service.matching(LARGEST)
 
     await assert_others_are_answered(service, call(service, id_))
+
+
+@pytest.mark.parametrize("call", ANSWERS.values(), ids=ANSWERS)
+async def test_other_calls_are_answered_while_a_large_filter_is_read(
+    sqlite_service: Service, call: Callable[[Service, str], Awaitable[Any]]
+) -> None:
+    id_ = await sqlite_service.matching(LARGEST)
+
+    await assert_others_are_answered(sqlite_service, call(sqlite_service, id_))
 
 
 async def test_other_calls_are_answered_while_a_large_filter_is_created_and_changed(

@@ -30,25 +30,41 @@ def json_objects(structs: Iterable[Struct], field: str) -> tuple[dict[str, Any],
 
 def to_struct(value: Mapping[str, Any]) -> Struct:
     struct = Struct()
-    for key, item in value.items():
-        struct.fields[key].CopyFrom(to_value(item))
+    _fill_struct(struct, value)
     return struct
 
 
 def to_value(value: Any) -> Value:
+    message = Value()
+    _fill(message, value)
+    return message
+
+
+def _fill(message: Value, value: Any) -> None:
+    """In place: a large value would be copied once for each of its levels."""
     if value is None:
-        return Value(null_value=struct_pb2.NULL_VALUE)
-    if isinstance(value, bool):
-        return Value(bool_value=value)
-    if isinstance(value, int | float):
-        return Value(number_value=value)
-    if isinstance(value, str):
-        return Value(string_value=value)
-    if isinstance(value, Mapping):
-        return Value(struct_value=to_struct(value))
-    result = Value()
-    result.list_value.values.extend(to_value(item) for item in value)
-    return result
+        message.null_value = struct_pb2.NULL_VALUE
+    elif isinstance(value, bool):
+        message.bool_value = value
+    elif isinstance(value, int | float):
+        message.number_value = value
+    elif isinstance(value, str):
+        message.string_value = value
+    elif isinstance(value, Mapping):
+        # also an empty one is there
+        message.struct_value.SetInParent()
+        _fill_struct(message.struct_value, value)
+    else:
+        message.list_value.SetInParent()
+        values = message.list_value.values
+        for item in value:
+            _fill(values.add(), item)
+
+
+def _fill_struct(struct: Struct, value: Mapping[str, Any]) -> None:
+    fields = struct.fields
+    for key, item in value.items():
+        _fill(fields[key], item)
 
 
 def _json(value: Value, path: str) -> Any:
