@@ -77,7 +77,7 @@ class SegmentServicer(pb_grpc.SegmentServiceServicer):
                 query.predicate, page, show_deleted=request.show_deleted
             )
             encoded = [await _to_proto(segment) for segment in found.items]
-            return Page(encoded, found.next_cursor, found.prev_cursor)
+            return Page(tuple(encoded), found.next_cursor, found.prev_cursor)
 
         page = await fitting_page(query.paging, find, lambda segment: segment)
         return pb.QuerySegmentsResponse(
