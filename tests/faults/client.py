@@ -1,14 +1,15 @@
 """A caller that does not give up: what it is told to do has been acknowledged in the end."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import grpc
 
 from herald.campaign.v1 import campaign_service_pb2_grpc
-from herald.chat.v1 import chat_service_pb2_grpc
+from herald.chat.v1 import chat_service_pb2, chat_service_pb2_grpc
 from herald.segment.v1 import segment_service_pb2_grpc
 from tests.faults.patience import Patience
 
@@ -42,6 +43,18 @@ class Client:
         self.segments: Any = segment_service_pb2_grpc.SegmentServiceStub(to_segments)
         self.chat: Any = chat_service_pb2_grpc.ChatServiceStub(to_segments)
         self.campaigns: Any = campaign_service_pb2_grpc.CampaignServiceStub(to_campaigns)
+
+    async def bring_in(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Imports all of them. Raises `AssertionError` if one is refused."""
+
+        async def requests() -> AsyncIterator[chat_service_pb2.ImportRequest]:
+            yield chat_service_pb2.ImportRequest(records=list(map(json.dumps, records)))
+
+        def imported(_: Any, timeout: float) -> Any:
+            return self.chat.Import(requests(), timeout=timeout)
+
+        answer = await self.call(imported, None)
+        assert answer.failed == 0, answer
 
     async def call(self, method: Any, request: Any) -> Any:
         patience = Patience(_PATIENCE_SECONDS)

@@ -145,7 +145,7 @@ class Cluster:
         url = make_url(self.database_url)
         socket = f"{url.query['host']}/.s.PGSQL.5432"
         self.to_postgres = await stack.enter_async_context(relayed(socket))
-        return f"postgresql://postgres@{self.to_postgres.address}/{url.database}?ssl=disable"
+        return f"postgresql://postgres@{self.to_postgres.address}/{url.database}?sslmode=disable"
 
     def _start(self, replica: Replica) -> None:
         assert self._tasks is not None

@@ -28,6 +28,11 @@ def room_cid(number: int) -> str:
     return cid_of("messaging", f"room-{number:06}")
 
 
+def number_of(id_: str) -> int:
+    """Of a user or a room that is there."""
+    return int(id_.rpartition("-")[2]) if id_ != SENDER_ID else -1
+
+
 def group_of(number: int) -> int:
     return number % GROUPS
 

@@ -4,8 +4,7 @@ Each can be repeated after any failure; what was acknowledged is then read back.
 """
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -104,16 +103,7 @@ async def _delete_devices(client: Client, id_: str) -> None:
 
 
 async def _import(client: Client, id_: str) -> None:
-    user = json.dumps({"type": "user", "data": {"id": id_, "name": "Imported"}})
-
-    async def requests() -> AsyncIterator[chat_pb.ImportRequest]:
-        yield chat_pb.ImportRequest(records=[user])
-
-    def imported(_: Any, timeout: float) -> Any:
-        return client.chat.Import(requests(), timeout=timeout)
-
-    answer = await client.call(imported, None)
-    assert answer.failed == 0
+    await client.bring_in([{"type": "user", "data": {"id": id_, "name": "Imported"}}])
     assert (await _user(client, id_)).name == "Imported"
 
 

@@ -1,11 +1,15 @@
 """What happens to a run while it runs, by name. Each counts how often it really happened."""
 
 import asyncio
+import os
 import random
+import signal
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from functools import partial
 
 from tests.faults.cluster import Cluster
+from tests.faults.refusals import lock_sqlite, refuse_writes
 from tests.faults.replica import Replica
 from tests.faults.scenario import CAMPAIGN_ID
 from tests.harness.accounts import DATABASE_IS_DOWN, lease_owners
@@ -50,6 +54,33 @@ async def freeze(cluster: Cluster, choose: random.Random) -> None:
         over = await cluster.over_within(cluster.scenario.lease_seconds * 1.3 + 0.2)
         replica.thaw()
         cluster.fired["freeze"] += not over
+
+
+async def freeze_sender(cluster: Cluster, choose: random.Random) -> None:
+    """One process that sends, and not the server that it belongs to."""
+    for _ in range(2):
+        if await cluster.over_within(choose.uniform(0.2, 0.8)):
+            return
+        senders = [pid for each in cluster.campaigns for pid in each.forked]
+        if not senders:
+            continue
+        pid = choose.choice(senders)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+            over = await cluster.over_within(cluster.scenario.lease_seconds * 1.3 + 0.2)
+            os.kill(pid, signal.SIGCONT)
+            cluster.fired["freeze-sender"] += not over
+
+
+async def freeze_segment(cluster: Cluster, choose: random.Random) -> None:
+    for _ in range(2):
+        if await cluster.over_within(choose.uniform(0.1, 0.6)):
+            return
+        replica = choose.choice(cluster.segments)
+        replica.freeze()
+        over = await cluster.over_within(choose.uniform(0.5, 2.5))
+        replica.thaw()
+        cluster.fired["freeze-segment"] += not over
 
 
 async def _at_work(cluster: Cluster) -> list[Replica]:
@@ -192,16 +223,20 @@ FAULTS: Mapping[str, Fault] = {
     "kill-every-second": kill_every_second,
     "drain": drain,
     "freeze": freeze,
+    "freeze-sender": freeze_sender,
+    "freeze-segment": freeze_segment,
     "join": join,
     "cut-segment": cut_segment,
     "hold-segment": hold_segment,
     "refuse-segment": refuse_segment,
     "start-without-segments": start_without_segments,
     "full-disk": full_disk,
+    "lock-sqlite": lock_sqlite,
     "restart-postgres": partial(restart_postgres, crash=False),
     "crash-postgres": partial(restart_postgres, crash=True),
     "start-without-postgres": start_without_postgres,
     "cut-postgres": cut_postgres,
     "hold-postgres": hold_postgres,
     "lose-commit": lose_commit,
+    "refuse-writes": refuse_writes,
 }

@@ -126,6 +126,11 @@ class Replica:
         return pid in self._processes()
 
     @property
+    def forked(self) -> list[int]:
+        """Those of its processes that it has started itself."""
+        return self._processes()[1:]
+
+    @property
     def pid(self) -> int | None:
         """None between two lives."""
         return None if self._process is None else self._process.pid

@@ -23,10 +23,16 @@ ON_EITHER = (
     "hold-segment",
     "refuse-segment",
     "start-without-segments",
+    "freeze-sender",
+    "freeze-segment",
     "stop-and-go",
     "grow",
+    "shrink",
+    "change-filter",
+    "delete-segment",
+    "take-ids",
 )
-ON_SQLITE = ("full-disk",)
+ON_SQLITE = ("full-disk", "lock-sqlite")
 ON_POSTGRES = (
     "restart-postgres",
     "crash-postgres",
@@ -34,9 +40,20 @@ ON_POSTGRES = (
     "cut-postgres",
     "hold-postgres",
     "lose-commit",
+    "refuse-writes",
 )
 # a campaign that takes seconds gives them the time to happen
-_BY_THE_CLOCK = frozenset((*ON_EITHER, *ON_SQLITE, *ON_POSTGRES)) - {"crash", "grow", "lose-commit"}
+_BY_THE_CLOCK = frozenset((*ON_EITHER, *ON_SQLITE, *ON_POSTGRES)) - {
+    "crash",
+    "grow",
+    "lose-commit",
+    "take-ids",
+}
+# a campaign whose segment is deleted is over: nothing else can happen to its audience
+_NOT_BESIDE_A_DELETION = {"stop-and-go", "grow", "shrink", "change-filter"}
+_OF_LISTS = {"grow", "shrink"}
+_LISTED: set[Way] = {"list", "overlap"}
+_FILTERED: set[Way] = {"filter", "overlap", "filtered-rooms"}
 
 # A crash at the first needs a server that is told to end at the very moment of a count; the next two
 # a monthly quota, and messages of the campaign that no page of it has written; the hold's end is a
@@ -94,6 +111,8 @@ def drawn(seed: int) -> Scenario:
     dialect = choose.choice(_DIALECTS)
     several = ON_EITHER + (ON_SQLITE if dialect == "sqlite" else ON_POSTGRES)
     faults = choose.sample(several, k=choose.choice((1, 2, 2, 3)))
+    if "delete-segment" in faults:
+        faults = [fault for fault in faults if fault not in _NOT_BESIDE_A_DELETION]
     return _scenario(choose, seed, dialect, faults, WAYS)
 
 
@@ -174,8 +193,10 @@ def _scenario(
 
 def _suits(way: Way, faults: Sequence[str]) -> bool:
     """Whether all of these faults can happen to such an audience."""
-    if "grow" in faults:
-        return way in {"list", "overlap"}
+    if _OF_LISTS.intersection(faults) and way not in _LISTED:
+        return False
+    if "change-filter" in faults and way not in _FILTERED:
+        return False
     return way != "users" or not any(fault.endswith(("-segment", "-segments")) for fault in faults)
 
 

@@ -2,11 +2,12 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 import grpc
 
+from campaign_service.ids import message_id, message_id_prefix
 from herald.campaign.v1 import campaign_pb2
 from herald.campaign.v1 import campaign_service_pb2 as campaigns_pb
 from herald.segment.v1 import segment_pb2
@@ -41,6 +42,10 @@ class Story:
         self.outcomes = {
             id_: outcome for id_, outcome in self._audience.outcomes.items() if id_ not in late
         }
+        self.left: dict[str, datetime] = {}
+        """Who has left the audience during the run, and when that was acknowledged."""
+        self.deleted = ""
+        """The segment that was deleted during the run."""
         self.perhaps: set[str] = set()
         """Who was added at the very end: whether they were in time is not known."""
         self._cluster = cluster
@@ -53,6 +58,8 @@ class Story:
         for step in sorted({crash.step for crash in self.scenario.crashes} & ERRANDS.keys()):
             await ERRANDS[step](self._client, step.replace(".", "-"))
         await self._create_segments()
+        if "take-ids" in self.scenario.faults:
+            await self._take_ids()
         request = campaigns_pb.CreateCampaignRequest(campaign=self._definition())
         await self._client.call(self._client.campaigns.CreateCampaign, request)
 
@@ -96,8 +103,85 @@ class Story:
             self.outcomes |= {id_: self._audience.outcomes[id_] for id_ in part}
             self._cluster.fired["grow"] += 1
 
+    async def shrink(self) -> None:
+        """Fewer targets of a list: who has no message then gets none."""
+        if await self._cluster.over_within(self._choose.uniform(0.1, 1.2)):
+            return
+        elsewhere = {
+            id_
+            for name in self._audience.listed
+            if name != "one"
+            for id_ in self._audience.listed[name]
+        }
+        alone = [
+            id_
+            for id_ in self._audience.listed["one"]
+            if id_ not in elsewhere and not self._is_filtered(id_)
+        ]
+        gone = self._choose.sample(alone, k=len(alone) // 2)
+        request = segments_pb.RemoveTargetsRequest(segment_id="one", target_ids=gone)
+        await self._client.call(self._client.segments.RemoveTargets, request)
+        self._has_left(gone, "shrink")
+
+    async def change_filter(self) -> None:
+        """One group of the filter's less: who has no message then gets none."""
+        if await self._cluster.over_within(self._choose.uniform(0.1, 1.2)):
+            return
+        *stay, leaves = self._audience.filtered_groups
+        segment = segment_pb2.Segment(id="filter")
+        segment.filter.update({"group": {"$in": stay}})
+        request = segments_pb.UpdateSegmentRequest(segment=segment)
+        request.update_mask.paths.append("filter")
+        await self._client.call(self._client.segments.UpdateSegment, request)
+        listed = {id_ for targets in self._audience.listed.values() for id_ in targets}
+        gone = [
+            id_
+            for id_ in self._audience.outcomes
+            if id_ not in listed and crowd.group_of(crowd.number_of(id_)) == leaves
+        ]
+        self._has_left(gone, "change-filter")
+
+    async def delete_segment(self) -> None:
+        """The campaign stops by itself, with the reason, unless it was completed before."""
+        if await self._cluster.over_within(self._choose.uniform(0.1, 1.2)):
+            return
+        self.deleted = self._choose.choice(list(self._segment_ids()))
+        request = segments_pb.DeleteSegmentRequest(id=self.deleted)
+        await self._client.call(self._client.segments.DeleteSegment, request)
+        self._cluster.fired["delete-segment"] += 1
+
+    def _has_left(self, ids: Sequence[str], fault: str) -> None:
+        now = datetime.now(UTC)
+        self.left |= dict.fromkeys(ids, now)
+        self._cluster.fired[fault] += 1
+
+    def _is_filtered(self, id_: str) -> bool:
+        groups = self._audience.filtered_groups
+        return bool(groups) and crowd.group_of(crowd.number_of(id_)) in groups
+
+    async def _take_ids(self) -> None:
+        """Messages of somebody else have the ids that three targets' messages would get."""
+        sent = [id_ for id_, outcome in sorted(self.outcomes.items()) if outcome == "sent"]
+        taken = self._choose.sample(sent, k=3)
+        channel = {"type": "messaging", "id": "elsewhere", "created_by": crowd.SENDER_ID}
+        message = {"channel_type": "messaging", "channel_id": "elsewhere", "user": crowd.SENDER_ID}
+        prefix = message_id_prefix(CAMPAIGN_ID)
+        records = [
+            {"type": "channel", "data": channel},
+            *(
+                {"type": "message", "data": {**message, "id": message_id(prefix, id_)}}
+                for id_ in taken
+            ),
+        ]
+        await self._client.bring_in(records)
+        self.outcomes |= dict.fromkeys(taken, "message_id_taken")
+        self._cluster.fired["take-ids"] += 1
+
     async def completed(self, seconds: float) -> campaign_pb2.Campaign:
-        """The campaign at its end. Raises `StoryError` for another end, or none in time."""
+        """The campaign at its end. Raises `StoryError` for another end, or none in time.
+
+        A campaign whose segment was deleted may end STOPPED, and then sends nothing more.
+        """
         campaign = campaign_pb2.Campaign()
         patience = Patience(seconds)
         while campaign.status != campaign_pb2.CAMPAIGN_STATUS_COMPLETED:
@@ -105,6 +189,9 @@ class Story:
             stopped = self._stopped
             campaign = await self.get()
             by_itself = campaign.status == campaign_pb2.CAMPAIGN_STATUS_STOPPED
+            if by_itself and self.deleted:
+                await self._ended_by_deletion(campaign)
+                return campaign
             if by_itself and not stopped and not self._stopped:
                 raise StoryError(f"stopped by itself: {campaign.status_reason}")
             try:
@@ -112,6 +199,15 @@ class Story:
             except TimeoutError:
                 raise StoryError(f"not completed within {seconds:.0f} s: {campaign}") from None
         return campaign
+
+    async def _ended_by_deletion(self, campaign: campaign_pb2.Campaign) -> None:
+        if self.deleted not in campaign.status_reason:
+            raise StoryError(f"the reason does not name {self.deleted}: {campaign.status_reason}")
+        at_the_end = await self._messages()
+        await asyncio.sleep(self._choose.uniform(0.2, 0.5))
+        later = await self._messages()
+        if later != at_the_end:
+            raise StoryError(f"{later - at_the_end} messages came after the end")
 
     async def get(self) -> campaign_pb2.Campaign:
         request = campaigns_pb.GetCampaignRequest(id=CAMPAIGN_ID)
@@ -159,10 +255,15 @@ class Story:
         if audience.way == "users":
             campaign.user_ids.extend(audience.listed[""])
         else:
-            campaign.segment_ids.extend(audience.listed)
-            campaign.segment_ids.extend(["filter"] if audience.filtered_groups else [])
-            campaign.segment_ids.extend(["everyone"] if audience.way == "everyone" else [])
+            campaign.segment_ids.extend(self._segment_ids())
         return campaign
+
+    def _segment_ids(self) -> Iterator[str]:
+        yield from self._audience.listed
+        if self._audience.filtered_groups:
+            yield "filter"
+        if self._audience.way == "everyone":
+            yield "everyone"
 
     async def _unless_completed(
         self, method: Callable[..., Awaitable[object]], request: object

@@ -24,6 +24,8 @@ pytestmark = pytest.mark.timeout(150)
         ("start-without-segments", "kill", "drain", "full-disk"),
         ("freeze", "stop-and-go", "cut-segment"),
         ("join", "grow", "hold-segment", "refuse-segment"),
+        ("shrink", "take-ids", "lock-sqlite", "freeze-sender"),
+        ("delete-segment", "freeze-segment"),
     ],
     ids=" ".join,
 )
@@ -40,6 +42,8 @@ async def test_a_campaign_on_sqlite_outlasts(
         ("restart-postgres", "lose-commit", "stop-and-go"),
         ("crash-postgres", "cut-postgres", "grow", "join"),
         ("start-without-postgres", "hold-postgres", "kill", "freeze"),
+        ("refuse-writes", "change-filter", "take-ids", "freeze-segment"),
+        ("delete-segment", "freeze-sender"),
     ],
     ids=" ".join,
 )

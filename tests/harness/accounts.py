@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -46,6 +47,7 @@ _ONE_BY_ONE = {
         SELECT target_id, 'sent' FROM messages WHERE campaign_id = $1
         UNION ALL SELECT target_id, reason FROM campaign_outcomes WHERE campaign_id = $1"""
 }
+_SENT_AT = {"messages": "SELECT target_id, created_at FROM messages WHERE campaign_id = $1"}
 _MESSAGES = {"messages": "SELECT count(*) FROM messages WHERE campaign_id = $1"}
 _LEASES = {
     "owners": """
@@ -109,6 +111,12 @@ def outcomes(database_url: str, campaign_id: str) -> dict[str, str]:
     return found
 
 
+def messages_sent_at(database_url: str, campaign_id: str) -> dict[str, datetime]:
+    """When each target got its message."""
+    rows = _ask(database_url, campaign_id, _SENT_AT)["messages"]
+    return {target: _moment(created_at) for target, created_at in rows}
+
+
 def count_messages(database_url: str, campaign_id: str) -> int:
     """A part of the recount, for whoever looks again and again."""
     ((count,),) = _ask(database_url, campaign_id, _MESSAGES)["messages"]
@@ -118,6 +126,13 @@ def count_messages(database_url: str, campaign_id: str) -> int:
 def lease_owners(database_url: str, campaign_id: str) -> list[str]:
     """Who has a shard of the campaign, as `host:pid`."""
     return [owner for (owner,) in _ask(database_url, campaign_id, _LEASES)["owners"]]
+
+
+def _moment(stored: Any) -> datetime:
+    """A time of PostgreSQL's, or SQLite's microseconds."""
+    if isinstance(stored, datetime):
+        return stored
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=stored)
 
 
 def assert_balanced(account: Account) -> None:
