@@ -18,9 +18,11 @@ from campaign_service.segment_client import SegmentClient
 from campaign_service.sql.campaigns import SqlCampaignStore
 from campaign_service.sql.changes import changes_after
 from campaign_service.sql.moves import SqlMoveStore
+from campaign_service.store import Due
 from chat_store.database import Database
 from chat_store.sql.stores import sql_chat_store
 from herald.segment.v1 import segment_service_pb2_grpc
+from herald_rpc.outages import Outages
 from tests.campaign.builders import SENDER_ID, a_definition, a_user
 from tests.harness.accounts import recount
 
@@ -241,6 +243,46 @@ async def test_one_that_can_not_be_moved_holds_up_no_other(
     waits = await service.get("waits")
     assert waits.status is Status.SCHEDULED
     assert waits.status_reason == "waiting to start: the segment service can't be reached"
+
+
+async def test_one_that_fails_for_a_reason_nobody_knows_holds_up_no_other_and_is_tried_less_often(
+    service: Service, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(Lifecycle):
+        async def on_time(self, due: Due) -> None:
+            tried.append(due.campaign_id)
+            if due.campaign_id == "broken":
+                raise ZeroDivisionError
+            await super().on_time(due)
+
+    tried: list[str] = []
+    for id_ in ("broken", "spring"):
+        await service.create(id_)
+        await service.start(NOON + HOUR, id_=id_)
+    references = References(sql_chat_store(database), service.segments)
+    lifecycle = Broken(
+        SqlCampaignStore(database),
+        service.moves,
+        references,
+        service.segments,
+        now=service.clock,
+        wake=lambda: None,
+    )
+    schedule = Schedule(service.moves, lifecycle, now=service.clock)
+    monkeypatch.setattr("herald_rpc.outages._FIRST_PAUSE_SECONDS", 3_600.0)
+    monkeypatch.setattr(schedule, "_outages", Outages(longest_pause_seconds=3_600.0))
+    service.clock.now += HOUR
+    for _ in range(5):
+        await schedule.run_once()
+
+    assert (await service.get("spring")).status is Status.IN_PROGRESS
+    broken = await service.get("broken")
+    assert (broken.status, broken.status_reason) == (
+        Status.SCHEDULED,
+        "waiting to start: internal error",
+    )
+    assert tried.count("broken") == 1
+    assert schedule.is_well
 
 
 # --- the quota

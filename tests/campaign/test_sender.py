@@ -292,6 +292,34 @@ async def test_a_database_that_stays_away_does_not_end_the_worker(
     assert runs.claims == 2
 
 
+@pytest.mark.parametrize("failing", ["begin_pass", "commit_page", "finish_pass"])
+async def test_a_run_that_fails_for_a_reason_nobody_knows_waits_and_ends_no_worker(
+    database: Database, no_segments: SegmentClient, failing: str
+) -> None:
+    await started(database)
+    runs = FailingRuns(SqlRunStore(database), failing)
+    runs.errors[failing] = ZeroDivisionError("of ours")
+
+    await a_sender(database, no_segments, runs).run(runs.enough)
+
+    campaign = await SqlCampaignStore(database).get("spring")
+    assert (campaign.status, campaign.status_reason) == (
+        Status.IN_PROGRESS,
+        "retrying: internal error",
+    )
+
+
+async def test_a_claim_that_fails_for_a_reason_nobody_knows_ends_no_worker(
+    database: Database, no_segments: SegmentClient
+) -> None:
+    runs = FailingRuns(SqlRunStore(database), "claim")
+    runs.errors["claim"] = ZeroDivisionError("of ours")
+
+    await a_sender(database, no_segments, runs).run(runs.enough)
+
+    assert runs.claims == 2
+
+
 async def test_a_run_that_ends_for_two_reasons_does_not_end_the_worker(
     database: Database, no_segments: SegmentClient
 ) -> None:

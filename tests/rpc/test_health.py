@@ -55,6 +55,26 @@ async def test_a_server_that_stops_does_not_serve_again() -> None:
         assert await health_of(service) == [NOT_SERVING] * 2
 
 
+async def test_a_check_that_fails_is_a_no_and_the_worker_goes_on() -> None:
+    class FailsOnce(Dependency):
+        async def is_well(self) -> bool:
+            if not self.asked.is_set():
+                await super().is_well()
+                raise ZeroDivisionError
+            told.append(await health_of(service))
+            stop.set()
+            return True
+
+    told: list[list[int]] = []
+    stop = asyncio.Event()
+    async with running({}) as service:
+        worker = HealthWorker(service.server, FailsOnce().is_well)
+        await worker.run(stop)
+
+    assert told == [[NOT_SERVING] * 2]
+    assert worker.is_well
+
+
 async def test_the_worker_ends_at_once_when_it_is_told_to() -> None:
     dependency, stop = Dependency(), asyncio.Event()
     async with running({}) as service, asyncio.TaskGroup() as group:

@@ -31,6 +31,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_LIMIT_EXCEEDED: _ErrorReason.ValueType  # 2
     """INVALID_ARGUMENT: a field is longer or larger than it may be. `BadRequest` names it. Example:
     `{"field": "users", "limit": "1000", "given": "1001"}`.
+    Without metadata, the request is more than the database can take, for instance a filter too
+    deep for it; the same request is refused each time.
     """
     ERROR_REASON_INVALID_FILTER: _ErrorReason.ValueType  # 3
     """INVALID_ARGUMENT: a filter has an unknown field or operator, or an operand of a wrong type.
@@ -91,6 +93,8 @@ each such field; the metadata, the first. Example: `{"field": "users[3].id"}`.
 ERROR_REASON_LIMIT_EXCEEDED: ErrorReason.ValueType  # 2
 """INVALID_ARGUMENT: a field is longer or larger than it may be. `BadRequest` names it. Example:
 `{"field": "users", "limit": "1000", "given": "1001"}`.
+Without metadata, the request is more than the database can take, for instance a filter too
+deep for it; the same request is refused each time.
 """
 ERROR_REASON_INVALID_FILTER: ErrorReason.ValueType  # 3
 """INVALID_ARGUMENT: a filter has an unknown field or operator, or an operand of a wrong type.
