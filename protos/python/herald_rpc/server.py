@@ -19,9 +19,17 @@ from herald_rpc.failures import FailureFor
 from herald_rpc.interceptor import CallInterceptor
 from herald_rpc.memory import trim_until_cancelled
 
+_UNLIMITED = 2**31 - 1
+
 _OPTIONS = (
     # A second server on the same port must fail, and not take half of the calls.
     ("grpc.so_reuseport", 0),
+    # Calls are refused by `CallInterceptor`, which gives a reason and when to come again. By
+    # default gRPC cancels calls at random when 1,000 wait to be taken on, and those that have
+    # waited for 30 s: of anybody, even if it is somebody else who floods the server.
+    ("grpc.server.max_pending_requests", _UNLIMITED),
+    ("grpc.server.max_pending_requests_hard_limit", _UNLIMITED),
+    ("grpc.server_max_unrequested_time_in_server", _UNLIMITED),
     # Clients may ping every 4 s, also without a call. The limit is lower: pings come unevenly.
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 2_000),
@@ -32,6 +40,10 @@ _OPTIONS = (
     # gRPC takes this one, of 60 s by default, for pings of keepalive too (grpc/grpc#39239).
     ("grpc.http2.ping_timeout_ms", 10_000),
 )
+
+# The most calls of one connection that may wait to be taken on: about 12 KiB and, where they were
+# reset at once, 0.3 ms each. gRPC refuses more as UNAVAILABLE, whoever else calls.
+_CONNECTION_STREAMS = 4_096
 
 # For what a handler that was cut has in its `finally` blocks, before gRPC cancels it again.
 _UNWINDING_SECONDS = 5.0
@@ -141,7 +153,11 @@ async def serving(
     Raises `CannotListenError` when the address cannot be bound.
     """
     calls = CallInterceptor(failure_for, limits)
-    server = grpc.aio.server(interceptors=[calls], options=_OPTIONS)
+    # More than we serve, so that a caller who asks for too much is refused by us, with a reason.
+    most_streams = max(_CONNECTION_STREAMS, 2 * (limits.calls + limits.streams))
+    server = grpc.aio.server(
+        interceptors=[calls], options=(*_OPTIONS, ("grpc.max_concurrent_streams", most_streams))
+    )
     health = HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     for add_to in services.values():
