@@ -418,7 +418,7 @@ async def test_a_campaign_whose_first_page_has_to_wait_says_so(
         await services.restart_campaign()
 
         waiting = await services.until(lambda campaign: campaign.status_reason != "")
-        assert waiting.status_reason == "retrying: the segment service can't be reached"
+        assert waiting.status_reason == "waiting for the segment service"
         await services.restart_segment()
         done = await services.until_completed()
 
