@@ -4,7 +4,7 @@
 MAX_TEXT = 20_000
 
 # Unicode characters of a campaign's name: page tokens hold it, where campaigns are sorted by it
-MAX_NAME = 1_024
+MAX_NAME = 5_000
 
 # as compact JSON, all attachments of a message together
 MAX_ATTACHMENTS_BYTES = 64 * 1024

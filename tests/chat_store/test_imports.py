@@ -11,7 +11,16 @@ from sqlalchemy import select
 from chat_store.database import Database
 from chat_store.distinct import distinct_channel_id
 from chat_store.imports.lines import CHUNK_RECORDS, ImportResult, LineError, import_lines
-from chat_store.models import Channel, Device, Member, Message, PushProvider, User, WriteMode
+from chat_store.models import (
+    MAX_ATTACHMENTS_BYTES,
+    Channel,
+    Device,
+    Member,
+    Message,
+    PushProvider,
+    User,
+    WriteMode,
+)
 from chat_store.paging import PageRequest
 from chat_store.sql.stores import sql_chat_store
 from chat_store.store import ChatStore
@@ -473,8 +482,9 @@ async def test_a_source_that_breaks_off_leaves_the_chunks_before(store: ChatStor
 
 
 async def test_large_records_make_small_chunks(store: ChatStore) -> None:
-    """A chunk is bounded by its bytes, too: nine messages of a megabyte are two chunks."""
-    large = [message(id=f"m{number}", attachments=[{"a": "x" * 2**20}]) for number in range(9)]
+    """A chunk is bounded by its bytes, too: 17 messages of half a megabyte are two chunks."""
+    attachment = {"a": "x" * (MAX_ATTACHMENTS_BYTES - len('[{"a":""}]'))}
+    large = [message(id=f"m{number}", attachments=[attachment]) for number in range(17)]
     told: list[int] = []
 
     await import_lines(
@@ -485,7 +495,7 @@ async def test_large_records_make_small_chunks(store: ChatStore) -> None:
         lambda result: told.append(result.messages),
     )
 
-    assert told == [8, 9]
+    assert told == [16, 17]
 
 
 async def test_others_get_a_turn_while_an_import_runs(store: ChatStore) -> None:

@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import text
 
+from campaign_service.campaigns import Stats
+from campaign_service.wire.campaign import campaign_to_proto
 from chat_store.database import open_database
 from herald.campaign.v1 import campaign_pb2
 from herald.campaign.v1 import campaign_service_pb2 as campaigns
@@ -15,6 +17,7 @@ from herald.chat.v1.sort_pb2 import SORT_DIRECTION_ASC, SORT_DIRECTION_DESC, Sor
 from herald.segment.v1 import segment_service_pb2 as segments
 from herald_wire.fields import timestamp
 from herald_wire.structs import to_struct
+from tests.campaign.builders import MOMENT, a_campaign
 from tests.values.everything import Everything
 from tests.values.requests import populate, valid
 from tests.values.walking import walk
@@ -206,3 +209,15 @@ async def test_what_lies_beyond_both_ends_is_read_as_the_end(
 
     ends = {id_: FIRST if id_ in ("before", "minus infinity") else LAST for id_ in unreadable}
     assert {user.id: moment_of(user.last_active) for user in found} == ends
+
+
+def test_a_completion_beyond_the_year_9999_is_not_guessed() -> None:
+    """A campaign that was resumed after months has sent very little a second since its start."""
+    stats = Stats(started_at=MOMENT, messages_sent=1, targets_total=1_000_000)
+    campaign = a_campaign(stats=stats)
+
+    soon = campaign_to_proto(campaign, None, {}, MOMENT + timedelta(seconds=1))
+    never = campaign_to_proto(campaign, None, {}, MOMENT + timedelta(days=30))
+
+    assert soon.stats.HasField("estimated_completion_at")
+    assert not never.stats.HasField("estimated_completion_at")

@@ -8,7 +8,7 @@ import pytest
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
-from campaign_service.limits import MAX_CAMPAIGN_BYTES
+from campaign_service.limits import MAX_CAMPAIGN_BYTES, MAX_NAME
 from chat_store.models import MAX_ATTACHMENTS_BYTES, MAX_CUSTOM_BYTES, MAX_TEXTS_BYTES
 from herald.campaign.v1 import campaign_pb2
 from herald.campaign.v1 import campaign_service_pb2 as campaigns
@@ -306,7 +306,7 @@ async def test_the_largest_campaign_with_the_largest_people_is_answered(
     template = {"type": "messaging", "custom": {"a": numbers(4_000)}, "members_template": members}
     largest = a_campaign(
         id=FOX * 255,
-        name=CONTROL * 1_024,
+        name=CONTROL * MAX_NAME,
         user_ids=users,
         channel_template=template,
         message_template={

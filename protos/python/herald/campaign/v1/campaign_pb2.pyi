@@ -259,7 +259,7 @@ class Campaign(_message.Message):
     and stays taken after the campaign has been deleted.
     """
     name: _builtins.str
-    """For people, at most 1,024 characters. May be empty."""
+    """For people, at most 5,000 characters. May be empty."""
     description: _builtins.str
     """For people. May be empty."""
     status: Global___CampaignStatus.ValueType
