@@ -36,6 +36,7 @@ _VALID: dict[str, dict[str, Any]] = {
     "TargetExists": {"segment_id": "list", "target_id": "ann"},
     "QueryTargets": {"segment_id": "list", "sort": [{"field": "target_id"}]},
     "CountTargets": {"segment_ids": ["list", "everyone"]},
+    "FilterTargets": {"segment_ids": ["list"], "target_ids": ["ann"]},
     "StreamTargets": {"segment_ids": ["everyone"], "shard": {"count": 2}},
     "ExplainTarget": {"segment_id": "matching", "target_id": "ann"},
     "UpsertUsers": {
