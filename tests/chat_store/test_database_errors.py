@@ -241,9 +241,10 @@ async def test_a_read_only_postgresql_answers_no_until_it_is_mended(
     told = postgres_database.refusal
 
     postgres.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
-    for _ in range(8):
-        async with postgres_database.write() as connection:
-            await connection.execute(text("UPDATE users SET name = ''"))
+    # all eight at once, so that each needs one of them
+    async with asyncio.TaskGroup() as group:
+        for _ in range(8):
+            group.create_task(written(postgres_database))
 
     assert (meanwhile, await postgres_database.answers()) == (False, True)
     assert (str(refused), told) == ("the database is read-only", "the database is read-only")
@@ -252,6 +253,12 @@ async def test_a_read_only_postgresql_answers_no_until_it_is_mended(
 
 async def slept(database: Database) -> None:
     async with database.read() as connection:
+        await connection.execute(text("SELECT pg_sleep(0.3)"))
+
+
+async def written(database: Database) -> None:
+    async with database.write() as connection:
+        await connection.execute(text("UPDATE users SET name = ''"))
         await connection.execute(text("SELECT pg_sleep(0.3)"))
 
 
