@@ -136,9 +136,12 @@ class SegmentServicer(pb_grpc.SegmentServiceServicer):
         page_limit = wire.page_limit(request.page_limit)
         pages = self._streams.pages(wire.stream_place(request), page_size, page_limit)
         async for target_ids, place in pages:
-            yield pb.StreamTargetsResponse(
+            response = pb.StreamTargetsResponse(
                 target_ids=target_ids, resume_token=wire.stream_token(place)
             )
+            # not kept while the message waits for its reader
+            del target_ids
+            yield response
 
     async def FilterTargets(
         self, request: pb.FilterTargetsRequest, context: Any

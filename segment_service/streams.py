@@ -1,15 +1,23 @@
 """Target streams: page after page, each read at its own moment."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 
 from segment_service.errors import ShuttingDownError
 from segment_service.segments import Shard
-from segment_service.store import TargetStore
+from segment_service.store import FoundTargets, TargetStore
 
 # 4 MiB is what a gRPC client receives unless told otherwise; less room for the token.
 _MOST_BYTES = 4 * 1024 * 1024 - 64 * 1024
+# as much as is sent ahead of a reader; a page of 1,000 ids of 36 characters is 40 KiB
+_LEAST_BYTES = 64 * 1024
+# Pages that wait for slow readers: this much, and of each further stream `_LEAST_BYTES`. In memory
+# a page takes about three times of it: the message, encoded, and gRPC's copy.
+_WAITING_BYTES = 32 * 1024 * 1024
+_SHARE_OF_THE_ROOM = 8
+# half of a pool's connections, so that calls find the others, however many streams begin
+_READS_AT_ONCE = 4
 # an id's tag and length in the message
 _FRAME_BYTES = 4
 
@@ -25,43 +33,69 @@ class StreamPlace:
 
 
 class TargetStreams:
-    """`stopping` ends all of them with `ShuttingDownError`, each after the page in hand."""
+    """`stopping` ends all of them with `ShuttingDownError`, each after the page in hand.
+
+    Each holds one page in memory until its reader takes it. The more of these wait, the smaller
+    are further ones.
+    """
 
     def __init__(self, targets: TargetStore, stopping: asyncio.Event) -> None:
         self._targets = targets
         self._stopping = stopping
+        self._reads = asyncio.Semaphore(_READS_AT_ONCE)
+        self._waiting_bytes = 0
 
     async def pages(
-        self, place: StreamPlace, page_size: int, page_limit: int
-    ) -> AsyncIterator[tuple[Sequence[str], StreamPlace]]:
+        self, place: StreamPlace, page_size: int, page_limit: int = 0
+    ) -> AsyncGenerator[tuple[Sequence[str], StreamPlace], None]:
         """Targets, at least one, and the place after them. The segments are read anew each time.
 
         A `page_limit` of 0 is none.
         """
         pages = 0
         at_the_end = False
+        most = page_size
         while not at_the_end and (pages < page_limit or not page_limit):
-            if self._stopping.is_set():
-                raise ShuttingDownError
-            found = await self._targets.ids_after(
-                place.segment_ids, place.sender_id, place.shard, place.after, page_size
-            )
-            page = _fitting(found.ids)
+            found = await self._read(place, most)
+            page, size = _fitting(found.ids, self._room())
             whole = len(page) == len(found.ids)
+            # what did not fit is read again, so no more than fitted is read next
+            most = min(page_size, most + most // 4 + 1) if whole else len(page)
             place = replace(place, after=found.after if whole else page[-1])
+            at_the_end = found.at_the_end and whole
             if page:
                 pages += 1
-                yield page, place
-            at_the_end = found.at_the_end and whole
+                # the ids are not kept while their message waits: they are half of its memory
+                taken = [page]
+                del found, page
+                self._waiting_bytes += size
+                try:
+                    yield taken.pop(), place
+                finally:
+                    self._waiting_bytes -= size
+
+    async def _read(self, place: StreamPlace, most: int) -> FoundTargets:
+        async with self._reads:
+            if self._stopping.is_set():
+                raise ShuttingDownError
+            return await self._targets.ids_after(
+                place.segment_ids, place.sender_id, place.shard, place.after, most
+            )
+
+    def _room(self) -> int:
+        share = (_WAITING_BYTES - self._waiting_bytes) // _SHARE_OF_THE_ROOM
+        return max(_LEAST_BYTES, min(_MOST_BYTES, share))
 
 
-def _fitting(ids: Sequence[str]) -> Sequence[str]:
-    """The first ones that fit into one message."""
-    if len("".join(ids).encode()) + _FRAME_BYTES * len(ids) <= _MOST_BYTES:
-        return ids
+def _fitting(ids: Sequence[str], most_bytes: int) -> tuple[Sequence[str], int]:
+    """The first ones that fit into so many bytes of a message, and how many they take."""
+    size = len("".join(ids).encode()) + _FRAME_BYTES * len(ids)
+    if size <= most_bytes:
+        return ids, size
     total = 0
     for count, id_ in enumerate(ids):
-        total += len(id_.encode()) + _FRAME_BYTES
-        if total > _MOST_BYTES:
-            return ids[:count]
-    return ids
+        size = len(id_.encode()) + _FRAME_BYTES
+        if total + size > most_bytes:
+            return ids[:count], total
+        total += size
+    return ids, total

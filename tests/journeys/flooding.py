@@ -17,6 +17,7 @@ from grpc_status import rpc_status
 from herald.segment.v1 import segment_service_pb2 as pb
 from herald.segment.v1.segment_service_pb2_grpc import SegmentServiceStub
 
+PAGE = "a page"
 OVERLOADED = "RESOURCE_EXHAUSTED, ERROR_REASON_OVERLOADED, to be retried"
 GET_SEGMENT = "/herald.segment.v1.SegmentService/GetSegment"
 
@@ -60,6 +61,26 @@ async def burst(address: str, calls: int, connections: int) -> Counter[str]:
     for channel in channels:
         await channel.close()
     return Counter(outcomes)
+
+
+async def unread(address: str, streams: int, segment_id: str) -> None:
+    """Reads one page of each, says what came, and reads no more until standard input ends."""
+    # without a window that grows, the next pages wait in the server
+    async with grpc.aio.insecure_channel(
+        address, options=(("grpc.http2.bdp_probe", 0),)
+    ) as channel:
+        service = SegmentServiceStub(channel)
+        request = pb.StreamTargetsRequest(segment_ids=[segment_id])
+        calls = [service.StreamTargets(request) for _ in range(streams)]
+
+        async def first(call: Any) -> str:
+            try:
+                return "EOF" if await call.read() is grpc.aio.EOF else PAGE
+            except grpc.aio.AioRpcError as error:
+                return told(error)
+
+        print(json.dumps(Counter(await asyncio.gather(*map(first, calls)))), flush=True)
+        await asyncio.to_thread(sys.stdin.read)
 
 
 def resets(address: str, calls: int) -> Counter[str]:
@@ -106,14 +127,17 @@ def _read(connection: socket.socket) -> None:
             pass
 
 
-def main(kind: str, address: str, *numbers: str) -> None:
+def main(kind: str, address: str, *arguments: str) -> None:
     """Prints the outcomes as JSON."""
-    if kind == "burst":
-        calls, connections = map(int, numbers)
-        outcomes = asyncio.run(burst(address, calls, connections))
-    else:
-        outcomes = resets(address, *map(int, numbers))
-    print(json.dumps(outcomes))
+    match kind, arguments:
+        case "burst", (calls, connections):
+            print(json.dumps(asyncio.run(burst(address, int(calls), int(connections)))))
+        case "resets", (calls,):
+            print(json.dumps(resets(address, int(calls))))
+        case "unread", (streams, segment_id):
+            asyncio.run(unread(address, int(streams), segment_id))
+        case _:
+            raise SystemExit(2)
 
 
 if __name__ == "__main__":

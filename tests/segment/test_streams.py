@@ -1,6 +1,7 @@
 """StreamTargets: the union of its segments, each target once, in order, from any place on."""
 
 import asyncio
+from contextlib import AsyncExitStack, aclosing
 
 import grpc
 import pytest
@@ -8,9 +9,14 @@ import pytest
 from herald.segment.v1.segment_pb2 import Shard
 from herald.segment.v1.segment_service_pb2 import StreamTargetsRequest, StreamTargetsResponse
 from herald_wire.structs import to_struct
+from segment_service import segments
+from segment_service.sql.targets import SqlTargetStore
+from segment_service.streams import StreamPlace, TargetStreams
 from tests.segment.refusals import CODES, Refusal, refusal_in, refused
 from tests.segment.running import CHANNEL, USER, Service, running
 from tests.segment.test_segments import updated
+
+MIB = 2**20
 
 
 async def read_until_refused(
@@ -120,6 +126,28 @@ async def test_a_message_of_very_long_ids_is_shorter_and_the_stream_goes_on(
 
     assert [target for page in pages for target in page.target_ids] == everyone
     assert len(pages) == 2
+
+
+async def test_pages_that_wait_for_slow_readers_are_bounded_in_all(
+    sqlite_service: Service,
+) -> None:
+    everyone = [f"user-{number:05}-{'x' * 240}" for number in range(10_000)]
+    id_ = await sqlite_service.listing(*everyone)
+    streams = TargetStreams(SqlTargetStore(sqlite_service.database), asyncio.Event())
+    place = StreamPlace((id_,), "", segments.Shard(), "")
+
+    async with AsyncExitStack() as stack:
+        unread = [
+            await stack.enter_async_context(aclosing(streams.pages(place, 10_000)))
+            for _ in range(100)
+        ]
+        waiting = [(await anext(pages))[0] for pages in unread]
+    at_last = [target async for page, _ in streams.pages(place, 10_000) for target in page]
+
+    sizes = [sum(map(len, page)) for page in waiting]
+    assert sum(sizes) <= 32 * MIB + len(sizes) * 64 * 1024
+    assert sizes[0] > 16 * sizes[-1] > 0
+    assert at_last == everyone
 
 
 async def test_resuming_with_any_page_s_token_gives_exactly_the_rest(service: Service) -> None:
