@@ -36,6 +36,8 @@ from tests.journeys.test_outages import (
     upsert_people,
 )
 
+pytestmark = pytest.mark.timeout(300)
+
 # A dead peer is left after 8 s and a connection attempt after 5. The rest is for a busy machine;
 # with gRPC's defaults it would be minutes.
 LEFT_SECONDS = 20.0
@@ -202,8 +204,14 @@ def all_calls() -> list[tuple[Callable[[SegmentClient], Coroutine[Any, Any, obje
     return [*CALLS.values()] * AT_ONCE
 
 
-def sending(pair: Pair, campaign: campaign_pb2.Campaign) -> None:
-    main_job.wait_until(pair, campaign, lambda state: state.stats.messages_sent > 0, 60)
+def counted(pair: Pair, campaign: campaign_pb2.Campaign) -> None:
+    """Waits until no segment server writes, for one that is frozen keeps SQLite's lock."""
+    main_job.wait_until(
+        pair,
+        campaign,
+        lambda state: all(segment.HasField("size_updated_at") for segment in state.segments),
+        60,
+    )
 
 
 def test_start_campaign_is_not_held_up_by_one_of_two_that_is_frozen(
@@ -212,6 +220,8 @@ def test_start_campaign_is_not_held_up_by_one_of_two_that_is_frozen(
     with two_segment_servers(sqlite_url, tmp_path / "logs") as (pair, second):
         upsert_people(pair)
         campaigns = [create_campaign(pair) for _ in range(AT_ONCE)]
+        for campaign in campaigns:
+            counted(pair, campaign)
         start = [campaign_service_pb2.StartCampaignRequest(id=each.id) for each in campaigns]
         with frozen(second):
             began = time.monotonic()
@@ -228,7 +238,8 @@ def test_a_campaign_waits_for_its_only_segment_server_while_it_is_frozen(
     with running_pair(sqlite_url, tmp_path / "logs", SLOW, nursery.run) as pair:
         upsert_people(pair)
         draft, campaign = create_campaign(pair), started(pair)
-        sending(pair, campaign)
+        counted(pair, draft)
+        counted(pair, campaign)
         with frozen(pair.segment):
             waiting = main_job.wait_until(
                 pair, campaign, lambda state: bool(state.status_reason), 2 * LEFT_SECONDS

@@ -618,7 +618,8 @@ class StreamTargetsRequest(_message.Message):
     """Whose channels `all_sender_channels` means."""
     page_size: _builtins.int
     """How many targets a message has at most. 0: 1,000. More than 10,000 is taken as 10,000; a
-    negative number is refused.
+    negative number is refused. Messages above 64 KiB are cut to fewer targets while many others
+    wait for their readers.
     """
     resume_token: _builtins.str
     """The token of the last message that the caller has handled. The other arguments must be those
