@@ -23,8 +23,11 @@ demo: $(CORE)  ## Run the main job on a fresh machine: 10,000 users, one campaig
 run: $(CORE)  ## Run both servers on ./data, to be used
 	$(BIN)/python -m tests.pair
 
-test: $(DEV)  ## Run every test, on SQLite and on a real PostgreSQL
-	$(BIN)/pytest -q -n 2 --dist loadgroup
+test: $(DEV)  ## Run the tests, on SQLite and on a real PostgreSQL, but those that take minutes
+	$(BIN)/pytest -q -n 2 --dist loadgroup -m "not nightly"
+
+nightly: $(DEV)  ## Run the tests that take minutes: floods, frozen servers, databases that refuse
+	$(BIN)/pytest -q -n 2 --dist loadgroup -m nightly
 
 check: format-check lint types imports proto-check test  ## All that CI checks
 
@@ -96,4 +99,4 @@ $(BENCH): pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev,bench]'
 	@touch $(CORE) $(DEV) $@
 
-.PHONY: help demo run test check format format-check lint types imports proto proto-check proto-breaking generate bench soak faults clean
+.PHONY: help demo run test nightly check format format-check lint types imports proto proto-check proto-breaking generate bench soak faults clean

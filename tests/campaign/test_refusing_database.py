@@ -24,6 +24,8 @@ from tests.campaign.test_sending import MANY, a_campaign_to, with_people
 from tests.harness.accounts import assert_conserved
 from tests.harness.postgres import Postgres
 
+pytestmark = pytest.mark.nightly
+
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 INTERNAL = grpc.StatusCode.INTERNAL
 INVALID = grpc.StatusCode.INVALID_ARGUMENT

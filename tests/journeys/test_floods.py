@@ -21,7 +21,7 @@ from tests.harness import nursery
 from tests.harness.processes import Server, free_address
 from tests.journeys.flooding import OVERLOADED, PAGE, told
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(300)]
 
 MIB = 2**20
 LIST = "list"

@@ -36,7 +36,7 @@ from tests.journeys.test_outages import (
     upsert_people,
 )
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(300)]
 
 # A dead peer is left after 8 s and a connection attempt after 5. The rest is for a busy machine;
 # with gRPC's defaults it would be minutes.

@@ -34,7 +34,7 @@ IN_ITS_OWN_PROCESS = {"HERALD_SENDER_PROCESSES": "0"}
 PEOPLE = 200
 _RUN_SECONDS = 120.0
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(300)]
 
 
 @dataclass(frozen=True, slots=True)

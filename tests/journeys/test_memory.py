@@ -17,7 +17,7 @@ from tests.harness import nursery
 from tests.harness.processes import Server, free_address, servers
 from tests.segment.running import NO_WIDE_WINDOW
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(300)]
 
 MIB = 2**20
 REQUEST_BYTES = 3_000_000

@@ -19,6 +19,8 @@ from tests.segment.refusals import CODES, refused
 from tests.segment.running import NOON, USER, Service
 from tests.segment.test_segments import updated
 
+pytestmark = pytest.mark.nightly
+
 HOUR = timedelta(hours=1)
 # as many operands as a message has room for: 10,000 in each list
 LARGEST: dict[str, Any] = {"$or": [{f"a{n}": {"$in": [n % 10] * 10_000}} for n in range(33)]}

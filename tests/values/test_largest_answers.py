@@ -30,6 +30,7 @@ RECEIVED = 4 * 1024 * 1024
 CONTROL = "\x01"
 
 pytestmark = [
+    pytest.mark.nightly,
     pytest.mark.timeout(300),
     pytest.mark.parametrize("zoned_url", PLACES[:2], ids=" in ".join, indirect=True),
 ]
