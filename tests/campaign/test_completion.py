@@ -212,6 +212,9 @@ async def test_a_campaign_in_progress_at_the_upgrade_reaches_everybody_and_nobod
     await world.add_targets("list", [LATE])
     async with world.database.write() as connection:
         for statement in (
+            "DROP VIEW holds",
+            "DROP TABLE restore_guard",
+            "DROP TABLE campaign_months",
             "DROP TABLE audience_versions",
             "UPDATE alembic_version SET version_num = '0006'",
             "UPDATE campaign_shards SET audience_version = '1772366400000000000'",

@@ -93,18 +93,6 @@ async def test_a_frozen_sender_process_does_not_keep_the_others_of_a_killed_serv
         os.kill(second, signal.SIGKILL)
 
 
-async def test_a_frozen_sender_process_is_killed_when_another_one_has_died(
-    server: Server,
-) -> None:
-    _, first, second = server.processes()
-
-    os.kill(second, signal.SIGSTOP)
-    os.kill(first, signal.SIGKILL)
-
-    assert await asyncio.to_thread(server.wait) == 1
-    await gone([second])
-
-
 async def test_a_stop_signal_for_all_of_them_is_a_stop_signal_for_the_server(
     server: Server,
 ) -> None:

@@ -42,13 +42,24 @@ async def refuse_writes(cluster: Cluster, choose: random.Random) -> None:
             continue  # another fault has the database
         try:
             statements = "".join(_REFUSE_WRITES.format(table=table) for table in _TABLES)
-            await connection.execute(_REFUSE.format(code=choose.choice(PASSING)) + statements)
+            refuse = _REFUSE.format(code=choose.choice(PASSING)) + statements
+            await _unless_deadlocked(connection, refuse)
             await cluster.over_within(choose.uniform(0.3, 1.5))
             called = await connection.fetchval("SELECT is_called FROM refusals")
-            await connection.execute(_ALLOW)
+            await _unless_deadlocked(connection, _ALLOW)
             cluster.fired["refuse-writes"] += bool(called)
         finally:
             connection.terminate()
+
+
+async def _unless_deadlocked(connection: asyncpg.Connection, statements: str) -> None:
+    """Its locks on the tables come in another order than those of the pages in progress."""
+    while True:
+        try:
+            await connection.execute(statements)
+        except asyncpg.DeadlockDetectedError:
+            continue
+        return
 
 
 async def lock_sqlite(cluster: Cluster, choose: random.Random) -> None:
