@@ -1,7 +1,7 @@
 """Pages are read by index ranges, given targets by their keys: no table is scanned as a whole."""
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from segment_service.segments import Shard, audience
 from segment_service.sql.given_targets import GivenTargets, those_among
 from segment_service.sql.segments import load_segments
 from segment_service.sql.target_pages import PageOfTargets, page_of_targets
-from tests.segment.running import CHANNEL, Service
+from tests.segment.running import CHANNEL, Service, running
 
 MANY = 4_000
 PAGE = 100
@@ -23,6 +23,13 @@ EXPLAIN = {
     "sqlite": "EXPLAIN QUERY PLAN ",
     "postgresql": "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF, BUFFERS OFF) ",
 }
+
+
+@pytest.fixture
+async def service(database_url: str) -> AsyncIterator[Service]:
+    """On a database of its own: a plan depends on what its tables have held before."""
+    async with running(database_url) as service:
+        yield service
 
 
 async def plan(
