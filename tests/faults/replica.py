@@ -126,6 +126,12 @@ class Replica:
         return pid in self._processes()
 
     @property
+    def is_up(self) -> bool:
+        """Whether it listens, in this life."""
+        lines = self._lines(self._life_begins_at)
+        return self.pid is not None and any(line.get("event") == "listening" for line in lines)
+
+    @property
     def forked(self) -> list[int]:
         """Those of its processes that it has started itself."""
         return self._processes()[1:]
