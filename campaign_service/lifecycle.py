@@ -117,7 +117,7 @@ class Lifecycle:
         now = self._now()
         check_times(times, now)
         campaign = await self._present(campaign_id)
-        # also where there is nothing left to do: whoever starts it means it to be sent
+        # also for a campaign that is in progress: its caller expects it to be sent
         await self._moves.refuse_if_held()
         later = times.scheduled_for is not None and times.scheduled_for > now
         action = Action.SCHEDULE if later else Action.START

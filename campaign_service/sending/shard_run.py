@@ -182,10 +182,10 @@ class ShardRun:
             except StalePageError:
                 if await passed(self._stopping, pause):
                     return False
-            anew = await self._unless_stopped(self._planned_again(page))
-            if anew is None:
+            replanned = await self._unless_stopped(self._planned_again(page))
+            if replanned is None:
                 return False
-            planned = anew
+            planned = replanned
         else:
             await self._runs.commit_page(self._lease, planned, page.cursor)
         if self._waiting:
