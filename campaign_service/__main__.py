@@ -17,14 +17,14 @@ from campaign_service.settings import CampaignSettings
 from campaign_service.verify_command import verify
 from campaign_service.watch_command import watch
 from chat_store.errors import ChatStoreError, for_operators
-from herald_rpc import logs, runtime
-from herald_rpc.server import (
+from herald_rpc.process import logs, runtime
+from herald_rpc.process.settings import ServerSettings, load
+from herald_rpc.server.serving import (
     LAST_RESORT_SECONDS,
     CannotListenError,
     RunningServer,
     stop_signal,
 )
-from herald_rpc.settings import ServerSettings, load
 
 logger = structlog.get_logger("campaign_service")
 

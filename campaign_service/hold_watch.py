@@ -9,7 +9,7 @@ import structlog
 
 from campaign_service.holds import COMMAND, Hold, HoldStore
 from chat_store.errors import StoreUnavailableError
-from herald_rpc.outages import Repeated
+from herald_rpc.process.outages import Repeated
 
 logger = structlog.get_logger(__name__)
 

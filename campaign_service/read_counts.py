@@ -15,7 +15,7 @@ from time import monotonic
 from campaign_service.campaigns import Campaign
 from chat_store.errors import StoreUnavailableError
 from chat_store.store import MessageStore
-from herald_rpc.outages import Repeated
+from herald_rpc.process.outages import Repeated
 
 # looked through in a few milliseconds, while the caller waits for it
 _FEW = 1_000

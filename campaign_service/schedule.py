@@ -16,7 +16,7 @@ from campaign_service.errors import (
 from campaign_service.lifecycle import Lifecycle
 from campaign_service.store import Due, MoveStore
 from chat_store.errors import StoreUnavailableError
-from herald_rpc.outages import Outages, Repeated
+from herald_rpc.process.outages import Outages, Repeated
 
 logger = structlog.get_logger(__name__)
 

@@ -14,8 +14,8 @@ from grpc_status import rpc_status
 from campaign_service.errors import ReferenceGoneError, SegmentServiceUnavailableError
 from herald.segment.v1 import segment_pb2, segment_service_pb2_grpc
 from herald.segment.v1 import segment_service_pb2 as pb
-from herald_rpc.deadlines import seconds_left
-from herald_wire.structs import to_struct
+from herald_rpc.server.deadlines import seconds_left
+from herald_rpc.wire.structs import to_struct
 
 # In three attempts, because the first may meet a server that is frozen. The next one goes to
 # another server if there is one: calls take turns.

@@ -31,10 +31,10 @@ from chat_store.sql.stores import sql_chat_store
 from herald.campaign.v1 import campaign_service_pb2_grpc
 from herald.event.v1 import event_service_pb2_grpc
 from herald.segment.v1 import segment_service_pb2_grpc
-from herald_rpc.channels import open_channel
-from herald_rpc.endings import Grace, run_bounded
-from herald_rpc.health import HealthWorker
-from herald_rpc.server import RunningServer, serving
+from herald_rpc.client.channels import open_channel
+from herald_rpc.process.health import HealthWorker
+from herald_rpc.server.serving import RunningServer, serving
+from herald_rpc.server.shutdown import Grace, run_bounded
 
 CAMPAIGN_SERVICE = "herald.campaign.v1.CampaignService"
 EVENT_SERVICE = "herald.event.v1.EventService"

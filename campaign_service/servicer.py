@@ -26,10 +26,10 @@ from herald.campaign.v1 import campaign_service_pb2 as pb
 from herald.campaign.v1 import campaign_service_pb2_grpc as pb_grpc
 from herald.campaign.v1.campaign_pb2 import Campaign
 from herald.chat.v1 import chat_pb2
-from herald_wire.answers import fitting_count, fitting_page
-from herald_wire.fields import MAX_ID, required, text
-from herald_wire.queries import PageSizes, read_paging, read_query
-from herald_wire.users import user_to_proto
+from herald_rpc.wire.fields import MAX_ID, required, text
+from herald_rpc.wire.queries import PageSizes, read_paging, read_query
+from herald_rpc.wire.response_pages import fitting_count, fitting_page
+from herald_rpc.wire.users import user_to_proto
 
 _CAMPAIGNS = PageSizes(default=25, largest=100)
 _USERS = PageSizes(default=100, largest=1_000)

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from herald_rpc.settings import ServerSettings
+from herald_rpc.process.settings import ServerSettings
 
 
 class CampaignSettings(ServerSettings):

@@ -6,8 +6,8 @@ import grpc
 
 from campaign_service import errors
 from campaign_service.wire.campaign import status_name
-from herald_rpc.failures import Failure, Precondition, QuotaViolation, Resource, Violation
-from herald_wire.failures import chat_failure, invalid_input, not_found, unavailable
+from herald_rpc.server.failures import Failure, Precondition, QuotaViolation, Resource, Violation
+from herald_rpc.wire.failures import chat_failure, invalid_input, not_found, unavailable
 
 _CODE = grpc.StatusCode
 

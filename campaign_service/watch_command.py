@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from herald.campaign.v1 import campaign_pb2 as pb
 from herald.campaign.v1 import campaign_service_pb2 as service_pb
 from herald.campaign.v1 import campaign_service_pb2_grpc
-from herald_rpc.channels import TargetError, open_channel
+from herald_rpc.client.channels import TargetError, open_channel
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 

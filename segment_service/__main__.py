@@ -6,14 +6,14 @@ import sys
 import structlog
 
 from chat_store.errors import ChatStoreError, for_operators
-from herald_rpc import logs, runtime
-from herald_rpc.server import (
+from herald_rpc.process import logs, runtime
+from herald_rpc.process.settings import load
+from herald_rpc.server.serving import (
     LAST_RESORT_SECONDS,
     CannotListenError,
     RunningServer,
     stop_signal,
 )
-from herald_rpc.settings import load
 from segment_service.server import run_until
 from segment_service.settings import SegmentSettings
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from chat_store.imports.lines import ImportResult
 from chat_store.models import WriteMode
 from herald.chat.v1 import chat_service_pb2 as pb
-from herald_wire.batches import write_mode
+from herald_rpc.wire.batches import write_mode
 
 
 async def begun(

@@ -11,20 +11,20 @@ from chat_store.store import ChatStore
 from herald.chat.v1 import chat_pb2
 from herald.chat.v1 import chat_service_pb2 as pb
 from herald.chat.v1 import chat_service_pb2_grpc as pb_grpc
-from herald_wire.answers import fitting_page, whole_or_named
-from herald_wire.batches import MAX_RECORDS, batch, write_mode
-from herald_wire.channels import (
+from herald_rpc.wire.batches import MAX_RECORDS, batch, write_mode
+from herald_rpc.wire.channels import (
     channel_from_proto,
     channel_to_proto,
     member_to_proto,
     named_channel,
     new_member_from_proto,
 )
-from herald_wire.devices import device_from_proto, device_to_proto
-from herald_wire.fields import MAX_ID, ids, moment, required, timestamp
-from herald_wire.messages import message_to_proto, messages_scope
-from herald_wire.queries import PageSizes, read_paging, read_query
-from herald_wire.users import user_from_proto, user_to_proto
+from herald_rpc.wire.devices import device_from_proto, device_to_proto
+from herald_rpc.wire.fields import MAX_ID, ids, moment, required, timestamp
+from herald_rpc.wire.messages import message_to_proto, messages_scope
+from herald_rpc.wire.queries import PageSizes, read_paging, read_query
+from herald_rpc.wire.response_pages import fitting_page, whole_or_named
+from herald_rpc.wire.users import user_from_proto, user_to_proto
 from segment_service.chat_import import begun, import_response
 
 _SIZES = PageSizes(default=25, largest=1_000)

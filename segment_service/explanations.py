@@ -13,7 +13,7 @@ from typing import Any
 from chat_store.filters.json_values import is_array, is_object
 from chat_store.filters.matching import Clause
 from herald.segment.v1 import segment_pb2
-from herald_wire.structs import to_value
+from herald_rpc.wire.structs import to_value
 
 MOST_ELEMENTS = 10
 MOST_CHARACTERS = 200

@@ -12,9 +12,9 @@ from chat_store.database import open_database
 from chat_store.sql.stores import sql_chat_store
 from herald.chat.v1 import chat_service_pb2_grpc
 from herald.segment.v1 import segment_service_pb2_grpc
-from herald_rpc.endings import Grace, run_bounded
-from herald_rpc.health import HealthWorker
-from herald_rpc.server import RunningServer, serving
+from herald_rpc.process.health import HealthWorker
+from herald_rpc.server.serving import RunningServer, serving
+from herald_rpc.server.shutdown import Grace, run_bounded
 from segment_service.chat_servicer import ChatServicer
 from segment_service.servicer import SegmentServicer
 from segment_service.settings import SegmentSettings

@@ -11,8 +11,8 @@ from chat_store.paging import Page, PageRequest
 from herald.segment.v1 import segment_pb2
 from herald.segment.v1 import segment_service_pb2 as pb
 from herald.segment.v1 import segment_service_pb2_grpc as pb_grpc
-from herald_wire.answers import fitting_page
-from herald_wire.fields import MAX_ID, required, text
+from herald_rpc.wire.fields import MAX_ID, required, text
+from herald_rpc.wire.response_pages import fitting_page
 from segment_service import wire
 from segment_service.explanations import clauses_to_proto
 from segment_service.segments import Content, Segment, check, has_large_filter

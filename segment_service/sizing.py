@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from chat_store.errors import StoreUnavailableError
-from herald_rpc.outages import Repeated
+from herald_rpc.process.outages import Repeated
 from segment_service.errors import SegmentError, SegmentFilterRefusedError
 from segment_service.store import CountingStore, TargetStore
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import grpc
 
-from herald_rpc.failures import Failure, Precondition, Resource
-from herald_wire.failures import chat_failure, invalid_input, not_found, unavailable
+from herald_rpc.server.failures import Failure, Precondition, Resource
+from herald_rpc.wire.failures import chat_failure, invalid_input, not_found, unavailable
 from segment_service import errors
 
 

@@ -6,9 +6,9 @@ from typing import Any, Literal, get_args
 from chat_store.errors import InvalidFilterError, InvalidInputError, LimitExceededError
 from herald.segment.v1 import segment_pb2
 from herald.segment.v1 import segment_service_pb2 as pb
-from herald_rpc import tokens
-from herald_wire.fields import MAX_ID, ids, text, timestamp
-from herald_wire.queries import (
+from herald_rpc.server import page_tokens
+from herald_rpc.wire.fields import MAX_ID, ids, text, timestamp
+from herald_rpc.wire.queries import (
     InvalidTokenError,
     PageSizes,
     Query,
@@ -16,7 +16,7 @@ from herald_wire.queries import (
     read_query,
     read_token,
 )
-from herald_wire.structs import to_struct
+from herald_rpc.wire.structs import to_struct
 from segment_service.fields import (
     BY_TARGET_ID,
     SEGMENT_FIELDS,
@@ -183,7 +183,7 @@ def stream_place(request: pb.StreamTargetsRequest) -> StreamPlace:
 
 
 def stream_token(place: StreamPlace) -> str:
-    return tokens.encode(_STREAM_TOKEN, _bound_to(place), [place.after])
+    return page_tokens.encode(_STREAM_TOKEN, _bound_to(place), [place.after])
 
 
 def _bound_to(place: StreamPlace) -> list[object]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from campaign_service.errors import SegmentServiceUnavailableError
 from campaign_service.store import Lease
 from chat_store.errors import StalePageError, StoreUnavailableError
-from herald_rpc.outages import Outages
+from herald_rpc.process.outages import Outages
 
 
 def _outages() -> Outages:

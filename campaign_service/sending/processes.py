@@ -24,9 +24,9 @@ from campaign_service.sql.runs import SqlRunStore
 from chat_store.database import Database, open_database
 from chat_store.sql.stores import sql_chat_store
 from herald.segment.v1 import segment_service_pb2_grpc
-from herald_rpc import logs, runtime
-from herald_rpc.channels import open_channel
-from herald_rpc.forks import Fork
+from herald_rpc.client.channels import open_channel
+from herald_rpc.process import logs, runtime
+from herald_rpc.process.worker_process import Fork
 
 # Callers come first. Where others burn all cores, campaigns still get a thirtieth of each; at 19,
 # the most there is, it would be less than half of that.

@@ -23,7 +23,7 @@ from campaign_service.sending.shard_run import ShardRun
 from campaign_service.store import CampaignStore, Lease, RunStore
 from chat_store.errors import StalePageError, StoreUnavailableError
 from chat_store.store import ChatStore
-from herald_rpc.outages import passed
+from herald_rpc.process.outages import passed
 
 logger = structlog.get_logger(__name__)
 

@@ -19,7 +19,7 @@ from campaign_service.sending.audience import Audience
 from campaign_service.sending.pace import Pace
 from campaign_service.store import Lease, RunStore
 from chat_store.errors import StalePageError
-from herald_rpc.outages import passed
+from herald_rpc.process.outages import passed
 
 _PAGES_IN_HAND = 2
 # How many seconds a page and its plan hold. After that, the audience is asked who is still in it.

@@ -11,8 +11,8 @@ from campaign_service.standing import Place, Standing
 from campaign_service.store import WatchStore
 from campaign_service.watching.watched import PULSE_SECONDS, Update, Watched
 from chat_store.errors import StoreUnavailableError
-from herald_rpc.outages import Repeated
-from herald_wire.queries import InvalidTokenError
+from herald_rpc.process.outages import Repeated
+from herald_rpc.wire.queries import InvalidTokenError
 
 _TICK_SECONDS = 0.2
 

@@ -10,9 +10,9 @@ from herald.campaign.v1 import campaign_pb2 as pb
 from herald.campaign.v1 import campaign_service_pb2 as service_pb
 from herald.chat.v1 import chat_pb2
 from herald.segment.v1 import segment_pb2
-from herald_wire.answers import fits
-from herald_wire.fields import moment, timestamp
-from herald_wire.users import user_to_proto
+from herald_rpc.wire.fields import moment, timestamp
+from herald_rpc.wire.response_pages import fits
+from herald_rpc.wire.users import user_to_proto
 
 _STATUSES: Mapping[Status, pb.CampaignStatus.ValueType] = {
     status: pb.CampaignStatus.Value(f"CAMPAIGN_STATUS_{status.name}") for status in Status

@@ -16,7 +16,7 @@ from campaign_service.wire.template import (
 from chat_store.errors import InvalidInputError, LimitExceededError
 from herald.campaign.v1 import campaign_pb2 as pb
 from herald.campaign.v1 import campaign_service_pb2 as service_pb
-from herald_wire.fields import MAX_ID, ids, required, text
+from herald_rpc.wire.fields import MAX_ID, ids, required, text
 
 K = TypeVar("K")
 T = TypeVar("T")

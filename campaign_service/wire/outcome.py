@@ -7,10 +7,10 @@ from campaign_service.wire.definition import definition_from_proto
 from chat_store.errors import InvalidInputError
 from herald.campaign.v1 import campaign_pb2 as pb
 from herald.campaign.v1 import campaign_service_pb2 as service_pb
-from herald_wire.answers import fitting_count
-from herald_wire.fields import MAX_ID, ids, required, text, timestamp
-from herald_wire.messages import message_to_proto
-from herald_wire.queries import PageSizes
+from herald_rpc.wire.fields import MAX_ID, ids, required, text, timestamp
+from herald_rpc.wire.messages import message_to_proto
+from herald_rpc.wire.queries import PageSizes
+from herald_rpc.wire.response_pages import fitting_count
 
 _MAX_RECEIVERS = 100
 _SAMPLES = PageSizes(default=10, largest=100)

@@ -10,8 +10,8 @@ from campaign_service.campaigns import ChannelTemplate, MemberTemplate, MessageT
 from campaign_service.limits import MAX_ATTACHMENTS_BYTES, MAX_TEXT
 from chat_store.errors import InvalidInputError, LimitExceededError
 from herald.campaign.v1 import campaign_pb2 as pb
-from herald_wire.fields import MAX_ID, check_depth, ids, required, small, text
-from herald_wire.structs import json_object, json_objects, to_struct
+from herald_rpc.wire.fields import MAX_ID, check_depth, ids, required, small, text
+from herald_rpc.wire.structs import json_object, json_objects, to_struct
 
 MAX_ATTACHMENTS = 30
 MAX_MEMBERS = 1_000

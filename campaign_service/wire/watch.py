@@ -3,15 +3,15 @@
 from campaign_service.standing import Place
 from herald.campaign.v1 import campaign_pb2
 from herald.campaign.v1 import campaign_service_pb2 as pb
-from herald_rpc import tokens
-from herald_wire.queries import InvalidTokenError, read_token
+from herald_rpc.server import page_tokens
+from herald_rpc.wire.queries import InvalidTokenError, read_token
 
 _KIND = "watch-campaign"
 _FIELD = "resume_token"
 
 
 def watch_response(campaign: campaign_pb2.Campaign, place: Place) -> pb.WatchCampaignResponse:
-    token = tokens.encode(_KIND, [campaign.id], [place.revision, place.progress])
+    token = page_tokens.encode(_KIND, [campaign.id], [place.revision, place.progress])
     return pb.WatchCampaignResponse(campaign=campaign, resume_token=token)
 
 

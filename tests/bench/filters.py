@@ -12,7 +12,7 @@ from herald.chat.v1.chat_service_pb2_grpc import ChatServiceStub
 from herald.segment.v1 import segment_pb2
 from herald.segment.v1 import segment_service_pb2 as pb
 from herald.segment.v1.segment_service_pb2_grpc import SegmentServiceStub
-from herald_wire.structs import to_struct
+from herald_rpc.wire.structs import to_struct
 from tests.bench.places import Line, Place
 from tests.harness.processes import free_address, open_channel, servers
 

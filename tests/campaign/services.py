@@ -16,7 +16,7 @@ from herald.campaign.v1 import campaign_pb2, campaign_service_pb2_grpc
 from herald.campaign.v1 import campaign_service_pb2 as pb
 from herald.segment.v1 import segment_pb2, segment_service_pb2_grpc
 from herald.segment.v1 import segment_service_pb2 as segment_service_pb
-from herald_rpc.server import RunningServer
+from herald_rpc.server.serving import RunningServer
 from segment_service.settings import SegmentSettings
 
 # A thread that never rests would keep the servers of this process from their work. Whoever has

@@ -37,7 +37,7 @@ from herald.campaign.v1 import campaign_pb2
 from herald.campaign.v1 import campaign_service_pb2 as pb
 from herald.segment.v1 import segment_pb2, segment_service_pb2_grpc
 from herald.segment.v1 import segment_service_pb2 as segment_service_pb
-from herald_wire.messages import message_to_proto
+from herald_rpc.wire.messages import message_to_proto
 from tests.campaign.builders import (
     MOMENT,
     SENDER_ID,

@@ -22,7 +22,7 @@ from campaign_service.store import Due
 from chat_store.database import Database
 from chat_store.sql.stores import sql_chat_store
 from herald.segment.v1 import segment_service_pb2_grpc
-from herald_rpc.outages import Outages
+from herald_rpc.process.outages import Outages
 from tests.campaign.builders import SENDER_ID, a_definition, a_user
 from tests.harness.accounts import recount
 
@@ -269,7 +269,7 @@ async def test_one_that_fails_for_a_reason_nobody_knows_holds_up_no_other_and_is
         wake=lambda: None,
     )
     schedule = Schedule(service.moves, lifecycle, now=service.clock)
-    monkeypatch.setattr("herald_rpc.outages._FIRST_PAUSE_SECONDS", 3_600.0)
+    monkeypatch.setattr("herald_rpc.process.outages._FIRST_PAUSE_SECONDS", 3_600.0)
     monkeypatch.setattr(schedule, "_outages", Outages(longest_pause_seconds=3_600.0))
     service.clock.now += HOUR
     for _ in range(5):

@@ -13,9 +13,9 @@ from campaign_service.errors import SegmentServiceUnavailableError
 from campaign_service.segment_client import SegmentClient, StreamPlace, Waiting
 from herald.segment.v1 import segment_service_pb2 as pb
 from herald.segment.v1 import segment_service_pb2_grpc
-from herald_rpc import deadlines
-from herald_rpc.failures import Failure
-from herald_rpc.server import serving
+from herald_rpc.server import deadlines
+from herald_rpc.server.failures import Failure
+from herald_rpc.server.serving import serving
 
 FULL = Failure(
     code=grpc.StatusCode.RESOURCE_EXHAUSTED,

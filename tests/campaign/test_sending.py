@@ -19,7 +19,7 @@ from chat_store.store import ChannelDraft
 from chat_store.tables import messages
 from herald.campaign.v1 import campaign_pb2
 from herald.segment.v1 import segment_pb2
-from herald_wire.structs import to_struct
+from herald_rpc.wire.structs import to_struct
 from segment_service.sql.tables import segments
 from tests.campaign.builders import SENDER_ID, a_campaign_message, a_channel, a_user
 from tests.campaign.services import Services, another_campaign_server, running

@@ -14,7 +14,7 @@ from chat_store.errors import (
     StoreUnavailableError,
 )
 from herald.campaign.v1 import error_reason_pb2
-from herald_wire.queries import InvalidTokenError
+from herald_rpc.wire.queries import InvalidTokenError
 
 REASONS = set(error_reason_pb2.ErrorReason.keys())
 INVALID = grpc.StatusCode.INVALID_ARGUMENT

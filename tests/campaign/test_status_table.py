@@ -14,7 +14,7 @@ from chat_store.database import open_database
 from chat_store.sql.stores import sql_chat_store
 from herald.campaign.v1 import campaign_pb2
 from herald.campaign.v1 import campaign_service_pb2 as pb
-from herald_wire.fields import timestamp
+from herald_rpc.wire.fields import timestamp
 from tests.campaign.builders import SENDER_ID, a_campaign_message, a_user
 from tests.campaign.services import Services, answered, running
 from tests.campaign.told import refusal_of

@@ -29,7 +29,7 @@ from chat_store.errors import StoreUnavailableError
 from chat_store.sql.stores import sql_chat_store
 from herald.campaign.v1 import campaign_pb2
 from herald.segment.v1 import segment_service_pb2_grpc
-from herald_wire.queries import InvalidTokenError
+from herald_rpc.wire.queries import InvalidTokenError
 from tests.campaign.builders import MOMENT, SENDER_ID, a_definition, a_user
 
 NOBODY_LISTENS = "127.0.0.1:1"

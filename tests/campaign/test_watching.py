@@ -15,7 +15,7 @@ from chat_store.sql.stores import sql_chat_store
 from herald.campaign.v1 import campaign_pb2
 from herald.campaign.v1 import campaign_service_pb2 as pb
 from herald.campaign.v1 import campaign_service_pb2_grpc as pb_grpc
-from herald_rpc import tokens
+from herald_rpc.server import page_tokens
 from tests.campaign.builders import SENDER_ID, a_campaign_message, a_user
 from tests.campaign.services import Services, another_campaign_server, running
 from tests.campaign.told import refusal_of
@@ -162,10 +162,10 @@ async def test_what_cannot_be_watched_is_refused(services: Services) -> None:
         ("autumn", token),
         ("spring", token[:-1]),
         ("spring", "x"),
-        ("spring", tokens.encode(kind, ["spring"], [1])),
-        ("spring", tokens.encode(kind, ["spring"], [0, "0:0"])),
-        ("spring", tokens.encode(kind, ["spring"], ["1", "0:0"])),
-        ("spring", tokens.encode(kind, ["spring"], [99, "0:0"])),
+        ("spring", page_tokens.encode(kind, ["spring"], [1])),
+        ("spring", page_tokens.encode(kind, ["spring"], [0, "0:0"])),
+        ("spring", page_tokens.encode(kind, ["spring"], ["1", "0:0"])),
+        ("spring", page_tokens.encode(kind, ["spring"], [99, "0:0"])),
     ):
         told = await refusal_of(watch(services, id_, bad).read())
         assert (told.code, told.reason) == (

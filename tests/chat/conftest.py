@@ -13,8 +13,8 @@ from chat_store.sql.stores import sql_chat_store
 from herald.chat.v1 import chat_pb2
 from herald.chat.v1 import chat_service_pb2 as pb
 from herald.chat.v1 import chat_service_pb2_grpc as pb_grpc
-from herald_rpc.server import serving
-from herald_wire.failures import chat_failure
+from herald_rpc.server.serving import serving
+from herald_rpc.wire.failures import chat_failure
 from segment_service.chat_servicer import ChatServicer
 from tests.chat.running_chat import NOON, Chat, Clock
 from tests.harness.emptying import empty

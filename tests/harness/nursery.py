@@ -26,7 +26,7 @@ _PRELOADED = [
     "campaign_service.verify_command",
     "campaign_service.watch_command",
     "chat_store.imports.lines",
-    "herald_rpc.runtime",
+    "herald_rpc.process.runtime",
     "segment_service.server",
     "sqlalchemy.dialects.postgresql.asyncpg",
     "sqlalchemy.dialects.sqlite.aiosqlite",

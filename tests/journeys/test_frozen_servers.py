@@ -23,7 +23,7 @@ from herald.campaign.v1 import campaign_pb2, campaign_service_pb2
 from herald.segment.v1 import segment_pb2
 from herald.segment.v1 import segment_service_pb2 as pb
 from herald.segment.v1.segment_service_pb2_grpc import SegmentServiceStub
-from herald_rpc.channels import open_channel
+from herald_rpc.client.channels import open_channel
 from tests.harness import main_job, nursery
 from tests.harness.accounts import assert_conserved
 from tests.harness.processes import Pair, Server, free_address, running_pair

@@ -12,7 +12,7 @@ import pytest
 from herald.segment.v1 import segment_pb2
 from herald.segment.v1 import segment_service_pb2 as pb
 from herald.segment.v1.segment_service_pb2_grpc import SegmentServiceStub
-from herald_wire.structs import to_struct
+from herald_rpc.wire.structs import to_struct
 from tests.harness import nursery
 from tests.harness.processes import Server, free_address, servers
 from tests.segment.running import NO_WIDE_WINDOW

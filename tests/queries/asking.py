@@ -11,8 +11,8 @@ from herald.chat.v1 import chat_pb2
 from herald.chat.v1 import chat_service_pb2 as pb
 from herald.chat.v1 import chat_service_pb2_grpc as pb_grpc
 from herald.chat.v1.sort_pb2 import SORT_DIRECTION_DESC, Sort
-from herald_wire.fields import timestamp
-from herald_wire.structs import to_struct
+from herald_rpc.wire.fields import timestamp
+from herald_rpc.wire.structs import to_struct
 from tests.segment.running import NOON, Service
 
 BY_ID = Sort(field="id")

@@ -9,8 +9,8 @@ import pytest
 import pytest_asyncio
 
 from herald.chat.v1 import chat_service_pb2_grpc as pb_grpc
-from herald_rpc.server import serving
-from herald_wire.failures import chat_failure
+from herald_rpc.server.serving import serving
+from herald_rpc.wire.failures import chat_failure
 from segment_service.chat_servicer import ChatServicer
 from tests.harness.postgres import Postgres
 from tests.queries.asking import Asking

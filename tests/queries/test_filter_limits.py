@@ -6,7 +6,7 @@ from typing import Any
 from herald.chat.v1 import chat_service_pb2 as chat_pb
 from herald.segment.v1 import segment_service_pb2 as pb
 from herald.segment.v1.segment_pb2 import Segment
-from herald_wire.structs import to_struct
+from herald_rpc.wire.structs import to_struct
 from tests.queries.asking import Asking, person
 from tests.segment.refusals import CODES, refused
 from tests.segment.running import USER

@@ -12,7 +12,7 @@ from chat_store.imports.lines import import_lines
 from chat_store.models import WriteMode
 from herald.chat.v1 import chat_service_pb2 as pb
 from herald.segment.v1 import segment_service_pb2 as segment_pb
-from herald_wire.structs import to_struct
+from herald_rpc.wire.structs import to_struct
 from tests.queries.asking import Asking, person
 from tests.segment.refusals import CODES, refused
 from tests.segment.running import USER

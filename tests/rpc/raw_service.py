@@ -9,9 +9,9 @@ import grpc
 from google.rpc import status_pb2
 from grpc_status import rpc_status
 
-from herald_rpc.admission import DEFAULT_LIMITS, CallLimits
-from herald_rpc.failures import Failure, FailureFor
-from herald_rpc.server import RunningServer, serving
+from herald_rpc.server.admission import DEFAULT_LIMITS, CallLimits
+from herald_rpc.server.failures import Failure, FailureFor
+from herald_rpc.server.serving import RunningServer, serving
 
 NAME = "tests.v1.Service"
 

@@ -13,8 +13,8 @@ from herald.campaign.v1 import campaign_service_pb2
 from herald.chat.v1 import chat_service_pb2
 from herald.event.v1 import event_service_pb2
 from herald.segment.v1 import segment_service_pb2
-from herald_rpc.channels import SERVICE_CONFIG, TargetError, open_channel, target_uri
-from herald_rpc.failures import Failure
+from herald_rpc.client.channels import SERVICE_CONFIG, TargetError, open_channel, target_uri
+from herald_rpc.server.failures import Failure
 from tests.rpc import raw_service
 from tests.rpc.raw_service import RawService, RefusedError, running
 

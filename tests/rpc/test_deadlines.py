@@ -8,8 +8,8 @@ import pytest
 from google.rpc import error_details_pb2
 from structlog.testing import capture_logs
 
-from herald_rpc import deadlines
-from herald_rpc.deadlines import seconds_left
+from herald_rpc.server import deadlines
+from herald_rpc.server.deadlines import seconds_left
 from tests.rpc import raw_service
 from tests.rpc.raw_service import running, status_in
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import grpc
 import pytest
 
-from herald_rpc.failures import Failure
+from herald_rpc.server.failures import Failure
 from tests.rpc import raw_service
 from tests.rpc.raw_service import RawService, RefusedError, running
 

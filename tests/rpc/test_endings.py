@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from herald_rpc import endings
-from herald_rpc.endings import Grace, run_bounded
+from herald_rpc.server import shutdown
+from herald_rpc.server.shutdown import Grace, run_bounded
 
 FOR_GOOD = 3_600.0
 
@@ -71,7 +71,7 @@ async def test_a_worker_that_goes_on_is_cancelled_after_the_grace(worker: Worker
 async def test_a_worker_that_does_not_even_end_when_cancelled_is_left_behind(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(endings, "_UNWINDING_SECONDS", 0.01)
+    monkeypatch.setattr(shutdown, "_UNWINDING_SECONDS", 0.01)
     stop, let_go = asyncio.Event(), asyncio.Event()
     bounded = asyncio.create_task(run_bounded(worker.does_not_listen(let_go), stop, 0.01))
     await worker.running.wait()

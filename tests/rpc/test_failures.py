@@ -14,7 +14,7 @@ from grpc_status import rpc_status
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from herald_rpc.failures import (
+from herald_rpc.server.failures import (
     DOMAIN,
     TRAILER_BYTES,
     Failure,

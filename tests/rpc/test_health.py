@@ -5,7 +5,7 @@ from typing import Any
 
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from herald_rpc.health import HealthWorker
+from herald_rpc.process.health import HealthWorker
 from tests.rpc.raw_service import NAME, RawService, running
 
 SERVING = health_pb2.HealthCheckResponse.SERVING

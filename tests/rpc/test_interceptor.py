@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from herald_rpc.failures import DOMAIN, Failure
+from herald_rpc.server.failures import DOMAIN, Failure
 from tests.rpc import raw_service
 from tests.rpc.raw_service import RefusedError, running, status_in
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from herald_rpc import logs
+from herald_rpc.process import logs
 
 LOCAL = "hunter2"
 

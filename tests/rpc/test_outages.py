@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from herald_rpc.outages import Outages, Repeated
+from herald_rpc.process.outages import Outages, Repeated
 
 DOWN = ConnectionError("down")
 

@@ -11,7 +11,7 @@ from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from structlog.testing import capture_logs
 
-from herald_rpc.admission import CallLimits
+from herald_rpc.server.admission import CallLimits
 from tests.rpc import raw_service
 from tests.rpc.raw_service import RawService, running, status_in
 

@@ -12,7 +12,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from herald_rpc.server import CannotListenError, stop_signal
+from herald_rpc.server.serving import CannotListenError, stop_signal
 from tests.rpc import raw_service
 from tests.rpc.raw_service import NAME, RawService, running
 
@@ -215,7 +215,7 @@ async def test_a_signal_sets_the_event_and_leaves_the_next_to_the_system(
 
 TAKES_ITS_TIME = """
 import asyncio
-from herald_rpc.server import stop_signal
+from herald_rpc.server.serving import stop_signal
 
 async def main():
     async with stop_signal() as stop:
@@ -245,7 +245,7 @@ async def test_a_second_signal_ends_the_process_at_once(number: signal.Signals) 
 
 HANGS = """
 import asyncio, time
-from herald_rpc.server import stop_signal
+from herald_rpc.server.serving import stop_signal
 
 async def main():
     async with stop_signal(end_within=0.1) as stop:

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import Field, SecretStr, ValidationError
 
-from herald_rpc.settings import ServerSettings, load
+from herald_rpc.process.settings import ServerSettings, load
 
 
 class WebhookSettings(ServerSettings):

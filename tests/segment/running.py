@@ -18,8 +18,8 @@ from chat_store.sql.stores import sql_chat_store
 from chat_store.store import ChannelDraft, ChatStore
 from herald.segment.v1 import segment_pb2, segment_service_pb2_grpc
 from herald.segment.v1 import segment_service_pb2 as pb
-from herald_rpc.server import RunningServer, serving
-from herald_wire.structs import to_struct
+from herald_rpc.server.serving import RunningServer, serving
+from herald_rpc.wire.structs import to_struct
 from segment_service.server import SEGMENT_SERVICE
 from segment_service.servicer import SegmentServicer
 from segment_service.sizing import SizingWorker

@@ -10,7 +10,7 @@ from google.protobuf.struct_pb2 import Struct
 from herald.chat.v1.sort_pb2 import Sort
 from herald.segment.v1 import segment_service_pb2 as pb
 from herald.segment.v1.segment_pb2 import Segment, Shard
-from herald_wire.structs import to_struct
+from herald_rpc.wire.structs import to_struct
 from tests.segment.refusals import CODES, refused
 from tests.segment.running import CHANNEL, USER, Service
 

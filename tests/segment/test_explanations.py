@@ -11,7 +11,7 @@ from chat_store.models import Channel, Member, User
 from chat_store.store import ChannelDraft
 from herald.segment.v1.segment_pb2 import ClauseExplanation
 from herald.segment.v1.segment_service_pb2 import ExplainTargetRequest, ExplainTargetResponse
-from herald_wire.structs import to_value
+from herald_rpc.wire.structs import to_value
 from segment_service.explanations import shown
 from tests.segment.running import CHANNEL, Service
 from tests.segment.test_large_filters import ANSWER_BYTES, assert_others_are_answered

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from herald.segment.v1.segment_pb2 import Segment
-from herald_wire.structs import to_struct
+from herald_rpc.wire.structs import to_struct
 from tests.segment.running import CHANNEL, USER, Service
 from tests.segment.test_segments import updated
 

@@ -13,7 +13,7 @@ from sqlalchemy import update
 
 from herald.segment.v1 import segment_service_pb2 as pb
 from herald.segment.v1.segment_pb2 import Segment
-from herald_wire.structs import to_struct
+from herald_rpc.wire.structs import to_struct
 from segment_service.sql.tables import segments
 from tests.segment.refusals import CODES, refused
 from tests.segment.running import NOON, USER, Service

@@ -8,8 +8,8 @@ import pytest
 
 from herald.segment.v1.segment_pb2 import Segment
 from herald.segment.v1.segment_service_pb2 import AddTargetsRequest, RemoveTargetsRequest
-from herald_wire.fields import timestamp
-from herald_wire.structs import to_struct
+from herald_rpc.wire.fields import timestamp
+from herald_rpc.wire.structs import to_struct
 from tests.segment.refusals import CODES, refused
 from tests.segment.running import CHANNEL, NOON, USER, Service
 

@@ -13,7 +13,7 @@ from chat_store.tables import users
 from herald.chat.v1.sort_pb2 import SORT_DIRECTION_ASC, SORT_DIRECTION_DESC, Sort
 from herald.segment.v1.segment_pb2 import Segment
 from herald.segment.v1.segment_service_pb2 import QuerySegmentsRequest
-from herald_wire.structs import to_struct
+from herald_rpc.wire.structs import to_struct
 from segment_service.sql.tables import segments
 from tests.segment.running import CHANNEL, USER, Service
 

@@ -14,8 +14,8 @@ from herald.segment.v1.segment_service_pb2 import (
     QuerySegmentsResponse,
     UpdateSegmentRequest,
 )
-from herald_wire.fields import timestamp
-from herald_wire.structs import json_object, to_struct
+from herald_rpc.wire.fields import timestamp
+from herald_rpc.wire.structs import json_object, to_struct
 from tests.segment.refusals import CODES, refused
 from tests.segment.running import CHANNEL, NOON, USER, Service
 

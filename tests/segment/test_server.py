@@ -21,7 +21,7 @@ from herald.chat.v1.chat_pb2 import User
 from herald.segment.v1 import segment_service_pb2 as pb
 from herald.segment.v1 import segment_service_pb2_grpc
 from herald.segment.v1.segment_pb2 import Segment
-from herald_rpc.server import CannotListenError, RunningServer
+from herald_rpc.server.serving import CannotListenError, RunningServer
 from segment_service.server import CHAT_SERVICE, SEGMENT_SERVICE, run_until
 from segment_service.settings import SegmentSettings
 from tests.harness.postgres import Postgres

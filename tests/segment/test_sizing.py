@@ -6,8 +6,8 @@ from datetime import timedelta
 
 from chat_store.database import Database, open_database
 from chat_store.errors import StoreUnavailableError
-from herald_wire.fields import timestamp
-from herald_wire.structs import to_struct
+from herald_rpc.wire.fields import timestamp
+from herald_rpc.wire.structs import to_struct
 from segment_service.sizing import SizingWorker
 from segment_service.sql.counting import SqlCountingStore
 from segment_service.sql.targets import SqlTargetStore

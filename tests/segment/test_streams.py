@@ -8,7 +8,7 @@ import pytest
 
 from herald.segment.v1.segment_pb2 import Shard
 from herald.segment.v1.segment_service_pb2 import StreamTargetsRequest, StreamTargetsResponse
-from herald_wire.structs import to_struct
+from herald_rpc.wire.structs import to_struct
 from segment_service import segments
 from segment_service.sql.targets import SqlTargetStore
 from segment_service.streams import StreamPlace, TargetStreams

@@ -8,7 +8,7 @@ from chat_store.models import User
 from herald.chat.v1.sort_pb2 import SORT_DIRECTION_DESC, Sort
 from herald.segment.v1.segment_pb2 import ClauseExplanation, Segment
 from herald.segment.v1.segment_service_pb2 import ExplainTargetRequest, ExplainTargetResponse
-from herald_wire.structs import to_struct, to_value
+from herald_rpc.wire.structs import to_struct, to_value
 from tests.segment.refusals import CODES, refused
 from tests.segment.running import CHANNEL, USER, Service
 

@@ -15,8 +15,8 @@ from herald.chat.v1 import chat_pb2
 from herald.chat.v1 import chat_service_pb2 as chat
 from herald.chat.v1.sort_pb2 import SORT_DIRECTION_ASC, SORT_DIRECTION_DESC, Sort
 from herald.segment.v1 import segment_service_pb2 as segments
-from herald_wire.fields import timestamp
-from herald_wire.structs import to_struct
+from herald_rpc.wire.fields import timestamp
+from herald_rpc.wire.structs import to_struct
 from tests.campaign.builders import MOMENT, a_campaign
 from tests.values.everything import Everything
 from tests.values.requests import populate, valid

@@ -17,7 +17,7 @@ from herald.chat.v1 import chat_service_pb2 as chat
 from herald.chat.v1.sort_pb2 import Sort
 from herald.segment.v1 import segment_pb2
 from herald.segment.v1 import segment_service_pb2 as segments
-from herald_wire.structs import to_struct
+from herald_rpc.wire.structs import to_struct
 from tests.segment.refusals import refused
 from tests.values.everything import PLACES, Everything
 from tests.values.extremes import FOX

@@ -13,8 +13,8 @@ from chat_store.filters.parsing import parse_filter
 from chat_store.filters.predicates import Predicate
 from chat_store.paging import NEWEST_FIRST, Cursor, Page, PageRequest, Sort, parse_sort
 from herald.chat.v1 import sort_pb2
-from herald_rpc import tokens
-from herald_wire.structs import json_object
+from herald_rpc.server import page_tokens as tokens
+from herald_rpc.wire.structs import json_object
 
 
 class InvalidTokenError(InvalidInputError):

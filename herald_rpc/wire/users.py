@@ -4,8 +4,8 @@ from chat_store.distinct import user_id_problem
 from chat_store.errors import InvalidInputError
 from chat_store.models import User
 from herald.chat.v1 import chat_pb2 as pb
-from herald_wire.fields import MAX_ID, in_bounds, moment, required, small, text, timestamp
-from herald_wire.structs import json_object, to_struct
+from herald_rpc.wire.fields import MAX_ID, in_bounds, moment, required, small, text, timestamp
+from herald_rpc.wire.structs import json_object, to_struct
 
 
 def user_from_proto(message: pb.User, field: str) -> User:

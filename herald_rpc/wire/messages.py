@@ -4,8 +4,8 @@ from chat_store.errors import InvalidInputError
 from chat_store.models import Message
 from herald.chat.v1 import chat_pb2 as pb
 from herald.chat.v1 import chat_service_pb2 as service_pb
-from herald_wire.fields import MAX_ID, required, timestamp
-from herald_wire.structs import to_struct
+from herald_rpc.wire.fields import MAX_ID, required, timestamp
+from herald_rpc.wire.structs import to_struct
 
 
 def message_to_proto(message: Message) -> pb.Message:

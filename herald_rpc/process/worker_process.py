@@ -13,7 +13,7 @@ from weakref import WeakSet
 
 import structlog
 
-from herald_rpc.outages import Outages, passed
+from herald_rpc.process.outages import Outages, passed
 
 logger = structlog.get_logger(__name__)
 

@@ -15,9 +15,9 @@ import structlog
 from grpc_status import rpc_status
 from structlog.contextvars import bound_contextvars
 
-from herald_rpc import deadlines
-from herald_rpc.admission import CallLimits, OverloadedError, Slots, overloaded
-from herald_rpc.failures import Failure, FailureFor, to_status
+from herald_rpc.server import deadlines
+from herald_rpc.server.admission import CallLimits, OverloadedError, Slots, overloaded
+from herald_rpc.server.failures import Failure, FailureFor, to_status
 
 REQUEST_ID_KEY = "x-request-id"
 """The metadata key by which a request id comes in, and goes back in the trailers."""

@@ -7,8 +7,8 @@ from chat_store.errors import InvalidInputError
 from chat_store.models import Channel, Member
 from chat_store.store import ChannelDraft
 from herald.chat.v1 import chat_pb2 as pb
-from herald_wire.fields import MAX_ID, ids, in_bounds, moment, required, small, text, timestamp
-from herald_wire.structs import json_object, to_struct
+from herald_rpc.wire.fields import MAX_ID, ids, in_bounds, moment, required, small, text, timestamp
+from herald_rpc.wire.structs import json_object, to_struct
 
 MAX_CHANNEL_NAME = 64
 MAX_FIRST_MEMBERS = 1_000

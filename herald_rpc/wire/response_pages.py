@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 from google.protobuf.message import Message
 
 from chat_store.paging import Page, PageRequest
-from herald_wire.queries import Paging
+from herald_rpc.wire.queries import Paging
 
 # 4 MiB, less room for single fields beside the records
 _MOST_BYTES = 4 * 1024 * 1024 - 256 * 1024

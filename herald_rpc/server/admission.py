@@ -9,7 +9,7 @@ from datetime import timedelta
 import grpc
 import structlog
 
-from herald_rpc.failures import Failure
+from herald_rpc.server.failures import Failure
 
 _RETRY_SECONDS = 1.0
 

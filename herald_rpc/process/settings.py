@@ -7,8 +7,8 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from herald_rpc.admission import DEFAULT_LIMITS, CallLimits
-from herald_rpc.logs import LogFormat
+from herald_rpc.process.logs import LogFormat
+from herald_rpc.server.admission import DEFAULT_LIMITS, CallLimits
 
 ENV_PREFIX = "HERALD_"
 EXIT_CODE = 2

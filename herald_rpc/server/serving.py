@@ -14,10 +14,10 @@ from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
 from grpc_reflection.v1alpha.reflection import SERVICE_NAME as REFLECTION_SERVICE
 from grpc_reflection.v1alpha.reflection import enable_server_reflection
 
-from herald_rpc.admission import DEFAULT_LIMITS, CallLimits
-from herald_rpc.failures import FailureFor
-from herald_rpc.interceptor import CallInterceptor
-from herald_rpc.memory import trim_until_cancelled
+from herald_rpc.server.admission import DEFAULT_LIMITS, CallLimits
+from herald_rpc.server.failures import FailureFor
+from herald_rpc.server.interceptor import CallInterceptor
+from herald_rpc.server.memory import trim_until_cancelled
 
 _UNLIMITED = 2**31 - 1
 

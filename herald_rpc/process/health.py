@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from herald_rpc.outages import Repeated
-from herald_rpc.server import RunningServer
+from herald_rpc.process.outages import Repeated
+from herald_rpc.server.serving import RunningServer
 
 _POLL_SECONDS = 1.0
 

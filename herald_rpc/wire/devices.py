@@ -3,7 +3,7 @@
 from chat_store.errors import InvalidInputError
 from chat_store.models import Device, PushProvider
 from herald.chat.v1 import chat_pb2 as pb
-from herald_wire.fields import MAX_ID, in_bounds, moment, required, text, timestamp
+from herald_rpc.wire.fields import MAX_ID, in_bounds, moment, required, text, timestamp
 
 _PROVIDERS = {
     pb.PUSH_PROVIDER_FIREBASE: PushProvider.FIREBASE,

@@ -5,8 +5,8 @@ from dataclasses import replace
 import grpc
 
 from chat_store import errors
-from herald_rpc.failures import Failure, Resource, Violation
-from herald_wire.queries import InvalidTokenError
+from herald_rpc.server.failures import Failure, Resource, Violation
+from herald_rpc.wire.queries import InvalidTokenError
 
 _REASONS_BY_TYPE: dict[type[errors.InvalidInputError], str] = {
     errors.InvalidFilterError: "ERROR_REASON_INVALID_FILTER",

@@ -1,0 +1,1 @@
+"""A server: how calls are admitted, answered and ended."""

@@ -1,0 +1,1 @@
+"""The chat store's values as messages, shared by both services."""
