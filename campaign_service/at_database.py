@@ -6,8 +6,8 @@ from typing import TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from chat_store import schema
-from chat_store.database import Database, open_database
+from chat_store.database import schema
+from chat_store.database.engine import Database, open_database
 from chat_store.errors import ChatStoreError, for_operators
 
 T = TypeVar("T")

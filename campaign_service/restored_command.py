@@ -14,7 +14,7 @@ from campaign_service.errors import CampaignError
 from campaign_service.holds import Because, HeldCampaign, Hold
 from campaign_service.sql.holds import SqlHoldStore
 from campaign_service.sql.moves import SqlMoveStore
-from chat_store.database import Database
+from chat_store.database.engine import Database
 
 
 class Answer(IntEnum):

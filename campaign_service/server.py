@@ -25,8 +25,8 @@ from campaign_service.sql.moves import SqlMoveStore
 from campaign_service.sql.watches import SqlWatchStore
 from campaign_service.status import failure_for
 from campaign_service.watching.watches import Watches
-from chat_store import schema
-from chat_store.database import Database, open_database
+from chat_store.database import schema
+from chat_store.database.engine import Database, open_database
 from chat_store.sql.stores import sql_chat_store
 from herald.campaign.v1 import campaign_service_pb2_grpc
 from herald.event.v1 import event_service_pb2_grpc

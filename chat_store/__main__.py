@@ -15,8 +15,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from chat_store import schema
-from chat_store.database import Database, open_database
+from chat_store.database import schema
+from chat_store.database.engine import Database, open_database
 from chat_store.errors import ChatStoreError, for_operators
 from chat_store.imports.lines import ImportResult, import_lines
 from chat_store.imports.records import MAX_LINE_BYTES

@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 import orjson
 
-from chat_store.aside import SHORT_BYTES
 from chat_store.errors import InvalidFilterError, InvalidInputError
 from chat_store.filters.fields import CHANNEL_FIELDS, USER_FIELDS
 from chat_store.filters.parsing import json_size, parse_filter
 from chat_store.filters.predicates import Predicate
 from chat_store.models import Json
+from chat_store.worker_thread import SHORT_BYTES
 from segment_service.errors import (
     SegmentDeletedError,
     SegmentFilterRefusedError,

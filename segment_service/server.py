@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from uuid import uuid4
 
-from chat_store import schema
-from chat_store.database import open_database
+from chat_store.database import schema
+from chat_store.database.engine import open_database
 from chat_store.sql.stores import sql_chat_store
 from herald.chat.v1 import chat_service_pb2_grpc
 from herald.segment.v1 import segment_service_pb2_grpc

@@ -6,8 +6,8 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from chat_store.aside import SHORT_BYTES, aside_if
 from chat_store.paging import Page, PageRequest
+from chat_store.worker_thread import SHORT_BYTES, aside_if
 from herald.segment.v1 import segment_pb2
 from herald.segment.v1 import segment_service_pb2 as pb
 from herald.segment.v1 import segment_service_pb2_grpc as pb_grpc

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from chat_store.database import Database, open_database
+from chat_store.database.engine import Database, open_database
 from tests.harness.postgres import FORGETFUL, Postgres, migrated, temporary_postgres
 
 # gRPC's threads of this process would crash the copy of it that becomes a PostgreSQL

@@ -10,7 +10,7 @@ from campaign_service.outcomes import NotSent, Reason
 from campaign_service.planning.compiled import CompiledCampaign
 from campaign_service.templates.text_templates import RenderError
 from campaign_service.templates.views import View
-from chat_store.distinct import distinct_channel_id, is_distinct
+from chat_store.distinct_channels import distinct_channel_id, is_distinct
 from chat_store.models import PickedChannel, PickedUser, UserState, cid_of
 
 _UNREACHABLE = {

@@ -21,7 +21,7 @@ from campaign_service.sending.sender import Sender, SenderOptions
 from campaign_service.settings import CampaignSettings
 from campaign_service.sql.campaigns import SqlCampaignStore
 from campaign_service.sql.runs import SqlRunStore
-from chat_store.database import Database, open_database
+from chat_store.database.engine import Database, open_database
 from chat_store.sql.stores import sql_chat_store
 from herald.segment.v1 import segment_service_pb2_grpc
 from herald_rpc.client.channels import open_channel

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from campaign_service.errors import ReferenceGoneError
 from campaign_service.sql.tables import campaigns
-from chat_store.database import DialectName
+from chat_store.database.engine import DialectName
 from chat_store.sql.audience_versions import versions
 
 

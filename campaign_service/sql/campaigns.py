@@ -12,18 +12,18 @@ from campaign_service.errors import CampaignAlreadyExistsError, CampaignNotFound
 from campaign_service.sql.changes import counted, record_change
 from campaign_service.sql.records import campaign_from_row, definition_values
 from campaign_service.sql.tables import campaign_users, campaigns
-from chat_store.database import Database, DialectName
+from chat_store.database.bulk.arrays import array_from, array_of
+from chat_store.database.bulk.inserts import insert_rows
+from chat_store.database.bulk.prepared import prepared_once
+from chat_store.database.columns import Key
+from chat_store.database.engine import Database, DialectName
 from chat_store.filters.predicates import Predicate
 from chat_store.models import User
 from chat_store.paging import Page, PageRequest
 from chat_store.sql.filters import Binding
 from chat_store.sql.paging import fetch_page
+from chat_store.sql.tables import users
 from chat_store.sql.users import COLUMNS, user_from_row
-from chat_store.statements.arrays import array_from, array_of
-from chat_store.statements.columns import Key
-from chat_store.statements.inserts import insert_rows
-from chat_store.statements.prepared import prepared_once
-from chat_store.tables import users
 
 _BINDING = Binding(columns={**dict(campaigns.c), "segments": campaigns.c.segment_ids})
 _OF_SENDER = [column.label(f"by_{column.name}") for column in COLUMNS]

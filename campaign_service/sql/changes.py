@@ -9,9 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from campaign_service.campaigns import Campaign
 from campaign_service.sql.records import campaign_from_row
 from campaign_service.sql.tables import COUNTERS, campaign_changes, campaign_shards, campaigns
-from chat_store.database import DialectName
-from chat_store.statements.columns import Count
-from chat_store.statements.inserts import insert_from
+from chat_store.database.bulk.inserts import insert_from
+from chat_store.database.columns import Count
+from chat_store.database.engine import DialectName
 
 
 def counted() -> Select[Any]:

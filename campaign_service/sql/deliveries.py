@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from campaign_service.errors import CampaignNotFoundError
 from campaign_service.outcomes import Delivery, Outcome, Reason
 from campaign_service.sql.tables import campaign_outcomes, campaigns
-from chat_store.database import Database
+from chat_store.database.engine import Database
 from chat_store.paging import Cursor, Page, PageRequest, page_of
 from chat_store.sql.messages import sent_messages
 

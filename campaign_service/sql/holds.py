@@ -13,7 +13,7 @@ from campaign_service.campaigns import Status
 from campaign_service.holds import Because, HeldCampaign, Hold
 from campaign_service.sql.origins import Origin, SqliteOrigins, origins_of
 from campaign_service.sql.tables import campaigns, restore_guard
-from chat_store.database import Database
+from chat_store.database.engine import Database
 from chat_store.errors import StoreUnavailableError
 
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtext('herald-restore-guard'))")

@@ -8,8 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from campaign_service.errors import DatabaseHeldError
 from campaign_service.holds import Because, Hold
 from campaign_service.sql.tables import holds
-from chat_store.database import DialectName
-from chat_store.statements.batches import Write
+from chat_store.database.bulk.batches import Write
+from chat_store.database.engine import DialectName
 
 _KEY: Function[int] = func.hashtextextended(bindparam("lock", type_=Text()), 0)
 _SHARED = select(func.pg_advisory_xact_lock_shared(_KEY))

@@ -17,9 +17,9 @@ from campaign_service.sql.quota import check_quota
 from campaign_service.sql.records import definition_values
 from campaign_service.sql.tables import COUNTERS, campaign_shards, campaign_users, campaigns
 from campaign_service.store import Due
-from chat_store.database import Database
-from chat_store.statements.columns import UtcTime
-from chat_store.statements.inserts import insert_rows
+from chat_store.database.bulk.inserts import insert_rows
+from chat_store.database.columns import UtcTime
+from chat_store.database.engine import Database
 
 _MOST_DUE = 100
 

@@ -39,8 +39,8 @@ from uuid import uuid4
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chat_store.database import Database
-from chat_store.sqlite.generation import Generation, GenerationFile
+from chat_store.database.engine import Database
+from chat_store.database.sqlite.generation import Generation, GenerationFile
 
 # everybody may call it by default, but an operator can take that away; null where it is missing
 _MAY_READ_IDENTIFIER = text(

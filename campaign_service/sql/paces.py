@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from campaign_service.sql.tables import campaign_paces
 from campaign_service.store import Turn
-from chat_store.database import DialectName
-from chat_store.statements.columns import Count, from_microseconds, to_microseconds
+from chat_store.database.columns import Count, from_microseconds, to_microseconds
+from chat_store.database.engine import DialectName
 
 # A machine that is out of breath now and then still reaches the limit: what it was late is made up
 # for by turns that come a third closer, up to so much.

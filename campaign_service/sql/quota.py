@@ -18,11 +18,11 @@ from campaign_service.planning.page import PlannedPage
 from campaign_service.sql.changes import counted
 from campaign_service.sql.locks import take_over
 from campaign_service.sql.tables import campaign_months, campaigns
-from chat_store.database import Database, DialectName
+from chat_store.database.bulk.batches import Write
+from chat_store.database.bulk.inserts import insert_rows
+from chat_store.database.columns import Count
+from chat_store.database.engine import Database, DialectName
 from chat_store.sql.messages import count_sent_since
-from chat_store.statements.batches import Write
-from chat_store.statements.columns import Count
-from chat_store.statements.inserts import insert_rows
 
 # no campaign has an empty id
 _ALL_CAMPAIGNS = ""

@@ -7,8 +7,8 @@ from campaign_service.campaigns import Status
 from campaign_service.errors import CampaignNotFoundError
 from campaign_service.recount import Counters, Recount
 from campaign_service.sql.tables import COUNTERS, campaign_outcomes, campaign_shards, campaigns
-from chat_store.database import Database
-from chat_store.tables import channels, members, messages
+from chat_store.database.engine import Database
+from chat_store.sql.tables import channels, members, messages
 
 
 async def recount(database: Database, campaign_id: str) -> Recount:

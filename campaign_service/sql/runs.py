@@ -35,14 +35,14 @@ from campaign_service.sql.paces import reserve
 from campaign_service.sql.quota import MonthFullError, MonthlyQuota
 from campaign_service.sql.tables import COUNTERS, campaign_outcomes, campaign_shards, campaigns
 from campaign_service.store import Lease, Turn
-from chat_store.database import Database, DialectName
+from chat_store.database.bulk.batches import Write, write_all
+from chat_store.database.bulk.inserts import insert_rows
+from chat_store.database.bulk.row_sources import Values, record_set
+from chat_store.database.columns import Count, Key, UtcTime
+from chat_store.database.engine import Database, DialectName
 from chat_store.errors import StalePageError
 from chat_store.sql.messages import sent_messages, sent_targets
-from chat_store.sql.pages import page_writes
-from chat_store.statements.batches import Write, write_all
-from chat_store.statements.columns import Count, Key, UtcTime
-from chat_store.statements.inserts import insert_rows
-from chat_store.statements.recordsets import Values, record_set
+from chat_store.sql.page_writes import page_writes
 
 _shards = campaign_shards.c
 _running = campaigns.alias("running")

@@ -13,7 +13,7 @@ from sqlalchemy import (
     table,
 )
 
-from chat_store.statements.columns import Count, JsonValue, Key, PlainText, UtcTime
+from chat_store.database.columns import Count, JsonValue, Key, PlainText, UtcTime
 
 metadata = MetaData()
 

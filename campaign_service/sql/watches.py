@@ -10,8 +10,8 @@ from campaign_service.campaigns import Campaign
 from campaign_service.sql.changes import changes_after, counters
 from campaign_service.sql.tables import COUNTERS, campaigns
 from campaign_service.standing import Standing, is_over
-from chat_store.database import Database, DialectName
-from chat_store.statements.recordsets import among_keys, keys
+from chat_store.database.bulk.row_sources import among_keys, keys
+from chat_store.database.engine import Database, DialectName
 
 
 class SqlWatchStore:

@@ -6,7 +6,7 @@ from functools import cached_property
 from operator import ge, gt, le, lt
 from typing import Any, assert_never
 
-from chat_store.filters import words
+from chat_store.filters import text_search
 from chat_store.filters.fields import Field, Kind
 from chat_store.filters.json_values import (
     contains,
@@ -127,11 +127,11 @@ class _Seen:
     @cached_property
     def text(self) -> str:
         strings = self.value if is_array(self.value) else (self.value,)
-        return words.joined(string for string in strings if isinstance(string, str))
+        return text_search.joined(string for string in strings if isinstance(string, str))
 
     @cached_property
     def marked_text(self) -> str:
-        return words.marked(self.text)
+        return text_search.marked(self.text)
 
     def equal_to(self, wanted: Any) -> bool:
         if isinstance(wanted, frozenset):
@@ -211,7 +211,7 @@ def _passes(test: Test, seen: _Seen) -> bool:
         case Containing(wanted):
             return seen.containing(wanted)
         case StartsWord(text):
-            return words.marked(text) in seen.marked_text
+            return text_search.marked(text) in seen.marked_text
         case Includes(text):
             return text in seen.text
         case _:

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from chat_store.errors import InvalidFilterError
-from chat_store.filters import operands, words
+from chat_store.filters import operands, text_search
 from chat_store.filters.fields import Catalogue, Field, FieldNameError, Kind
 from chat_store.filters.json_values import identity, is_array, text_problem, without_repeats
 from chat_store.filters.predicates import (
@@ -155,11 +155,11 @@ def _test(kind: Kind, operator: str, operand: Any, path: str) -> tuple[Test, boo
             return Containing(_contained(kind, operand, path)), False
         case "$autocomplete":
             text = _searched(operand, path)
-            if not words.has_word(text):
+            if not text_search.has_word(text):
                 raise InvalidFilterError(path, "needs a letter or a digit")
-            return StartsWord(words.fold(words.trim_to_words(text))), False
+            return StartsWord(text_search.fold(text_search.trim_to_words(text))), False
         case "$q":
-            return Includes(words.fold(_searched(operand, path))), False
+            return Includes(text_search.fold(_searched(operand, path))), False
         case _:
             return Compared(Order(operator), _ordered(kind, operand, path)), False
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from chat_store.distinct import PREFIX, distinct_channel_id, is_distinct
+from chat_store.distinct_channels import PREFIX, distinct_channel_id, is_distinct
 from chat_store.imports.fields import Fields, RecordError
 from chat_store.models import (
     MAX_TEXTS_BYTES,

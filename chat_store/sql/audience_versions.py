@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chat_store.database import DialectName
-from chat_store.statements.inserts import insert_rows
-from chat_store.statements.recordsets import among_keys, keys
-from chat_store.tables import audience_versions
+from chat_store.database.bulk.inserts import insert_rows
+from chat_store.database.bulk.row_sources import among_keys, keys
+from chat_store.database.engine import DialectName
+from chat_store.sql.tables import audience_versions
 
 _columns = audience_versions.c
 

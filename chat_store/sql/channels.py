@@ -27,7 +27,12 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import NullType
 
-from chat_store.database import Database, DialectName
+from chat_store.database.bulk.arrays import prepared_columns, tuples_of
+from chat_store.database.bulk.inserts import insert_rows
+from chat_store.database.bulk.prepared import prepared_once
+from chat_store.database.bulk.row_sources import Parameters, among_keys, keys, record_set
+from chat_store.database.columns import Key
+from chat_store.database.engine import Database, DialectName
 from chat_store.errors import ChannelNotFoundError
 from chat_store.filters.predicates import Predicate
 from chat_store.models import Channel, ChannelState, Member, PickedChannel, WriteMode
@@ -35,19 +40,9 @@ from chat_store.paging import Page, PageRequest
 from chat_store.sql.filters import CHANNEL_BINDING, MEMBER_BINDING
 from chat_store.sql.members import MEMBER_COLUMNS, count_members, member_from_row, write_members
 from chat_store.sql.paging import fetch_page
+from chat_store.sql.tables import channels, members
 from chat_store.sql.users import require_users
-from chat_store.statements.arrays import prepared_columns, tuples_of
-from chat_store.statements.columns import Key
-from chat_store.statements.inserts import insert_rows
-from chat_store.statements.prepared import prepared_once
-from chat_store.statements.recordsets import (
-    Parameters,
-    among_keys,
-    keys,
-    record_set,
-)
 from chat_store.store import ChannelDraft
-from chat_store.tables import channels, members
 
 _NAMES = tuple(field.name for field in fields(Channel))
 COLUMNS = tuple(channels.c[name] for name in _NAMES)

@@ -8,13 +8,13 @@ from typing import Any
 from sqlalchemy import Row, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chat_store.database import Database, DialectName
+from chat_store.database.bulk.inserts import insert_records
+from chat_store.database.bulk.row_sources import record_set
+from chat_store.database.columns import Key
+from chat_store.database.engine import Database, DialectName
 from chat_store.models import Device, PushProvider, WriteMode
+from chat_store.sql.tables import devices
 from chat_store.sql.users import require_users
-from chat_store.statements.columns import Key
-from chat_store.statements.inserts import insert_records
-from chat_store.statements.recordsets import record_set
-from chat_store.tables import devices
 
 _NAMES = tuple(field.name for field in fields(Device))
 _COLUMNS = tuple(devices.c[name] for name in _NAMES)

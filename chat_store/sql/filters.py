@@ -6,7 +6,7 @@ from typing import Any, assert_never
 
 from sqlalchemy import ColumnElement, and_, false, func, not_, or_, true
 
-from chat_store.database import DialectName
+from chat_store.database.engine import DialectName
 from chat_store.filters.fields import Field, Kind
 from chat_store.filters.predicates import (
     AllOf,
@@ -23,10 +23,10 @@ from chat_store.filters.predicates import (
     StartsWord,
     Test,
 )
-from chat_store.sql.places import Holds, Place, Related, RelatedPlace, ScalarPlace
+from chat_store.sql.field_sql import Holds, Place, Related, RelatedPlace, ScalarPlace
 from chat_store.sql.postgres_json import PostgresJsonPlace
 from chat_store.sql.sqlite_json import SqliteJsonPlace
-from chat_store.tables import channels, members, messages, users
+from chat_store.sql.tables import channels, members, messages, users
 
 FEW_CLAUSES = 10
 """More of them are compiled aside: each takes SQLAlchemy half a millisecond."""
@@ -39,7 +39,7 @@ class Binding:
     """Where the fields of one kind of record are.
 
     `columns`: by field name; a `strings` field is a NOT NULL column with a JSON array. Columns of
-    strings order bytewise (see `chat_store.statements.columns`). `key` is the unique one that ends
+    strings order bytewise (see `chat_store.database.columns`). `key` is the unique one that ends
     every sort. `custom` is the NOT NULL JSON column of the custom fields.
     """
 

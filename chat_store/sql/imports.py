@@ -3,7 +3,7 @@
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 
-from chat_store.database import Database
+from chat_store.database.engine import Database
 from chat_store.models import WriteMode
 from chat_store.sql.channels import known_channels, write_channels
 from chat_store.sql.devices import write_devices

@@ -10,13 +10,13 @@ from sqlalchemy import ColumnElement, Row, bindparam, case, func, select, text, 
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chat_store.database import Database, DialectName
+from chat_store.database.bulk.inserts import insert_records
+from chat_store.database.bulk.row_sources import record_set
+from chat_store.database.columns import Count, Key
+from chat_store.database.engine import Database, DialectName
 from chat_store.errors import ChannelNotFoundError, MemberNotFoundError
 from chat_store.models import Member, WriteMode
-from chat_store.statements.columns import Count, Key
-from chat_store.statements.inserts import insert_records
-from chat_store.statements.recordsets import record_set
-from chat_store.tables import channels, members, reads
+from chat_store.sql.tables import channels, members, reads
 
 _NAMES = tuple(field.name for field in fields(Member))
 MEMBER_COLUMNS = tuple(members.c[name] for name in _NAMES)

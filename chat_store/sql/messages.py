@@ -21,7 +21,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chat_store.database import Database, DialectName
+from chat_store.database.bulk.inserts import insert_records
+from chat_store.database.bulk.prepared import prepared_once
+from chat_store.database.bulk.row_sources import Types, Values, packed, record_set, records
+from chat_store.database.columns import Count, Key
+from chat_store.database.engine import Database, DialectName
 from chat_store.errors import MemberNotFoundError
 from chat_store.filters.fields import Field, Kind
 from chat_store.models import Message, WriteMode
@@ -30,12 +34,8 @@ from chat_store.sql.channels import require_channel
 from chat_store.sql.filters import MESSAGE_BINDING
 from chat_store.sql.members import later, write_reads
 from chat_store.sql.paging import fetch_page
-from chat_store.statements.columns import Count, Key
-from chat_store.statements.inserts import insert_records
-from chat_store.statements.prepared import prepared_once
-from chat_store.statements.recordsets import Types, Values, packed, record_set, records
+from chat_store.sql.tables import channels, members, messages, reads
 from chat_store.store import ReaderCount
-from chat_store.tables import channels, members, messages, reads
 
 _NAMES = tuple(field.name for field in fields(Message))
 _COLUMNS = tuple(messages.c[name] for name in _NAMES)

@@ -9,16 +9,16 @@ from sqlalchemy import ColumnElement, Row, Select, and_, false, or_
 from sqlalchemy.engine import result_tuple
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chat_store.aside import aside
-from chat_store.database import DialectName
+from chat_store.database.bulk.prepared import prepared
+from chat_store.database.columns import from_microseconds, to_microseconds
+from chat_store.database.engine import DialectName
 from chat_store.filters.fields import Field, Kind
 from chat_store.filters.json_values import is_scalar
 from chat_store.filters.predicates import EVERYTHING, Predicate, conditions
 from chat_store.paging import Cursor, KeyValue, Page, PageRequest, Sort, page_of
+from chat_store.sql.field_sql import Holds, bound, may_be_null
 from chat_store.sql.filters import FEW_CLAUSES, Binding, where
-from chat_store.sql.places import Holds, bound, may_be_null
-from chat_store.statements.columns import from_microseconds, to_microseconds
-from chat_store.statements.prepared import prepared
+from chat_store.worker_thread import aside
 
 T = TypeVar("T")
 

@@ -41,7 +41,7 @@ from chat_store.filters.json_values import (
     without_repeats,
 )
 from chat_store.filters.predicates import Includes, Order, StartsWord
-from chat_store.sql.places import ONE, ORDERS, Holds, by_type, text_matcher
+from chat_store.sql.field_sql import ONE, ORDERS, Holds, by_type, text_matcher
 
 # without a dimension, lists among the values would be taken for rows of a matrix
 _DOCUMENTS = ARRAY(JSONB(), dimensions=1)

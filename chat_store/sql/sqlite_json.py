@@ -26,11 +26,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import NullType
 
+from chat_store.database.columns import JsonValue
 from chat_store.filters.fields import Kind
 from chat_store.filters.json_values import canonical, is_array, is_number, is_object, is_scalar
 from chat_store.filters.predicates import Includes, Order, StartsWord
-from chat_store.sql.places import ONE, ORDERS, Holds, bound_json, by_type, text_matcher
-from chat_store.statements.columns import JsonValue
+from chat_store.sql.field_sql import ONE, ORDERS, Holds, bound_json, by_type, text_matcher
 
 _FALSE: ColumnElement[Any] = literal_column("x'00'", LargeBinary())
 _TRUE: ColumnElement[Any] = literal_column("x'01'", LargeBinary())

@@ -1,6 +1,6 @@
 """The chat store on SQLite or PostgreSQL."""
 
-from chat_store.database import Database
+from chat_store.database.engine import Database
 from chat_store.sql.channels import SqlChannelStore
 from chat_store.sql.devices import SqlDeviceStore
 from chat_store.sql.imports import SqlImportStore

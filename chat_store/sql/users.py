@@ -9,19 +9,19 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, case, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chat_store.database import Database, DialectName
+from chat_store.database.bulk.arrays import prepared_columns, tuples_of
+from chat_store.database.bulk.inserts import insert_rows
+from chat_store.database.bulk.prepared import prepared_once
+from chat_store.database.bulk.row_sources import among_keys, keys, record_set
+from chat_store.database.columns import Key
+from chat_store.database.engine import Database, DialectName
 from chat_store.errors import UserNotFoundError
 from chat_store.filters.predicates import Predicate
 from chat_store.models import PickedUser, User, UserState, WriteMode
 from chat_store.paging import Page, PageRequest
 from chat_store.sql.filters import USER_BINDING
 from chat_store.sql.paging import fetch_page
-from chat_store.statements.arrays import prepared_columns, tuples_of
-from chat_store.statements.columns import Key
-from chat_store.statements.inserts import insert_rows
-from chat_store.statements.prepared import prepared_once
-from chat_store.statements.recordsets import among_keys, keys, record_set
-from chat_store.tables import users
+from chat_store.sql.tables import users
 
 _NAMES = tuple(field.name for field in fields(User))
 COLUMNS = tuple(users.c[name] for name in _NAMES)

@@ -2,7 +2,7 @@
 
 import re
 
-from chat_store.distinct import PREFIX, distinct_channel_id, is_distinct
+from chat_store.distinct_channels import PREFIX, distinct_channel_id, is_distinct
 from chat_store.errors import InvalidInputError
 from chat_store.models import Channel, Member
 from chat_store.store import ChannelDraft

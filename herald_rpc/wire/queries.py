@@ -6,12 +6,12 @@ from typing import Any
 
 from google.protobuf.struct_pb2 import Struct
 
-from chat_store.aside import SHORT_BYTES, aside_if
 from chat_store.errors import InvalidFilterError, InvalidInputError
 from chat_store.filters.fields import Catalogue
 from chat_store.filters.parsing import parse_filter
 from chat_store.filters.predicates import Predicate
 from chat_store.paging import NEWEST_FIRST, Cursor, Page, PageRequest, Sort, parse_sort
+from chat_store.worker_thread import SHORT_BYTES, aside_if
 from herald.chat.v1 import sort_pb2
 from herald_rpc.server import page_tokens as tokens
 from herald_rpc.wire.structs import json_object

@@ -1,6 +1,6 @@
 """Users between their message and the chat store's value."""
 
-from chat_store.distinct import user_id_problem
+from chat_store.distinct_channels import user_id_problem
 from chat_store.errors import InvalidInputError
 from chat_store.models import User
 from herald.chat.v1 import chat_pb2 as pb

@@ -17,10 +17,10 @@ from sqlalchemy import (
     union,
 )
 
-from chat_store.database import DialectName
+from chat_store.database.engine import DialectName
 from chat_store.sql import users as sql_users
 from chat_store.sql.filters import CHANNEL_BINDING, USER_BINDING, Binding, where
-from chat_store.tables import channels, members, users
+from chat_store.sql.tables import channels, members, users
 from segment_service.segments import Definition, Segment, SegmentType
 from segment_service.sql.tables import segment_targets
 

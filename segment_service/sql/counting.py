@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import select, update
 from sqlalchemy.sql.dml import Update
 
-from chat_store.database import Database
+from chat_store.database.engine import Database
 from segment_service.sql.tables import segments
 from segment_service.store import CountingClaim
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, literal_column, select
 
-from chat_store.database import Database, DialectName
-from chat_store.statements.arrays import array_from, array_of
-from chat_store.statements.recordsets import among_keys, keys
+from chat_store.database.bulk.arrays import array_from, array_of
+from chat_store.database.bulk.row_sources import among_keys, keys
+from chat_store.database.engine import Database, DialectName
 from segment_service.segments import Segment
 from segment_service.sql.branches import branches, union_of
 from segment_service.sql.kept import Asked, KeptStatements

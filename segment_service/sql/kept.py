@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, and_, func, or_, select
 
-from chat_store.aside import aside
-from chat_store.database import Database
-from chat_store.statements.prepared import Prepared, prepared
+from chat_store.database.bulk.prepared import Prepared, prepared
+from chat_store.database.engine import Database
+from chat_store.worker_thread import aside
 from segment_service.segments import Segment, audience, has_large_filter
 from segment_service.sql.segments import load_segments
 from segment_service.sql.tables import segments

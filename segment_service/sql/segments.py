@@ -9,18 +9,18 @@ from sqlalchemy import Delete, Row, and_, bindparam, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from chat_store.aside import SHORT_BYTES, aside_if
-from chat_store.database import Database, DialectName
+from chat_store.database.bulk.inserts import insert_rows
+from chat_store.database.bulk.prepared import prepared_once
+from chat_store.database.bulk.row_sources import record_set
+from chat_store.database.columns import Key
+from chat_store.database.engine import Database, DialectName
 from chat_store.filters.parsing import json_size
 from chat_store.filters.predicates import Predicate
 from chat_store.paging import Page, PageRequest
 from chat_store.sql.audience_versions import add_version, raise_version, remove_version
 from chat_store.sql.filters import Binding
 from chat_store.sql.paging import fetch_page
-from chat_store.statements.columns import Key
-from chat_store.statements.inserts import insert_rows
-from chat_store.statements.prepared import prepared_once
-from chat_store.statements.recordsets import record_set
+from chat_store.worker_thread import SHORT_BYTES, aside_if
 from segment_service.errors import (
     SegmentAlreadyExistsError,
     SegmentDeletedError,

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Boolean, Column, Index, MetaData, PrimaryKeyConstraint, Table
 
-from chat_store.statements.columns import Count, JsonValue, Key, PlainText, UtcTime
+from chat_store.database.columns import Count, JsonValue, Key, PlainText, UtcTime
 
 metadata = MetaData()
 

@@ -17,9 +17,9 @@ from sqlalchemy import (
     select,
 )
 
-from chat_store.database import Database, DialectName
-from chat_store.statements.arrays import array_from, array_of
-from chat_store.statements.columns import Key
+from chat_store.database.bulk.arrays import array_from, array_of
+from chat_store.database.columns import Key
+from chat_store.database.engine import Database, DialectName
 from segment_service.segments import Segment, Shard
 from segment_service.sql.branches import branches, union_of
 from segment_service.sql.kept import Asked, KeptStatements

@@ -8,8 +8,10 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, Select, bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chat_store.aside import aside
-from chat_store.database import Database
+from chat_store.database.bulk.arrays import prepared_columns
+from chat_store.database.bulk.prepared import Prepared, prepared
+from chat_store.database.columns import Key
+from chat_store.database.engine import Database
 from chat_store.filters import matching
 from chat_store.filters.matching import Clause, Record, channel_record, user_record
 from chat_store.filters.predicates import Predicate, conditions
@@ -18,10 +20,8 @@ from chat_store.sql import channels as sql_channels
 from chat_store.sql import users as sql_users
 from chat_store.sql.filters import Binding
 from chat_store.sql.paging import fetch_page
-from chat_store.statements.arrays import prepared_columns
-from chat_store.statements.columns import Key
-from chat_store.statements.prepared import Prepared, prepared
-from chat_store.tables import channels, members, users
+from chat_store.sql.tables import channels, members, users
+from chat_store.worker_thread import aside
 from segment_service.segments import (
     Definition,
     Segment,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from chat_store.database import open_database
+from chat_store.database.engine import open_database
 from chat_store.sql.stores import sql_chat_store
 from herald.segment.v1 import segment_pb2
 from tests.campaign.builders import SENDER_ID, a_user

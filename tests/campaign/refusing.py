@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chat_store.sqlite import engines
+from chat_store.database.sqlite import engines
 from tests.harness.postgres import Postgres
 
 Refuse = Callable[[str], None]

@@ -26,7 +26,7 @@ from campaign_service.sql.campaigns import SqlCampaignStore
 from campaign_service.sql.moves import SqlMoveStore
 from campaign_service.sql.runs import SqlRunStore
 from campaign_service.store import Lease
-from chat_store.database import Database, open_database
+from chat_store.database.engine import Database, open_database
 from chat_store.sql.stores import sql_chat_store
 from chat_store.store import ChannelDraft
 from herald.segment.v1 import segment_pb2, segment_service_pb2_grpc

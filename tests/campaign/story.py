@@ -15,7 +15,7 @@ from campaign_service.errors import (
     EtagMismatchError,
 )
 from campaign_service.sql.changes import changes_after
-from chat_store.database import Database
+from chat_store.database.engine import Database
 from chat_store.errors import InvalidInputError
 from tests.campaign.builders import a_channel_template, a_definition, a_message_template
 from tests.campaign.model import LISTS, SENT, STEPS, Expected, Handled, Plan, is_too_late

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from sqlalchemy import select
 
 from campaign_service.sql.tables import campaign_outcomes
-from chat_store.database import Database
+from chat_store.database.engine import Database
 from chat_store.sql.stores import sql_chat_store
+from chat_store.sql.tables import messages
 from chat_store.store import ChannelDraft
-from chat_store.tables import messages
 from herald.segment.v1 import segment_pb2
 from tests.campaign.builders import SENDER_ID, a_campaign_message, a_channel, a_user
 from tests.campaign.services import Services, running

@@ -10,9 +10,9 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from sqlalchemy import delete, update
 
 from campaign_service.sql.tables import campaigns
-from chat_store.database import Database
+from chat_store.database.engine import Database
 from chat_store.sql.stores import sql_chat_store
-from chat_store.tables import users
+from chat_store.sql.tables import users
 from herald.campaign.v1 import campaign_pb2
 from herald.campaign.v1 import campaign_service_pb2 as pb
 from tests.campaign.builders import SENDER_ID, a_campaign_message, a_user

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from typer.testing import CliRunner, Result
 
 from campaign_service.__main__ import app
-from chat_store.database import Database, open_database
+from chat_store.database.engine import Database, open_database
 from chat_store.sql.stores import sql_chat_store
 from tests.campaign.builders import SENDER_ID, a_campaign_message, a_user
 from tests.campaign.services import Services, running

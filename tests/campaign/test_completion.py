@@ -15,8 +15,8 @@ from campaign_service.sql.campaigns import SqlCampaignStore
 from campaign_service.sql.moves import SqlMoveStore
 from campaign_service.sql.runs import SqlRunStore
 from campaign_service.store import Lease
-from chat_store import schema
-from chat_store.database import Database
+from chat_store.database import schema
+from chat_store.database.engine import Database
 from chat_store.sql.audience_versions import raise_version, remove_version
 from chat_store.sql.stores import sql_chat_store
 from segment_service.segments import Content, SegmentType

@@ -13,11 +13,11 @@ from campaign_service.outcomes import Delivery, Outcome, Reason
 from campaign_service.sql.campaigns import SqlCampaignStore
 from campaign_service.sql.deliveries import SqlDeliveryStore
 from campaign_service.sql.tables import campaign_outcomes
-from chat_store.database import Database, open_database
+from chat_store.database.bulk.inserts import insert_rows
+from chat_store.database.engine import Database, open_database
 from chat_store.models import Message
 from chat_store.paging import Cursor, PageRequest
 from chat_store.sql.stores import sql_chat_store
-from chat_store.statements.inserts import insert_rows
 from chat_store.store import ChannelDraft
 from herald.campaign.v1 import campaign_pb2
 from herald.campaign.v1 import campaign_service_pb2 as pb

@@ -22,10 +22,10 @@ from campaign_service.sql.campaigns import SqlCampaignStore
 from campaign_service.sql.holds import SqlHoldStore
 from campaign_service.sql.moves import SqlMoveStore
 from campaign_service.sql.runs import SqlRunStore
-from chat_store.crash_points import VARIABLE, CrashPoint, Point
-from chat_store.database import Database, open_database
-from chat_store.sql.pages import PageRows
-from chat_store.sqlite.generation import Generation, GenerationFile
+from chat_store.database.crash_points import VARIABLE, CrashPoint, Point
+from chat_store.database.engine import Database, open_database
+from chat_store.database.sqlite.generation import Generation, GenerationFile
+from chat_store.sql.page_writes import PageRows
 from tests.campaign.builders import a_definition
 from tests.harness import nursery
 from tests.harness.postgres import Postgres

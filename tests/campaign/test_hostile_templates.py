@@ -14,7 +14,7 @@ from campaign_service.errors import InvalidTemplateError
 from campaign_service.limits import MAX_TEXT
 from campaign_service.templates.grammar import MAX_NODES
 from campaign_service.templates.text_templates import RenderError
-from chat_store.database import open_database
+from chat_store.database.engine import open_database
 from chat_store.sql.stores import sql_chat_store
 from herald.campaign.v1 import campaign_pb2
 from tests.campaign.builders import MOMENT, SENDER_ID, a_campaign_message, a_user

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from campaign_service.ids import derived_channel_id, message_id, message_id_prefix
-from chat_store.distinct import distinct_channel_id
+from chat_store.distinct_channels import distinct_channel_id
 
 LONGEST = 255
 CHARACTERS = st.characters(exclude_categories=["Cs"], exclude_characters="\0")

@@ -15,9 +15,9 @@ from campaign_service.sending.pace import Pace, limits_of
 from campaign_service.sql.runs import SqlRunStore
 from campaign_service.sql.tables import campaign_paces, campaign_shards
 from campaign_service.store import EVERY_CAMPAIGN, Turn
-from chat_store.database import Database, open_database
+from chat_store.database.columns import to_microseconds
+from chat_store.database.engine import Database, open_database
 from chat_store.sql.stores import sql_chat_store
-from chat_store.statements.columns import to_microseconds
 from herald.campaign.v1 import campaign_pb2
 from tests.campaign.builders import MOMENT, SENDER_ID, a_campaign_message, a_user
 from tests.campaign.services import Services, another_campaign_server, running

@@ -20,7 +20,7 @@ from campaign_service.ids import derived_channel_id, message_id, message_id_pref
 from campaign_service.outcomes import NotSent, Outcome, Reason
 from campaign_service.planning.page import PlannedPage
 from campaign_service.planning.planner import Planner
-from chat_store.distinct import distinct_channel_id
+from chat_store.distinct_channels import distinct_channel_id
 from chat_store.models import (
     Channel,
     ChannelState,
@@ -29,7 +29,7 @@ from chat_store.models import (
     User,
     UserState,
 )
-from chat_store.sql.pages import PageRows
+from chat_store.sql.page_writes import PageRows
 from chat_store.store import ChatStore
 from tests.campaign.builders import (
     MOMENT,

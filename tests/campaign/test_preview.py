@@ -14,7 +14,7 @@ import pytest_asyncio
 from sqlalchemy import Table, func, select
 
 import campaign_service.sql.tables
-import chat_store.tables
+import chat_store.sql.tables
 import segment_service.sql.tables
 from campaign_service import preview
 from campaign_service.campaigns import Definition
@@ -27,7 +27,7 @@ from campaign_service.references import References
 from campaign_service.segment_client import SegmentClient
 from campaign_service.sql.campaigns import SqlCampaignStore
 from campaign_service.sql.moves import SqlMoveStore
-from chat_store.database import Database, open_database
+from chat_store.database.engine import Database, open_database
 from chat_store.filters.predicates import AllOf
 from chat_store.models import Channel, Message
 from chat_store.paging import PageRequest
@@ -159,7 +159,7 @@ async def channels_in(database: Database) -> dict[str, Channel]:
 
 
 async def row_counts(database: Database) -> dict[str, int]:
-    packages = (campaign_service.sql.tables, chat_store.tables, segment_service.sql.tables)
+    packages = (campaign_service.sql.tables, chat_store.sql.tables, segment_service.sql.tables)
     tables: list[Table] = [t for package in packages for t in package.metadata.sorted_tables]
     async with database.read() as connection:
         return {

@@ -18,9 +18,9 @@ from campaign_service.sql.campaigns import SqlCampaignStore
 from campaign_service.sql.moves import SqlMoveStore
 from campaign_service.sql.runs import SqlRunStore
 from campaign_service.sql.tables import campaign_months
-from chat_store.database import Database, open_database
+from chat_store.database.engine import Database, open_database
 from chat_store.sql.stores import sql_chat_store
-from chat_store.tables import messages
+from chat_store.sql.tables import messages
 from herald.campaign.v1 import campaign_pb2
 from herald.segment.v1 import segment_service_pb2_grpc
 from tests.campaign.builders import SENDER_ID, a_campaign_message, a_definition, a_user

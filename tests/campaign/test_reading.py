@@ -8,7 +8,7 @@ import grpc
 import pytest
 import pytest_asyncio
 
-from chat_store.database import Database, open_database
+from chat_store.database.engine import Database, open_database
 from chat_store.sql.stores import sql_chat_store
 from herald.campaign.v1 import campaign_service_pb2 as pb
 from herald.chat.v1 import sort_pb2

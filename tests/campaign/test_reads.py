@@ -12,13 +12,13 @@ from sqlalchemy import insert
 from campaign_service import read_counts
 from campaign_service.campaigns import Campaign, Stats
 from campaign_service.read_counts import ReadCounts
-from chat_store.database import Database
+from chat_store.database.engine import Database
 from chat_store.errors import StoreUnavailableError
 from chat_store.models import Member, Message
 from chat_store.sql.messages import SqlMessageStore
 from chat_store.sql.stores import sql_chat_store
+from chat_store.sql.tables import reads
 from chat_store.store import ChannelDraft, ReaderCount
-from chat_store.tables import reads
 from herald.campaign.v1 import campaign_service_pb2 as pb
 from herald.segment.v1 import segment_pb2
 from tests.campaign.builders import (

@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from structlog.testing import capture_logs
 
 from campaign_service.read_counts import ReadCounts, _Count
-from chat_store.database import open_database
+from chat_store.database.engine import open_database
 from herald.campaign.v1 import campaign_pb2
 from herald.campaign.v1 import campaign_service_pb2 as pb
 from herald.chat.v1 import chat_pb2, chat_service_pb2, chat_service_pb2_grpc

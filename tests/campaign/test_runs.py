@@ -21,13 +21,13 @@ from campaign_service.sql.moves import SqlMoveStore
 from campaign_service.sql.runs import SqlRunStore
 from campaign_service.sql.tables import campaign_outcomes, campaign_shards, campaigns
 from campaign_service.store import Lease
-from chat_store.database import Database, open_database
+from chat_store.database.bulk.prepared import prepared_once
+from chat_store.database.engine import Database, open_database
 from chat_store.errors import StalePageError
 from chat_store.models import ChannelState, PickedChannel
 from chat_store.sql.stores import sql_chat_store
-from chat_store.statements.prepared import prepared_once
+from chat_store.sql.tables import channels, members, messages
 from chat_store.store import ChannelDraft
-from chat_store.tables import channels, members, messages
 from segment_service.segments import Content, SegmentType
 from segment_service.sql.segments import SqlSegmentStore
 from tests.campaign.builders import (

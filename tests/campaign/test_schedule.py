@@ -19,7 +19,7 @@ from campaign_service.sql.campaigns import SqlCampaignStore
 from campaign_service.sql.changes import changes_after
 from campaign_service.sql.moves import SqlMoveStore
 from campaign_service.store import Due
-from chat_store.database import Database
+from chat_store.database.engine import Database
 from chat_store.sql.stores import sql_chat_store
 from herald.segment.v1 import segment_service_pb2_grpc
 from herald_rpc.process.outages import Outages

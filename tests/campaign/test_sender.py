@@ -17,7 +17,7 @@ from campaign_service.sql.campaigns import SqlCampaignStore
 from campaign_service.sql.moves import SqlMoveStore
 from campaign_service.sql.runs import SqlRunStore
 from campaign_service.store import Lease, RunStore
-from chat_store.database import Database, open_database
+from chat_store.database.engine import Database, open_database
 from chat_store.errors import StoreUnavailableError
 from chat_store.sql.stores import sql_chat_store
 from herald.segment.v1 import segment_service_pb2_grpc

@@ -11,12 +11,12 @@ from sqlalchemy import func, select, update
 
 from campaign_service.sql.moves import SqlMoveStore
 from campaign_service.sql.tables import campaign_outcomes, campaign_shards
-from chat_store.database import Database
+from chat_store.database.engine import Database
 from chat_store.models import Message
 from chat_store.paging import PageRequest
 from chat_store.sql.stores import sql_chat_store
+from chat_store.sql.tables import messages
 from chat_store.store import ChannelDraft
-from chat_store.tables import messages
 from herald.campaign.v1 import campaign_pb2
 from herald.segment.v1 import segment_pb2
 from herald_rpc.wire.structs import to_struct

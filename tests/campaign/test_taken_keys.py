@@ -24,12 +24,12 @@ from campaign_service.sql.recount import recount as recounted
 from campaign_service.sql.runs import SqlRunStore
 from campaign_service.sql.tables import campaign_outcomes
 from campaign_service.store import Lease
-from chat_store.database import Database
-from chat_store.distinct import distinct_channel_id
+from chat_store.database.engine import Database
+from chat_store.distinct_channels import distinct_channel_id
 from chat_store.models import Member, Message
 from chat_store.sql.stores import sql_chat_store
+from chat_store.sql.tables import channels, members
 from chat_store.store import ChannelDraft, ChatStore
-from chat_store.tables import channels, members
 from herald.segment.v1 import segment_service_pb2_grpc
 from tests.campaign.builders import (
     MOMENT,

@@ -9,7 +9,7 @@ import pytest
 from campaign_service.outcomes import NotSent, Reason
 from campaign_service.planning.addresses import reach
 from campaign_service.planning.compiled import compile_campaign
-from chat_store.database import Database
+from chat_store.database.engine import Database
 from chat_store.models import PickedUser, UserState
 from chat_store.sql.stores import sql_chat_store
 from chat_store.store import ChannelDraft

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from chat_store.database import Database, open_database
+from chat_store.database.engine import Database, open_database
 from chat_store.paging import PageRequest
 from chat_store.sql.stores import sql_chat_store
 from herald.campaign.v1 import campaign_pb2

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from campaign_service.errors import CampaignNotFoundError
 from campaign_service.recount import Recount, described, laws
 from campaign_service.sql.recount import recount
-from chat_store.database import Database
+from chat_store.database.engine import Database
 from chat_store.sql.stores import sql_chat_store
 from tests.campaign.builders import SENDER_ID, a_campaign_message, a_user
 from tests.campaign.services import running

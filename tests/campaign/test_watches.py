@@ -24,7 +24,7 @@ from campaign_service.sql.watches import SqlWatchStore
 from campaign_service.standing import Place, Standing
 from campaign_service.watching.watched import Update
 from campaign_service.watching.watches import Watches
-from chat_store.database import Database
+from chat_store.database.engine import Database
 from chat_store.errors import StoreUnavailableError
 from chat_store.sql.stores import sql_chat_store
 from herald.campaign.v1 import campaign_pb2

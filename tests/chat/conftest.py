@@ -8,7 +8,7 @@ import grpc
 import pytest
 import pytest_asyncio
 
-from chat_store.database import open_database
+from chat_store.database.engine import open_database
 from chat_store.sql.stores import sql_chat_store
 from herald.chat.v1 import chat_pb2
 from herald.chat.v1 import chat_service_pb2 as pb

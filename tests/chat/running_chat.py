@@ -12,7 +12,7 @@ from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2 as details
 
-from chat_store.database import Database
+from chat_store.database.engine import Database
 from chat_store.store import ChatStore
 from herald.chat.v1 import chat_service_pb2_grpc as pb_grpc
 from tests.rpc.raw_service import status_in

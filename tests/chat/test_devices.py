@@ -3,8 +3,8 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select
 
-from chat_store.database import open_database
-from chat_store.tables import devices
+from chat_store.database.engine import open_database
+from chat_store.sql.tables import devices
 from herald.chat.v1 import chat_pb2
 from herald.chat.v1 import chat_service_pb2 as pb
 from tests.chat.running_chat import NOON, Chat, refusal, time

@@ -7,13 +7,13 @@ from typing import Any
 
 from sqlalchemy import delete, insert, select
 
-from chat_store.database import Database
+from chat_store.database.engine import Database
 from chat_store.filters.fields import CHANNEL_FIELDS, USER_FIELDS
 from chat_store.filters.matching import channel_record, matches, user_record
 from chat_store.filters.parsing import parse_filter
 from chat_store.models import Channel, User
 from chat_store.sql.filters import CHANNEL_BINDING, USER_BINDING, where
-from chat_store.tables import channels, members, users
+from chat_store.sql.tables import channels, members, users
 
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)
 LATER = datetime(2026, 1, 31, 13, tzinfo=UTC)

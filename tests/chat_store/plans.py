@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Pool, PoolProxiedConnection, event
 
-from chat_store.database import Database
+from chat_store.database.engine import Database
 
 
 async def plan_of(database: Database, work: Awaitable[Any]) -> list[str]:

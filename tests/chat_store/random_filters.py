@@ -9,7 +9,7 @@ from typing import Any
 from chat_store.filters.fields import CHANNEL_FIELDS, USER_FIELDS, Catalogue, Kind
 from chat_store.filters.json_values import is_array, is_number, is_object
 from chat_store.filters.matching import Record
-from chat_store.filters.words import has_word
+from chat_store.filters.text_search import has_word
 from tests.chat_store.random_records import START, any_time, json, name, number, text
 
 CONNECTIVES = ("$and", "$or", "$nor")

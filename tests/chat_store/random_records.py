@@ -10,7 +10,7 @@ from sqlalchemy import Table
 
 from chat_store.filters.matching import Record, channel_record, user_record
 from chat_store.models import Channel, Member, User
-from chat_store.tables import channels, members, users
+from chat_store.sql.tables import channels, members, users
 
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)
 

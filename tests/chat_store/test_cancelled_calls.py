@@ -12,10 +12,10 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.engine import make_url
 
-from chat_store import database as database_module
-from chat_store.database import Database, open_database
+from chat_store.database import engine as database_module
+from chat_store.database.engine import Database, open_database
+from chat_store.database.sqlite.engines import begins, writing_engine
 from chat_store.errors import StoreUnavailableError
-from chat_store.sqlite.engines import begins, writing_engine
 from tests.harness.postgres import Postgres
 
 # minutes of work, and a wait

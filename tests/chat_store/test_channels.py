@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import text
 
-from chat_store.database import Database, open_database
-from chat_store.distinct import distinct_channel_id
+from chat_store.database.engine import Database, open_database
+from chat_store.distinct_channels import distinct_channel_id
 from chat_store.errors import ChannelNotFoundError, UserNotFoundError
 from chat_store.filters.fields import CHANNEL_FIELDS
 from chat_store.filters.parsing import parse_filter

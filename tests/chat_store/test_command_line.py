@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from chat_store.database import open_database
-from chat_store.schema import require_current_schema
+from chat_store.database.engine import open_database
+from chat_store.database.schema import require_current_schema
 from chat_store.sql.stores import sql_chat_store
 from tests.harness import nursery
 

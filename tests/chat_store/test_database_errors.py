@@ -12,8 +12,8 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, ProgrammingError
 
-from chat_store.database import Database, open_database
-from chat_store.database_errors import POSTGRES, SQLITE, Fault, judgement_on
+from chat_store.database.engine import Database, open_database
+from chat_store.database.errors import POSTGRES, SQLITE, Fault, judgement_on
 from chat_store.errors import RequestTooLargeError, StoreUnavailableError
 from tests.harness.postgres import Postgres
 

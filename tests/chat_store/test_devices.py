@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from chat_store.database import Database
+from chat_store.database.engine import Database
 from chat_store.errors import UserNotFoundError
 from chat_store.models import Device, PushProvider, User, WriteMode
 from chat_store.sql.stores import sql_chat_store

@@ -5,14 +5,14 @@ from typing import Any
 
 from sqlalchemy import func, select, text
 
-from chat_store.database import Database
+from chat_store.database.bulk.prepared import Prepared, prepared
+from chat_store.database.engine import Database
 from chat_store.filters.fields import USER_FIELDS
 from chat_store.filters.parsing import parse_filter
 from chat_store.models import User
 from chat_store.sql.filters import USER_BINDING, where
 from chat_store.sql.stores import sql_chat_store
-from chat_store.statements.prepared import Prepared, prepared
-from chat_store.tables import users
+from chat_store.sql.tables import users
 from tests.chat_store.finding import START
 
 RECORDS = 4_000

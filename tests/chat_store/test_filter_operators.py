@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from chat_store.database import Database
+from chat_store.database.engine import Database
 from tests.chat_store.finding import (
     A_USER,
     LATER,

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from chat_store.database import Database
+from chat_store.database.engine import Database
 from chat_store.models import Channel
 from tests.chat_store.finding import (
     A_CHANNEL,

@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 from sqlalchemy import ClauseElement, event, make_url, select, text
 
-from chat_store.database import Database, DialectName
+from chat_store.database.engine import Database, DialectName
 from chat_store.filters.fields import CHANNEL_FIELDS, USER_FIELDS
 from chat_store.filters.parsing import parse_filter
 from chat_store.paging import PageRequest, parse_sort
 from chat_store.sql.filters import CHANNEL_BINDING, USER_BINDING, where
 from chat_store.sql.paging import paged
-from chat_store.tables import channels, users
+from chat_store.sql.tables import channels, users
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite://", "postgresql": "postgresql+asyncpg://"}
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sqlalchemy import insert, literal_column, select, text, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chat_store.database import Database, DialectName, open_database
+from chat_store.database.engine import Database, DialectName, open_database
 from chat_store.errors import InvalidFilterError
 from chat_store.filters.matching import matches
 from chat_store.filters.parsing import parse_filter

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from chat_store.database import Database
-from chat_store.distinct import distinct_channel_id
+from chat_store.database.engine import Database
+from chat_store.distinct_channels import distinct_channel_id
 from chat_store.imports.lines import CHUNK_RECORDS, ImportResult, LineError, import_lines
 from chat_store.models import (
     MAX_ATTACHMENTS_BYTES,
@@ -23,8 +23,8 @@ from chat_store.models import (
 )
 from chat_store.paging import PageRequest
 from chat_store.sql.stores import sql_chat_store
+from chat_store.sql.tables import devices, reads
 from chat_store.store import ChatStore
-from chat_store.tables import devices, reads
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 LATER = NOON + timedelta(hours=1)

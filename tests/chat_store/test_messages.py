@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from chat_store.database import Database, open_database
+from chat_store.database.engine import Database, open_database
 from chat_store.errors import ChannelNotFoundError, MemberNotFoundError
 from chat_store.models import Channel, Message, User, WriteMode
 from chat_store.paging import Page, PageRequest

@@ -6,15 +6,15 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
-from chat_store.database import Database
+from chat_store.database.bulk.batches import write_all
+from chat_store.database.engine import Database
 from chat_store.errors import StalePageError
 from chat_store.models import Channel, Member, Message, User
 from chat_store.paging import PageRequest
-from chat_store.sql.pages import PageRows, page_writes
+from chat_store.sql.page_writes import PageRows, page_writes
 from chat_store.sql.stores import sql_chat_store
-from chat_store.statements.batches import write_all
+from chat_store.sql.tables import channels, members, messages
 from chat_store.store import ChannelDraft, ChatStore
-from chat_store.tables import channels, members, messages
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 MOMENT = NOON + timedelta(hours=1)

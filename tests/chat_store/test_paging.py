@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from sqlalchemy import Table, delete, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chat_store.database import Database
+from chat_store.database.columns import to_microseconds
+from chat_store.database.engine import Database
 from chat_store.errors import InvalidSortError
 from chat_store.filters.fields import CHANNEL_FIELDS, USER_FIELDS, Catalogue, Field, Kind
 from chat_store.filters.matching import Record, channel_record, user_record
@@ -22,8 +23,7 @@ from chat_store.models import Channel, User
 from chat_store.paging import NEWEST_FIRST, Cursor, Page, PageRequest, Sort, parse_sort
 from chat_store.sql.filters import CHANNEL_BINDING, USER_BINDING, Binding
 from chat_store.sql.paging import fetch_page, paged
-from chat_store.statements.columns import to_microseconds
-from chat_store.tables import channels, users
+from chat_store.sql.tables import channels, users
 
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)
 

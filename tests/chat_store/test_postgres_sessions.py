@@ -12,9 +12,9 @@ import trustme
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
-from chat_store.database import open_database
+from chat_store.database.engine import open_database
+from chat_store.database.postgres.connections import SESSION
 from chat_store.errors import StoreUnavailableError
-from chat_store.postgres.connections import SESSION
 from tests.harness.postgres import Postgres
 
 _SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from chat_store.database import open_database
+from chat_store.database.engine import open_database
+from chat_store.database.postgres.urls import PostgresAddress, read_url
 from chat_store.errors import InvalidDatabaseUrlError
-from chat_store.postgres.urls import PostgresAddress, read_url
 from tests.harness import nursery
 
 PLAIN = read_url("postgresql://")

@@ -12,15 +12,15 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, Index, MetaData, text
 
 from campaign_service.sql import tables as campaign_tables
-from chat_store import schema
-from chat_store import tables as chat_tables
-from chat_store.database import Database, open_database
+from chat_store.database import schema
+from chat_store.database.engine import Database, open_database
 from chat_store.errors import DatabaseEncodingError, SchemaMismatchError
+from chat_store.sql import tables as chat_tables
 from segment_service.sql import tables as segment_tables
 from tests.harness import nursery
 from tests.harness.postgres import Postgres
 
-MIGRATIONS = resources.files("chat_store") / "migrations"
+MIGRATIONS = resources.files("chat_store.database") / "migrations"
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from chat_store.database import Database
+from chat_store.database.engine import Database
 from chat_store.errors import UserNotFoundError
 from chat_store.filters.fields import USER_FIELDS
 from chat_store.filters.parsing import parse_filter

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from chat_store.database import open_database
+from chat_store.database.engine import open_database
 from chat_store.models import Channel, User, cid_of
 from chat_store.sql.stores import sql_chat_store
 from chat_store.store import ChannelDraft

@@ -8,7 +8,7 @@ from contextlib import closing
 import asyncpg
 from sqlalchemy.engine import make_url
 
-from chat_store.database_errors import POSTGRES, Fault
+from chat_store.database.errors import POSTGRES, Fault
 from tests.faults.cluster import Cluster
 
 # what passes by itself; a class stands for its first code

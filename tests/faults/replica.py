@@ -13,7 +13,7 @@ from pathlib import Path
 import orjson
 import psutil
 
-from chat_store.crash_points import VARIABLE, CrashPoint
+from chat_store.database.crash_points import VARIABLE, CrashPoint
 from tests.harness import nursery
 
 _PAUSE_AFTER_REFUSAL = 0.2

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from chat_store.crash_points import CrashPoint, Point
+from chat_store.database.crash_points import CrashPoint, Point
 from tests.faults.audiences import WAYS, Audience, Way, drawn_audience, everyone
 from tests.faults.steps import LIBRARY_STEPS, module_of, steps_in_source
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from chat_store.crash_points import VARIABLE, CrashPoint, Point
+from chat_store.database.crash_points import VARIABLE, CrashPoint, Point
 from tests.faults.errands import ERRANDS
 from tests.faults.scenario import NEEDS, REACHABLE, UNREACHABLE
 from tests.faults.steps import LIBRARY_STEPS, module_of, steps_in_source
@@ -16,7 +16,7 @@ from tests.faults.steps import LIBRARY_STEPS, module_of, steps_in_source
 _TWO_WRITES = """
 import asyncio, sys
 from sqlalchemy import text
-from chat_store.database import open_database
+from chat_store.database.engine import open_database
 
 async def main() -> None:
     database = open_database(sys.argv[1])

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from chat_store.crash_points import CrashPoint, Point
+from chat_store.database.crash_points import CrashPoint, Point
 from tests.faults.audiences import USERS
 from tests.faults.playground import Playground
 from tests.faults.run import Outcome

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection, inspect, text
 
-from chat_store.database import Database
+from chat_store.database.engine import Database
 
 # by dialect: the schema is the same for all tests of a process, and reading it takes 20 ms
 _tables: dict[str, tuple[str, ...]] = {}

@@ -12,8 +12,8 @@ from itertools import count
 from pathlib import Path
 from typing import Self
 
-from chat_store.database import open_database
-from chat_store.schema import migrate
+from chat_store.database.engine import open_database
+from chat_store.database.schema import migrate
 from tests.harness.apart import await_apart
 from tests.harness.leash import leashed
 

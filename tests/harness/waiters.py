@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from chat_store.database import Database
+from chat_store.database.engine import Database
 
 _WAITING = text(
     "SELECT count(*) FROM pg_stat_activity"

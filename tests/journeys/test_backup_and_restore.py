@@ -24,7 +24,7 @@ from grpc_status import rpc_status
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
-from chat_store.database import open_database
+from chat_store.database.engine import open_database
 from herald.campaign.v1 import campaign_pb2, campaign_service_pb2
 from herald.chat.v1 import chat_pb2, chat_service_pb2
 from tests.harness import main_job, nursery

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from chat_store.database import Database, open_database
+from chat_store.database.engine import Database, open_database
 from chat_store.models import Channel, Member, User
 from chat_store.sql.stores import sql_chat_store
 from chat_store.store import ChannelDraft, ChatStore

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete
 
-from chat_store.tables import users
+from chat_store.sql.tables import users
 from herald.chat.v1.sort_pb2 import SORT_DIRECTION_ASC, SORT_DIRECTION_DESC, Sort
 from herald.segment.v1.segment_pb2 import Segment
 from herald.segment.v1.segment_service_pb2 import QuerySegmentsRequest

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text
 
+from chat_store.database.bulk.prepared import prepared
+from chat_store.database.bulk.row_sources import keys
 from chat_store.models import Channel
-from chat_store.statements.prepared import prepared
-from chat_store.statements.recordsets import keys
 from chat_store.store import ChannelDraft
 from segment_service.segments import Shard, audience
 from segment_service.sql.given_targets import GivenTargets, those_among

@@ -15,7 +15,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sqlalchemy import text
 
-from chat_store.database import open_database
+from chat_store.database.engine import open_database
 from herald.chat.v1 import chat_service_pb2, chat_service_pb2_grpc
 from herald.chat.v1.chat_pb2 import User
 from herald.segment.v1 import segment_service_pb2 as pb

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 
-from chat_store.database import Database, open_database
+from chat_store.database.engine import Database, open_database
 from chat_store.errors import StoreUnavailableError
 from herald_rpc.wire.fields import timestamp
 from herald_rpc.wire.structs import to_struct

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from sqlalchemy import delete
 
 from chat_store.models import Channel, Member, User
+from chat_store.sql.tables import channels, members, users
 from chat_store.store import ChannelDraft
-from chat_store.tables import channels, members, users
 from herald.segment.v1 import segment_pb2
 from herald.segment.v1.segment_pb2 import Shard
 from herald.segment.v1.segment_service_pb2 import (

@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from campaign_service.campaigns import Stats
 from campaign_service.wire.campaign import campaign_to_proto
-from chat_store.database import open_database
+from chat_store.database.engine import open_database
 from herald.campaign.v1 import campaign_pb2
 from herald.campaign.v1 import campaign_service_pb2 as campaigns
 from herald.chat.v1 import chat_pb2

@@ -23,8 +23,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeEngine
 
-from chat_store.database import DialectName
-from chat_store.statements.columns import JsonValue, UtcTime, to_microseconds
+from chat_store.database.columns import JsonValue, UtcTime, to_microseconds
+from chat_store.database.engine import DialectName
 
 Values = Mapping[str, Sequence[Any]]
 Types = Mapping[str, TypeEngine[Any]]

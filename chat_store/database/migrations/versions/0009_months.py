@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from chat_store.statements.columns import Count
+from chat_store.database.columns import Count
 
 revision = "0009"
 down_revision = "0008"

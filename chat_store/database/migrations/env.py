@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the revisions on the connection that `chat_store.schema` hands over."""
+"""Alembic's entry: runs the revisions on the connection that `chat_store.database.schema` hands over."""
 
 from alembic import context
 

@@ -13,7 +13,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
-from chat_store.database import Database
+from chat_store.database.engine import Database
 from chat_store.errors import DatabaseEncodingError, SchemaMismatchError
 
 # any number of servers may start on an empty database at the same moment
@@ -32,7 +32,9 @@ _ENCODINGS = {
 
 def _config() -> Config:
     config = Config()
-    config.set_main_option("script_location", str(resources.files("chat_store") / "migrations"))
+    config.set_main_option(
+        "script_location", str(resources.files("chat_store.database") / "migrations")
+    )
     return config
 
 

@@ -1,29 +1,19 @@
-"""What campaigns were like at each of their changes, the channels of outcomes, and paces."""
+"""Campaigns, their shards and outcomes."""
 
 import sqlalchemy as sa
 from alembic import op
 
-from chat_store.statements.columns import Count, JsonValue, Key, PlainText, UtcTime
+from chat_store.database.columns import Count, JsonValue, Key, PlainText, UtcTime
 
-revision = "0005"
-down_revision = "0004"
+revision = "0003"
+down_revision = "0002"
 branch_labels = None
 depends_on = None
-
-_COUNTERS = ("messages_sent", "channels_created", "targets_skipped", "targets_failed")
-_COLUMNS = tuple(
-    """
-    id name description status status_reason sender_id segment_ids to_channels sender_mode
-    sender_visibility message_template create_channels show_channels channel_template skip_push
-    skip_webhook max_messages_per_second scheduled_for stop_at started_at completed_at
-    targets_total revision created_at updated_at deleted_at
-    """.split()
-)
 
 
 def upgrade() -> None:
     op.create_table(
-        "campaign_changes",
+        "campaigns",
         sa.Column("id", Key, nullable=False),
         sa.Column("name", PlainText, nullable=False),
         sa.Column("description", PlainText, nullable=False),
@@ -50,34 +40,43 @@ def upgrade() -> None:
         sa.Column("created_at", UtcTime(), nullable=False),
         sa.Column("updated_at", UtcTime(), nullable=False),
         sa.Column("deleted_at", UtcTime()),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("campaigns_by_created_at", "campaigns", ["created_at", "id"])
+    op.create_index("campaigns_by_status", "campaigns", ["status"])
+    op.create_table(
+        "campaign_users",
+        sa.Column("campaign_id", Key, nullable=False),
+        sa.Column("user_id", Key, nullable=False),
+        sa.PrimaryKeyConstraint("campaign_id", "user_id"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "campaign_shards",
+        sa.Column("campaign_id", Key, nullable=False),
+        sa.Column("shard", sa.Integer(), nullable=False),
+        sa.Column("shard_count", sa.Integer(), nullable=False),
+        sa.Column("pass_number", sa.Integer(), nullable=False),
+        sa.Column("audience_version", PlainText, nullable=False),
+        sa.Column("cursor", PlainText, nullable=False),
+        sa.Column("finished", sa.Boolean(), nullable=False),
+        sa.Column("lease_owner", PlainText),
+        sa.Column("lease_until", UtcTime()),
+        sa.Column("fence", sa.Integer(), nullable=False),
         sa.Column("messages_sent", Count, nullable=False),
         sa.Column("channels_created", Count, nullable=False),
         sa.Column("targets_skipped", Count, nullable=False),
         sa.Column("targets_failed", Count, nullable=False),
-        sa.PrimaryKeyConstraint("id", "revision"),
+        sa.PrimaryKeyConstraint("campaign_id", "shard"),
     )
-    # campaigns that are there already: who watches them begins with what they are now
-    sums = ", ".join(
-        f"""coalesce(
-            (SELECT sum({name}) FROM campaign_shards AS s WHERE s.campaign_id = c.id), 0)"""  # noqa: S608 - names of this file
-        for name in _COUNTERS
-    )
-    names = ", ".join(f"c.{name}" for name in _COLUMNS)
-    op.execute(
-        f"INSERT INTO campaign_changes ({', '.join((*_COLUMNS, *_COUNTERS))})"  # noqa: S608 - names of this file
-        f" SELECT {names}, {sums} FROM campaigns AS c"
-    )
-    op.add_column("campaign_outcomes", sa.Column("cid", Key))
-    op.create_index(
-        "campaign_outcomes_by_outcome",
-        "campaign_outcomes",
-        ["campaign_id", "outcome", "target_id"],
-    )
+    op.create_index("campaign_shards_by_lease", "campaign_shards", ["finished", "lease_until"])
     op.create_table(
-        "campaign_paces",
+        "campaign_outcomes",
         sa.Column("campaign_id", Key, nullable=False),
-        sa.Column("next_at", Count, nullable=False),
-        sa.Column("soonest_at", Count, nullable=False),
-        sa.PrimaryKeyConstraint("campaign_id"),
+        sa.Column("target_id", Key, nullable=False),
+        sa.Column("outcome", sa.String(16), nullable=False),
+        sa.Column("reason", sa.String(32), nullable=False),
+        sa.Column("created_at", UtcTime(), nullable=False),
+        sa.PrimaryKeyConstraint("campaign_id", "target_id"),
         sqlite_with_rowid=False,
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from chat_store.filters import words
+from chat_store.filters import text_search
 from chat_store.filters.json_values import canonical, value_at
 from chat_store.filters.matching import containing
 
@@ -23,11 +23,11 @@ def register(connection: sqlite3.Connection) -> None:
 
 
 def _starts_word(text: Any, folded: str) -> bool:
-    return isinstance(text, str) and words.starts_word(text, folded)
+    return isinstance(text, str) and text_search.starts_word(text, folded)
 
 
 def _includes(text: Any, folded: str) -> bool:
-    return isinstance(text, str) and words.includes(text, folded)
+    return isinstance(text, str) and text_search.includes(text, folded)
 
 
 def _canonical(json: str) -> str:

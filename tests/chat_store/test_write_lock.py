@@ -10,14 +10,14 @@ from statistics import median
 import pytest
 from sqlalchemy import text
 
-from chat_store.database import Database, open_database
+from chat_store.database.engine import Database, open_database
 
 # Writes one page after the other, each of them as long as it takes, and takes the lock again at
 # once; says when it has begun, and goes on until its standard input ends.
 _BUSY = """
 import asyncio, sys, threading
 from sqlalchemy import text
-from chat_store.database import open_database
+from chat_store.database.engine import open_database
 
 stop = threading.Event()
 threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()

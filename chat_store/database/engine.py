@@ -14,12 +14,11 @@ from sqlalchemy import Dialect, event, text
 from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from chat_store.crash_points import Point, passing
-from chat_store.database_errors import Fault, judgement_on
-from chat_store.errors import ChatStoreError, RequestTooLargeError, StoreUnavailableError
-from chat_store.postgres.times import read_exactly
-from chat_store.postgres.urls import read_url
-from chat_store.sqlite.engines import (
+from chat_store.database.crash_points import Point, passing
+from chat_store.database.errors import Fault, judgement_on
+from chat_store.database.postgres.times import read_exactly
+from chat_store.database.postgres.urls import read_url
+from chat_store.database.sqlite.engines import (
     WAIT_SECONDS,
     begins,
     reading_engine,
@@ -28,7 +27,8 @@ from chat_store.sqlite.engines import (
     without_transactions,
     writing_engine,
 )
-from chat_store.sqlite.turn import Rule, WriteTurn
+from chat_store.database.sqlite.write_lock import Rule, WriteTurn
+from chat_store.errors import ChatStoreError, RequestTooLargeError, StoreUnavailableError
 
 DialectName = Literal["sqlite", "postgresql"]
 _Begin = Callable[[AsyncConnection, Rule, float], Awaitable[bool]]
@@ -228,7 +228,7 @@ def open_database(url: str, *, pool_size: int = 8, patient: bool = False) -> Dat
             without_transactions(reader), reader, writer, WriteTurn(file, patient=patient), file
         )
     # the driver need not be installed for SQLite
-    from chat_store.postgres.connections import connect  # noqa: PLC0415
+    from chat_store.database.postgres.connections import connect  # noqa: PLC0415
 
     engine = create_async_engine(
         "postgresql+asyncpg://",

@@ -31,11 +31,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-from chat_store.database import DialectName
-from chat_store.filters import words
+from chat_store.database.columns import UtcTime, to_microseconds
+from chat_store.database.engine import DialectName
+from chat_store.filters import text_search
 from chat_store.filters.fields import Kind
 from chat_store.filters.predicates import Includes, Order, StartsWord
-from chat_store.statements.columns import UtcTime, to_microseconds
 
 Holds = ColumnElement[bool]
 
@@ -201,6 +201,8 @@ def text_matcher(
         name = "herald_starts_word" if starts_word else "herald_includes"
         searched = bindparam(None, test.text, Text())
         return lambda text: getattr(func, name)(text, searched, type_=Boolean())
-    pattern = (words.starts_word_pattern if starts_word else words.includes_pattern)(test.text)
+    pattern = (text_search.starts_word_pattern if starts_word else text_search.includes_pattern)(
+        test.text
+    )
     found = bindparam(None, pattern, Text())
     return lambda text: text.bool_op("~")(found)

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from chat_store.statements.columns import Key, PlainText, UtcTime
+from chat_store.database.columns import Key, PlainText, UtcTime
 
 revision = "0004"
 down_revision = "0003"

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from chat_store.statements.columns import Count, PlainText
+from chat_store.database.columns import Count, PlainText
 
 revision = "0008"
 down_revision = "0007"

@@ -8,8 +8,8 @@ from functools import cache
 import pytest
 from sqlalchemy import text
 
-from chat_store.database import Database
-from chat_store.filters import words
+from chat_store.database.engine import Database
+from chat_store.filters import text_search
 
 ON_POSTGRESQL = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 
@@ -26,7 +26,7 @@ def with_case() -> list[str]:
 
 @cache
 def written() -> set[int]:
-    return set().union(*words._WRITTEN)
+    return set().union(*text_search._WRITTEN)
 
 
 @cache
@@ -49,10 +49,10 @@ async def _found(
 
 @ON_POSTGRESQL
 async def test_postgresql_sees_a_word_begin_after_the_same_characters(database: Database) -> None:
-    expected = {c for c in telling() if not words.starts_word(f"{c}b", "b")}
+    expected = {c for c in telling() if not text_search.starts_word(f"{c}b", "b")}
 
     condition = "(one || 'b') COLLATE \"C\" !~ :pattern"
-    found = await _found(database, condition, words.starts_word_pattern("b"), telling())
+    found = await _found(database, condition, text_search.starts_word_pattern("b"), telling())
 
     assert found == expected
 
@@ -62,7 +62,7 @@ async def test_postgresql_finds_the_same_forms_of_a_letter(database: Database) -
     characters = every_character()[:0x20000]
     forms = defaultdict(set)
     for character in characters:
-        forms[words.fold(character)].add(character)
+        forms[text_search.fold(character)].add(character)
     for letter in (
         "k",
         "s",
@@ -78,25 +78,25 @@ async def test_postgresql_finds_the_same_forms_of_a_letter(database: Database) -
         "7",
         "-",
     ):
-        folded = words.fold(letter)
+        folded = text_search.fold(letter)
 
         condition = 'one COLLATE "C" ~ :pattern'
-        found = await _found(database, condition, words.includes_pattern(folded), characters)
+        found = await _found(database, condition, text_search.includes_pattern(folded), characters)
 
         assert found == forms[folded]
-        assert all(words.includes(character, folded) for character in found)
+        assert all(text_search.includes(character, folded) for character in found)
 
 
 def test_folding_keeps_the_length_and_is_done_once() -> None:
     for character in with_case():
-        folded = words.fold(character)
+        folded = text_search.fold(character)
 
         assert len(folded) == 1
-        assert words.fold(folded) == folded
+        assert text_search.fold(folded) == folded
 
 
 def test_no_letter_is_outside_of_the_planes_that_the_patterns_know() -> None:
     assert all(
         ord(c) in written() for c in every_character() if unicodedata.category(c)[0] in "LMN"
     )
-    assert all(ord(c) in words._CASED for c in with_case() if words.fold(c) != c)
+    assert all(ord(c) in text_search._CASED for c in with_case() if text_search.fold(c) != c)

@@ -60,5 +60,5 @@ class UtcTime(TypeDecorator[datetime]):
             return None
         if dialect.name == "sqlite":
             return from_microseconds(value)
-        # in UTC already: see `chat_store.postgres.times`
+        # in UTC already: see `chat_store.database.postgres.times`
         return cast("datetime", value)

@@ -12,15 +12,15 @@ from typing import Any
 
 from sqlalchemy import Insert, Update, bindparam, exists, select, text, update
 
-from chat_store.database import DialectName
+from chat_store.database.bulk.batches import Write
+from chat_store.database.bulk.inserts import insert_from, insert_rows
+from chat_store.database.bulk.row_sources import Values, among_keys, keys, packed, records
+from chat_store.database.columns import Count, Key
+from chat_store.database.engine import DialectName
 from chat_store.errors import StalePageError
 from chat_store.models import Member
 from chat_store.sql.members import later
-from chat_store.statements.batches import Write
-from chat_store.statements.columns import Count, Key
-from chat_store.statements.inserts import insert_from, insert_rows
-from chat_store.statements.recordsets import Values, among_keys, keys, packed, records
-from chat_store.tables import channels, members, messages
+from chat_store.sql.tables import channels, members, messages
 
 _NEW = {"cid": Key}
 _SHOWN = {"cid": Key, "user_id": Key}

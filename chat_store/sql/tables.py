@@ -1,8 +1,8 @@
-"""The chat store's tables. Alembic (`chat_store.migrations`) creates them."""
+"""The chat store's tables. Alembic (`chat_store.database.migrations`) creates them."""
 
 from sqlalchemy import Boolean, Column, Index, MetaData, PrimaryKeyConstraint, String, Table, text
 
-from chat_store.statements.columns import Count, JsonValue, Key, PlainText, UtcTime
+from chat_store.database.columns import Count, JsonValue, Key, PlainText, UtcTime
 
 metadata = MetaData()
 

@@ -16,8 +16,8 @@ from sqlalchemy import Connection, event
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from chat_store.sqlite.functions import register
-from chat_store.sqlite.turn import Rule
+from chat_store.database.sqlite.functions import register
+from chat_store.database.sqlite.write_lock import Rule
 
 _T = TypeVar("_T")
 

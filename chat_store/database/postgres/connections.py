@@ -7,8 +7,8 @@ from urllib.parse import quote, urlencode
 
 import asyncpg
 
+from chat_store.database.postgres.urls import PostgresAddress
 from chat_store.errors import InvalidDatabaseUrlError
-from chat_store.postgres.urls import PostgresAddress
 
 SESSION: Mapping[str, str] = {
     # a plan for any keys, made while a table was empty, would read all of it for each when it is

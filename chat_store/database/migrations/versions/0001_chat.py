@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from chat_store.statements.columns import Count, JsonValue, Key, PlainText, UtcTime
+from chat_store.database.columns import Count, JsonValue, Key, PlainText, UtcTime
 
 revision = "0001"
 down_revision = None

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from chat_store.statements.columns import Count, Key
+from chat_store.database.columns import Count, Key
 
 revision = "0007"
 down_revision = "0006"

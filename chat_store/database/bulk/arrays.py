@@ -15,8 +15,8 @@ from sqlalchemy import ColumnElement, Dialect, Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import NullType
 
-from chat_store.database import DialectName
-from chat_store.statements.prepared import Prepared, Process, prepared, readers
+from chat_store.database.bulk.prepared import Prepared, Process, prepared, readers
+from chat_store.database.engine import DialectName
 
 _T = TypeVar("_T", bound=tuple[Any, ...])
 

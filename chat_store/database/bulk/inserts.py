@@ -19,8 +19,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from chat_store.database import DialectName
-from chat_store.statements.recordsets import Parameters, Values, packed, records
+from chat_store.database.bulk.row_sources import Parameters, Values, packed, records
+from chat_store.database.engine import DialectName
 
 
 def insert_rows(

@@ -14,9 +14,9 @@ from typing import Any
 from sqlalchemy import ClauseElement
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from chat_store.database import Database
-from chat_store.statements.prepared import prepared_once
-from chat_store.statements.recordsets import Parameters
+from chat_store.database.bulk.prepared import prepared_once
+from chat_store.database.bulk.row_sources import Parameters
+from chat_store.database.engine import Database
 
 _SQLITE_TAKEN = {sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_UNIQUE}
 _POSTGRES_TAKEN = "23505"

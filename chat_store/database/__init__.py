@@ -1,0 +1,1 @@
+"""What both services use of the database: connections, schema, many rows at once."""
