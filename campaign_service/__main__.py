@@ -10,12 +10,12 @@ import structlog
 import typer
 from pydantic import ValidationError
 
-from campaign_service.restored_command import restored
-from campaign_service.sending.processes import Sending, sending
+from campaign_service.commands.restored import restored
+from campaign_service.commands.verify import verify
+from campaign_service.commands.watch import watch
+from campaign_service.sending.worker_processes import Sending, sending
 from campaign_service.server import run_until
 from campaign_service.settings import CampaignSettings
-from campaign_service.verify_command import verify
-from campaign_service.watch_command import watch
 from chat_store.errors import ChatStoreError, for_operators
 from herald_rpc.process import logs, runtime
 from herald_rpc.process.settings import ServerSettings, load

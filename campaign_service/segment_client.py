@@ -11,7 +11,7 @@ import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from campaign_service.errors import ReferenceGoneError, SegmentServiceUnavailableError
+from campaign_service.campaigns.errors import ReferenceGoneError, SegmentServiceUnavailableError
 from herald.segment.v1 import segment_pb2, segment_service_pb2_grpc
 from herald.segment.v1 import segment_service_pb2 as pb
 from herald_rpc.server.deadlines import seconds_left

@@ -16,13 +16,13 @@ from herald_rpc.process.health import HealthWorker
 from herald_rpc.server.serving import RunningServer, serving
 from herald_rpc.server.shutdown import Grace, run_bounded
 from segment_service.chat_servicer import ChatServicer
+from segment_service.failures import failure_for
 from segment_service.servicer import SegmentServicer
 from segment_service.settings import SegmentSettings
 from segment_service.sizing import SizingWorker
-from segment_service.sql.counting import SqlCountingStore
 from segment_service.sql.segments import SqlSegmentStore
+from segment_service.sql.sizing import SqlCountingStore
 from segment_service.sql.targets import SqlTargetStore
-from segment_service.status import failure_for
 from segment_service.streams import TargetStreams
 
 SEGMENT_SERVICE = "herald.segment.v1.SegmentService"

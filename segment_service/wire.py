@@ -17,7 +17,7 @@ from herald_rpc.wire.queries import (
     read_token,
 )
 from herald_rpc.wire.structs import to_struct
-from segment_service.fields import (
+from segment_service.filter_fields import (
     BY_TARGET_ID,
     SEGMENT_FIELDS,
     TARGET_FIELDS,

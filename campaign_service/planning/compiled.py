@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from campaign_service.campaigns import Campaign, Definition, SenderMode, SenderVisibility
-from campaign_service.ids import message_id_prefix
-from campaign_service.limits import MAX_ATTACHMENTS_BYTES
+from campaign_service.campaigns.ids import message_id_prefix
+from campaign_service.campaigns.limits import MAX_ATTACHMENTS_BYTES
+from campaign_service.campaigns.model import Campaign, Definition, SenderMode, SenderVisibility
 from campaign_service.templates.json_templates import CompiledJson, compile_json
 from campaign_service.templates.parsing import Reads
 from campaign_service.templates.text_templates import CompiledText, compile_text

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from campaign_service.campaigns import SenderMode
-from campaign_service.ids import message_id
-from campaign_service.limits import MAX_TEXT
-from campaign_service.outcomes import NotSent, Reason
-from campaign_service.planning.addresses import Address
+from campaign_service.campaigns.ids import message_id
+from campaign_service.campaigns.limits import MAX_TEXT
+from campaign_service.campaigns.model import SenderMode
+from campaign_service.campaigns.outcomes import NotSent, Reason
 from campaign_service.planning.compiled import CompiledCampaign
+from campaign_service.planning.routing import Address
 from campaign_service.templates.text_templates import RenderError
 from campaign_service.templates.views import View, channel_view
 from chat_store.database.bulk.row_sources import Values

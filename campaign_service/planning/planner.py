@@ -16,18 +16,18 @@ from itertools import chain
 from time import perf_counter
 from typing import TypeVar
 
-from campaign_service.errors import ReferenceGoneError
-from campaign_service.ids import message_id
-from campaign_service.outcomes import NotSent
-from campaign_service.planning.addresses import (
+from campaign_service.campaigns.errors import ReferenceGoneError
+from campaign_service.campaigns.ids import message_id
+from campaign_service.campaigns.outcomes import NotSent
+from campaign_service.planning.compiled import CompiledCampaign
+from campaign_service.planning.page import PageDraft, PlannedPage
+from campaign_service.planning.routing import (
     Address,
     address_by_template,
     address_channels,
     address_directly,
     reach,
 )
-from campaign_service.planning.compiled import CompiledCampaign
-from campaign_service.planning.page import PageDraft, PlannedPage
 from campaign_service.templates.views import View
 from chat_store.models import PickedChannel, PickedUser, User, UserState
 from chat_store.store import ChatStore

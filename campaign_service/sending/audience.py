@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator, Sequence
 from time import monotonic
 from typing import Protocol
 
-from campaign_service.campaigns import Campaign
+from campaign_service.campaigns.model import Campaign
 from campaign_service.segment_client import AudiencePage, SegmentClient, StreamPlace, Waiting
-from campaign_service.store import CampaignStore, Lease
+from campaign_service.storage.ports import CampaignStore, Lease
 from chat_store.paging import Cursor, PageRequest
 
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from campaign_service.errors import (
+from campaign_service.campaigns.errors import (
     InvalidTemplateError,
     QuotaReachedError,
     ReferenceGoneError,
@@ -17,10 +17,10 @@ from campaign_service.planning.compiled import compile_campaign
 from campaign_service.planning.planner import Planner, require_sender
 from campaign_service.segment_client import SegmentClient
 from campaign_service.sending.audience import audience_of
-from campaign_service.sending.lookout import Lookout
-from campaign_service.sending.pace import Pace, limits_of
-from campaign_service.sending.shard_run import ShardRun
-from campaign_service.store import CampaignStore, Lease, RunStore
+from campaign_service.sending.claiming import Lookout
+from campaign_service.sending.page_pipeline import ShardRun
+from campaign_service.sending.rate_limiter import Pace, limits_of
+from campaign_service.storage.ports import CampaignStore, Lease, RunStore
 from chat_store.errors import StalePageError, StoreUnavailableError
 from chat_store.store import ChatStore
 from herald_rpc.process.outages import passed

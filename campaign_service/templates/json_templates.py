@@ -11,8 +11,8 @@ import orjson
 from jinja2 import nodes
 from jinja2.runtime import Undefined
 
-from campaign_service.errors import InvalidTemplateError
-from campaign_service.limits import MAX_JSON_DEPTH, MAX_TEXT
+from campaign_service.campaigns.errors import InvalidTemplateError
+from campaign_service.campaigns.limits import MAX_JSON_DEPTH, MAX_TEXT
 from campaign_service.templates.parsing import (
     SANDBOX,
     Parsed,

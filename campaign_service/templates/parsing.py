@@ -6,8 +6,8 @@ from jinja2 import TemplateError, TemplateSyntaxError, nodes
 from jinja2.compiler import Frame
 from jinja2.environment import Template
 
-from campaign_service.errors import InvalidTemplateError
-from campaign_service.limits import MAX_TEXT
+from campaign_service.campaigns.errors import InvalidTemplateError
+from campaign_service.campaigns.limits import MAX_TEXT
 from campaign_service.templates.grammar import forbidden
 from campaign_service.templates.sandbox import Metering, Sandbox, UnfoldedCode
 

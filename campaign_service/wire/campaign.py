@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from campaign_service.campaigns import Campaign, Stats, Status, Times, etag_of
-from campaign_service.wire.definition import definition_to_proto
+from campaign_service.campaigns.model import Campaign, Stats, Status, Times, etag_of
+from campaign_service.wire.spec import definition_to_proto
 from chat_store.models import User
 from herald.campaign.v1 import campaign_pb2 as pb
 from herald.campaign.v1 import campaign_service_pb2 as service_pb

@@ -6,8 +6,8 @@ from typing import Any
 import orjson
 from google.protobuf.struct_pb2 import Struct
 
-from campaign_service.campaigns import ChannelTemplate, MemberTemplate, MessageTemplate
-from campaign_service.limits import MAX_ATTACHMENTS_BYTES, MAX_TEXT
+from campaign_service.campaigns.limits import MAX_ATTACHMENTS_BYTES, MAX_TEXT
+from campaign_service.campaigns.model import ChannelTemplate, MemberTemplate, MessageTemplate
 from chat_store.errors import InvalidInputError, LimitExceededError
 from herald.campaign.v1 import campaign_pb2 as pb
 from herald_rpc.wire.fields import MAX_ID, check_depth, ids, required, small, text

@@ -1,6 +1,6 @@
 """What a watcher is sent, and the token that says where to go on."""
 
-from campaign_service.standing import Place
+from campaign_service.campaigns.progress import Place
 from herald.campaign.v1 import campaign_pb2
 from herald.campaign.v1 import campaign_service_pb2 as pb
 from herald_rpc.server import page_tokens

@@ -11,8 +11,8 @@ from chat_store.database.bulk.arrays import array_from, array_of
 from chat_store.database.bulk.row_sources import among_keys, keys
 from chat_store.database.engine import Database, DialectName
 from segment_service.segments import Segment
-from segment_service.sql.branches import branches, union_of
-from segment_service.sql.kept import Asked, KeptStatements
+from segment_service.sql.kept_statements import Asked, KeptStatements
+from segment_service.sql.target_sources import branches, union_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,11 +31,11 @@ from segment_service.segments import (
     audience,
     has_large_filter,
 )
-from segment_service.sql.branches import branches, union_of
 from segment_service.sql.given_targets import GivenTargets, SqlGivenTargets
-from segment_service.sql.kept import KeptStatements, Membership
+from segment_service.sql.kept_statements import KeptStatements, Membership
 from segment_service.sql.segments import load_segments
 from segment_service.sql.target_pages import PageOfTargets, SqlTargetPages
+from segment_service.sql.target_sources import branches, union_of
 from segment_service.store import Explanation, FoundTargets
 
 T = TypeVar("T")

@@ -6,7 +6,7 @@ from typing import Any
 
 from google.protobuf import json_format
 
-from campaign_service.campaigns import (
+from campaign_service.campaigns.model import (
     Campaign,
     ChannelTemplate,
     Definition,

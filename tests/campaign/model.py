@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from campaign_service.campaigns import Status, Times
-from campaign_service.errors import CampaignDeletedError, StatusNotAllowedError
+from campaign_service.campaigns.errors import CampaignDeletedError, StatusNotAllowedError
+from campaign_service.campaigns.model import Status, Times
 
 ACTIVE = tuple(f"u{number:02}" for number in range(8))
 DEACTIVATED, DELETED = "u08", "u09"

@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 
-from campaign_service.limits import MAX_ATTACHMENTS_BYTES
+from campaign_service.campaigns.limits import MAX_ATTACHMENTS_BYTES
 from campaign_service.templates.json_templates import CompiledJson
 from campaign_service.templates.json_templates import compile_json as compile_json_at
 from campaign_service.templates.text_templates import CompiledText

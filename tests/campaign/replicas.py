@@ -14,18 +14,18 @@ from typing import Any
 import grpc
 
 import segment_service.server
-from campaign_service.errors import RunEndedError
-from campaign_service.lifecycle import Lifecycle
+from campaign_service.campaigns.errors import RunEndedError
+from campaign_service.lifecycle.lifecycle import Lifecycle
+from campaign_service.lifecycle.references import References
+from campaign_service.lifecycle.scheduler import Schedule
 from campaign_service.planning.page import PlannedPage
-from campaign_service.references import References
-from campaign_service.schedule import Schedule
 from campaign_service.segment_client import SegmentClient
-from campaign_service.sending.lookout import Lookout
+from campaign_service.sending.claiming import Lookout
 from campaign_service.sending.sender import Sender, SenderOptions
-from campaign_service.sql.campaigns import SqlCampaignStore
-from campaign_service.sql.moves import SqlMoveStore
-from campaign_service.sql.runs import SqlRunStore
-from campaign_service.store import Lease
+from campaign_service.storage.campaigns import SqlCampaignStore
+from campaign_service.storage.ports import Lease
+from campaign_service.storage.runs import SqlRunStore
+from campaign_service.storage.transitions import SqlMoveStore
 from chat_store.database.engine import Database, open_database
 from chat_store.sql.stores import sql_chat_store
 from chat_store.store import ChannelDraft

@@ -10,7 +10,7 @@ import grpc
 
 import campaign_service.server
 import segment_service.server
-from campaign_service.sending.processes import SendingHere
+from campaign_service.sending.worker_processes import SendingHere
 from campaign_service.settings import CampaignSettings
 from herald.campaign.v1 import campaign_pb2, campaign_service_pb2_grpc
 from herald.campaign.v1 import campaign_service_pb2 as pb

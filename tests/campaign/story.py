@@ -7,14 +7,14 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from campaign_service.campaigns import Campaign, Definition, Status, Times
-from campaign_service.errors import (
+from campaign_service.campaigns.errors import (
     CampaignAlreadyExistsError,
     CampaignError,
     CampaignNotFoundError,
     EtagMismatchError,
 )
-from campaign_service.sql.changes import changes_after
+from campaign_service.campaigns.model import Campaign, Definition, Status, Times
+from campaign_service.storage.history import changes_after
 from chat_store.database.engine import Database
 from chat_store.errors import InvalidInputError
 from tests.campaign.builders import a_channel_template, a_definition, a_message_template

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import select
 
-from campaign_service.sql.tables import campaign_outcomes
+from campaign_service.storage.tables import campaign_outcomes
 from chat_store.database.engine import Database
 from chat_store.sql.stores import sql_chat_store
 from chat_store.sql.tables import messages

@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 from sqlalchemy import delete, update
 
-from campaign_service.sql.tables import campaigns
+from campaign_service.storage.tables import campaigns
 from chat_store.database.engine import Database
 from chat_store.sql.stores import sql_chat_store
 from chat_store.sql.tables import users

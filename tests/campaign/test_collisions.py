@@ -11,8 +11,8 @@ import pytest
 import pytest_asyncio
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from campaign_service.campaigns import TRANSITIONS, Campaign, Status
-from campaign_service.sql.changes import changes_after
+from campaign_service.campaigns.model import TRANSITIONS, Campaign, Status
+from campaign_service.storage.history import changes_after
 from chat_store.database.engine import Database, open_database
 from chat_store.sql.stores import sql_chat_store
 from herald.campaign.v1 import campaign_pb2

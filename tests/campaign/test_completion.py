@@ -9,12 +9,12 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from campaign_service.campaigns import Status
-from campaign_service.errors import ReferenceGoneError
-from campaign_service.sql.campaigns import SqlCampaignStore
-from campaign_service.sql.moves import SqlMoveStore
-from campaign_service.sql.runs import SqlRunStore
-from campaign_service.store import Lease
+from campaign_service.campaigns.errors import ReferenceGoneError
+from campaign_service.campaigns.model import Status
+from campaign_service.storage.campaigns import SqlCampaignStore
+from campaign_service.storage.ports import Lease
+from campaign_service.storage.runs import SqlRunStore
+from campaign_service.storage.transitions import SqlMoveStore
 from chat_store.database import schema
 from chat_store.database.engine import Database
 from chat_store.sql.audience_versions import raise_version, remove_version

@@ -9,10 +9,10 @@ import grpc
 import pytest
 from sqlalchemy import Engine, event, text
 
-from campaign_service.outcomes import Delivery, Outcome, Reason
-from campaign_service.sql.campaigns import SqlCampaignStore
-from campaign_service.sql.deliveries import SqlDeliveryStore
-from campaign_service.sql.tables import campaign_outcomes
+from campaign_service.campaigns.outcomes import Delivery, Outcome, Reason
+from campaign_service.storage.campaigns import SqlCampaignStore
+from campaign_service.storage.deliveries import SqlDeliveryStore
+from campaign_service.storage.tables import campaign_outcomes
 from chat_store.database.bulk.inserts import insert_rows
 from chat_store.database.engine import Database, open_database
 from chat_store.models import Message

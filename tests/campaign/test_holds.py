@@ -13,15 +13,15 @@ import pytest
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
-from campaign_service.campaigns import Times
-from campaign_service.errors import DatabaseHeldError, RunEndedError
-from campaign_service.hold_watch import HoldWatch
-from campaign_service.holds import Because, Hold, HoldStore
+from campaign_service.campaigns.errors import DatabaseHeldError, RunEndedError
+from campaign_service.campaigns.holds import Because, Hold, HoldStore
+from campaign_service.campaigns.model import Times
+from campaign_service.lifecycle.hold_watch import HoldWatch
 from campaign_service.planning.page import PlannedPage
-from campaign_service.sql.campaigns import SqlCampaignStore
-from campaign_service.sql.holds import SqlHoldStore
-from campaign_service.sql.moves import SqlMoveStore
-from campaign_service.sql.runs import SqlRunStore
+from campaign_service.storage.campaigns import SqlCampaignStore
+from campaign_service.storage.holds import SqlHoldStore
+from campaign_service.storage.runs import SqlRunStore
+from campaign_service.storage.transitions import SqlMoveStore
 from chat_store.database.crash_points import VARIABLE, CrashPoint, Point
 from chat_store.database.engine import Database, open_database
 from chat_store.database.sqlite.generation import Generation, GenerationFile

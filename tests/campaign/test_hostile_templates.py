@@ -10,8 +10,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from campaign_service.errors import InvalidTemplateError
-from campaign_service.limits import MAX_TEXT
+from campaign_service.campaigns.errors import InvalidTemplateError
+from campaign_service.campaigns.limits import MAX_TEXT
 from campaign_service.templates.grammar import MAX_NODES
 from campaign_service.templates.text_templates import RenderError
 from chat_store.database.engine import open_database

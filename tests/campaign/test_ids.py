@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from campaign_service.ids import derived_channel_id, message_id, message_id_prefix
+from campaign_service.campaigns.ids import derived_channel_id, message_id, message_id_prefix
 from chat_store.distinct_channels import distinct_channel_id
 
 LONGEST = 255

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from campaign_service.limits import MAX_ATTACHMENTS_BYTES
+from campaign_service.campaigns.limits import MAX_ATTACHMENTS_BYTES
 from campaign_service.templates.text_templates import RenderError
 from tests.campaign.rendering import CUSTOM, VARIABLES, compile_json
 

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from campaign_service.limits import MAX_ATTACHMENTS_BYTES, MAX_CAMPAIGN_BYTES
+from campaign_service.campaigns.limits import MAX_ATTACHMENTS_BYTES, MAX_CAMPAIGN_BYTES
 from chat_store.database.engine import open_database
 from chat_store.sql.stores import sql_chat_store
 from herald.campaign.v1 import campaign_service_pb2 as pb

@@ -2,8 +2,8 @@
 
 import pytest
 
-from campaign_service.campaigns import TRANSITIONS, Action, Stats, Status, next_status
-from campaign_service.errors import StatusNotAllowedError
+from campaign_service.campaigns.errors import StatusNotAllowedError
+from campaign_service.campaigns.model import TRANSITIONS, Action, Stats, Status, next_status
 from tests.campaign.builders import MOMENT
 
 D, S, P, C, X = (

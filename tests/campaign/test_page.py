@@ -9,15 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from campaign_service.campaigns import (
-    Campaign,
-    MemberTemplate,
-    SenderMode,
-    SenderVisibility,
-)
-from campaign_service.errors import ReferenceGoneError
-from campaign_service.ids import derived_channel_id, message_id, message_id_prefix
-from campaign_service.outcomes import NotSent, Outcome, Reason
+from campaign_service.campaigns.errors import ReferenceGoneError
+from campaign_service.campaigns.ids import derived_channel_id, message_id, message_id_prefix
+from campaign_service.campaigns.model import Campaign, MemberTemplate, SenderMode, SenderVisibility
+from campaign_service.campaigns.outcomes import NotSent, Outcome, Reason
 from campaign_service.planning.page import PlannedPage
 from campaign_service.planning.planner import Planner
 from chat_store.distinct_channels import distinct_channel_id

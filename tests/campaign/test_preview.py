@@ -13,20 +13,20 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import Table, func, select
 
-import campaign_service.sql.tables
+import campaign_service.storage.tables
 import chat_store.sql.tables
 import segment_service.sql.tables
-from campaign_service import preview
-from campaign_service.campaigns import Definition
-from campaign_service.errors import SegmentServiceUnavailableError
-from campaign_service.ids import message_id, message_id_prefix
-from campaign_service.lifecycle import Lifecycle
-from campaign_service.outcomes import Wanted
-from campaign_service.preview import Previews
-from campaign_service.references import References
+from campaign_service.campaigns.errors import SegmentServiceUnavailableError
+from campaign_service.campaigns.ids import message_id, message_id_prefix
+from campaign_service.campaigns.model import Definition
+from campaign_service.campaigns.outcomes import Wanted
+from campaign_service.lifecycle import preview
+from campaign_service.lifecycle.lifecycle import Lifecycle
+from campaign_service.lifecycle.preview import Previews
+from campaign_service.lifecycle.references import References
 from campaign_service.segment_client import SegmentClient
-from campaign_service.sql.campaigns import SqlCampaignStore
-from campaign_service.sql.moves import SqlMoveStore
+from campaign_service.storage.campaigns import SqlCampaignStore
+from campaign_service.storage.transitions import SqlMoveStore
 from chat_store.database.engine import Database, open_database
 from chat_store.filters.predicates import AllOf
 from chat_store.models import Channel, Message
@@ -159,7 +159,7 @@ async def channels_in(database: Database) -> dict[str, Channel]:
 
 
 async def row_counts(database: Database) -> dict[str, int]:
-    packages = (campaign_service.sql.tables, chat_store.sql.tables, segment_service.sql.tables)
+    packages = (campaign_service.storage.tables, chat_store.sql.tables, segment_service.sql.tables)
     tables: list[Table] = [t for package in packages for t in package.metadata.sorted_tables]
     async with database.read() as connection:
         return {

@@ -10,14 +10,14 @@ import grpc
 import pytest
 from sqlalchemy import select
 
-from campaign_service.campaigns import Campaign, Status
+from campaign_service.campaigns.model import Campaign, Status
 from campaign_service.segment_client import SegmentClient
-from campaign_service.sending.lookout import Lookout
+from campaign_service.sending.claiming import Lookout
 from campaign_service.sending.sender import Sender, SenderOptions
-from campaign_service.sql.campaigns import SqlCampaignStore
-from campaign_service.sql.moves import SqlMoveStore
-from campaign_service.sql.runs import SqlRunStore
-from campaign_service.sql.tables import campaign_months
+from campaign_service.storage.campaigns import SqlCampaignStore
+from campaign_service.storage.runs import SqlRunStore
+from campaign_service.storage.tables import campaign_months
+from campaign_service.storage.transitions import SqlMoveStore
 from chat_store.database.engine import Database, open_database
 from chat_store.sql.stores import sql_chat_store
 from chat_store.sql.tables import messages

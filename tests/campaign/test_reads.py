@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from sqlalchemy import insert
 
-from campaign_service import read_counts
-from campaign_service.campaigns import Campaign, Stats
-from campaign_service.read_counts import ReadCounts
+from campaign_service.campaigns.model import Campaign, Stats
+from campaign_service.reporting import read_counter
+from campaign_service.reporting.read_counter import ReadCounts
 from chat_store.database.engine import Database
 from chat_store.errors import StoreUnavailableError
 from chat_store.models import Member, Message
@@ -157,7 +157,7 @@ async def test_many_messages_are_counted_some_at_a_time(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is told meanwhile is the last whole count."""
-    monkeypatch.setattr(read_counts, "_AT_ONCE", 2)
+    monkeypatch.setattr(read_counter, "_AT_ONCE", 2)
     await with_messages(database, [sent(target_id) for target_id in ("ann", "bob", "cyd", "dan")])
     messages = sql_chat_store(database).messages
     counts = ReadCounts(messages)
@@ -184,7 +184,7 @@ async def test_what_was_asked_for_while_the_database_was_away_is_counted_when_it
                 raise StoreUnavailableError("down")
             return await super().count_readers_after(*given)
 
-    monkeypatch.setattr(read_counts, "_AT_ONCE", 1)
+    monkeypatch.setattr(read_counter, "_AT_ONCE", 1)
     await with_messages(database, [sent("ann"), sent("bob")])
     messages = FragileMessages(database)
     counts = ReadCounts(messages)
@@ -205,7 +205,7 @@ async def test_what_was_asked_for_while_the_database_was_away_is_counted_when_it
 async def test_each_count_is_finished_before_the_next_and_who_asked_first_goes_first(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(read_counts, "_AT_ONCE", 1)
+    monkeypatch.setattr(read_counter, "_AT_ONCE", 1)
     given = [sent("ann"), sent("bob"), sent("ann", "summer")]
     await with_messages(database, given)
     messages = sql_chat_store(database).messages
@@ -249,7 +249,7 @@ async def test_channels_have_no_readers(database: Database) -> None:
 async def test_what_is_remembered_is_bounded(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(read_counts, "_MOST_KNOWN", 10)
+    monkeypatch.setattr(read_counter, "_MOST_KNOWN", 10)
     counts = ReadCounts(sql_chat_store(database).messages)
 
     await counts.of([known(f"c{number}", 1_000_000) for number in range(30)])
@@ -271,7 +271,7 @@ async def rests_after(
 
     clock = iter([0.0, seconds])
     monkeypatch.setattr(counts, "_clock", lambda: next(clock))
-    monkeypatch.setattr("campaign_service.read_counts.asyncio.timeout", rest)
+    monkeypatch.setattr("campaign_service.reporting.read_counter.asyncio.timeout", rest)
     await counts.run(stop)
     return rests
 
@@ -289,7 +289,7 @@ async def test_counting_takes_a_small_part_of_the_time(
 async def test_only_a_whole_count_is_followed_by_a_second_of_rest(
     database: Database, monkeypatch: pytest.MonkeyPatch, messages: int, rest: float
 ) -> None:
-    monkeypatch.setattr(read_counts, "_AT_ONCE", 2)
+    monkeypatch.setattr(read_counter, "_AT_ONCE", 2)
     await with_messages(database, [sent(target_id) for target_id in ("ann", "bob")[:messages]])
     counts = ReadCounts(sql_chat_store(database).messages)
     await counts.of([known("spring", 1_000_000)])
@@ -329,7 +329,7 @@ async def test_callers_see_who_has_read(database: Database, database_url: str) -
 async def test_the_worker_counts_for_large_campaigns(
     database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(read_counts, "_FEW", 1)
+    monkeypatch.setattr(read_counter, "_FEW", 1)
     chat = sql_chat_store(database)
     await chat.users.upsert([a_user(id_) for id_ in (SENDER_ID, "ann", "bob")], datetime.now(UTC))
     async with running(database_url) as services:

@@ -10,17 +10,17 @@ import pytest
 from sqlalchemy import func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from campaign_service.campaigns import Campaign, Status
-from campaign_service.errors import RunEndedError
-from campaign_service.outcomes import NotSent, Reason
-from campaign_service.planning.addresses import Address
+from campaign_service.campaigns.errors import RunEndedError
+from campaign_service.campaigns.model import Campaign, Status
+from campaign_service.campaigns.outcomes import NotSent, Reason
 from campaign_service.planning.page import PageDraft, PlannedPage
-from campaign_service.sql.campaigns import SqlCampaignStore
-from campaign_service.sql.locks import held_still, take_over
-from campaign_service.sql.moves import SqlMoveStore
-from campaign_service.sql.runs import SqlRunStore
-from campaign_service.sql.tables import campaign_outcomes, campaign_shards, campaigns
-from campaign_service.store import Lease
+from campaign_service.planning.routing import Address
+from campaign_service.storage.campaigns import SqlCampaignStore
+from campaign_service.storage.locks import held_still, take_over
+from campaign_service.storage.ports import Lease
+from campaign_service.storage.runs import SqlRunStore
+from campaign_service.storage.tables import campaign_outcomes, campaign_shards, campaigns
+from campaign_service.storage.transitions import SqlMoveStore
 from chat_store.database.bulk.prepared import prepared_once
 from chat_store.database.engine import Database, open_database
 from chat_store.errors import StalePageError

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
-from campaign_service.errors import SegmentServiceUnavailableError
+from campaign_service.campaigns.errors import SegmentServiceUnavailableError
 from campaign_service.segment_client import SegmentClient, StreamPlace, Waiting
 from herald.segment.v1 import segment_service_pb2 as pb
 from herald.segment.v1 import segment_service_pb2_grpc

@@ -8,15 +8,15 @@ from typing import Any, cast
 import grpc
 import pytest
 
-from campaign_service.campaigns import Status
-from campaign_service.errors import ReferenceGoneError
+from campaign_service.campaigns.errors import ReferenceGoneError
+from campaign_service.campaigns.model import Status
 from campaign_service.segment_client import SegmentClient
-from campaign_service.sending.lookout import Lookout
+from campaign_service.sending.claiming import Lookout
 from campaign_service.sending.sender import Sender, SenderOptions
-from campaign_service.sql.campaigns import SqlCampaignStore
-from campaign_service.sql.moves import SqlMoveStore
-from campaign_service.sql.runs import SqlRunStore
-from campaign_service.store import Lease, RunStore
+from campaign_service.storage.campaigns import SqlCampaignStore
+from campaign_service.storage.ports import Lease, RunStore
+from campaign_service.storage.runs import SqlRunStore
+from campaign_service.storage.transitions import SqlMoveStore
 from chat_store.database.engine import Database, open_database
 from chat_store.errors import StoreUnavailableError
 from chat_store.sql.stores import sql_chat_store

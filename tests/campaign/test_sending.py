@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
-from campaign_service.sql.moves import SqlMoveStore
-from campaign_service.sql.tables import campaign_outcomes, campaign_shards
+from campaign_service.storage.tables import campaign_outcomes, campaign_shards
+from campaign_service.storage.transitions import SqlMoveStore
 from chat_store.database.engine import Database
 from chat_store.models import Message
 from chat_store.paging import PageRequest

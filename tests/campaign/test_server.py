@@ -10,8 +10,8 @@ from sqlalchemy import select
 
 import campaign_service.server
 from campaign_service.settings import CampaignSettings
-from campaign_service.sql.campaigns import SqlCampaignStore
-from campaign_service.sql.tables import campaigns
+from campaign_service.storage.campaigns import SqlCampaignStore
+from campaign_service.storage.tables import campaigns
 from chat_store.database.engine import open_database
 from herald.campaign.v1 import campaign_service_pb2 as pb
 from herald.campaign.v1 import campaign_service_pb2_grpc

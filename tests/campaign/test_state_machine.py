@@ -12,9 +12,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from campaign_service.campaigns import Status, Times
-from campaign_service.errors import StatusNotAllowedError
-from campaign_service.store import Lease
+from campaign_service.campaigns.errors import StatusNotAllowedError
+from campaign_service.campaigns.model import Status, Times
+from campaign_service.storage.ports import Lease
 from tests.campaign.model import ACTIVE, EVERYONE, LISTS, Plan
 from tests.campaign.replicas import LEASE_TIME, HookedRuns, World, a_world
 from tests.campaign.story import Story

@@ -10,20 +10,20 @@ import grpc
 import pytest
 from sqlalchemy import Table, delete, insert
 
-from campaign_service.campaigns import SenderMode, Status
-from campaign_service.ids import message_id, message_id_prefix
-from campaign_service.outcomes import Outcome, Reason
+from campaign_service.campaigns.ids import message_id, message_id_prefix
+from campaign_service.campaigns.invariants import laws
+from campaign_service.campaigns.model import SenderMode, Status
+from campaign_service.campaigns.outcomes import Outcome, Reason
 from campaign_service.planning.page import PlannedPage
-from campaign_service.recount import laws
 from campaign_service.segment_client import SegmentClient
-from campaign_service.sending.lookout import Lookout
+from campaign_service.sending.claiming import Lookout
 from campaign_service.sending.sender import Sender, SenderOptions
-from campaign_service.sql.campaigns import SqlCampaignStore
-from campaign_service.sql.moves import SqlMoveStore
-from campaign_service.sql.recount import recount as recounted
-from campaign_service.sql.runs import SqlRunStore
-from campaign_service.sql.tables import campaign_outcomes
-from campaign_service.store import Lease
+from campaign_service.storage.audit import recount as recounted
+from campaign_service.storage.campaigns import SqlCampaignStore
+from campaign_service.storage.ports import Lease
+from campaign_service.storage.runs import SqlRunStore
+from campaign_service.storage.tables import campaign_outcomes
+from campaign_service.storage.transitions import SqlMoveStore
 from chat_store.database.engine import Database
 from chat_store.distinct_channels import distinct_channel_id
 from chat_store.models import Member, Message

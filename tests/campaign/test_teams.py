@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from campaign_service.outcomes import NotSent, Reason
-from campaign_service.planning.addresses import reach
+from campaign_service.campaigns.outcomes import NotSent, Reason
 from campaign_service.planning.compiled import compile_campaign
+from campaign_service.planning.routing import reach
 from chat_store.database.engine import Database
 from chat_store.models import PickedUser, UserState
 from chat_store.sql.stores import sql_chat_store

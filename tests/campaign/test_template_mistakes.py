@@ -2,7 +2,7 @@
 
 import pytest
 
-from campaign_service.errors import InvalidTemplateError
+from campaign_service.campaigns.errors import InvalidTemplateError
 from tests.campaign.rendering import compile_json, compile_text
 
 

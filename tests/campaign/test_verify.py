@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import text
 
-from campaign_service.errors import CampaignNotFoundError
-from campaign_service.recount import Recount, described, laws
-from campaign_service.sql.recount import recount
+from campaign_service.campaigns.errors import CampaignNotFoundError
+from campaign_service.campaigns.invariants import Recount, described, laws
+from campaign_service.storage.audit import recount
 from chat_store.database.engine import Database
 from chat_store.sql.stores import sql_chat_store
 from tests.campaign.builders import SENDER_ID, a_campaign_message, a_user

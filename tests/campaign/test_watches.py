@@ -12,18 +12,18 @@ import pytest
 from sqlalchemy import event, update
 from sqlalchemy.engine import Engine
 
-from campaign_service.campaigns import Times
-from campaign_service.errors import CampaignNotFoundError, ShuttingDownError
-from campaign_service.presentation import Presentation
-from campaign_service.read_counts import ReadCounts
+from campaign_service.campaigns.errors import CampaignNotFoundError, ShuttingDownError
+from campaign_service.campaigns.model import Times
+from campaign_service.campaigns.progress import Place, Standing
+from campaign_service.reporting.campaign_view import Presentation
+from campaign_service.reporting.read_counter import ReadCounts
+from campaign_service.reporting.watch_hub import Watches
+from campaign_service.reporting.watched_campaign import Update
 from campaign_service.segment_client import SegmentClient
-from campaign_service.sql.campaigns import SqlCampaignStore
-from campaign_service.sql.moves import SqlMoveStore
-from campaign_service.sql.tables import campaign_shards
-from campaign_service.sql.watches import SqlWatchStore
-from campaign_service.standing import Place, Standing
-from campaign_service.watching.watched import Update
-from campaign_service.watching.watches import Watches
+from campaign_service.storage.campaigns import SqlCampaignStore
+from campaign_service.storage.progress import SqlWatchStore
+from campaign_service.storage.tables import campaign_shards
+from campaign_service.storage.transitions import SqlMoveStore
 from chat_store.database.engine import Database
 from chat_store.errors import StoreUnavailableError
 from chat_store.sql.stores import sql_chat_store

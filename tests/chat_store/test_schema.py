@@ -11,7 +11,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, Index, MetaData, text
 
-from campaign_service.sql import tables as campaign_tables
+from campaign_service.storage import tables as campaign_tables
 from chat_store.database import schema
 from chat_store.database.engine import Database, open_database
 from chat_store.errors import DatabaseEncodingError, SchemaMismatchError

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import grpc
 
-from campaign_service.ids import message_id, message_id_prefix
+from campaign_service.campaigns.ids import message_id, message_id_prefix
 from herald.campaign.v1 import campaign_pb2
 from herald.campaign.v1 import campaign_service_pb2 as campaigns_pb
 from herald.segment.v1 import segment_pb2

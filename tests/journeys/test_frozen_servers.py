@@ -17,7 +17,7 @@ from typing import Any
 import grpc
 import pytest
 
-from campaign_service.errors import SegmentServiceUnavailableError
+from campaign_service.campaigns.errors import SegmentServiceUnavailableError
 from campaign_service.segment_client import SegmentClient, StreamPlace
 from herald.campaign.v1 import campaign_pb2, campaign_service_pb2
 from herald.segment.v1 import segment_pb2

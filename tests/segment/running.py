@@ -20,13 +20,13 @@ from herald.segment.v1 import segment_pb2, segment_service_pb2_grpc
 from herald.segment.v1 import segment_service_pb2 as pb
 from herald_rpc.server.serving import RunningServer, serving
 from herald_rpc.wire.structs import to_struct
+from segment_service.failures import failure_for
 from segment_service.server import SEGMENT_SERVICE
 from segment_service.servicer import SegmentServicer
 from segment_service.sizing import SizingWorker
-from segment_service.sql.counting import SqlCountingStore
 from segment_service.sql.segments import SqlSegmentStore
+from segment_service.sql.sizing import SqlCountingStore
 from segment_service.sql.targets import SqlTargetStore
-from segment_service.status import failure_for
 from segment_service.streams import TargetStreams
 from tests.harness.emptying import empty
 

@@ -9,7 +9,7 @@ from chat_store.errors import StoreUnavailableError
 from herald_rpc.wire.fields import timestamp
 from herald_rpc.wire.structs import to_struct
 from segment_service.sizing import SizingWorker
-from segment_service.sql.counting import SqlCountingStore
+from segment_service.sql.sizing import SqlCountingStore
 from segment_service.sql.targets import SqlTargetStore
 from tests.segment.running import CHANNEL, Clock, Service
 from tests.segment.test_segments import updated

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import text
 
-from campaign_service.campaigns import Stats
+from campaign_service.campaigns.model import Stats
 from campaign_service.wire.campaign import campaign_to_proto
 from chat_store.database.engine import open_database
 from herald.campaign.v1 import campaign_pb2

@@ -8,7 +8,7 @@ import pytest
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
-from campaign_service.limits import MAX_CAMPAIGN_BYTES, MAX_NAME
+from campaign_service.campaigns.limits import MAX_CAMPAIGN_BYTES, MAX_NAME
 from chat_store.models import MAX_ATTACHMENTS_BYTES, MAX_CUSTOM_BYTES, MAX_TEXTS_BYTES
 from herald.campaign.v1 import campaign_pb2
 from herald.campaign.v1 import campaign_service_pb2 as campaigns

@@ -1,0 +1,1 @@
+"""How callers reach campaigns: each call decoded, done and encoded."""

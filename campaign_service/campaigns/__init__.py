@@ -1,0 +1,1 @@
+"""What a campaign is: values and rules that need neither a database nor the network."""

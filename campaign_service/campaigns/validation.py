@@ -1,0 +1,47 @@
+"""What a definition must fulfil as a whole, beyond each of its fields."""
+
+import re
+from datetime import datetime
+
+from campaign_service.campaigns.model import ChannelTemplate, Definition, Times
+from chat_store.errors import InvalidInputError
+
+_CHANNEL_TYPE = re.compile(r"[\w-]+", re.ASCII)
+
+
+def check_audience(definition: Definition) -> None:
+    """Raises `InvalidInputError`."""
+    if definition.segment_ids and definition.user_ids:
+        raise InvalidInputError(
+            "campaign.user_ids", "a campaign is for segments or for users, not for both"
+        )
+    if not definition.segment_ids and not definition.user_ids:
+        raise InvalidInputError("campaign.segment_ids", "segment_ids or user_ids is required")
+
+
+def check_channels(definition: Definition, *, to_channels: bool) -> None:
+    """Raises `InvalidInputError`."""
+    template = definition.channel_template
+    if definition.create_channels and template is None and not to_channels:
+        raise InvalidInputError(
+            "campaign.channel_template", "is required to create channels for users"
+        )
+    if template:
+        _check_template(template, "campaign.channel_template")
+
+
+def check_times(times: Times, now: datetime) -> None:
+    """Raises `InvalidInputError` for a `stop_at` before which nothing could be sent."""
+    if times.stop_at is not None and times.stop_at <= max(now, times.scheduled_for or now):
+        raise InvalidInputError("stop_at", "must be after now and after scheduled_for")
+
+
+def _check_template(template: ChannelTemplate, at: str) -> None:
+    if not _CHANNEL_TYPE.fullmatch(template.type):
+        raise InvalidInputError(f"{at}.type", "may only have letters, digits, _ and -")
+    if template.members and template.members_template:
+        raise InvalidInputError(f"{at}.members_template", "can't be combined with members")
+    given = [member.user_id for member in template.members_template]
+    for index, user_id in enumerate(given):
+        if user_id in given[:index]:
+            raise InvalidInputError(f"{at}.members_template[{index}].user_id", "is given twice")

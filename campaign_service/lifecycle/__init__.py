@@ -1,0 +1,1 @@
+"""Callers and the clock write campaigns, start them and stop them."""

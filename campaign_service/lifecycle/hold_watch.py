@@ -1,0 +1,65 @@
+"""The worker that watches whether the database is held, and says so."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import structlog
+
+from campaign_service.campaigns.holds import COMMAND, Hold, HoldStore
+from chat_store.errors import StoreUnavailableError
+from herald_rpc.process.outages import Repeated
+
+logger = structlog.get_logger(__name__)
+
+# a backup that is no older when its server is killed is not seen to be one
+_POLL_SECONDS = 0.5
+_BETWEEN_WARNINGS = timedelta(minutes=1)
+
+
+class Withholds(Protocol):
+    async def set_withheld(self, withheld: bool) -> None:  # noqa: FBT001 - a setter's one argument
+        """Tells health checks whether the server withholds what it is there for."""
+
+
+class HoldWatch:
+    """Looks twice a second. What sends and fires asks by itself, in its SQL."""
+
+    def __init__(self, holds: HoldStore, server: Withholds, *, now: Callable[[], datetime]) -> None:
+        self._holds = holds
+        self._server = server
+        self._now = now
+        self._hold: Hold | None = None
+        self._warned_at: datetime | None = None
+        self._steps = Repeated("the hold watch", StoreUnavailableError)
+
+    @property
+    def is_well(self) -> bool:
+        return self._steps.is_well
+
+    async def run(self, stop: asyncio.Event) -> None:
+        async def step() -> float:
+            await self.run_once()
+            return _POLL_SECONDS
+
+        await self._steps.run(step, stop)
+
+    async def run_once(self) -> None:
+        await self.tell(await self._holds.check())
+
+    async def tell(self, hold: Hold | None) -> None:
+        """Makes health and the log say it; the log at most once a minute."""
+        if hold != self._hold:
+            await self._server.set_withheld(hold is not None)
+            if hold is None:
+                logger.info("the database is held no more: campaigns go on as was decided")
+            self._hold, self._warned_at = hold, None
+        now = self._now()
+        if hold and (self._warned_at is None or now - self._warned_at >= _BETWEEN_WARNINGS):
+            self._warned_at = now
+            logger.warning(
+                "the database is held: nothing is sent or started until an operator decides",
+                because=hold.cause,
+                command=COMMAND,
+            )

@@ -1,0 +1,131 @@
+"""What targets would get if they were handled now: planned as in a run, and written nowhere."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import aclosing
+from dataclasses import replace
+from datetime import datetime
+
+from campaign_service.campaigns.errors import CampaignDeletedError, SegmentServiceUnavailableError
+from campaign_service.campaigns.ids import derived_channel_id
+from campaign_service.campaigns.model import Campaign, ChannelTemplate
+from campaign_service.campaigns.outcomes import Preview, Wanted
+from campaign_service.lifecycle.lifecycle import Lifecycle
+from campaign_service.lifecycle.references import References
+from campaign_service.planning.compiled import compile_campaign
+from campaign_service.planning.page import MARKS, PlannedPage
+from campaign_service.planning.planner import Planner, require_sender
+from campaign_service.segment_client import SegmentClient, StreamPlace
+from campaign_service.storage.ports import CampaignStore
+from chat_store.models import Message, cid_of
+from chat_store.sql.page_writes import PageRows
+from chat_store.store import ChatStore
+
+_PAGE_SECONDS = 10.0
+
+
+class Previews:
+    def __init__(
+        self,
+        campaigns: CampaignStore,
+        lifecycle: Lifecycle,
+        references: References,
+        chat: ChatStore,
+        segments: SegmentClient,
+        *,
+        now: Callable[[], datetime],
+        multi_tenancy: bool,
+    ) -> None:
+        self._campaigns = campaigns
+        self._lifecycle = lifecycle
+        self._references = references
+        self._chat = chat
+        self._segments = segments
+        self._now = now
+        self._multi_tenancy = multi_tenancy
+
+    async def of(self, wanted: Wanted) -> list[Preview]:
+        """One a target, in the order of the receiver ids or of the audience.
+
+        Of a campaign without an id, whatever depends on it is left out. Raises what
+        `Lifecycle.start` or `Lifecycle.create` would raise for what is named and not there.
+        """
+        if wanted.definition is None:
+            campaign = await self._stored(wanted.campaign_id)
+        else:
+            campaign = await self._lifecycle.unwritten(wanted.campaign_id, wanted.definition)
+        targets = wanted.receiver_ids or await self._sample(campaign, wanted.sample_size)
+        sender_id = campaign.definition.sender_id
+        users = await self._chat.users.by_id([sender_id])
+        run = compile_campaign(
+            campaign,
+            require_sender(sender_id, users.get(sender_id)),
+            self._now(),
+            multi_tenancy=self._multi_tenancy,
+        )
+        planner = Planner(run, self._chat, self._now)
+        page = await planner.plan(targets, look_for_taken_ids=True)
+        found = _previews(page)
+        if not campaign.id:
+            template = campaign.definition.channel_template
+            found = {id_: _without_id(preview, template) for id_, preview in found.items()}
+        return [found[target_id] for target_id in targets]
+
+    async def _stored(self, campaign_id: str) -> Campaign:
+        campaign = await self._campaigns.get(campaign_id)
+        if campaign.deleted_at is not None:
+            raise CampaignDeletedError(campaign_id)
+        await self._references.check_at_start(campaign.definition)
+        return campaign
+
+    async def _sample(self, campaign: Campaign, size: int) -> list[str]:
+        definition = campaign.definition
+        if definition.user_ids:
+            return sorted(definition.user_ids, key=str.encode)[:size]
+        place = StreamPlace(definition.segment_ids, definition.sender_id, 0, 1, "")
+        stream = self._segments.stream(place, size, _unavailable)
+        found: list[str] = []
+        now = asyncio.get_running_loop().time
+        try:
+            async with asyncio.timeout(_PAGE_SECONDS) as patience, aclosing(stream) as pages:
+                async for page in pages:
+                    found += page.target_ids
+                    if len(found) >= size:
+                        break
+                    patience.reschedule(now() + _PAGE_SECONDS)
+        except TimeoutError:
+            raise SegmentServiceUnavailableError from None
+        return found[:size]
+
+
+async def _unavailable(_: str) -> None:
+    # a run waits here until the service is back; a caller is told instead
+    raise SegmentServiceUnavailableError
+
+
+def _previews(page: PlannedPage) -> dict[str, Preview]:
+    new = set(page.rows.channels.get("cid", ()))
+    found = {
+        not_sent.target_id: Preview(not_sent.target_id, not_sent.cid, reason=not_sent.reason)
+        for not_sent in page.not_sent
+    }
+    for target_id, message in _messages(page.rows):
+        found[target_id] = Preview(target_id, message.cid, message.cid in new, message)
+    return found
+
+
+def _messages(rows: PageRows) -> Iterator[tuple[str, Message]]:
+    constants = {**rows.message_constants, "created_at": None}
+    for values in zip(*rows.messages.values(), strict=True):
+        row = dict(zip(rows.messages, values, strict=True))
+        yield row["target_id"], Message(**constants, **row)
+
+
+def _without_id(preview: Preview, template: ChannelTemplate | None) -> Preview:
+    cid, message = preview.cid, preview.message
+    if template and cid == cid_of(template.type, derived_channel_id("", preview.target_id)):
+        cid = None
+    if message is not None:
+        custom = {key: value for key, value in message.custom.items() if key not in MARKS}
+        message = replace(message, id="", cid=cid or "", campaign_id=None, custom=custom)
+    return replace(preview, cid=cid, message=message)

@@ -1,0 +1,92 @@
+"""Whether what a campaign names is there: its sender, extra members and segments."""
+
+from collections.abc import Mapping, Sequence
+
+from campaign_service.campaigns.errors import ReferenceGoneError, UnknownReferenceError
+from campaign_service.campaigns.model import Campaign, ChannelTemplate, Definition
+from campaign_service.segment_client import SegmentClient
+from chat_store.errors import InvalidInputError
+from chat_store.store import ChatStore
+from herald.segment.v1 import segment_pb2
+
+
+class References:
+    def __init__(self, chat: ChatStore, segments: SegmentClient) -> None:
+        self._chat = chat
+        self._segments = segments
+
+    async def check_written(self, definition: Definition, stored: Campaign | None = None) -> bool:
+        """Whether the audience is channels. Raises `UnknownReferenceError` at the fields.
+
+        What is the same in `stored` need not be there any more.
+        """
+        before = stored.definition if stored else None
+        new_sender = before is None or definition.sender_id != before.sender_id
+        if new_sender and await self._gone_sender(definition.sender_id):
+            raise UnknownReferenceError("sender", {"campaign.sender_id": definition.sender_id})
+        if before is None or _members(definition) != _members(before):
+            await self._check_members(definition)
+        if stored is None or definition.segment_ids != stored.definition.segment_ids:
+            return await self._check_segments(definition.segment_ids)
+        return stored.to_channels
+
+    async def check_at_start(self, definition: Definition) -> None:
+        """Raises `ReferenceGoneError`."""
+        if await self._gone_sender(definition.sender_id):
+            raise ReferenceGoneError("sender", definition.sender_id)
+        members = _members(definition)
+        gone = await self._gone_members(members)
+        if gone:
+            raise ReferenceGoneError("member", *(members[index] for index in gone))
+        found = await self._segments.segments(definition.segment_ids)
+        gone_segments = [id_ for id_ in definition.segment_ids if not _usable(found, id_)]
+        if gone_segments:
+            raise ReferenceGoneError("segment", *gone_segments)
+
+    async def _check_members(self, definition: Definition) -> None:
+        members = _members(definition)
+        at = _members_field(definition.channel_template)
+        missing = {f"{at}[{i}]": members[i] for i in await self._gone_members(members)}
+        if missing:
+            raise UnknownReferenceError("member", missing)
+
+    async def _check_segments(self, ids: Sequence[str]) -> bool:
+        found = await self._segments.segments(ids)
+        missing = {
+            f"campaign.segment_ids[{i}]": id_
+            for i, id_ in enumerate(ids)
+            if not _usable(found, id_)
+        }
+        if missing:
+            raise UnknownReferenceError("segment", missing)
+        types = {segment.type for segment in found.values()}
+        if len(types) > 1:
+            raise InvalidInputError(
+                "campaign.segment_ids", "segments of users and of channels can't be mixed"
+            )
+        return segment_pb2.SEGMENT_TYPE_CHANNEL in types
+
+    async def _gone_sender(self, sender_id: str) -> bool:
+        sender = (await self._chat.users.by_id([sender_id])).get(sender_id)
+        return bool(sender is None or sender.deleted_at or sender.deactivated_at)
+
+    async def _gone_members(self, user_ids: Sequence[str]) -> list[int]:
+        """Where in `user_ids` someone is who is no user, or a deleted one."""
+        if not user_ids:
+            return []
+        found = await self._chat.users.by_id(user_ids)
+        return [i for i, id_ in enumerate(user_ids) if id_ not in found or found[id_].deleted_at]
+
+
+def _members(definition: Definition) -> list[str]:
+    template = definition.channel_template
+    return [member.user_id for member in template.extra_members] if template else []
+
+
+def _members_field(template: ChannelTemplate | None) -> str:
+    name = "members" if template and template.members else "members_template"
+    return f"campaign.channel_template.{name}"
+
+
+def _usable(found: Mapping[str, segment_pb2.Segment], segment_id: str) -> bool:
+    return segment_id in found and not found[segment_id].HasField("deleted_at")

@@ -1,0 +1,91 @@
+"""The worker that starts and stops campaigns by the clock."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+
+import structlog
+
+from campaign_service.campaigns.errors import (
+    CampaignError,
+    QuotaExceededError,
+    ReferenceGoneError,
+    SegmentServiceUnavailableError,
+)
+from campaign_service.lifecycle.lifecycle import Lifecycle
+from campaign_service.storage.ports import Due, MoveStore
+from chat_store.errors import StoreUnavailableError
+from herald_rpc.process.outages import Outages, Repeated
+
+logger = structlog.get_logger(__name__)
+
+_POLL_SECONDS = 0.25
+
+
+class Schedule:
+    """What is due is in the database, so that a restart loses nothing.
+
+    Any number of these, in any number of processes, fire once: each move is bound to the revision
+    of the campaign that was due.
+    """
+
+    def __init__(
+        self, moves: MoveStore, lifecycle: Lifecycle, *, now: Callable[[], datetime]
+    ) -> None:
+        self._moves = moves
+        self._lifecycle = lifecycle
+        self._now = now
+        self._steps = Repeated("the schedule", StoreUnavailableError)
+        # of single campaigns, by their ids
+        self._outages = Outages()
+
+    @property
+    def is_well(self) -> bool:
+        return self._steps.is_well
+
+    async def run(self, stop: asyncio.Event) -> None:
+        async def step() -> float:
+            await self.run_once()
+            return _POLL_SECONDS
+
+        await self._steps.run(step, stop)
+
+    async def run_once(self) -> None:
+        """Moves every campaign that is due by now; one that can't be moved holds up no other."""
+        for due in await self._moves.due(self._now()):
+            name = f"campaign {due.campaign_id}"
+            if self._outages.is_paused(name):
+                continue
+            try:
+                await self._move(due)
+            except StoreUnavailableError:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever it is, the others are moved
+                self._outages.failed(name, error)
+                await self._explain(due, "internal error")
+            else:
+                self._outages.over(name)
+
+    async def _move(self, due: Due) -> None:
+        log = logger.bind(campaign_id=due.campaign_id)
+        try:
+            await self._lifecycle.on_time(due)
+        except (ReferenceGoneError, QuotaExceededError) as error:
+            log.warning("can't start", reason=str(error))
+            await self._give_up(due, str(error))
+        except SegmentServiceUnavailableError as error:
+            await self._explain(due, str(error))
+        except CampaignError as error:
+            # stopped, started or deleted a moment ago by someone else
+            log.info("not due any more", reason=str(error))
+
+    async def _explain(self, due: Due, cause: str) -> None:
+        reason = f"waiting to start: {cause}"
+        # every look would take SQLite's write lock to say the same again
+        if reason != due.status_reason:
+            await self._moves.explain(due.campaign_id, reason, due.revision)
+
+    async def _give_up(self, due: Due, reason: str) -> None:
+        with suppress(CampaignError):
+            await self._moves.stop(due.campaign_id, reason, self._now(), revision=due.revision)

@@ -1,0 +1,1 @@
+"""Campaigns as callers see them: read, counted and watched."""

@@ -1,0 +1,109 @@
+"""A campaign as an answer: with its sender, its segments and a page of its users looked up."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from campaign_service.campaigns.errors import SegmentServiceUnavailableError
+from campaign_service.campaigns.model import Campaign, Status, with_readers
+from campaign_service.reporting.read_counter import ReadCounts
+from campaign_service.segment_client import SegmentClient
+from campaign_service.storage.ports import CampaignStore
+from campaign_service.wire.campaign import campaign_to_proto
+from chat_store.models import User
+from chat_store.store import ChatStore
+from herald.campaign.v1 import campaign_pb2 as pb
+from herald.segment.v1 import segment_pb2
+
+# campaigns whose segments are looked up while they are read
+_MOST_EXPECTED = 1_000
+
+
+class Presentation:
+    """`refusal` says why the database takes no writes at present; empty if it does."""
+
+    def __init__(
+        self,
+        campaigns: CampaignStore,
+        chat: ChatStore,
+        segments: SegmentClient,
+        read_counts: ReadCounts,
+        now: Callable[[], datetime],
+        refusal: Callable[[], str] = str,
+    ) -> None:
+        self._campaigns = campaigns
+        self._chat = chat
+        self._segments = segments
+        self._read_counts = read_counts
+        self._now = now
+        self._refusal = refusal
+        # by campaign, the one that was asked for last at the end
+        self._expected: OrderedDict[str, tuple[str, ...]] = OrderedDict()
+
+    async def stored(self, campaign_id: str) -> pb.Campaign:
+        """Raises `CampaignNotFoundError`.
+
+        Who asks for a campaign asks again. The segments that it had the last time are looked up
+        while it is read, for the answer waits longest for them; once more if it has others now.
+        """
+        expected = self._expected.get(campaign_id, ())
+        (campaign, sender), segments = await asyncio.gather(
+            self._read(campaign_id), self._segments_or_nothing(expected)
+        )
+        segment_ids = campaign.definition.segment_ids
+        if segment_ids != expected:
+            segments = await self._segments_or_nothing(segment_ids)
+        self._expect(campaign_id, segment_ids)
+        return campaign_to_proto(self._waiting(campaign), sender, segments, self._now())
+
+    async def one(self, campaign: Campaign) -> pb.Campaign:
+        (message,) = await self.many([campaign])
+        return message
+
+    async def many(self, campaigns: Sequence[Campaign]) -> tuple[pb.Campaign, ...]:
+        segment_ids = {id_ for c in campaigns for id_ in c.definition.segment_ids}
+        # two of them wait for the database and one for the segment service
+        senders, segments, read = await asyncio.gather(
+            self._chat.users.by_id({c.definition.sender_id for c in campaigns}),
+            self._segments_or_nothing(sorted(segment_ids)),
+            self._read_counts.of(campaigns),
+        )
+        now = self._now()
+        return tuple(
+            campaign_to_proto(c, senders.get(c.definition.sender_id), segments, now)
+            for c in (self._waiting(with_readers(c, read[c.id])) for c in campaigns)
+        )
+
+    async def users(self, user_ids: Sequence[str]) -> tuple[User, ...]:
+        """Those that exist, in the order of the ids."""
+        if not user_ids:
+            return ()
+        found = await self._chat.users.by_id(user_ids)
+        return tuple(found[id_] for id_ in user_ids if id_ in found)
+
+    def _waiting(self, campaign: Campaign) -> Campaign:
+        """With the reason that its senders could not write down."""
+        if campaign.status is not Status.IN_PROGRESS or campaign.status_reason:
+            return campaign
+        refusal = self._refusal()
+        return replace(campaign, status_reason=f"retrying: {refusal}") if refusal else campaign
+
+    async def _read(self, campaign_id: str) -> tuple[Campaign, User | None]:
+        campaign, sender = await self._campaigns.get_with_sender(campaign_id)
+        read = await self._read_counts.of([campaign])
+        return with_readers(campaign, read[campaign_id]), sender
+
+    def _expect(self, campaign_id: str, segment_ids: tuple[str, ...]) -> None:
+        self._expected[campaign_id] = segment_ids
+        self._expected.move_to_end(campaign_id)
+        if len(self._expected) > _MOST_EXPECTED:
+            self._expected.popitem(last=False)
+
+    async def _segments_or_nothing(self, ids: Sequence[str]) -> dict[str, segment_pb2.Segment]:
+        # a campaign can be read, and stopped, while the segment service is away
+        try:
+            return await self._segments.segments(ids) if ids else {}
+        except SegmentServiceUnavailableError:
+            return {}

@@ -1,0 +1,117 @@
+"""How many receivers have read their message: counted at once where that is quick, else later.
+
+Read positions move outside of any campaign, so the number can only be counted, message by
+message. A campaign with few of them is counted whenever somebody looks. Of a large one the last
+count is told, and a worker counts again for those who look next: some messages at a time, for
+whoever calls meanwhile waits for a core as long as it counts.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from time import monotonic
+
+from campaign_service.campaigns.model import Campaign
+from chat_store.errors import StoreUnavailableError
+from chat_store.store import MessageStore
+from herald_rpc.process.outages import Repeated
+
+# looked through in a few milliseconds, while the caller waits for it
+_FEW = 1_000
+# and these in as few, while others wait for a core
+_AT_ONCE = 2_000
+_MOST_KNOWN = 10_000
+_SHORTEST_PAUSE_SECONDS = 1.0
+# at most so small a part of the time goes into counting
+_SHARE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class _Count:
+    """So many readers among the targets up to the one that is reached."""
+
+    campaign_id: str
+    reached: str = ""
+    readers: int = 0
+
+
+class ReadCounts:
+    """Each process has its own; what one of them knows is as old as its last count."""
+
+    def __init__(self, messages: MessageStore, clock: Callable[[], float] = monotonic) -> None:
+        self._messages = messages
+        self._clock = clock
+        # of the campaigns that were looked at most recently, the latest at the end
+        self._known: OrderedDict[str, int] = OrderedDict()
+        # in this order, each once
+        self._asked: OrderedDict[str, None] = OrderedDict()
+        self._under_way: _Count | None = None
+        self._steps = Repeated("counting readers", StoreUnavailableError)
+
+    @property
+    def is_well(self) -> bool:
+        return self._steps.is_well
+
+    async def of(self, campaigns: Sequence[Campaign]) -> Mapping[str, int]:
+        """By campaign id. 0 for a large one that has not been counted yet."""
+        left = _FEW
+        few = []
+        for campaign in sorted(campaigns, key=lambda c: c.stats.messages_sent):
+            if campaign.to_channels or not campaign.stats.messages_sent:
+                continue
+            left -= campaign.stats.messages_sent
+            if left >= 0:
+                few.append(campaign.id)
+            else:
+                self._ask(campaign.id)
+        counted = await self._messages.count_readers(few) if few else {}
+        for campaign_id in few:
+            self._remember(campaign_id, counted.get(campaign_id, 0))
+        return {c.id: self._known.get(c.id, 0) for c in campaigns}
+
+    def _ask(self, campaign_id: str) -> None:
+        self._remember(campaign_id, self._known.get(campaign_id, 0))
+        self._asked[campaign_id] = None
+
+    def _remember(self, campaign_id: str, count: int) -> None:
+        self._known[campaign_id] = count
+        self._known.move_to_end(campaign_id)
+        while len(self._known) > _MOST_KNOWN:
+            forgotten, _ = self._known.popitem(last=False)
+            self._asked.pop(forgotten, None)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        async def step() -> float:
+            begin = self._clock()
+            shortest = 0.0 if await self.count_on() else _SHORTEST_PAUSE_SECONDS
+            return max(shortest, (self._clock() - begin) / _SHARE)
+
+        await self._steps.run(step, stop)
+
+    async def count_on(self) -> bool:
+        """Counts some more, for those who have asked first; false if nobody waits for more."""
+        count = self._under_way or self._next()
+        if count is None:
+            return False
+        # given up if it can't be counted, so that the next one is; kept while the database is away
+        self._under_way = None
+        try:
+            more = await self._messages.count_readers_after(
+                count.campaign_id, count.reached, _AT_ONCE
+            )
+        except StoreUnavailableError:
+            self._under_way = count
+            raise
+        readers = count.readers + more.readers
+        if more.reached is None:
+            self._remember(count.campaign_id, readers)
+        else:
+            self._under_way = _Count(count.campaign_id, more.reached, readers)
+        return bool(self._under_way or self._asked)
+
+    def _next(self) -> _Count | None:
+        if not self._asked:
+            return None
+        campaign_id, _ = self._asked.popitem(last=False)
+        return _Count(campaign_id)

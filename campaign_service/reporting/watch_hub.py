@@ -1,0 +1,158 @@
+"""Watching campaigns: one look at the database for all of them, however many watch."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import contextmanager, suppress
+from time import monotonic
+
+from campaign_service.campaigns.errors import CampaignNotFoundError, ShuttingDownError
+from campaign_service.campaigns.progress import Place, Standing
+from campaign_service.reporting.campaign_view import Presentation
+from campaign_service.reporting.watched_campaign import PULSE_SECONDS, Update, Watched
+from campaign_service.storage.ports import WatchStore
+from chat_store.errors import StoreUnavailableError
+from herald_rpc.process.outages import Repeated
+from herald_rpc.wire.queries import InvalidTokenError
+
+_TICK_SECONDS = 0.2
+
+
+class Watches:
+    """Polls while somebody watches, and not at all otherwise.
+
+    Each watcher pulls at its own speed, from what it has seen to what is next: a slow one costs
+    nothing, and misses progress but no change.
+    """
+
+    def __init__(
+        self,
+        store: WatchStore,
+        presentation: Presentation,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._store = store
+        self._presentation = presentation
+        self._clock = clock
+        self._watched: dict[str, Watched] = {}
+        self._wake = asyncio.Event()
+        self._next_poll: asyncio.Future[None] = asyncio.Future()
+        self._ended = False
+        # those who begin to watch wait no longer to be told that it fails
+        self._steps = Repeated(
+            "the poll for watchers", StoreUnavailableError, longest_pause_seconds=PULSE_SECONDS
+        )
+
+    @property
+    def is_well(self) -> bool:
+        return self._steps.is_well
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Polls until `stop` is set; then all watchers end with `ShuttingDownError`."""
+        stopping = asyncio.create_task(stop.wait())
+        stopping.add_done_callback(lambda _: self._wake.set())
+        try:
+            await self._steps.run(self._step, stop)
+        finally:
+            stopping.cancel()
+            self._end()
+
+    async def run_once(self) -> None:
+        """Looks at all watched campaigns. Who began to watch before hears of this look.
+
+        Those who wait for a look that fails get what it raises, `StoreUnavailableError` while the
+        database can't be reached, and so does the caller; those who watch already go on.
+        """
+        poll, self._next_poll = self._next_poll, asyncio.Future()
+        try:
+            standings = await self._store.standings(list(self._watched))
+        except Exception as error:
+            _fail(poll, error)
+            raise
+        for standing in standings:
+            if watched := self._watched.get(standing.campaign_id):
+                watched.learn(standing)
+        poll.set_result(None)
+
+    def changed(self, campaign_id: str) -> None:
+        """Lets the watchers know at once what they would hear of soon."""
+        if campaign_id in self._watched:
+            self._wake.set()
+
+    async def updates(self, campaign_id: str, seen: Place | None) -> AsyncGenerator[Update, None]:
+        """The campaign as it is, or else what comes after the place that was seen.
+
+        Raises `CampaignNotFoundError`, `InvalidTokenError`, `ShuttingDownError`.
+        """
+        with self._one_more(campaign_id) as watched:
+            latest = await self._polled(watched, campaign_id)
+            if seen and seen.revision > latest.revision:
+                raise InvalidTokenError("resume_token", "is of no change of this campaign")
+            if seen and seen.revision == latest.revision and latest.over:
+                return
+            pulse, told_at = watched.pulse, self._clock() - PULSE_SECONDS
+            while not self._ended:
+                if watched.pulse and watched.pulse is not pulse:
+                    latest = pulse = watched.pulse
+                update, wait = None, None
+                if seen is None:
+                    update = await watched.progress(latest)
+                elif watched.standing and watched.standing.revision > seen.revision:
+                    update = await watched.change_after(seen.revision)
+                elif latest.revision == seen.revision and latest.place != seen:
+                    wait = told_at + PULSE_SECONDS - self._clock()
+                    update = await watched.progress(latest) if wait <= 0 else None
+                if update is None:
+                    await watched.news(wait)
+                    continue
+                seen, told_at = update.place, self._clock()
+                yield update
+                if update.over:
+                    return
+            raise ShuttingDownError
+
+    @contextmanager
+    def _one_more(self, campaign_id: str) -> Iterator[Watched]:
+        watched = self._watched.get(campaign_id)
+        if watched is None:
+            watched = Watched(campaign_id, self._store, self._presentation, self._clock)
+            self._watched[campaign_id] = watched
+        watched.watchers += 1
+        try:
+            yield watched
+        finally:
+            watched.watchers -= 1
+            if watched.watchers == 0:
+                del self._watched[campaign_id]
+
+    async def _polled(self, watched: Watched, campaign_id: str) -> Standing:
+        """How the campaign stands now, and not at a poll that had begun before."""
+        self._wake.set()
+        # one poll is for all who wait for it: the end of one of them must not end it
+        await asyncio.shield(self._next_poll)
+        if watched.standing is None:
+            raise CampaignNotFoundError(campaign_id)
+        return watched.standing
+
+    async def _step(self) -> float:
+        await self._pause()
+        if self._watched:
+            await self.run_once()
+        return 0.0
+
+    async def _pause(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_TICK_SECONDS if self._watched else None):
+                await self._wake.wait()
+        self._wake.clear()
+
+    def _end(self) -> None:
+        self._ended = True
+        _fail(self._next_poll, ShuttingDownError())
+        for watched in self._watched.values():
+            watched.tell()
+
+
+def _fail(poll: "asyncio.Future[None]", error: Exception) -> None:
+    poll.set_exception(error)
+    # there may be nobody who waits for it, which is no fault
+    poll.exception()

@@ -1,0 +1,199 @@
+"""One sender's work on one shard: the pages flow through a bounded pipeline.
+
+While a page is written, or waits for its turn, the next one is read and planned, and none after
+that: a page is read as the run reaches it. Nothing that is in the pipeline counts: a run that ends
+anyhow is taken up from the last committed cursor.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from time import monotonic
+from typing import Any, TypeVar
+
+from campaign_service.planning.page import PlannedPage
+from campaign_service.planning.planner import Planner
+from campaign_service.segment_client import AudiencePage
+from campaign_service.sending.audience import Audience
+from campaign_service.sending.rate_limiter import Pace
+from campaign_service.storage.ports import Lease, RunStore
+from chat_store.errors import StalePageError
+from herald_rpc.process.outages import passed
+
+_PAGES_IN_HAND = 2
+# How many seconds a page and its plan hold. After that, the audience is asked who is still in it.
+# If the page had to wait for its turn, it is planned again, because channels may have been frozen.
+_KEEPS = 0.5
+# seconds before each new attempt at a page that went stale: one is enough nearly always
+_STALE_PAUSES = (0.0, 0.05, 0.1, 0.2, 0.4)
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A page as it came and what is to be written for it; without either, the audience's end."""
+
+    page: AudiencePage | None = None
+    planned: PlannedPage | None = None
+    made_at: float = 0.0
+
+
+class ShardRun:
+    def __init__(
+        self,
+        lease: Lease,
+        audience: Audience,
+        planner: Planner,
+        runs: RunStore,
+        pace: Pace,
+        *,
+        page_size: int,
+        lease_time: timedelta,
+        now: Callable[[], datetime],
+        waiting: bool,
+    ) -> None:
+        self._lease = lease
+        self._audience = audience
+        self._planner = planner
+        self._runs = runs
+        self._pace = pace
+        self._page_size = pace.page_size(page_size)
+        self._lease_time = lease_time
+        self._now = now
+        # whether the campaign's status_reason says that it waits
+        self._waiting = waiting
+        self._room = asyncio.Semaphore(_PAGES_IN_HAND)
+        self._pages: asyncio.Queue[AudiencePage | None] = asyncio.Queue()
+        self._plans: asyncio.Queue[_Plan] = asyncio.Queue()
+        self._stopping = asyncio.Event()
+
+    async def walk(self, stop: asyncio.Event) -> bool:
+        """Whether the walk reached the audience's end; it did not if `stop` was set before.
+
+        Raises an exception group of whatever ended it otherwise.
+        """
+        async with asyncio.TaskGroup() as group:
+            helpers = [
+                group.create_task(self._hold_lease()),
+                group.create_task(self._close(stop)),
+            ]
+            if not self._lease.cursor:
+                # before the first page is read: a target that is added behind it makes the version
+                # another one
+                await self._runs.begin_pass(self._lease)
+            helpers += [group.create_task(self._fetch()), group.create_task(self._plan())]
+            finished = await self._commit()
+            for task in helpers:
+                task.cancel()
+        return finished
+
+    async def _hold_lease(self) -> None:
+        while True:
+            await asyncio.sleep(self._lease_time.total_seconds() / 3)
+            await self._runs.renew(self._lease, self._now() + self._lease_time)
+
+    async def _fetch(self) -> None:
+        pages = self._audience.pages(self._lease, self._page_size, self._explain)
+        await self._room.acquire()
+        async for page in pages:
+            await self._pages.put(page)
+            await self._room.acquire()
+        await self._pages.put(None)
+
+    async def _plan(self) -> None:
+        while (page := await self._pages.get()) is not None:
+            made_at = monotonic()
+            await self._plans.put(_Plan(page, await self._planned(page.target_ids), made_at))
+        await self._plans.put(_Plan())
+
+    async def _planned(self, targets: Sequence[str]) -> PlannedPage:
+        if self._lease.pass_number > 1:
+            handled = await self._runs.handled(self._lease.campaign_id, targets)
+            targets = [target for target in targets if target not in handled]
+        return await self._planner.plan(targets)
+
+    async def _planned_again(self, page: AudiencePage) -> PlannedPage:
+        """Without those who have left or have an outcome, and without the message ids of others."""
+        targets = await self._audience.among(page.target_ids, self._explain)
+        handled = await self._runs.handled(self._lease.campaign_id, targets)
+        if handled and self._lease.pass_number == 1:
+            # no page of this campaign has come here: what it would have counted is uncounted
+            await self._runs.recount(self._lease)
+        targets = [target for target in targets if target not in handled]
+        return await self._planner.plan(targets, look_for_taken_ids=True)
+
+    async def _close(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._stopping.set()
+        # whoever waits for a page that may be long in coming is woken by an end
+        await self._plans.put(_Plan())
+
+    async def _commit(self) -> bool:
+        while not self._stopping.is_set():
+            plan = await self._plans.get()
+            if plan.page is None or plan.planned is None:
+                return not self._stopping.is_set()
+            waited = await self._pace.wait(plan.planned.sent, self._stopping)
+            if self._stopping.is_set():
+                break
+            planned = await self._unless_stopped(
+                self._after(waited, plan.page, plan.planned, plan.made_at)
+            )
+            if planned is None or not await self._commit_page(plan.page, planned):
+                break
+            self._room.release()
+        return False
+
+    async def _after(
+        self, waited: timedelta, page: AudiencePage, planned: PlannedPage, made_at: float
+    ) -> PlannedPage:
+        """What is to be written after the wait: nothing for those who have left meanwhile."""
+        targets = page.target_ids
+        if monotonic() - page.read_at > _KEEPS:
+            targets = await self._audience.among(targets, self._explain)
+        if len(targets) < len(page.target_ids) or (waited and monotonic() - made_at > _KEEPS):
+            return await self._planned(targets)
+        # who is limited sends when it is written, and not when it was planned
+        return planned.at(self._now()) if waited else planned
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, _T]) -> _T | None:
+        """None if the run is to stop before the work is done: the segment service may be away."""
+        working = asyncio.create_task(work)
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+            return await working if working.done() else None
+        finally:
+            working.cancel()
+            stopping.cancel()
+            await asyncio.gather(working, stopping, return_exceptions=True)
+
+    async def _commit_page(self, page: AudiencePage, planned: PlannedPage) -> bool:
+        """Whether it was written; it was not if the run is to stop before that.
+
+        Raises `StalePageError` when others keep taking what the page would write.
+        """
+        for pause in _STALE_PAUSES:
+            try:
+                await self._runs.commit_page(self._lease, planned, page.cursor)
+                break
+            except StalePageError:
+                if await passed(self._stopping, pause):
+                    return False
+            replanned = await self._unless_stopped(self._planned_again(page))
+            if replanned is None:
+                return False
+            planned = replanned
+        else:
+            await self._runs.commit_page(self._lease, planned, page.cursor)
+        if self._waiting:
+            self._waiting = False
+            await self._runs.explain(self._lease, "")
+        return True
+
+    async def _explain(self, reason: str) -> None:
+        if not self._waiting:
+            self._waiting = True
+            await self._runs.explain(self._lease, reason)

@@ -1,0 +1,150 @@
+"""Where the senders run: in processes of their own, or beside the server's calls.
+
+Python runs one thread at a time: pages that are planned and written in the server's process, and
+its calls, take their turns away from each other. In other processes, one plans a page while
+another one's is being written, and callers wait for neither.
+"""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from campaign_service.segment_client import SegmentClient
+from campaign_service.sending.claiming import Lookout
+from campaign_service.sending.sender import Sender, SenderOptions
+from campaign_service.settings import CampaignSettings
+from campaign_service.storage.campaigns import SqlCampaignStore
+from campaign_service.storage.runs import SqlRunStore
+from chat_store.database.engine import Database, open_database
+from chat_store.sql.stores import sql_chat_store
+from herald.segment.v1 import segment_service_pb2_grpc
+from herald_rpc.client.channels import open_channel
+from herald_rpc.process import logs, runtime
+from herald_rpc.process.worker_process import Fork
+
+# Callers come first. Where others burn all cores, campaigns still get a thirtieth of each; at 19,
+# the most there is, it would be less than half of that.
+_NICENESS = 15
+# runs beside those in the slots, which wait for their limits most of the time
+_MOST_LIMITED = 32
+
+
+class Sending(Protocol):
+    def wake(self) -> None:
+        """There is a campaign to send, and no need to wait for the next look."""
+
+    @property
+    def is_well(self) -> bool:
+        """Whether anything sends."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Sends until `stop` is set and the pages in hand are written; less when cancelled."""
+
+
+@contextmanager
+def sending(settings: CampaignSettings) -> Iterator[Sending]:
+    """To be entered before this process has threads, connections or an event loop."""
+    with ExitStack() as stack:
+        forks = [
+            stack.enter_context(Fork(f"sender {number}", partial(_send_apart, settings)))
+            for number in range(settings.sender_processes)
+        ]
+        yield _SendingApart(forks) if forks else SendingHere(settings)
+
+
+class SendingHere:
+    """Beside whatever else this event loop does."""
+
+    is_well = True
+
+    def __init__(self, settings: CampaignSettings) -> None:
+        self._settings = settings
+        self._nudged = asyncio.Event()
+
+    def wake(self) -> None:
+        self._nudged.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        async with _opened(self._settings) as database:
+            await _send(self._settings, database, stop, self._nudged)
+
+
+class _SendingApart:
+    def __init__(self, forks: Sequence[Fork]) -> None:
+        self._forks = forks
+
+    def wake(self) -> None:
+        for fork in self._forks:
+            fork.nudge()
+
+    @property
+    def is_well(self) -> bool:
+        return any(fork.is_well for fork in self._forks)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        async with asyncio.TaskGroup() as group:
+            for fork in self._forks:
+                group.create_task(fork.run(stop))
+
+
+async def _send_apart(
+    settings: CampaignSettings, stop: asyncio.Event, nudged: asyncio.Event
+) -> None:
+    # one that replaces another begins without
+    logs.configure(settings.log_level, settings.log_format)
+    runtime.tune()
+    runtime.tune_for_pages()
+    async with _opened(settings) as database:
+        # on SQLite this starts the thread that writes, which does not stand back: with the write
+        # lock in its hands it would wait for a core behind those who plan the next pages
+        await database.answers()
+        _stand_back()
+        await _send(settings, database, stop, nudged)
+
+
+@asynccontextmanager
+async def _opened(settings: CampaignSettings) -> AsyncIterator[Database]:
+    database = open_database(settings.database_url, patient=True)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+def _stand_back() -> None:
+    """Lets others go first: a page can wait some milliseconds for a core, a caller can't."""
+    # on Linux it is for this thread, and for those that it starts from now on
+    os.nice(_NICENESS)
+    # Linux may share its cores out among sessions first, and look at niceness within each
+    os.setsid()
+    with suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(_NICENESS))
+
+
+async def _send(
+    settings: CampaignSettings, database: Database, stop: asyncio.Event, nudged: asyncio.Event
+) -> None:
+    now = partial(datetime.now, UTC)
+    async with open_channel(settings.segment_target) as channel:
+        segments = SegmentClient(segment_service_pb2_grpc.SegmentServiceStub(channel))
+        options = SenderOptions(
+            owner=f"{socket.gethostname()}:{os.getpid()}",
+            page_size=settings.page_size,
+            lease_time=timedelta(seconds=settings.lease_seconds),
+            max_messages_per_second=settings.max_messages_per_second,
+            multi_tenancy=settings.multi_tenancy,
+        )
+        chat = sql_chat_store(database)
+        campaigns = SqlCampaignStore(database)
+        runs = SqlRunStore(database, monthly_quota=settings.monthly_quota)
+        lookout = Lookout(asyncio.Semaphore(settings.sender_slots), nudged)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(settings.sender_slots + _MOST_LIMITED):
+                sender = Sender(campaigns, runs, chat, segments, options, now=now, lookout=lookout)
+                group.create_task(sender.run(stop))

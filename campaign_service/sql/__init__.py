@@ -1,1 +1,0 @@
-"""The stores in SQL, on either database: each method is one transaction."""

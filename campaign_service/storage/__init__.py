@@ -1,0 +1,1 @@
+"""What the service asks of its database, and the SQL that answers: each method is one transaction."""

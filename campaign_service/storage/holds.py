@@ -1,0 +1,194 @@
+"""Whether the database is held, in SQL, and how it learns that it was restored."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+
+from sqlalchemy import exists, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from campaign_service.campaigns.holds import Because, HeldCampaign, Hold
+from campaign_service.campaigns.model import Status
+from campaign_service.storage.origins import Origin, SqliteOrigins, origins_of
+from campaign_service.storage.tables import campaigns, restore_guard
+from chat_store.database.engine import Database
+from chat_store.errors import StoreUnavailableError
+
+_LOCK = text("SELECT pg_advisory_xact_lock(hashtext('herald-restore-guard'))")
+_END_SECONDS = 2.0
+_GO_ON_BY_THEMSELVES = (
+    campaigns.c.status.in_([Status.SCHEDULED, Status.IN_PROGRESS]),
+    campaigns.c.deleted_at.is_(None),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What the database says of itself (`known`), where it was `found`, and what follows."""
+
+    known: Origin | None
+    found: Origin | None
+    hold: Hold | None
+    hold_is_written: bool
+
+
+class SqlHoldStore:
+    """See `campaign_service.campaigns.holds.HoldStore`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._origins = origins_of(database)
+        # of the last look on SQLite: when the files were written to, and the generation
+        self._traces: tuple[int, ...] = ()
+        self._generation = 0
+
+    async def begin(self, *, start_held: bool) -> Hold | None:
+        async with self._database.read() as connection:
+            look = await self._look(connection, at_start=True)
+        if look.hold_is_written:
+            return look.hold
+        try:
+            async with self._database.write("hold.begin") as connection:
+                hold = await self._examine(connection, at_start=True, start_held=start_held)
+            if hold is None:
+                await self._note()
+        except StoreUnavailableError:
+            # a server that is not held starts on a full disk, too, and counts on later
+            if look.hold or start_held:
+                raise
+            return None
+        return hold
+
+    async def check(self) -> Hold | None:
+        traces = self._traces_now()
+        async with self._database.read() as connection:
+            look = await self._look(connection, at_start=False)
+        if look.hold_is_written or (look.hold is None and self._is_settled(look, traces)):
+            return look.hold
+        async with self._database.write("hold.check") as connection:
+            hold = await self._examine(connection, at_start=False, start_held=False)
+        if hold is None:
+            await self._note()
+        return hold
+
+    async def end(self) -> None:
+        """Counts the generation on a last time, so that a backup made while it ran is behind.
+
+        Takes at most 2 s, because a server's end does not wait for a database that is locked. Only
+        a backup of its last half second goes unseen then.
+        """
+        if isinstance(self._origins, SqliteOrigins):
+            with suppress(StoreUnavailableError, TimeoutError):
+                async with asyncio.timeout(_END_SECONDS):
+                    await self.check()
+
+    async def campaigns(self) -> list[HeldCampaign]:
+        columns = campaigns.c
+        statement = select(columns.id, columns.status).where(*_GO_ON_BY_THEMSELVES)
+        async with self._database.read() as connection:
+            rows = await connection.execute(statement.order_by(columns.id))
+            return [HeldCampaign(row.id, Status(row.status)) for row in rows]
+
+    async def release(self) -> None:
+        explanations = [Hold(because).explanation for because in Because]
+        async with self._database.write("hold.release") as connection:
+            await self._lock(connection)
+            await self._settle(connection, await self._look(connection, at_start=True))
+            await connection.execute(
+                update(campaigns)
+                .where(campaigns.c.status_reason.in_(explanations))
+                .values(status_reason="")
+            )
+        await self._note()
+
+    async def _look(self, connection: AsyncConnection, *, at_start: bool) -> _Look:
+        # before the row: whatever is in the file now was in the row before
+        found = await self._origins.found(connection)
+        row = (await connection.execute(select(restore_guard))).one_or_none()
+        known = Origin(row.origin, row.place, row.generation) if row else None
+        if row and row.held_because:
+            return _Look(known, found, Hold(Because(row.held_because)), hold_is_written=True)
+        seen = found if at_start else found or known
+        restored = self._origins.is_restored(known, seen) and await connection.scalar(
+            select(exists(select(campaigns.c.id)))
+        )
+        hold = Hold(Because.RESTORED) if restored else None
+        return _Look(known, found, hold, hold_is_written=False)
+
+    async def _examine(
+        self, connection: AsyncConnection, *, at_start: bool, start_held: bool
+    ) -> Hold | None:
+        await self._lock(connection)
+        look = await self._look(connection, at_start=at_start)
+        hold = look.hold or (Hold(Because.STARTED_HELD) if start_held else None)
+        if look.hold_is_written:
+            return hold
+        if hold is None:
+            await self._settle(connection, look)
+            return None
+        await self._write(connection, look.known or Origin(""), hold.because)
+        await connection.execute(
+            update(campaigns).where(*_GO_ON_BY_THEMSELVES).values(status_reason=hold.explanation)
+        )
+        return hold
+
+    async def _settle(self, connection: AsyncConnection, look: _Look) -> None:
+        """The database is at home where it is. Ends a hold."""
+        origin = self._origins.next(look.known, look.found)
+        if look.found is None or look.found.name != origin.name:
+            # first, and not ahead: a crash before the commit leaves nothing that looks restored
+            await self._origins.note(replace(origin, generation=origin.generation - 1))
+        if origin != look.known or look.hold_is_written:
+            await self._write(connection, origin, "")
+
+    async def _note(self) -> None:
+        """Lets the file follow the database, on SQLite, once what it says is committed."""
+        if not isinstance(self._origins, SqliteOrigins):
+            return
+        # whatever is written from here on is of the next generation
+        self._traces = self._traces_now()
+        async with self._database.look() as connection:
+            row = (await connection.execute(select(restore_guard))).one()
+        self._generation = row.generation
+        with _unavailable_disk():
+            await self._origins.note(Origin(row.origin, row.place, row.generation))
+
+    def _is_settled(self, look: _Look, traces: tuple[int, ...]) -> bool:
+        if not isinstance(self._origins, SqliteOrigins):
+            return self._origins.next(look.known, look.found) == look.known
+        if look.known and look.known.generation != self._generation:
+            # another server has counted on, for what was written until now
+            self._traces, self._generation = traces, look.known.generation
+        return traces == self._traces and look.found == look.known
+
+    def _traces_now(self) -> tuple[int, ...]:
+        return self._origins.traces() if isinstance(self._origins, SqliteOrigins) else ()
+
+    async def _lock(self, connection: AsyncConnection) -> None:
+        # SQLite's write transactions exclude each other anyway
+        if self._database.dialect == "postgresql":
+            await connection.execute(_LOCK)
+
+    async def _write(self, connection: AsyncConnection, origin: Origin, held_because: str) -> None:
+        values = {
+            "origin": origin.name,
+            "place": origin.place,
+            "generation": origin.generation,
+            "held_because": held_because,
+        }
+        insert = sqlite.insert if self._database.dialect == "sqlite" else postgresql.insert
+        await connection.execute(
+            insert(restore_guard)
+            .values(id=1, **values)
+            .on_conflict_do_update(index_elements=["id"], set_=values)
+        )
+
+
+@contextmanager
+def _unavailable_disk() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreUnavailableError(str(error)) from error

@@ -1,0 +1,56 @@
+"""Who may move a campaign, and who may write under its status."""
+
+from collections.abc import Iterator
+
+from sqlalchemy import Exists, Function, Text, bindparam, func, literal, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from campaign_service.campaigns.errors import DatabaseHeldError
+from campaign_service.campaigns.holds import Because, Hold
+from campaign_service.storage.tables import holds
+from chat_store.database.bulk.batches import Write
+from chat_store.database.engine import DialectName
+
+_KEY: Function[int] = func.hashtextextended(bindparam("lock", type_=Text()), 0)
+_SHARED = select(func.pg_advisory_xact_lock_shared(_KEY))
+_ALONE = select(func.pg_advisory_xact_lock(_KEY))
+
+
+def held_still(dialect: DialectName, campaign_id: str) -> Iterator[Write]:
+    """Keeps the campaign's status as it is until this transaction ends. Pages share it.
+
+    An advisory lock and not FOR SHARE on the row: PostgreSQL grants these in the order of
+    arrival, so that a steady stream of pages can't keep `take_over` waiting. SQLite's write
+    transactions exclude each other anyway.
+    """
+    if dialect == "postgresql":
+        yield Write(_SHARED, {"lock": _name(campaign_id)})
+
+
+async def take_over(connection: AsyncConnection, dialect: DialectName, campaign_id: str) -> None:
+    """Waits for the pages under way and lets no further one begin until this transaction ends."""
+    if dialect == "postgresql":
+        await connection.execute(_ALONE, {"lock": _name(campaign_id)})
+
+
+def is_held() -> Exists:
+    """Whether the database is held. Statements that send or fire anything ask in their SQL.
+
+    So a hold and its end take effect in all processes of all replicas at once.
+    """
+    return select(literal(1)).select_from(holds).exists()
+
+
+async def standing_hold(connection: AsyncConnection) -> Hold | None:
+    because = await connection.scalar(select(holds.c.because))
+    return None if because is None else Hold(Because(because))
+
+
+async def refuse_if_held(connection: AsyncConnection) -> None:
+    """Raises `DatabaseHeldError`."""
+    if hold := await standing_hold(connection):
+        raise DatabaseHeldError(hold.because, hold.explanation)
+
+
+def _name(campaign_id: str) -> str:
+    return f"herald-campaign:{campaign_id}"

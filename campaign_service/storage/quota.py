@@ -1,0 +1,147 @@
+"""The month's messages, in SQL: what is left of them at a start, and where a page is written.
+
+A start looks at what its campaign and those in progress have yet to send; audiences may grow
+afterwards. A page adds its messages to the month's row in its own transaction, so that no two
+pages, of any campaign on any replica, can use the same rest. Without a quota nothing is counted.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, bindparam, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from campaign_service.campaigns.errors import QuotaExceededError, QuotaReachedError
+from campaign_service.campaigns.model import Status
+from campaign_service.planning.page import PlannedPage
+from campaign_service.storage.history import counted
+from campaign_service.storage.locks import take_over
+from campaign_service.storage.tables import campaign_months, campaigns
+from chat_store.database.bulk.batches import Write
+from chat_store.database.bulk.inserts import insert_rows
+from chat_store.database.columns import Count
+from chat_store.database.engine import Database, DialectName
+from chat_store.sql.messages import count_sent_since
+
+# no campaign has an empty id
+_ALL_CAMPAIGNS = ""
+
+_months = campaign_months.c
+_more = bindparam("more", type_=Count)
+_ADD = (
+    update(campaign_months)
+    .where(
+        _months.month == bindparam("of_month"),
+        _months.messages + _more <= bindparam("quota", type_=Count),
+    )
+    .values(messages=_months.messages + _more)
+)
+
+
+class MonthFullError(Exception):
+    """A page has more messages than are left in its month."""
+
+
+class MonthlyQuota:
+    """Keeps the pages of this process within the quota; 0 is none."""
+
+    def __init__(self, database: Database, quota: int) -> None:
+        self._database = database
+        self._quota = quota
+        # those whose messages were counted by this process
+        self._months: set[str] = set()
+
+    async def prepare(self, page: PlannedPage) -> None:
+        """Before the first page of a month counts what is there, one by one.
+
+        Messages that were written while there was no quota are in nobody's count.
+        """
+        month = _month_of(page.rows.moment)
+        if not self._quota or not page.sent or month in self._months:
+            return
+        dialect = self._database.dialect
+        new = insert_rows(dialect, campaign_months, {"month": [month]}, constants={"messages": 0})
+        row = campaign_months.select().where(_months.month == month).with_for_update()
+        async with self._database.write("run.count-month") as connection:
+            await connection.execute(*new)
+            # pages that are written meanwhile wait with their own messages
+            await connection.execute(row)
+            sent = await _sent_since(connection, _beginning(page.rows.moment))
+            await connection.execute(
+                update(campaign_months).where(_months.month == month).values(messages=sent)
+            )
+        self._months.add(month)
+
+    def writes(self, page: PlannedPage) -> Iterator[Write]:
+        """To be the last of the page's transaction, because all pages wait for the month's row.
+
+        Executed, they raise `MonthFullError` when the page would pass the quota.
+        """
+        if self._quota and page.sent:
+            month = _month_of(page.rows.moment)
+            given = {"of_month": month, "more": page.sent, "quota": self._quota}
+            yield Write(_ADD, given, rows=1, otherwise=MonthFullError())
+
+    async def reached(self, campaign_id: str, page: PlannedPage) -> QuotaReachedError:
+        month = _month_of(page.rows.moment)
+        async with self._database.look() as connection:
+            used = await connection.scalar(select(_months.messages).where(_months.month == month))
+        return QuotaReachedError(
+            campaign_id, month, limit=self._quota, used=used or 0, given=page.sent
+        )
+
+
+async def check_quota(
+    connection: AsyncConnection,
+    dialect: DialectName,
+    campaign_id: str,
+    targets_total: int,
+    quota: int,
+    now: datetime,
+) -> None:
+    """Raises `QuotaExceededError` if the campaign's targets are more than the month has left.
+
+    What was sent in this calendar month (UTC) is used, and so is what campaigns in progress have
+    yet to send. Checks wait for each other until their transactions end, so that two campaigns
+    can't both start on the same rest.
+    """
+    await take_over(connection, dialect, _ALL_CAMPAIGNS)
+    month = _beginning(now)
+    used = await _sent_since(connection, month)
+    handled_before = 0
+    to_send = counted().where(
+        or_(campaigns.c.status == Status.IN_PROGRESS, campaigns.c.id == campaign_id)
+    )
+    for row in await connection.execute(to_send):
+        handled = row.messages_sent + row.targets_skipped + row.targets_failed
+        if row.id == campaign_id:
+            handled_before = handled
+        else:
+            used += max(0, row.targets_total - handled)
+    given = max(0, targets_total - handled_before)
+    if used + given > quota:
+        raise QuotaExceededError(campaign_id, limit=quota, used=used, given=given)
+
+
+async def _sent_since(connection: AsyncConnection, month: datetime) -> int:
+    active = counted().where(
+        or_(campaigns.c.updated_at >= month, campaigns.c.status == Status.IN_PROGRESS)
+    )
+    return sum([await _sent_by(connection, row, month) for row in await connection.execute(active)])
+
+
+async def _sent_by(connection: AsyncConnection, row: Row[Any], month: datetime) -> int:
+    if row.started_at is None:
+        return 0
+    if row.started_at >= month:
+        return int(row.messages_sent)
+    return await count_sent_since(connection, row.id, month)
+
+
+def _beginning(moment: datetime) -> datetime:
+    return moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+
+
+def _month_of(moment: datetime) -> str:
+    return f"{moment:%Y-%m}"

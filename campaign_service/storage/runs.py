@@ -1,0 +1,312 @@
+"""The sender's own progress in SQL: leases, pages, and how a run ends."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    ScalarSelect,
+    Select,
+    Update,
+    and_,
+    bindparam,
+    case,
+    cast,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    tuple_,
+    update,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from campaign_service.campaigns.errors import RunEndedError
+from campaign_service.campaigns.model import TRANSITIONS, Action, Status
+from campaign_service.campaigns.outcomes import Outcome
+from campaign_service.planning.page import PlannedPage
+from campaign_service.storage.audience_version import audience_version
+from campaign_service.storage.history import record_change
+from campaign_service.storage.locks import held_still, is_held, take_over
+from campaign_service.storage.ports import Lease, Turn
+from campaign_service.storage.quota import MonthFullError, MonthlyQuota
+from campaign_service.storage.rate_limits import reserve
+from campaign_service.storage.tables import COUNTERS, campaign_outcomes, campaign_shards, campaigns
+from chat_store.database.bulk.batches import Write, write_all
+from chat_store.database.bulk.inserts import insert_rows
+from chat_store.database.bulk.row_sources import Values, record_set
+from chat_store.database.columns import Count, Key, UtcTime
+from chat_store.database.engine import Database, DialectName
+from chat_store.errors import StalePageError
+from chat_store.sql.messages import sent_messages, sent_targets
+from chat_store.sql.page_writes import page_writes
+
+_shards = campaign_shards.c
+_running = campaigns.alias("running")
+
+_HELD = and_(
+    _shards.campaign_id == bindparam("of_campaign"),
+    _shards.shard == bindparam("of_shard"),
+    _shards.fence == bindparam("of_fence"),
+)
+# a lease's shard, unless someone else has claimed it, the campaign has stopped or is held
+_OWN = update(campaign_shards).where(
+    _HELD,
+    exists().where(
+        _running.c.id == bindparam("of_campaign"), _running.c.status == Status.IN_PROGRESS
+    ),
+    ~is_held(),
+)
+_ADVANCE = _OWN.values(
+    cursor=bindparam("reached"),
+    **{name: _shards[name] + bindparam(f"more_{name}") for name in COUNTERS},
+)
+
+
+class SqlRunStore:
+    """See `campaign_service.storage.ports.RunStore`."""
+
+    def __init__(self, database: Database, *, monthly_quota: int = 0) -> None:
+        self._database = database
+        self._quota = MonthlyQuota(database, monthly_quota)
+
+    async def claim(self, owner: str, now: datetime, until: datetime) -> Lease | None:
+        async with self._database.look() as connection:
+            # an idle sender asks often: it must not take SQLite's write lock for a no
+            if (await connection.execute(_claimable(), {"now": now})).first() is None:
+                return None
+        # a CTE, for PostgreSQL might run a subquery several times, and lock another shard each time
+        chosen = _claimable().with_for_update(of=campaign_shards, skip_locked=True).cte("chosen")
+        statement = (
+            update(campaign_shards)
+            .where(tuple_(_shards.campaign_id, _shards.shard).in_(select(chosen)))
+            .where(_free())
+            .values(lease_owner=owner, lease_until=until, fence=_shards.fence + 1)
+            .returning(
+                _shards.campaign_id,
+                _shards.shard,
+                _shards.shard_count,
+                _shards.fence,
+                _shards.cursor,
+                _shards.pass_number,
+                _shards.audience_version,
+            )
+        )
+        async with self._database.write("run.claim") as connection:
+            row = (await connection.execute(statement, {"now": now})).one_or_none()
+        return None if row is None else Lease(**row._asdict())
+
+    async def renew(self, lease: Lease, until: datetime) -> None:
+        async with self._database.write("run.renew") as connection:
+            await _move(connection, lease, _OWN.values(lease_until=until))
+
+    async def release(self, lease: Lease, claimable_from: datetime | None = None) -> None:
+        async with self._database.write("run.release") as connection:
+            given_back = _OWN.values(lease_owner=None, lease_until=claimable_from)
+            await connection.execute(given_back, _given(lease))
+
+    async def begin_pass(self, lease: Lease) -> None:
+        async with self._database.write("run.begin-pass") as connection:
+            dialect = self._database.dialect
+            version = await audience_version(connection, dialect, lease.campaign_id)
+            await _move(connection, lease, _OWN.values(audience_version=version))
+
+    async def handled(self, campaign_id: str, target_ids: Sequence[str]) -> Collection[str]:
+        dialect = self._database.dialect
+        given = record_set(dialect, {"target_id": Key}, {"target_id": target_ids})
+        # not a join: SQLite would read all outcomes of the campaign, and for each of them the list
+        refused = select(campaign_outcomes.c.target_id).where(
+            campaign_outcomes.c.campaign_id == campaign_id,
+            campaign_outcomes.c.target_id.in_(
+                select(given.c["target_id"]).select_from(given.source)
+            ),
+        )
+        async with self._database.read() as connection:
+            sent = await sent_targets(connection, dialect, campaign_id, target_ids)
+            return {*sent, *(await connection.scalars(refused))}
+
+    async def reserve(
+        self, limits: Mapping[str, int], messages: int, since: datetime, now: datetime
+    ) -> Turn:
+        async with self._database.write("run.reserve") as connection:
+            return await reserve(connection, self._database.dialect, limits, messages, since, now)
+
+    async def commit_page(self, lease: Lease, page: PlannedPage, cursor: str) -> None:
+        await self._quota.prepare(page)
+        # packed before the transaction, which on SQLite keeps everyone else from writing
+        writes = [
+            *_writes(self._database.dialect, lease, page, cursor),
+            *self._quota.writes(page),
+        ]
+        try:
+            await write_all(self._database, "run.page", writes)
+        except MonthFullError:
+            raise await self._quota.reached(lease.campaign_id, page) from None
+
+    async def recount(self, lease: Lease) -> None:
+        async with self._database.write("run.recount") as connection:
+            # no page may be written between two counts
+            await take_over(connection, self._database.dialect, lease.campaign_id)
+            rows = {
+                "messages_sent": _count(sent_messages(lease.campaign_id)),
+                "targets_skipped": _count(_outcomes(lease.campaign_id, Outcome.SKIPPED)),
+                "targets_failed": _count(_outcomes(lease.campaign_id, Outcome.FAILED)),
+            }
+            own = {name: count - _of_other_shards(lease, name) for name, count in rows.items()}
+            await _move(connection, lease, _OWN.values(own))
+
+    async def finish_pass(self, lease: Lease, now: datetime) -> None:
+        of_campaign = _shards.campaign_id == lease.campaign_id
+        async with self._database.write("run.finish-pass") as connection:
+            await take_over(connection, self._database.dialect, lease.campaign_id)
+            done = _OWN.values(finished=True, lease_owner=None, lease_until=None)
+            await _move(connection, lease, done)
+            unfinished = exists().where(of_campaign, ~_shards.finished)
+            if await connection.scalar(select(unfinished)):
+                return
+            dialect = self._database.dialect
+            version = await audience_version(connection, dialect, lease.campaign_id, held=True)
+            again = (
+                update(campaign_shards)
+                .where(of_campaign, _shards.audience_version != version)
+                .values(finished=False, cursor="", pass_number=_shards.pass_number + 1)
+            )
+            if (await connection.execute(again)).rowcount == 0:
+                await self._complete(connection, lease.campaign_id, now)
+
+    async def abort(self, lease: Lease, reason: str, now: datetime) -> None:
+        async with self._database.write("run.abort") as connection:
+            await take_over(connection, self._database.dialect, lease.campaign_id)
+            await _move(connection, lease, _OWN.values(lease_owner=None, lease_until=None))
+            await self._end(connection, lease.campaign_id, Action.ABORT, now, status_reason=reason)
+
+    async def explain(self, lease: Lease, reason: str) -> None:
+        async with self._database.write("run.explain") as connection:
+            await connection.execute(
+                update(campaigns)
+                .where(
+                    campaigns.c.id == lease.campaign_id,
+                    campaigns.c.status == Status.IN_PROGRESS,
+                    exists().where(_HELD),
+                    ~is_held(),
+                )
+                .values(status_reason=reason),
+                _given(lease),
+            )
+
+    async def _complete(self, connection: AsyncConnection, campaign_id: str, now: datetime) -> None:
+        outcomes = _shards.messages_sent + _shards.targets_skipped + _shards.targets_failed
+        handled = (
+            select(func.sum(outcomes)).where(_shards.campaign_id == campaign_id).scalar_subquery()
+        )
+        await self._end(
+            connection,
+            campaign_id,
+            Action.COMPLETE,
+            now,
+            status_reason="",
+            completed_at=_moment(now),
+            targets_total=handled,
+        )
+
+    async def _end(
+        self,
+        connection: AsyncConnection,
+        campaign_id: str,
+        action: Action,
+        now: datetime,
+        **values: Any,
+    ) -> None:
+        await connection.execute(
+            update(campaigns)
+            .where(campaigns.c.id == campaign_id, campaigns.c.status == Status.IN_PROGRESS)
+            .values(
+                status=TRANSITIONS[action][Status.IN_PROGRESS],
+                revision=campaigns.c.revision + 1,
+                updated_at=_moment(now),
+                **values,
+            )
+        )
+        await record_change(connection, self._database.dialect, campaign_id)
+
+
+def _writes(dialect: DialectName, lease: Lease, page: PlannedPage, cursor: str) -> Iterator[Write]:
+    reasons = [not_sent.reason for not_sent in page.not_sent]
+    failed = sum(reason.outcome is Outcome.FAILED for reason in reasons)
+    progress = {
+        "reached": cursor,
+        "more_messages_sent": page.sent,
+        "more_channels_created": page.channels_created,
+        "more_targets_skipped": len(reasons) - failed,
+        "more_targets_failed": failed,
+    }
+    yield from held_still(dialect, lease.campaign_id)
+    ended = RunEndedError(lease.campaign_id)
+    yield Write(_ADVANCE, {**_given(lease), **progress}, rows=1, otherwise=ended)
+    yield from page_writes(dialect, page.rows)
+    if reasons:
+        refused: Values = {
+            "target_id": [not_sent.target_id for not_sent in page.not_sent],
+            "outcome": [reason.outcome for reason in reasons],
+            "reason": reasons,
+            "cid": [not_sent.cid for not_sent in page.not_sent],
+        }
+        constants = {"campaign_id": lease.campaign_id, "created_at": page.rows.moment}
+        new = insert_rows(dialect, campaign_outcomes, refused, constants=constants, all_new=True)
+        stale = StalePageError("the outcome of a target")
+        yield Write(*new, rows=len(reasons), otherwise=stale)
+
+
+@cache
+def _claimable() -> Select[Any]:
+    """The shard that has waited longest at `now`. Built once, for idle senders ask often."""
+    return (
+        select(_shards.campaign_id, _shards.shard)
+        .join(campaigns, campaigns.c.id == _shards.campaign_id)
+        .where(campaigns.c.status == Status.IN_PROGRESS, ~_shards.finished, _free(), ~is_held())
+        .order_by(campaigns.c.started_at, _shards.shard)
+        .limit(1)
+    )
+
+
+def _free() -> ColumnElement[bool]:
+    now = bindparam("now", type_=UtcTime())
+    return or_(_shards.lease_until.is_(None), _shards.lease_until < now)
+
+
+def _moment(now: datetime) -> ColumnElement[datetime]:
+    # a clock that was set back must not make the end look older than what it ends
+    before = campaigns.c.updated_at
+    return case((before > now, before), else_=literal(now, UtcTime()))
+
+
+def _count(rows: Select[Any]) -> ScalarSelect[int]:
+    return select(func.count()).select_from(rows.subquery()).scalar_subquery()
+
+
+def _outcomes(campaign_id: str, outcome: Outcome) -> Select[Any]:
+    found = campaign_outcomes.c
+    return select(found.target_id).where(found.campaign_id == campaign_id, found.outcome == outcome)
+
+
+def _of_other_shards(lease: Lease, counter: str) -> ColumnElement[int]:
+    others = campaign_shards.alias("others").c
+    counted = select(func.coalesce(func.sum(others[counter]), 0)).where(
+        others.campaign_id == lease.campaign_id, others.shard != lease.shard
+    )
+    # a sum of PostgreSQL's bigints is a numeric
+    return cast(counted.scalar_subquery(), Count)
+
+
+def _given(lease: Lease) -> dict[str, Any]:
+    """The parameters of what is built on `_HELD`."""
+    return {"of_campaign": lease.campaign_id, "of_shard": lease.shard, "of_fence": lease.fence}
+
+
+async def _move(connection: AsyncConnection, lease: Lease, statement: Update) -> None:
+    moved = await connection.execute(statement, _given(lease))
+    if moved.rowcount != 1:
+        raise RunEndedError(lease.campaign_id)

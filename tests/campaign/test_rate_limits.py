@@ -1,0 +1,439 @@
+"""Limits of messages a second: smooth, exact, and one for all who send."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+from typing import Any
+
+import pytest
+from sqlalchemy import delete, func, insert, select
+
+from campaign_service.sending.rate_limiter import Pace, limits_of
+from campaign_service.storage.ports import EVERY_CAMPAIGN, Turn
+from campaign_service.storage.runs import SqlRunStore
+from campaign_service.storage.tables import campaign_paces, campaign_shards
+from chat_store.database.columns import to_microseconds
+from chat_store.database.engine import Database, open_database
+from chat_store.sql.stores import sql_chat_store
+from herald.campaign.v1 import campaign_pb2
+from tests.campaign.builders import MOMENT, SENDER_ID, a_campaign_message, a_user
+from tests.campaign.services import Services, another_campaign_server, running
+from tests.harness.accounts import assert_conserved
+
+NOTHING = timedelta(0)
+MILLISECOND = timedelta(milliseconds=1)
+WINDOW = timedelta(milliseconds=100)
+HOUR = timedelta(hours=1)
+# five thousand targets at five hundred a second
+PAGES = [35] * 142 + [30]
+
+
+@dataclass(frozen=True)
+class Page:
+    """So many messages, sent so long after the beginning."""
+
+    at: timedelta
+    messages: int
+
+
+async def walked(
+    runs: SqlRunStore,
+    limits: Mapping[str, int],
+    pages: Iterable[int],
+    busy: Callable[[int], timedelta] = lambda _: NOTHING,
+) -> list[Page]:
+    """What a sender would do that needs `busy` for a page, with a clock that never sleeps."""
+    due_at = clock = MOMENT
+    sent = []
+    for number, messages in enumerate(pages):
+        due_at, turn = await runs.reserve(limits, messages, due_at, clock)
+        clock = max(clock, turn)
+        sent.append(Page(clock - MOMENT, messages))
+        clock += busy(number)
+    return sent
+
+
+def most_in_a_window(sent: Iterable[Page]) -> int:
+    pages = list(sent)
+    return max(
+        sum(page.messages for page in pages if begin.at <= page.at < begin.at + WINDOW)
+        for begin in pages
+    )
+
+
+# --- the arithmetic
+
+
+async def test_a_limit_spreads_the_messages_evenly(database: Database) -> None:
+    sent = await walked(SqlRunStore(database), {"spring": 500}, PAGES)
+
+    assert sent[-1].at == (5_000 - sent[-1].messages) * 2 * MILLISECOND
+    assert most_in_a_window(sent) <= 3 * 50
+
+
+@pytest.mark.parametrize(
+    ("limit", "page", "apart"),
+    [
+        (1, 1, timedelta(seconds=1)),
+        (3, 1, timedelta(microseconds=333_334)),
+        (39, 1, timedelta(microseconds=25_642)),
+        (100_000, 1_000, timedelta(milliseconds=10)),
+        (2**31 - 1, 1_000, timedelta(microseconds=1)),
+    ],
+)
+async def test_turns_are_never_closer_than_the_limit_allows(
+    database: Database, limit: int, page: int, apart: timedelta
+) -> None:
+    runs = SqlRunStore(database)
+
+    turns = [await runs.reserve({"spring": limit}, page, MOMENT, MOMENT) for _ in range(4)]
+
+    assert turns == [Turn(MOMENT + apart * number, MOMENT + apart * number) for number in range(4)]
+
+
+async def test_what_a_sender_was_late_now_and_then_is_made_up_without_a_burst(
+    database: Database,
+) -> None:
+    def busy(number: int) -> timedelta:
+        return 600 * MILLISECOND if number % 50 == 10 else 20 * MILLISECOND
+
+    sent = await walked(SqlRunStore(database), {"spring": 500}, PAGES, busy)
+
+    assert sent[-1].at <= timedelta(seconds=10.2)
+    assert most_in_a_window(sent) <= 1.5 * 50
+
+
+async def test_of_a_long_stall_no_more_than_a_second_is_made_up(database: Database) -> None:
+    def busy(number: int) -> timedelta:
+        return timedelta(seconds=5) if number == 10 else NOTHING
+
+    sent = await walked(SqlRunStore(database), {"spring": 500}, PAGES, busy)
+
+    assert timedelta(seconds=13.8) <= sent[-1].at <= timedelta(seconds=14.1)
+    assert most_in_a_window(sent) <= 1.5 * 50
+
+
+async def test_who_had_nothing_to_send_has_missed_nothing(database: Database) -> None:
+    """Neither a campaign that has been resumed, nor all of them after a quiet time."""
+    runs = SqlRunStore(database)
+    await runs.reserve({"spring": 500}, 35, MOMENT, MOMENT)
+    later = MOMENT + HOUR
+
+    turns = [await runs.reserve({"spring": 500}, 35, later, later) for _ in range(3)]
+
+    assert [turn.at - later for turn in turns] == [0 * WINDOW, 0.7 * WINDOW, 1.4 * WINDOW]
+
+
+async def test_a_slow_campaign_saves_up_no_turns_for_a_quick_one(database: Database) -> None:
+    runs = SqlRunStore(database)
+    slow = await walked(runs, {"slow": 10, EVERY_CAMPAIGN: 500}, [1] * 21)
+    now = MOMENT + slow[-1].at
+
+    turns = [await runs.reserve({EVERY_CAMPAIGN: 500}, 35, now, now) for _ in range(3)]
+
+    assert turns[2].at - now >= 1.4 * WINDOW
+
+
+async def test_whoever_comes_at_the_same_time_gets_a_turn_of_their_own(database: Database) -> None:
+    runs = SqlRunStore(database)
+    limits = [{EVERY_CAMPAIGN: 100, name: 90} for name in ("a", "b", "a", "c", "b")]
+
+    turns = await asyncio.gather(*(runs.reserve(each, 5, MOMENT, MOMENT) for each in limits * 3))
+
+    in_order = sorted({turn.at - MOMENT for turn in turns})
+    assert len(in_order) == 15
+    # two of one campaign that come one after the other wait a little longer, for its own limit
+    for number, wait in enumerate(in_order):
+        assert number * 50 * MILLISECOND <= wait <= number * timedelta(seconds=5 / 89)
+
+
+@pytest.mark.parametrize("limits", [{"spring": 10, EVERY_CAMPAIGN: 90}, {EVERY_CAMPAIGN: 10}])
+async def test_the_stricter_of_two_limits_holds(database: Database, limits: dict[str, int]) -> None:
+    sent = await walked(SqlRunStore(database), {"spring": 90, **limits}, [1] * 11)
+
+    assert timedelta(seconds=0.9) <= sent[-1].at <= timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("own", "of_all", "limits"),
+    [
+        (0, 0, {}),
+        (5, 0, {"spring": 5}),
+        (0, 7, {EVERY_CAMPAIGN: 7}),
+        (5, 7, {"spring": 5, EVERY_CAMPAIGN: 7}),
+        (7, 7, {EVERY_CAMPAIGN: 7}),
+        (9, 7, {EVERY_CAMPAIGN: 7}),
+    ],
+)
+def test_the_limits_of_a_campaign_are_its_own_and_that_of_all(
+    own: int, of_all: int, limits: dict[str, int]
+) -> None:
+    assert limits_of("spring", own, of_all) == limits
+
+
+@pytest.mark.parametrize(
+    ("limits", "size"),
+    [
+        ({}, 1_000),
+        ({"spring": 1}, 1),
+        ({"spring": 27}, 1),
+        ({"spring": 500}, 35),
+        ({"spring": 100_000}, 1_000),
+        ({"spring": 500, EVERY_CAMPAIGN: 900}, 35),
+    ],
+)
+async def test_under_a_limit_the_pages_are_small(
+    sqlite_url: str, limits: dict[str, int], size: int
+) -> None:
+    database = open_database(sqlite_url)
+
+    assert Pace(limits, SqlRunStore(database), lambda: MOMENT).page_size(1_000) == size
+
+    await database.close()
+
+
+@pytest.mark.parametrize(
+    ("limits", "makes_wait"),
+    [
+        ({}, False),
+        ({"spring": 1}, True),
+        ({"spring": 9_999}, True),
+        ({"spring": 10_000}, False),
+        ({"spring": 20_000, EVERY_CAMPAIGN: 900}, True),
+    ],
+)
+async def test_a_limit_makes_a_run_wait_that_goes_faster_by_itself(
+    sqlite_url: str, limits: dict[str, int], *, makes_wait: bool
+) -> None:
+    database = open_database(sqlite_url)
+
+    assert Pace(limits, SqlRunStore(database), lambda: MOMENT).makes_wait is makes_wait
+
+    await database.close()
+
+
+@pytest.mark.parametrize(("limits", "messages"), [({}, 1_000), ({"spring": 1}, 0)])
+async def test_without_a_limit_or_a_message_nothing_is_reserved(
+    database: Database, limits: dict[str, int], messages: int
+) -> None:
+    pace = Pace(limits, SqlRunStore(database), lambda: MOMENT)
+
+    assert await pace.wait(messages, asyncio.Event()) == NOTHING
+
+    async with database.read() as connection:
+        assert await connection.scalar(select(func.count()).select_from(campaign_paces)) == 0
+
+
+# --- whoever waits
+
+
+async def with_people(database_url: str, how_many: int) -> list[str]:
+    ids = [f"p{number:04}" for number in range(how_many)]
+    database = open_database(database_url)
+    await sql_chat_store(database).users.upsert(
+        [a_user(id_) for id_ in (SENDER_ID, *ids)], datetime.now(UTC)
+    )
+    await database.close()
+    return ids
+
+
+def limited(limit: int, user_ids: list[str] | None, **changes: Any) -> campaign_pb2.Campaign:
+    return a_campaign_message({"user_ids": user_ids, "max_messages_per_second": limit, **changes})
+
+
+async def turns_given_away(database: Database, until: datetime) -> None:
+    async with database.write() as connection:
+        moment = to_microseconds(until)
+        values = {"campaign_id": "spring", "next_at": moment, "soonest_at": moment}
+        await connection.execute(insert(campaign_paces).values(values))
+
+
+async def next_turn(database: Database) -> int:
+    async with database.read() as connection:
+        moment: int = (await connection.scalars(select(campaign_paces.c.next_at))).one()
+    return moment
+
+
+async def waits_for_an_hour(services: Services, database: Database) -> None:
+    """A campaign of one message a second whose turn is far away."""
+    far = datetime.now(UTC) + HOUR
+    await turns_given_away(database, far)
+    ids = await with_people(services.database_url, 2)
+    await services.create(limited(1, ids))
+    await services.start()
+    while await next_turn(database) == to_microseconds(far):
+        continue
+
+
+async def test_a_campaign_that_waits_for_its_turn_is_stopped_at_once(sqlite_url: str) -> None:
+    database = open_database(sqlite_url)
+    async with running(sqlite_url, sender_slots=1, lease_seconds=1) as services:
+        await waits_for_an_hour(services, database)
+        stopped = await services.stop()
+        async with database.write() as connection:
+            await connection.execute(delete(campaign_paces))
+        await services.start()
+        done = await services.until_completed()
+    await database.close()
+
+    assert stopped.status == campaign_pb2.CAMPAIGN_STATUS_STOPPED
+    assert stopped.stats.messages_sent == 0
+    assert done.stats.messages_sent == 2
+
+
+async def test_a_campaign_that_waits_for_its_turn_keeps_no_other_one_waiting(
+    sqlite_url: str,
+) -> None:
+    database = open_database(sqlite_url)
+    async with running(sqlite_url, sender_slots=1) as services:
+        await waits_for_an_hour(services, database)
+        await services.create(limited(0, await with_people(sqlite_url, 2), id="quick"))
+        await services.start("quick")
+        quick = await services.until_completed("quick")
+        slow = await services.get()
+    await database.close()
+
+    assert quick.stats.messages_sent == 2
+    assert slow.status == campaign_pb2.CAMPAIGN_STATUS_IN_PROGRESS
+    assert slow.stats.messages_sent == 0
+
+
+async def test_a_server_that_waits_for_a_turn_stops_at_once(sqlite_url: str) -> None:
+    database = open_database(sqlite_url)
+    async with running(sqlite_url) as services:
+        await waits_for_an_hour(services, database)
+        async with asyncio.timeout(30):
+            await services.campaign.stop()
+        async with database.read() as connection:
+            owners = list(await connection.scalars(select(campaign_shards.c.lease_owner)))
+        await services.restart_campaign()
+    await database.close()
+
+    assert set(owners) == {None}
+
+
+async def test_a_wait_that_is_longer_than_the_lease_keeps_it(sqlite_url: str) -> None:
+    database = open_database(sqlite_url)
+    ids = await with_people(sqlite_url, 3)
+    async with running(sqlite_url, lease_seconds=1) as services:
+        await services.create(limited(1, ids))
+        await services.start()
+        done = await services.until_completed()
+    async with database.read() as connection:
+        fences = list(await connection.scalars(select(campaign_shards.c.fence)))
+    await database.close()
+
+    assert set(fences) == {1}
+    assert run_time(done) >= timedelta(seconds=1.9)
+
+
+# --- real servers and a real clock
+
+
+def run_time(campaign: campaign_pb2.Campaign) -> timedelta:
+    stats = campaign.stats
+    return stats.completed_at.ToDatetime() - stats.started_at.ToDatetime()
+
+
+@dataclass(frozen=True)
+class Look:
+    """What every shard had committed at some moment between `begin` and `end`, in seconds."""
+
+    begin: float
+    end: float
+    sent: tuple[int, ...]
+
+
+async def watched(database_url: str, campaign: Awaitable[Any]) -> list[Look]:
+    """Looks at what is committed, as often as it can, until the campaign is through."""
+    database = open_database(database_url)
+    looks = []
+    through = asyncio.ensure_future(campaign)
+    counters = select(campaign_shards.c.messages_sent).order_by(
+        campaign_shards.c.campaign_id, campaign_shards.c.shard
+    )
+    while not through.done():
+        begin = monotonic()
+        async with database.read() as connection:
+            sent = tuple(await connection.scalars(counters))
+        looks.append(Look(begin, monotonic(), sent))
+        await asyncio.wait([through], timeout=0.01)
+    await through
+    await database.close()
+    return looks
+
+
+def most_seen_in_a_window(looks: list[Look]) -> int:
+    """Never too many: what came between two looks came between the one's begin and the other's end."""
+    window = WINDOW.total_seconds()
+    most = first = 0
+    for last, look in enumerate(looks):
+        while look.end - looks[first].begin > window and first < last:
+            first += 1
+        most = max(most, sum(look.sent) - sum(looks[first].sent))
+    return most
+
+
+async def completed(services: Services, *ids: str) -> None:
+    """Looks seldom, so as not to be what the campaign is late for."""
+    completed = campaign_pb2.CAMPAIGN_STATUS_COMPLETED
+    never = asyncio.Event()
+    while not all([(await services.get(id_)).status == completed for id_ in ids]):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await never.wait()
+
+
+async def test_five_thousand_at_five_hundred_a_second_take_ten_seconds(sqlite_url: str) -> None:
+    ids = await with_people(sqlite_url, 5_000)
+    async with running(sqlite_url) as services:
+        await services.add_list("all", ids)
+        await services.create(limited(500, None, segment_ids=["all"]))
+        await services.start()
+        looks = await watched(sqlite_url, completed(services, "spring"))
+        done = await services.get()
+
+    assert_conserved(sqlite_url, "spring", 5_000)
+    assert timedelta(seconds=9) <= run_time(done) <= timedelta(seconds=11)
+    assert 0 < most_seen_in_a_window(looks) <= 3 * 50
+
+
+async def test_two_replicas_keep_one_limit(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # a shard for each at a time
+    monkeypatch.setattr("campaign_service.sending.worker_processes._MOST_LIMITED", 0)
+    ids = await with_people(postgres_url, 1_000)
+    async with running(postgres_url, sender_slots=1) as services:
+        other = await another_campaign_server(services, sender_slots=1)
+        await services.add_list("all", ids)
+        await services.create(limited(500, None, segment_ids=["all"]))
+        await services.start()
+        looks = await watched(postgres_url, completed(services, "spring"))
+        done = await services.get()
+        await other.stop()
+
+    assert_conserved(postgres_url, "spring", 1_000)
+    ends = looks[-1].sent
+    at_work = (sum(0 < n < m for n, m in zip(look.sent, ends, strict=True)) for look in looks)
+    assert max(at_work) == 2
+    assert timedelta(seconds=1.8) <= run_time(done)
+    assert most_seen_in_a_window(looks) <= 3 * 50
+
+
+async def test_two_campaigns_keep_the_limit_of_all(sqlite_url: str) -> None:
+    ids = await with_people(sqlite_url, 900)
+    async with running(sqlite_url, max_messages_per_second=500) as services:
+        await services.create(limited(100, ids[:100], id="slow"))
+        await services.create(limited(0, ids, id="quick"))
+        await services.start("slow")
+        await services.start("quick")
+        looks = await watched(sqlite_url, completed(services, "slow", "quick"))
+        slow, quick = [await services.get(id_) for id_ in ("slow", "quick")]
+
+    assert timedelta(seconds=0.9) <= run_time(slow)
+    assert timedelta(seconds=1.7) <= run_time(quick)
+    assert most_seen_in_a_window(looks) <= 3 * 50
