@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 
 Json = Mapping[str, Any]
 
+Values = Mapping[str, Sequence[Any]]
+"""Records by column: each name with one value per record."""
+
 # of a record's custom object, as compact JSON
 MAX_CUSTOM_BYTES = 5 * 1024
 

@@ -18,7 +18,7 @@ from campaign_service.planning.planner import Planner, require_sender
 from campaign_service.segment_client import SegmentClient, StreamPlace
 from campaign_service.storage.ports import CampaignStore
 from chat_store.models import Message, cid_of
-from chat_store.sql.page_writes import PageRows
+from chat_store.page_rows import PageRows
 from chat_store.store import ChatStore
 
 _PAGE_SECONDS = 10.0

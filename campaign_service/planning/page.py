@@ -14,9 +14,8 @@ from campaign_service.planning.compiled import CompiledCampaign
 from campaign_service.planning.routing import Address
 from campaign_service.templates.text_templates import RenderError
 from campaign_service.templates.views import View, channel_view
-from chat_store.database.bulk.row_sources import Values
-from chat_store.models import Channel, ChannelState, PickedChannel
-from chat_store.sql.page_writes import PageRows
+from chat_store.models import Channel, ChannelState, PickedChannel, Values
+from chat_store.page_rows import PageRows
 
 # what a message's custom object says of its campaign, over any such keys of the template's
 MARKS = ("campaign_id", "created_by_campaign_id")

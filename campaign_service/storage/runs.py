@@ -37,10 +37,11 @@ from campaign_service.storage.rate_limits import reserve
 from campaign_service.storage.tables import COUNTERS, campaign_outcomes, campaign_shards, campaigns
 from chat_store.database.bulk.batches import Write, write_all
 from chat_store.database.bulk.inserts import insert_rows
-from chat_store.database.bulk.row_sources import Values, record_set
+from chat_store.database.bulk.row_sources import record_set
 from chat_store.database.columns import Count, Key, UtcTime
 from chat_store.database.engine import Database, DialectName
 from chat_store.errors import StalePageError
+from chat_store.models import Values
 from chat_store.sql.messages import sent_messages, sent_targets
 from chat_store.sql.page_writes import page_writes
 

@@ -23,12 +23,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat_store.database.bulk.inserts import insert_records
 from chat_store.database.bulk.prepared import prepared_once
-from chat_store.database.bulk.row_sources import Types, Values, packed, record_set, records
+from chat_store.database.bulk.row_sources import Types, packed, record_set, records
 from chat_store.database.columns import Count, Key
 from chat_store.database.engine import Database, DialectName
 from chat_store.errors import MemberNotFoundError
 from chat_store.filters.fields import Field, Kind
-from chat_store.models import Message, WriteMode
+from chat_store.models import Message, Values, WriteMode
 from chat_store.paging import NEWEST_FIRST, Cursor, Page, PageRequest, Sort, page_of
 from chat_store.sql.channels import require_channel
 from chat_store.sql.filters import MESSAGE_BINDING

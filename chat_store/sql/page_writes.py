@@ -1,11 +1,10 @@
-"""What one page of a campaign writes to the chat store, and the part that runs in SQL.
+"""The SQL that writes one page of a campaign.
 
-Everything is column-wise and goes out in set-based statements inside the sender's transaction,
-together with its cursor and counters: the page is there whole, or not at all.
+Set-based statements, all inside the sender's transaction, together with its cursor and counters:
+the page is stored whole, or not at all.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -14,11 +13,11 @@ from sqlalchemy import Insert, Update, bindparam, exists, select, text, update
 
 from chat_store.database.bulk.batches import Write
 from chat_store.database.bulk.inserts import insert_from, insert_rows
-from chat_store.database.bulk.row_sources import Values, among_keys, keys, packed, records
+from chat_store.database.bulk.row_sources import among_keys, keys, packed, records
 from chat_store.database.columns import Count, Key
 from chat_store.database.engine import DialectName
 from chat_store.errors import StalePageError
-from chat_store.models import Member
+from chat_store.page_rows import PageRows
 from chat_store.sql.members import later
 from chat_store.sql.tables import channels, members, messages
 
@@ -29,30 +28,6 @@ _STANDING = {
     for name in ("user_id", "channel_role", "custom", "hidden", "archived_at")
 }
 _ONE_MORE = channels.c.member_count + 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PageRows:
-    """One page, planned against what the store held a moment ago.
-
-    `channels` and `messages` map a column to its values or, when every row has the same, to one
-    constant in `channel_constants` and `message_constants`. Every new channel gets the
-    `standing_members` and its row of `receivers` (columns `cid`, `user_id`). `arrivals` counts the
-    messages of channels that were there before; `joined` are those that the sender enters, and
-    `shown` (`cid`, `user_id`) is who sees the channel again.
-    """
-
-    moment: datetime
-    channels: Values = field(default_factory=dict)
-    channel_constants: Mapping[str, Any] = field(default_factory=dict)
-    standing_members: Sequence[Member] = ()
-    receivers: Values = field(default_factory=dict)
-    messages: Values = field(default_factory=dict)
-    message_constants: Mapping[str, Any] = field(default_factory=dict)
-    arrivals: Mapping[str, int] = field(default_factory=dict)
-    joined: Sequence[str] = ()
-    joining_user_id: str = ""
-    shown: Values = field(default_factory=dict)
 
 
 def page_writes(dialect: DialectName, page: PageRows) -> Iterator[Write]:

@@ -25,7 +25,7 @@ from campaign_service.storage.transitions import SqlMoveStore
 from chat_store.database.crash_points import VARIABLE, CrashPoint, Point
 from chat_store.database.engine import Database, open_database
 from chat_store.database.sqlite.generation import Generation, GenerationFile
-from chat_store.sql.page_writes import PageRows
+from chat_store.page_rows import PageRows
 from tests.campaign.builders import a_definition
 from tests.harness import nursery
 from tests.harness.postgres import Postgres

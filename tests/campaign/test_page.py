@@ -24,7 +24,7 @@ from chat_store.models import (
     User,
     UserState,
 )
-from chat_store.sql.page_writes import PageRows
+from chat_store.page_rows import PageRows
 from chat_store.store import ChatStore
 from tests.campaign.builders import (
     MOMENT,

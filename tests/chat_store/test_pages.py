@@ -10,8 +10,9 @@ from chat_store.database.bulk.batches import write_all
 from chat_store.database.engine import Database
 from chat_store.errors import StalePageError
 from chat_store.models import Channel, Member, Message, User
+from chat_store.page_rows import PageRows
 from chat_store.paging import PageRequest
-from chat_store.sql.page_writes import PageRows, page_writes
+from chat_store.sql.page_writes import page_writes
 from chat_store.sql.stores import sql_chat_store
 from chat_store.sql.tables import channels, members, messages
 from chat_store.store import ChannelDraft, ChatStore

@@ -19,8 +19,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from chat_store.database.bulk.row_sources import Parameters, Values, packed, records
+from chat_store.database.bulk.row_sources import Parameters, packed, records
 from chat_store.database.engine import DialectName
+from chat_store.models import Values
 
 
 def insert_rows(

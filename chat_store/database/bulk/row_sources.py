@@ -1,6 +1,6 @@
 """Rows and keys as a handful of bound parameters, for statements over many of them."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +25,8 @@ from sqlalchemy.types import TypeEngine
 
 from chat_store.database.columns import JsonValue, UtcTime, to_microseconds
 from chat_store.database.engine import DialectName
+from chat_store.models import Values
 
-Values = Mapping[str, Sequence[Any]]
 Types = Mapping[str, TypeEngine[Any]]
 Parameters = dict[str, Any]
 

@@ -1,0 +1,32 @@
+"""What one page of a campaign writes to the chat store, column-wise."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from chat_store.models import Member, Values
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageRows:
+    """One page, planned against what the store held a moment ago.
+
+    `channels` and `messages` map a column to its values or, when every row has the same, to one
+    constant in `channel_constants` and `message_constants`. Every new channel gets the
+    `standing_members` and its row of `receivers` (columns `cid`, `user_id`). `arrivals` counts the
+    messages of channels that were there before; `joined` are those that the sender enters, and
+    `shown` (`cid`, `user_id`) is who sees the channel again.
+    """
+
+    moment: datetime
+    channels: Values = field(default_factory=dict)
+    channel_constants: Mapping[str, Any] = field(default_factory=dict)
+    standing_members: Sequence[Member] = ()
+    receivers: Values = field(default_factory=dict)
+    messages: Values = field(default_factory=dict)
+    message_constants: Mapping[str, Any] = field(default_factory=dict)
+    arrivals: Mapping[str, int] = field(default_factory=dict)
+    joined: Sequence[str] = ()
+    joining_user_id: str = ""
+    shown: Values = field(default_factory=dict)
