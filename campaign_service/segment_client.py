@@ -2,8 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from time import monotonic
 from typing import Any, NoReturn, TypeVar
 
@@ -12,6 +11,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from campaign_service.campaigns.errors import ReferenceGoneError, SegmentServiceUnavailableError
+from campaign_service.segments import AudiencePage, SegmentInfo, StreamPlace, Waiting
 from herald.segment.v1 import segment_pb2, segment_service_pb2_grpc
 from herald.segment.v1 import segment_service_pb2 as pb
 from herald_rpc.server.deadlines import seconds_left
@@ -38,55 +38,25 @@ _PROBLEMS = {"ERROR_REASON_SEGMENT_FILTER_REFUSED": "has a filter that is refuse
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
-Waiting = Callable[[str], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class AudiencePage:
-    """Some targets in ascending order, maybe none, and where to go on after them.
-
-    They were read at `read_at` or later, by `time.monotonic`.
-    """
-
-    target_ids: Sequence[str]
-    cursor: str
-    read_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class StreamPlace:
-    """A part of an audience, and a place in it."""
-
-    segment_ids: tuple[str, ...]
-    sender_id: str
-    shard: int
-    shard_count: int
-    cursor: str
 
 
 class SegmentClient:
-    """Calls that raise what a campaign can act on.
+    """See `campaign_service.segments.Segments`."""
 
-    `ReferenceGoneError` for segments that can't be used (any more), and
-    `SegmentServiceUnavailableError` for everything that may be better later. What is asked on
-    behalf of a caller is answered, or given up, before that caller's deadline.
-    """
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = segment_service_pb2_grpc.SegmentServiceStub(channel)
 
-    def __init__(self, stub: "segment_service_pb2_grpc.SegmentServiceAsyncStub") -> None:
-        self._stub = stub
-
-    async def segments(self, ids: Sequence[str]) -> dict[str, segment_pb2.Segment]:
-        """Those that exist, deleted ones included, by id."""
+    async def by_id(self, ids: Sequence[str]) -> dict[str, SegmentInfo]:
         if len(ids) == 1:
             return await self._segment(ids[0])
-        found: dict[str, segment_pb2.Segment] = {}
+        found: dict[str, SegmentInfo] = {}
         for start in range(0, len(ids), _LARGEST_QUERY):
             part = list(ids[start : start + _LARGEST_QUERY])
             request = pb.QuerySegmentsRequest(
                 filter=to_struct({"id": {"$in": part}}), page_size=len(part), show_deleted=True
             )
             async for segment in self._queried(request):
-                found[segment.id] = segment
+                found[segment.id] = _segment_info(segment)
         return found
 
     async def _queried(
@@ -104,7 +74,7 @@ class SegmentClient:
                 return
             request.page_token = response.next_page_token
 
-    async def _segment(self, id_: str) -> dict[str, segment_pb2.Segment]:
+    async def _segment(self, id_: str) -> dict[str, SegmentInfo]:
         """What most campaigns have, for half of what a query costs."""
         request = pb.GetSegmentRequest(id=id_)
         try:
@@ -113,10 +83,9 @@ class SegmentClient:
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 return {}
             _translate(error)
-        return {id_: response.segment}
+        return {id_: _segment_info(response.segment)}
 
     async def count(self, segment_ids: Sequence[str], sender_id: str) -> int:
-        """Exact, each target once."""
         request = pb.CountTargetsRequest(segment_ids=segment_ids, sender_id=sender_id)
         try:
             response = await self._stub.CountTargets(request, timeout=seconds_left(_COUNT_SECONDS))
@@ -131,10 +100,6 @@ class SegmentClient:
         target_ids: Sequence[str],
         waiting: Waiting,
     ) -> Sequence[str]:
-        """Those of the targets that are in the segments now, however long the service is away.
-
-        `waiting` is told as by `stream`.
-        """
         request = pb.FilterTargetsRequest(
             segment_ids=segment_ids, sender_id=sender_id, target_ids=target_ids
         )
@@ -150,12 +115,9 @@ class SegmentClient:
     async def stream(
         self, place: StreamPlace, page_size: int, waiting: Waiting
     ) -> AsyncGenerator[AudiencePage, None]:
-        """The targets from the cursor on, however often the service goes and comes back.
+        """A call asks for as many pages as are taken within `_STREAM_SECONDS`.
 
-        A call asks for as many pages as are taken within `_STREAM_SECONDS`, because the service
-        reads the pages of a call ahead: those of a slow reader would be old. `waiting` is told each
-        time there is nothing to do but try again. An overloaded service is asked again no sooner
-        than it says.
+        The service reads the pages of a call ahead: those of a slow reader would be old.
         """
         request = pb.StreamTargetsRequest(
             segment_ids=place.segment_ids,
@@ -220,6 +182,15 @@ async def _attempted(
             if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise
     return await call(request, timeout=seconds)
+
+
+def _segment_info(segment: segment_pb2.Segment) -> SegmentInfo:
+    return SegmentInfo(
+        id=segment.id,
+        of_channels=segment.type == segment_pb2.SEGMENT_TYPE_CHANNEL,
+        is_deleted=segment.HasField("deleted_at"),
+        encoded=segment.SerializeToString(),
+    )
 
 
 def _translate(error: grpc.aio.AioRpcError) -> NoReturn:

@@ -30,7 +30,6 @@ from chat_store.database.engine import Database, open_database
 from chat_store.sql.stores import sql_chat_store
 from herald.campaign.v1 import campaign_service_pb2_grpc
 from herald.event.v1 import event_service_pb2_grpc
-from herald.segment.v1 import segment_service_pb2_grpc
 from herald_rpc.client.channels import open_channel
 from herald_rpc.process.health import HealthWorker
 from herald_rpc.server.serving import RunningServer, serving
@@ -91,7 +90,7 @@ async def _server(
         hold = await holds.begin(start_held=settings.start_held)
         stack.push_async_callback(holds.end)
         channel = await stack.enter_async_context(open_channel(settings.segment_target))
-        segments = SegmentClient(segment_service_pb2_grpc.SegmentServiceStub(channel))
+        segments = SegmentClient(channel)
 
         chat = sql_chat_store(database)
         campaigns = SqlCampaignStore(database)

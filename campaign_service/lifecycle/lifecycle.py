@@ -23,7 +23,7 @@ from campaign_service.campaigns.model import (
 from campaign_service.campaigns.validation import check_audience, check_channels, check_times
 from campaign_service.lifecycle.references import References
 from campaign_service.planning.compiled import compile_templates
-from campaign_service.segment_client import SegmentClient
+from campaign_service.segments import Segments
 from campaign_service.storage.ports import CampaignStore, Due, MoveStore
 
 # what the clock says when it stops a campaign
@@ -36,7 +36,7 @@ class Lifecycle:
         campaigns: CampaignStore,
         moves: MoveStore,
         references: References,
-        segments: SegmentClient,
+        segments: Segments,
         *,
         now: Callable[[], datetime],
         wake: Callable[[], None],

@@ -15,7 +15,7 @@ from campaign_service.lifecycle.references import References
 from campaign_service.planning.compiled import compile_campaign
 from campaign_service.planning.page import MARKS, PlannedPage
 from campaign_service.planning.planner import Planner, require_sender
-from campaign_service.segment_client import SegmentClient, StreamPlace
+from campaign_service.segments import Segments, StreamPlace
 from campaign_service.storage.ports import CampaignStore
 from chat_store.models import Message, cid_of
 from chat_store.page_rows import PageRows
@@ -31,7 +31,7 @@ class Previews:
         lifecycle: Lifecycle,
         references: References,
         chat: ChatStore,
-        segments: SegmentClient,
+        segments: Segments,
         *,
         now: Callable[[], datetime],
         multi_tenancy: bool,

@@ -1,17 +1,16 @@
 """Whether what a campaign names is there: its sender, extra members and segments."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from campaign_service.campaigns.errors import ReferenceGoneError, UnknownReferenceError
 from campaign_service.campaigns.model import Campaign, ChannelTemplate, Definition
-from campaign_service.segment_client import SegmentClient
+from campaign_service.segments import Segments, is_usable
 from chat_store.errors import InvalidInputError
 from chat_store.store import ChatStore
-from herald.segment.v1 import segment_pb2
 
 
 class References:
-    def __init__(self, chat: ChatStore, segments: SegmentClient) -> None:
+    def __init__(self, chat: ChatStore, segments: Segments) -> None:
         self._chat = chat
         self._segments = segments
 
@@ -38,8 +37,8 @@ class References:
         gone = await self._gone_members(members)
         if gone:
             raise ReferenceGoneError("member", *(members[index] for index in gone))
-        found = await self._segments.segments(definition.segment_ids)
-        gone_segments = [id_ for id_ in definition.segment_ids if not _usable(found, id_)]
+        found = await self._segments.by_id(definition.segment_ids)
+        gone_segments = [id_ for id_ in definition.segment_ids if not is_usable(found, id_)]
         if gone_segments:
             raise ReferenceGoneError("segment", *gone_segments)
 
@@ -51,20 +50,20 @@ class References:
             raise UnknownReferenceError("member", missing)
 
     async def _check_segments(self, ids: Sequence[str]) -> bool:
-        found = await self._segments.segments(ids)
+        found = await self._segments.by_id(ids)
         missing = {
             f"campaign.segment_ids[{i}]": id_
             for i, id_ in enumerate(ids)
-            if not _usable(found, id_)
+            if not is_usable(found, id_)
         }
         if missing:
             raise UnknownReferenceError("segment", missing)
-        types = {segment.type for segment in found.values()}
-        if len(types) > 1:
+        kinds = {segment.of_channels for segment in found.values()}
+        if len(kinds) > 1:
             raise InvalidInputError(
                 "campaign.segment_ids", "segments of users and of channels can't be mixed"
             )
-        return segment_pb2.SEGMENT_TYPE_CHANNEL in types
+        return True in kinds
 
     async def _gone_sender(self, sender_id: str) -> bool:
         sender = (await self._chat.users.by_id([sender_id])).get(sender_id)
@@ -86,7 +85,3 @@ def _members(definition: Definition) -> list[str]:
 def _members_field(template: ChannelTemplate | None) -> str:
     name = "members" if template and template.members else "members_template"
     return f"campaign.channel_template.{name}"
-
-
-def _usable(found: Mapping[str, segment_pb2.Segment], segment_id: str) -> bool:
-    return segment_id in found and not found[segment_id].HasField("deleted_at")

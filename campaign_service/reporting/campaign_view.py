@@ -9,13 +9,12 @@ from datetime import datetime
 from campaign_service.campaigns.errors import SegmentServiceUnavailableError
 from campaign_service.campaigns.model import Campaign, Status, with_readers
 from campaign_service.reporting.read_counter import ReadCounts
-from campaign_service.segment_client import SegmentClient
+from campaign_service.segments import SegmentInfo, Segments
 from campaign_service.storage.ports import CampaignStore
 from campaign_service.wire.campaign import campaign_to_proto
 from chat_store.models import User
 from chat_store.store import ChatStore
 from herald.campaign.v1 import campaign_pb2 as pb
-from herald.segment.v1 import segment_pb2
 
 # campaigns whose segments are looked up while they are read
 _MOST_EXPECTED = 1_000
@@ -28,7 +27,7 @@ class Presentation:
         self,
         campaigns: CampaignStore,
         chat: ChatStore,
-        segments: SegmentClient,
+        segments: Segments,
         read_counts: ReadCounts,
         now: Callable[[], datetime],
         refusal: Callable[[], str] = str,
@@ -101,9 +100,9 @@ class Presentation:
         if len(self._expected) > _MOST_EXPECTED:
             self._expected.popitem(last=False)
 
-    async def _segments_or_nothing(self, ids: Sequence[str]) -> dict[str, segment_pb2.Segment]:
+    async def _segments_or_nothing(self, ids: Sequence[str]) -> dict[str, SegmentInfo]:
         # a campaign can be read, and stopped, while the segment service is away
         try:
-            return await self._segments.segments(ids) if ids else {}
+            return await self._segments.by_id(ids) if ids else {}
         except SegmentServiceUnavailableError:
             return {}

@@ -5,7 +5,7 @@ from time import monotonic
 from typing import Protocol
 
 from campaign_service.campaigns.model import Campaign
-from campaign_service.segment_client import AudiencePage, SegmentClient, StreamPlace, Waiting
+from campaign_service.segments import AudiencePage, Segments, StreamPlace, Waiting
 from campaign_service.storage.ports import CampaignStore, Lease
 from chat_store.paging import Cursor, PageRequest
 
@@ -18,14 +18,14 @@ class Audience(Protocol):
         """Those of the targets that are in the audience now, in the same order."""
 
 
-def audience_of(campaign: Campaign, segments: SegmentClient, store: CampaignStore) -> Audience:
+def audience_of(campaign: Campaign, segments: Segments, store: CampaignStore) -> Audience:
     if campaign.definition.segment_ids:
         return SegmentAudience(campaign, segments)
     return UserAudience(campaign, store)
 
 
 class SegmentAudience:
-    def __init__(self, campaign: Campaign, segments: SegmentClient) -> None:
+    def __init__(self, campaign: Campaign, segments: Segments) -> None:
         self._ids = campaign.definition.segment_ids
         self._sender_id = campaign.definition.sender_id
         self._segments = segments

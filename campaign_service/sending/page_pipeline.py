@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from campaign_service.planning.page import PlannedPage
 from campaign_service.planning.planner import Planner
-from campaign_service.segment_client import AudiencePage
+from campaign_service.segments import AudiencePage
 from campaign_service.sending.audience import Audience
 from campaign_service.sending.rate_limiter import Pace
 from campaign_service.storage.ports import Lease, RunStore

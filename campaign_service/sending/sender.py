@@ -15,7 +15,7 @@ from campaign_service.campaigns.errors import (
 )
 from campaign_service.planning.compiled import compile_campaign
 from campaign_service.planning.planner import Planner, require_sender
-from campaign_service.segment_client import SegmentClient
+from campaign_service.segments import Segments
 from campaign_service.sending.audience import audience_of
 from campaign_service.sending.claiming import Lookout
 from campaign_service.sending.page_pipeline import ShardRun
@@ -54,7 +54,7 @@ class Sender:
         campaigns: CampaignStore,
         runs: RunStore,
         chat: ChatStore,
-        segments: SegmentClient,
+        segments: Segments,
         options: SenderOptions,
         *,
         now: Callable[[], datetime],

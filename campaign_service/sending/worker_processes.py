@@ -23,7 +23,6 @@ from campaign_service.storage.campaigns import SqlCampaignStore
 from campaign_service.storage.runs import SqlRunStore
 from chat_store.database.engine import Database, open_database
 from chat_store.sql.stores import sql_chat_store
-from herald.segment.v1 import segment_service_pb2_grpc
 from herald_rpc.client.channels import open_channel
 from herald_rpc.process import logs, runtime
 from herald_rpc.process.worker_process import Fork
@@ -132,7 +131,7 @@ async def _send(
 ) -> None:
     now = partial(datetime.now, UTC)
     async with open_channel(settings.segment_target) as channel:
-        segments = SegmentClient(segment_service_pb2_grpc.SegmentServiceStub(channel))
+        segments = SegmentClient(channel)
         options = SenderOptions(
             owner=f"{socket.gethostname()}:{os.getpid()}",
             page_size=settings.page_size,

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from campaign_service.campaigns.model import Campaign, Stats, Status, Times, etag_of
+from campaign_service.segments import SegmentInfo
 from campaign_service.wire.spec import definition_to_proto
 from chat_store.models import User
 from herald.campaign.v1 import campaign_pb2 as pb
 from herald.campaign.v1 import campaign_service_pb2 as service_pb
 from herald.chat.v1 import chat_pb2
-from herald.segment.v1 import segment_pb2
 from herald_rpc.wire.fields import moment, timestamp
 from herald_rpc.wire.response_pages import fits
 from herald_rpc.wire.users import user_to_proto
@@ -34,7 +34,7 @@ def times_from_proto(request: service_pb.StartCampaignRequest) -> Times:
 def campaign_to_proto(
     campaign: Campaign,
     sender: User | None,
-    segments: Mapping[str, segment_pb2.Segment],
+    segments: Mapping[str, SegmentInfo],
     now: datetime,
 ) -> pb.Campaign:
     written = campaign.revision > 0
@@ -58,10 +58,13 @@ def campaign_to_proto(
         whole = fits(whole_sender, beside=message.ByteSize())
         message.sender.CopyFrom(whole_sender if whole else chat_pb2.User(id=sender.id))
     for id_ in campaign.definition.segment_ids:
-        only_its_id = segment_pb2.Segment(id=id_)
-        segment = segments.get(id_, only_its_id)
-        whole = fits(segment, beside=message.ByteSize())
-        message.segments.append(segment if whole else only_its_id)
+        segment = pb.Campaign().segments.add(id=id_)
+        if id_ in segments:
+            segment.ParseFromString(segments[id_].encoded)
+        if fits(segment, beside=message.ByteSize()):
+            message.segments.append(segment)
+        else:
+            message.segments.add(id=id_)
     return message
 
 

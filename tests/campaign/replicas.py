@@ -166,7 +166,7 @@ async def a_world(url: str) -> AsyncIterator[World]:
             )
             filtering.filter.update({"id": {"$in": sorted(MATCHING)}})
             await stub.CreateSegment(pb.CreateSegmentRequest(segment=filtering))
-            world = World(url, open_database(url), open_database(url), stub, SegmentClient(stub))
+            world = World(url, open_database(url), open_database(url), stub, SegmentClient(channel))
             yield world
             await world.database.close()
             await world.other.close()

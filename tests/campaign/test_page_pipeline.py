@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from campaign_service.planning.planner import Planner
-from campaign_service.segment_client import AudiencePage
+from campaign_service.segments import AudiencePage
 from campaign_service.sending.page_pipeline import ShardRun
 from campaign_service.sending.rate_limiter import Pace
 from campaign_service.storage.campaigns import SqlCampaignStore

@@ -537,7 +537,7 @@ async def previews_with(database_url: str, servicer: Segments) -> AsyncIterator[
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        segments = SegmentClient(segment_service_pb2_grpc.SegmentServiceStub(channel))
+        segments = SegmentClient(channel)
         chat, campaigns = sql_chat_store(database), SqlCampaignStore(database)
         references = References(chat, segments)
         moves = SqlMoveStore(database, shards=1)

@@ -22,7 +22,6 @@ from chat_store.database.engine import Database, open_database
 from chat_store.sql.stores import sql_chat_store
 from chat_store.sql.tables import messages
 from herald.campaign.v1 import campaign_pb2
-from herald.segment.v1 import segment_service_pb2_grpc
 from tests.campaign.builders import SENDER_ID, a_campaign_message, a_definition, a_user
 from tests.campaign.services import running
 from tests.harness.accounts import assert_balanced, assert_conserved, recount
@@ -59,7 +58,7 @@ async def crowd(database: Database) -> None:
 @pytest.fixture
 async def no_segments() -> AsyncIterator[SegmentClient]:
     async with grpc.aio.insecure_channel("127.0.0.1:1") as channel:
-        yield SegmentClient(segment_service_pb2_grpc.SegmentServiceStub(channel))
+        yield SegmentClient(channel)
 
 
 async def create(database: Database, id_: str, targets: Sequence[str]) -> None:

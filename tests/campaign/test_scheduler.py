@@ -21,7 +21,6 @@ from campaign_service.storage.ports import Due
 from campaign_service.storage.transitions import SqlMoveStore
 from chat_store.database.engine import Database
 from chat_store.sql.stores import sql_chat_store
-from herald.segment.v1 import segment_service_pb2_grpc
 from herald_rpc.process.outages import Outages
 from tests.campaign.builders import SENDER_ID, a_definition, a_user
 from tests.harness.accounts import recount
@@ -95,8 +94,7 @@ async def service(database: Database) -> AsyncIterator[Service]:
     users = [a_user(id_) for id_ in (SENDER_ID, "ann", "bob")]
     await sql_chat_store(database).users.upsert(users, NOON)
     async with grpc.aio.insecure_channel(NOWHERE) as channel:
-        stub = segment_service_pb2_grpc.SegmentServiceStub(channel)
-        yield Service(database, Clock(), SegmentClient(stub))
+        yield Service(database, Clock(), SegmentClient(channel))
 
 
 async def test_a_campaign_starts_when_it_is_due_and_not_before(service: Service) -> None:

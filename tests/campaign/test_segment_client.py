@@ -10,7 +10,8 @@ import grpc
 import pytest
 
 from campaign_service.campaigns.errors import SegmentServiceUnavailableError
-from campaign_service.segment_client import SegmentClient, StreamPlace, Waiting
+from campaign_service.segment_client import SegmentClient
+from campaign_service.segments import StreamPlace, Waiting
 from herald.segment.v1 import segment_service_pb2 as pb
 from herald.segment.v1 import segment_service_pb2_grpc
 from herald_rpc.server import deadlines
@@ -78,13 +79,13 @@ async def a_client(servicer: Segments) -> AsyncIterator[SegmentClient]:
         ) as server,
         grpc.aio.insecure_channel(server.address) as channel,
     ):
-        yield SegmentClient(segment_service_pb2_grpc.SegmentServiceStub(channel))
+        yield SegmentClient(channel)
 
 
 ASKED: dict[str, Callable[[SegmentClient], Awaitable[object]]] = {
     "count": lambda client: client.count(["s"], ""),
-    "segment": lambda client: client.segments(["s"]),
-    "segments": lambda client: client.segments(["s", "t"]),
+    "segment": lambda client: client.by_id(["s"]),
+    "segments": lambda client: client.by_id(["s", "t"]),
 }
 
 

@@ -20,7 +20,6 @@ from campaign_service.storage.transitions import SqlMoveStore
 from chat_store.database.engine import Database, open_database
 from chat_store.errors import StoreUnavailableError
 from chat_store.sql.stores import sql_chat_store
-from herald.segment.v1 import segment_service_pb2_grpc
 from segment_service.segments import Content, SegmentType
 from segment_service.sql.segments import SqlSegmentStore
 from tests.campaign.builders import MOMENT, SENDER_ID, a_definition, a_user
@@ -65,7 +64,7 @@ async def database(sqlite_url: str) -> AsyncIterator[Database]:
 async def no_segments() -> AsyncIterator[SegmentClient]:
     """The way to a server that is not there."""
     async with grpc.aio.insecure_channel("127.0.0.1:1") as channel:
-        yield SegmentClient(segment_service_pb2_grpc.SegmentServiceStub(channel))
+        yield SegmentClient(channel)
 
 
 class HeldRuns:

@@ -30,7 +30,6 @@ from chat_store.models import Member, Message
 from chat_store.sql.stores import sql_chat_store
 from chat_store.sql.tables import channels, members
 from chat_store.store import ChannelDraft, ChatStore
-from herald.segment.v1 import segment_service_pb2_grpc
 from tests.campaign.builders import (
     MOMENT,
     SENDER_ID,
@@ -188,7 +187,7 @@ async def chat(database: Database) -> ChatStore:
 @pytest.fixture
 async def no_segments() -> AsyncIterator[SegmentClient]:
     async with grpc.aio.insecure_channel("127.0.0.1:1") as channel:
-        yield SegmentClient(segment_service_pb2_grpc.SegmentServiceStub(channel))
+        yield SegmentClient(channel)
 
 
 async def put(database: Database, table: Table, row: dict[str, Any]) -> None:

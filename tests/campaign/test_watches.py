@@ -28,7 +28,6 @@ from chat_store.database.engine import Database
 from chat_store.errors import StoreUnavailableError
 from chat_store.sql.stores import sql_chat_store
 from herald.campaign.v1 import campaign_pb2
-from herald.segment.v1 import segment_service_pb2_grpc
 from herald_rpc.wire.queries import InvalidTokenError
 from tests.campaign.builders import MOMENT, SENDER_ID, a_definition, a_user
 
@@ -117,7 +116,7 @@ async def watching(database: Database) -> AsyncIterator[Watching]:
     campaigns = SqlCampaignStore(database)
     await campaigns.create("spring", a_definition(), MOMENT, to_channels=False)
     async with grpc.aio.insecure_channel(NOBODY_LISTENS) as channel:
-        segments = SegmentClient(segment_service_pb2_grpc.SegmentServiceStub(channel))
+        segments = SegmentClient(channel)
         read_counts = ReadCounts(chat.messages)
         presentation = Presentation(campaigns, chat, segments, read_counts, lambda: MOMENT)
         store, clock = FragileStore(database), Clock()

@@ -18,7 +18,8 @@ import grpc
 import pytest
 
 from campaign_service.campaigns.errors import SegmentServiceUnavailableError
-from campaign_service.segment_client import SegmentClient, StreamPlace
+from campaign_service.segment_client import SegmentClient
+from campaign_service.segments import StreamPlace
 from herald.campaign.v1 import campaign_pb2, campaign_service_pb2
 from herald.segment.v1 import segment_pb2
 from herald.segment.v1 import segment_service_pb2 as pb
@@ -115,11 +116,11 @@ class Stream:
 
 
 async def one(client: SegmentClient) -> object:
-    return list(await client.segments([LIST]))
+    return list(await client.by_id([LIST]))
 
 
 async def several(client: SegmentClient) -> object:
-    return sorted(await client.segments([LIST, EMPTY]))
+    return sorted(await client.by_id([LIST, EMPTY]))
 
 
 async def count(client: SegmentClient) -> object:

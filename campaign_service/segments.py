@@ -1,0 +1,84 @@
+"""What campaigns need to know of segments. `segment_client` asks the service that has them."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+Waiting = Callable[[str], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentInfo:
+    """A segment as campaigns see it.
+
+    `encoded` is the segment's own message, which campaigns only hand on.
+    """
+
+    id: str
+    of_channels: bool
+    is_deleted: bool
+    encoded: bytes = field(repr=False)
+
+
+def is_usable(found: Mapping[str, SegmentInfo], segment_id: str) -> bool:
+    """Whether a campaign can be sent to the segment: it exists, and was not deleted."""
+    return segment_id in found and not found[segment_id].is_deleted
+
+
+@dataclass(frozen=True, slots=True)
+class AudiencePage:
+    """Some targets in ascending order, maybe none, and where to go on after them.
+
+    They were read at `read_at` or later, by `time.monotonic`.
+    """
+
+    target_ids: Sequence[str]
+    cursor: str
+    read_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPlace:
+    """A part of an audience, and a place in it."""
+
+    segment_ids: tuple[str, ...]
+    sender_id: str
+    shard: int
+    shard_count: int
+    cursor: str
+
+
+class Segments(Protocol):
+    """Calls that raise what a campaign can act on.
+
+    `ReferenceGoneError` for segments that can't be used (any more), and
+    `SegmentServiceUnavailableError` for everything that may be better later. What is asked on
+    behalf of a caller is answered, or given up, before that caller's deadline.
+    """
+
+    async def by_id(self, ids: Sequence[str]) -> dict[str, SegmentInfo]:
+        """Those that exist, deleted ones included."""
+
+    async def count(self, segment_ids: Sequence[str], sender_id: str) -> int:
+        """Exact, each target once."""
+
+    async def among(
+        self,
+        segment_ids: Sequence[str],
+        sender_id: str,
+        target_ids: Sequence[str],
+        waiting: Waiting,
+    ) -> Sequence[str]:
+        """Those of the targets that are in the segments now, however long the service is away.
+
+        `waiting` is told as by `stream`.
+        """
+
+    def stream(
+        self, place: StreamPlace, page_size: int, waiting: Waiting
+    ) -> AsyncGenerator[AudiencePage, None]:
+        """The targets from the cursor on, however often the service goes and comes back.
+
+        `waiting` is told each time there is nothing to do but try again. An overloaded service is
+        asked again no sooner than it says.
+        """
