@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from campaign_service.commands.restored import restored
 from campaign_service.commands.verify import verify
 from campaign_service.commands.watch import watch
-from campaign_service.sending.worker_processes import Sending, sending
+from campaign_service.sending.worker_processes import SenderPool, start_senders
 from campaign_service.server import run_until
 from campaign_service.settings import CampaignSettings
 from chat_store.errors import ChatStoreError, for_operators
@@ -111,7 +111,7 @@ def _serve() -> int:
     logger.info("settings", **settings.described())
     runtime.tune()
     try:
-        with sending(settings) as senders:
+        with start_senders(settings) as senders:
             asyncio.run(_until_stopped(settings, senders))
     except (ChatStoreError, CannotListenError) as error:
         logger.error("can't start", error=for_operators(error))  # noqa: TRY400 - the text says it all
@@ -119,7 +119,7 @@ def _serve() -> int:
     return 0
 
 
-async def _until_stopped(settings: CampaignSettings, senders: Sending) -> None:
+async def _until_stopped(settings: CampaignSettings, senders: SenderPool) -> None:
     async with stop_signal(settings.grace_seconds + LAST_RESORT_SECONDS) as stop:
         await run_until(stop, settings, senders, _announce)
     logger.info("stopped")

@@ -18,7 +18,7 @@ from campaign_service.reporting.campaign_view import Presentation
 from campaign_service.reporting.read_counter import ReadCounts
 from campaign_service.reporting.watch_hub import Watches
 from campaign_service.segment_client import SegmentClient
-from campaign_service.sending.worker_processes import Sending
+from campaign_service.sending.worker_processes import SenderPool
 from campaign_service.settings import CampaignSettings
 from campaign_service.storage.campaigns import SqlCampaignStore
 from campaign_service.storage.deliveries import SqlDeliveryStore
@@ -51,7 +51,7 @@ class Worker(Protocol):
 async def run_until(
     stop: asyncio.Event,
     settings: CampaignSettings,
-    sending: Sending,
+    senders: SenderPool,
     started: Callable[[RunningServer], None] = lambda _: None,
 ) -> None:
     """Serves and sends until `stop` is set; then finishes the pages and the calls in hand.
@@ -62,7 +62,7 @@ async def run_until(
     Workers go on whatever their work raises. One that could not even begin ends the server too,
     with its exception.
     """
-    async with _server(settings, sending) as (server, workers):
+    async with _server(settings, senders) as (server, workers):
         started(server)
         grace = Grace(settings.grace_seconds)
         try:
@@ -79,7 +79,7 @@ async def run_until(
 
 @asynccontextmanager
 async def _server(
-    settings: CampaignSettings, sending: Sending
+    settings: CampaignSettings, senders: SenderPool
 ) -> AsyncIterator[tuple[RunningServer, list[Worker]]]:
     now = partial(datetime.now, UTC)
     async with AsyncExitStack() as stack:
@@ -104,7 +104,7 @@ async def _server(
             references,
             segments,
             now=now,
-            wake=sending.wake,
+            wake=senders.wake,
         )
         previews = Previews(
             campaigns,
@@ -151,7 +151,7 @@ async def _server(
         watch = HoldWatch(holds, server, now=now)
         await watch.tell(hold)
         schedule = Schedule(moves, lifecycle, now=now)
-        workers: list[Worker] = [sending, schedule, read_counts, watches, watch]
+        workers: list[Worker] = [senders, schedule, read_counts, watches, watch]
 
         async def is_well() -> bool:
             return await database.answers() and all(worker.is_well for worker in workers)

@@ -16,27 +16,27 @@ def _outages() -> Outages:
 
 
 @dataclass(frozen=True, slots=True)
-class Lookout:
+class ClaimCoordinator:
     """Shared by the senders of a process: one of the idle ones looks for work, for all of them.
 
     There is a slot for each run at full speed, and nobody looks for work while all are taken.
-    `news` is set when a campaign has been started here, so that it need not wait for the next look.
-    While some are `walking`, the next shard is left to a process that has none, for a while.
+    `work_available` is set when a campaign has been started here, so that it need not wait for the next look.
+    While some are `active_leases`, the next shard is left to a process that has none, for a while.
     """
 
     slots: asyncio.Semaphore
-    news: asyncio.Event = field(default_factory=asyncio.Event)
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    walking: set[Lease] = field(default_factory=set)
+    work_available: asyncio.Event = field(default_factory=asyncio.Event)
+    poll_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    active_leases: set[Lease] = field(default_factory=set)
     outages: Outages = field(default_factory=_outages)
 
     @contextmanager
-    def at_work(self, lease: Lease) -> Iterator[Callable[[], None]]:
+    def occupy_slot(self, lease: Lease) -> Iterator[Callable[[], None]]:
         """Gives the sender's slot back at the end, or when what it yields is called."""
-        self.walking.add(lease)
+        self.active_leases.add(lease)
         try:
             with ExitStack() as slot:
                 slot.callback(self.slots.release)
                 yield slot.close
         finally:
-            self.walking.discard(lease)
+            self.active_leases.discard(lease)

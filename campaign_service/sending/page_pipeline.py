@@ -16,7 +16,7 @@ from campaign_service.planning.page import PlannedPage
 from campaign_service.planning.planner import Planner
 from campaign_service.segments import AudiencePage
 from campaign_service.sending.audience import Audience
-from campaign_service.sending.rate_limiter import Pace
+from campaign_service.sending.rate_limiter import RateLimiter
 from campaign_service.storage.ports import Lease, RunStore
 from chat_store.errors import StalePageError
 from herald_rpc.process.outages import passed
@@ -40,14 +40,14 @@ class _Plan:
     made_at: float = 0.0
 
 
-class ShardRun:
+class PagePipeline:
     def __init__(
         self,
         lease: Lease,
         audience: Audience,
         planner: Planner,
         runs: RunStore,
-        pace: Pace,
+        rate_limiter: RateLimiter,
         *,
         page_size: int,
         lease_time: timedelta,
@@ -58,8 +58,8 @@ class ShardRun:
         self._audience = audience
         self._planner = planner
         self._runs = runs
-        self._pace = pace
-        self._page_size = pace.page_size(page_size)
+        self._rate_limiter = rate_limiter
+        self._page_size = rate_limiter.page_size(page_size)
         self._lease_time = lease_time
         self._now = now
         # whether the campaign's status_reason says that it waits
@@ -69,7 +69,7 @@ class ShardRun:
         self._plans: asyncio.Queue[_Plan] = asyncio.Queue()
         self._stopping = asyncio.Event()
 
-    async def walk(self, stop: asyncio.Event) -> bool:
+    async def run(self, stop: asyncio.Event) -> bool:
         """Whether the walk reached the audience's end; it did not if `stop` was set before.
 
         Raises an exception group of whatever ended it otherwise.
@@ -95,7 +95,7 @@ class ShardRun:
             await self._runs.renew(self._lease, self._now() + self._lease_time)
 
     async def _fetch(self) -> None:
-        pages = self._audience.pages(self._lease, self._page_size, self._explain)
+        pages = self._audience.pages(self._lease, self._page_size, self._report_waiting)
         await self._room.acquire()
         async for page in pages:
             await self._pages.put(page)
@@ -116,7 +116,7 @@ class ShardRun:
 
     async def _planned_again(self, page: AudiencePage) -> PlannedPage:
         """Without those who have left or have an outcome, and without the message ids of others."""
-        targets = await self._audience.among(page.target_ids, self._explain)
+        targets = await self._audience.among(page.target_ids, self._report_waiting)
         handled = await self._runs.handled(self._lease.campaign_id, targets)
         if handled and self._lease.pass_number == 1:
             # no page of this campaign has come here: what it would have counted is uncounted
@@ -135,24 +135,26 @@ class ShardRun:
             plan = await self._plans.get()
             if plan.page is None or plan.planned is None:
                 return not self._stopping.is_set()
-            waited = await self._pace.wait(plan.planned.sent, self._stopping)
+            waited = await self._rate_limiter.wait_for_reservation(
+                plan.planned.sent, self._stopping
+            )
             if self._stopping.is_set():
                 break
             planned = await self._unless_stopped(
-                self._after(waited, plan.page, plan.planned, plan.made_at)
+                self._refreshed(waited, plan.page, plan.planned, plan.made_at)
             )
             if planned is None or not await self._commit_page(plan.page, planned):
                 break
             self._room.release()
         return False
 
-    async def _after(
+    async def _refreshed(
         self, waited: timedelta, page: AudiencePage, planned: PlannedPage, made_at: float
     ) -> PlannedPage:
         """What is to be written after the wait: nothing for those who have left meanwhile."""
         targets = page.target_ids
         if monotonic() - page.read_at > _KEEPS:
-            targets = await self._audience.among(targets, self._explain)
+            targets = await self._audience.among(targets, self._report_waiting)
         if len(targets) < len(page.target_ids) or (waited and monotonic() - made_at > _KEEPS):
             return await self._planned(targets)
         # who is limited sends when it is written, and not when it was planned
@@ -193,7 +195,7 @@ class ShardRun:
             await self._runs.explain(self._lease, "")
         return True
 
-    async def _explain(self, reason: str) -> None:
+    async def _report_waiting(self, reason: str) -> None:
         if not self._waiting:
             self._waiting = True
             await self._runs.explain(self._lease, reason)

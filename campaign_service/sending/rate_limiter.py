@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 
-from campaign_service.storage.ports import EVERY_CAMPAIGN, RunStore
+from campaign_service.storage.ports import GLOBAL_LIMIT, RunStore
 
 # A page is a burst: so many a second make the rate a smooth one.
 _PAGES_PER_SECOND = 14
@@ -13,20 +13,22 @@ _PAGES_PER_SECOND = 14
 _FULL_SPEED = 10_000
 
 
-def limits_of(campaign_id: str, own: int, of_all: int) -> Mapping[str, int]:
+def applicable_limits(
+    campaign_id: str, campaign_limit: int, global_limit: int
+) -> Mapping[str, int]:
     """Messages a second for each pace that the campaign has to keep; 0 is no limit.
 
     One of its own that is above that of all campaigns together would never be felt.
     """
     limits = {}
-    if own and not 0 < of_all <= own:
-        limits[campaign_id] = own
-    if of_all:
-        limits[EVERY_CAMPAIGN] = of_all
+    if campaign_limit and not 0 < global_limit <= campaign_limit:
+        limits[campaign_id] = campaign_limit
+    if global_limit:
+        limits[GLOBAL_LIMIT] = global_limit
     return limits
 
 
-class Pace:
+class RateLimiter:
     """One run's turns. Without limits it costs nothing: there is nothing to wait for."""
 
     def __init__(
@@ -36,30 +38,32 @@ class Pace:
         self._runs = runs
         self._now = now
         # when the turn before was due; unset while there is nothing to be late with
-        self._due_at: datetime | None = None
+        self._last_scheduled_at: datetime | None = None
 
     @property
-    def makes_wait(self) -> bool:
+    def is_throttled(self) -> bool:
         """Whether a run that keeps it waits most of the time."""
         return bool(self._limits) and min(self._limits.values()) < _FULL_SPEED
 
-    def page_size(self, most: int) -> int:
+    def page_size(self, limit: int) -> int:
         if not self._limits:
-            return most
-        return max(1, min(most, min(self._limits.values()) // _PAGES_PER_SECOND))
+            return limit
+        return max(1, min(limit, min(self._limits.values()) // _PAGES_PER_SECOND))
 
-    async def wait(self, messages: int, stop: asyncio.Event) -> timedelta:
+    async def wait_for_reservation(self, messages: int, stop: asyncio.Event) -> timedelta:
         """Returns when it is the turn of so many messages, or when `stop` is set.
 
         Tells how long that was to take. Holds neither a transaction nor a connection meanwhile.
         """
         if not self._limits or not messages:
-            self._due_at = None
+            self._last_scheduled_at = None
             return timedelta(0)
         now = self._now()
-        turn = await self._runs.reserve(self._limits, messages, self._due_at or now, now)
-        self._due_at = turn.due_at
-        pause = turn.at - now
+        reservation = await self._runs.reserve(
+            self._limits, messages, self._last_scheduled_at or now, now
+        )
+        self._last_scheduled_at = reservation.scheduled_at
+        pause = reservation.not_before - now
         if pause > timedelta(0):
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause.total_seconds()):

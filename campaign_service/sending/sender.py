@@ -17,9 +17,9 @@ from campaign_service.planning.compiled import compile_campaign
 from campaign_service.planning.planner import Planner, require_sender
 from campaign_service.segments import Segments
 from campaign_service.sending.audience import audience_of
-from campaign_service.sending.claiming import Lookout
-from campaign_service.sending.page_pipeline import ShardRun
-from campaign_service.sending.rate_limiter import Pace, limits_of
+from campaign_service.sending.claiming import ClaimCoordinator
+from campaign_service.sending.page_pipeline import PagePipeline
+from campaign_service.sending.rate_limiter import RateLimiter, applicable_limits
 from campaign_service.storage.ports import CampaignStore, Lease, RunStore
 from chat_store.errors import StalePageError, StoreUnavailableError
 from chat_store.store import ChatStore
@@ -28,7 +28,7 @@ from herald_rpc.process.outages import passed
 logger = structlog.get_logger(__name__)
 
 _POLL_SECONDS = 0.5
-_COURTESY_SECONDS = 0.2
+_YIELD_SECONDS = 0.2
 _LEASES = "claiming and giving back shards"
 
 
@@ -58,7 +58,7 @@ class Sender:
         options: SenderOptions,
         *,
         now: Callable[[], datetime],
-        lookout: Lookout,
+        coordinator: ClaimCoordinator,
     ) -> None:
         self._campaigns = campaigns
         self._runs = runs
@@ -66,8 +66,8 @@ class Sender:
         self._segments = segments
         self._options = options
         self._now = now
-        self._lookout = lookout
-        self._outages = lookout.outages
+        self._coordinator = coordinator
+        self._outages = coordinator.outages
 
     async def run(self, stop: asyncio.Event) -> None:
         """Sends until `stop` is set; then finishes the page in hand and gives its lease back.
@@ -75,13 +75,13 @@ class Sender:
         Whatever is raised, it goes on.
         """
         stopping = asyncio.create_task(stop.wait())
-        stopping.add_done_callback(lambda _: self._lookout.news.set())
+        stopping.add_done_callback(lambda _: self._coordinator.work_available.set())
         try:
             while not stop.is_set():
                 try:
-                    if lease := await self._found(stop):
-                        with self._lookout.at_work(lease) as leave_slot:
-                            await self._walk(lease, stop, leave_slot)
+                    if lease := await self._next_lease(stop):
+                        with self._coordinator.occupy_slot(lease) as release_slot:
+                            await self._process_shard(lease, stop, release_slot)
                 # a group, where a run ended for two reasons and neither could be written down
                 except Exception as error:  # noqa: BLE001 - no worker may end its server
                     await passed(stop, self._outages.failed(_LEASES, error))
@@ -91,15 +91,15 @@ class Sender:
     async def run_once(self, stop: asyncio.Event) -> bool:
         """Claims one shard and walks it as far as it goes; false when there was none to claim."""
         if lease := await self._claim():
-            await self._walk(lease, stop, leave_slot=lambda: None)
+            await self._process_shard(lease, stop, release_slot=lambda: None)
         return lease is not None
 
-    async def _found(self, stop: asyncio.Event) -> Lease | None:
+    async def _next_lease(self, stop: asyncio.Event) -> Lease | None:
         """A shard to walk and a slot for it, as soon as there are both; none when it is time to stop."""
-        async with self._lookout.turn:
-            await self._lookout.slots.acquire()
-            if self._lookout.walking:
-                await passed(stop, _COURTESY_SECONDS)
+        async with self._coordinator.poll_lock:
+            await self._coordinator.slots.acquire()
+            if self._coordinator.active_leases:
+                await passed(stop, _YIELD_SECONDS)
             while not stop.is_set():
                 try:
                     lease = await self._claim()
@@ -111,20 +111,20 @@ class Sender:
                     return lease
                 if not stop.is_set():
                     await self._idle()
-            self._lookout.slots.release()
+            self._coordinator.slots.release()
         return None
 
     async def _claim(self) -> Lease | None:
         now = self._now()
         return await self._runs.claim(self._options.owner, now, now + self._options.lease_time)
 
-    async def _walk(
-        self, lease: Lease, stop: asyncio.Event, leave_slot: Callable[[], None]
+    async def _process_shard(
+        self, lease: Lease, stop: asyncio.Event, release_slot: Callable[[], None]
     ) -> None:
         log = logger.bind(campaign_id=lease.campaign_id, shard=lease.shard, fence=lease.fence)
         log.info("shard claimed", cursor=lease.cursor, pass_number=lease.pass_number)
         try:
-            await self._send(lease, stop, leave_slot)
+            await self._run_shard(lease, stop, release_slot)
             self._outages.over(_name(lease))
         except* RunEndedError:
             log.info("run ended by another")
@@ -138,8 +138,8 @@ class Sender:
         except* Exception as unknown:  # noqa: BLE001 - one campaign holds up no other
             await self._back_off(lease, unknown, "internal error")
 
-    async def _send(
-        self, lease: Lease, stop: asyncio.Event, leave_slot: Callable[[], None]
+    async def _run_shard(
+        self, lease: Lease, stop: asyncio.Event, release_slot: Callable[[], None]
     ) -> None:
         campaign = await self._campaigns.get(lease.campaign_id)
         sender_id = campaign.definition.sender_id
@@ -150,26 +150,26 @@ class Sender:
         compiled = compile_campaign(
             campaign, sender, self._now(), multi_tenancy=options.multi_tenancy
         )
-        limits = limits_of(
+        limits = applicable_limits(
             campaign.id,
             campaign.definition.max_messages_per_second,
             options.max_messages_per_second,
         )
-        pace = Pace(limits, self._runs, self._now)
-        if pace.makes_wait:
-            leave_slot()
-        run = ShardRun(
+        rate_limiter = RateLimiter(limits, self._runs, self._now)
+        if rate_limiter.is_throttled:
+            release_slot()
+        pipeline = PagePipeline(
             lease,
             audience,
             Planner(compiled, self._chat, self._now),
             self._runs,
-            pace,
+            rate_limiter,
             page_size=options.page_size,
             lease_time=options.lease_time,
             now=self._now,
             waiting=bool(campaign.status_reason),
         )
-        if await run.walk(stop):
+        if await pipeline.run(stop):
             await self._runs.finish_pass(lease, self._now())
         else:
             await self._runs.release(lease)
@@ -191,8 +191,8 @@ class Sender:
         await self._runs.release(lease, self._now() + pause)
 
     async def _idle(self) -> None:
-        await passed(self._lookout.news, _POLL_SECONDS)
-        self._lookout.news.clear()
+        await passed(self._coordinator.work_available, _POLL_SECONDS)
+        self._coordinator.work_available.clear()
 
 
 def _name(lease: Lease) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from campaign_service.segment_client import SegmentClient
-from campaign_service.sending.claiming import Lookout
+from campaign_service.sending.claiming import ClaimCoordinator
 from campaign_service.sending.sender import Sender, SenderOptions
 from campaign_service.settings import CampaignSettings
 from campaign_service.storage.campaigns import SqlCampaignStore
@@ -25,16 +25,16 @@ from chat_store.database.engine import Database, open_database
 from chat_store.sql.stores import sql_chat_store
 from herald_rpc.client.channels import open_channel
 from herald_rpc.process import logs, runtime
-from herald_rpc.process.worker_process import Fork
+from herald_rpc.process.worker_process import WorkerProcess
 
 # Callers come first. Where others burn all cores, campaigns still get a thirtieth of each; at 19,
 # the most there is, it would be less than half of that.
 _NICENESS = 15
 # runs beside those in the slots, which wait for their limits most of the time
-_MOST_LIMITED = 32
+_MAX_THROTTLED_RUNS = 32
 
 
-class Sending(Protocol):
+class SenderPool(Protocol):
     def wake(self) -> None:
         """There is a campaign to send, and no need to wait for the next look."""
 
@@ -47,53 +47,53 @@ class Sending(Protocol):
 
 
 @contextmanager
-def sending(settings: CampaignSettings) -> Iterator[Sending]:
+def start_senders(settings: CampaignSettings) -> Iterator[SenderPool]:
     """To be entered before this process has threads, connections or an event loop."""
     with ExitStack() as stack:
-        forks = [
-            stack.enter_context(Fork(f"sender {number}", partial(_send_apart, settings)))
+        processes = [
+            stack.enter_context(WorkerProcess(f"sender {number}", partial(_sender_main, settings)))
             for number in range(settings.sender_processes)
         ]
-        yield _SendingApart(forks) if forks else SendingHere(settings)
+        yield SenderProcesses(processes) if processes else InProcessSenders(settings)
 
 
-class SendingHere:
+class InProcessSenders:
     """Beside whatever else this event loop does."""
 
     is_well = True
 
     def __init__(self, settings: CampaignSettings) -> None:
         self._settings = settings
-        self._nudged = asyncio.Event()
+        self._woken = asyncio.Event()
 
     def wake(self) -> None:
-        self._nudged.set()
+        self._woken.set()
 
     async def run(self, stop: asyncio.Event) -> None:
         async with _opened(self._settings) as database:
-            await _send(self._settings, database, stop, self._nudged)
+            await _run_senders(self._settings, database, stop, self._woken)
 
 
-class _SendingApart:
-    def __init__(self, forks: Sequence[Fork]) -> None:
-        self._forks = forks
+class SenderProcesses:
+    def __init__(self, processes: Sequence[WorkerProcess]) -> None:
+        self._processes = processes
 
     def wake(self) -> None:
-        for fork in self._forks:
-            fork.nudge()
+        for process in self._processes:
+            process.wake()
 
     @property
     def is_well(self) -> bool:
-        return any(fork.is_well for fork in self._forks)
+        return any(fork.is_well for fork in self._processes)
 
     async def run(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
-            for fork in self._forks:
-                group.create_task(fork.run(stop))
+            for process in self._processes:
+                group.create_task(process.run(stop))
 
 
-async def _send_apart(
-    settings: CampaignSettings, stop: asyncio.Event, nudged: asyncio.Event
+async def _sender_main(
+    settings: CampaignSettings, stop: asyncio.Event, woken: asyncio.Event
 ) -> None:
     # one that replaces another begins without
     logs.configure(settings.log_level, settings.log_format)
@@ -103,8 +103,8 @@ async def _send_apart(
         # on SQLite this starts the thread that writes, which does not stand back: with the write
         # lock in its hands it would wait for a core behind those who plan the next pages
         await database.answers()
-        _stand_back()
-        await _send(settings, database, stop, nudged)
+        _lower_priority()
+        await _run_senders(settings, database, stop, woken)
 
 
 @asynccontextmanager
@@ -116,7 +116,7 @@ async def _opened(settings: CampaignSettings) -> AsyncIterator[Database]:
         await database.close()
 
 
-def _stand_back() -> None:
+def _lower_priority() -> None:
     """Lets others go first: a page can wait some milliseconds for a core, a caller can't."""
     # on Linux it is for this thread, and for those that it starts from now on
     os.nice(_NICENESS)
@@ -126,8 +126,8 @@ def _stand_back() -> None:
         Path("/proc/self/autogroup").write_text(str(_NICENESS))
 
 
-async def _send(
-    settings: CampaignSettings, database: Database, stop: asyncio.Event, nudged: asyncio.Event
+async def _run_senders(
+    settings: CampaignSettings, database: Database, stop: asyncio.Event, woken: asyncio.Event
 ) -> None:
     now = partial(datetime.now, UTC)
     async with open_channel(settings.segment_target) as channel:
@@ -142,8 +142,10 @@ async def _send(
         chat = sql_chat_store(database)
         campaigns = SqlCampaignStore(database)
         runs = SqlRunStore(database, monthly_quota=settings.monthly_quota)
-        lookout = Lookout(asyncio.Semaphore(settings.sender_slots), nudged)
+        coordinator = ClaimCoordinator(asyncio.Semaphore(settings.sender_slots), woken)
         async with asyncio.TaskGroup() as group:
-            for _ in range(settings.sender_slots + _MOST_LIMITED):
-                sender = Sender(campaigns, runs, chat, segments, options, now=now, lookout=lookout)
+            for _ in range(settings.sender_slots + _MAX_THROTTLED_RUNS):
+                sender = Sender(
+                    campaigns, runs, chat, segments, options, now=now, coordinator=coordinator
+                )
                 group.create_task(sender.run(stop))

@@ -152,14 +152,14 @@ class Lease:
 
 
 # what stands for all campaigns together among the limits of a single one
-EVERY_CAMPAIGN = ""
+GLOBAL_LIMIT = ""
 
 
-class Turn(NamedTuple):
-    """Messages may be sent from `at` on. They were due before that if the sender is late."""
+class Reservation(NamedTuple):
+    """Messages may be sent from `not_before` on. They were due before that if the sender is late."""
 
-    due_at: datetime
-    at: datetime
+    scheduled_at: datetime
+    not_before: datetime
 
 
 class RunStore(Protocol):
@@ -188,11 +188,11 @@ class RunStore(Protocol):
 
     async def reserve(
         self, limits: Mapping[str, int], messages: int, since: datetime, now: datetime
-    ) -> Turn:
+    ) -> Reservation:
         """Takes the next turn for so many messages. One that is not used is lost.
 
         `limits` are messages a second by the id of the campaign that has to keep them, or
-        `EVERY_CAMPAIGN` for all together. Turns that were missed after `since`, a second's at
+        `GLOBAL_LIMIT` for all together. Turns that were missed after `since`, a second's at
         most, are made up little by little.
         """
 

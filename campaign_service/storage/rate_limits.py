@@ -11,15 +11,15 @@ from sqlalchemy import func, literal
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from campaign_service.storage.ports import Turn
+from campaign_service.storage.ports import Reservation
 from campaign_service.storage.tables import campaign_paces
 from chat_store.database.columns import Count, from_microseconds, to_microseconds
 from chat_store.database.engine import DialectName
 
 # A machine that is out of breath now and then still reaches the limit: what it was late is made up
 # for by turns that come a third closer, up to so much.
-_MOST_MADE_UP = timedelta(seconds=1)
-_CLOSER = 3 / 4
+_MAX_CATCH_UP = timedelta(seconds=1)
+_CATCH_UP_SPACING = 3 / 4
 _SECOND = 1_000_000
 
 
@@ -30,36 +30,40 @@ async def reserve(
     messages: int,
     since: datetime,
     now: datetime,
-) -> Turn:
+) -> Reservation:
     """See `campaign_service.storage.ports.RunStore.reserve`."""
     moment = to_microseconds(now)
-    missed_from = min(moment, to_microseconds(max(since, now - _MOST_MADE_UP)))
+    missed_from = min(moment, to_microseconds(max(since, now - _MAX_CATCH_UP)))
     # rounded up: never faster than the limit
-    lengths = {key: -(-messages * _SECOND // limit) for key, limit in limits.items()}
-    shortest = {key: int(length * _CLOSER) for key, length in lengths.items()}
+    intervals = {key: -(-messages * _SECOND // limit) for key, limit in limits.items()}
+    shortest_intervals = {key: int(length * _CATCH_UP_SPACING) for key, length in intervals.items()}
     rows = [
         {
             "campaign_id": key,
-            "next_at": missed_from + lengths[key],
-            "soonest_at": moment + shortest[key],
+            "next_at": missed_from + intervals[key],
+            "soonest_at": moment + shortest_intervals[key],
         }
         # always in this order, so that no two transactions wait for each other
         for key in sorted(limits)
     ]
-    taken = (sqlite.insert if dialect == "sqlite" else postgresql.insert)(campaign_paces)
-    taken = taken.values(rows)
+    reservation = (sqlite.insert if dialect == "sqlite" else postgresql.insert)(campaign_paces)
+    reservation = reservation.values(rows)
     latest = func.max if dialect == "sqlite" else func.greatest
-    pace, new = campaign_paces.c, taken.excluded
+    stored, new = campaign_paces.c, reservation.excluded
     from_, at = literal(missed_from, Count), literal(moment, Count)
-    statement = taken.on_conflict_do_update(
+    statement = reservation.on_conflict_do_update(
         index_elements=["campaign_id"],
         set_={
-            "next_at": latest(pace.next_at, from_) + new.next_at - from_,
-            "soonest_at": latest(pace.next_at, pace.soonest_at, at) + new.soonest_at - at,
+            "next_at": latest(stored.next_at, from_) + new.next_at - from_,
+            "soonest_at": latest(stored.next_at, stored.soonest_at, at) + new.soonest_at - at,
         },
-    ).returning(pace.campaign_id, pace.next_at, pace.soonest_at)
-    moved = (await connection.execute(statement)).all()
-    return Turn(
-        due_at=from_microseconds(max(row.next_at - lengths[row.campaign_id] for row in moved)),
-        at=from_microseconds(max(row.soonest_at - shortest[row.campaign_id] for row in moved)),
+    ).returning(stored.campaign_id, stored.next_at, stored.soonest_at)
+    reserved = (await connection.execute(statement)).all()
+    return Reservation(
+        scheduled_at=from_microseconds(
+            max(row.next_at - intervals[row.campaign_id] for row in reserved)
+        ),
+        not_before=from_microseconds(
+            max(row.soonest_at - shortest_intervals[row.campaign_id] for row in reserved)
+        ),
     )

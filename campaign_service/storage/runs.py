@@ -31,7 +31,7 @@ from campaign_service.planning.page import PlannedPage
 from campaign_service.storage.audience_version import audience_version
 from campaign_service.storage.history import record_change
 from campaign_service.storage.locks import held_still, is_held, take_over
-from campaign_service.storage.ports import Lease, Turn
+from campaign_service.storage.ports import Lease, Reservation
 from campaign_service.storage.quota import MonthFullError, MonthlyQuota
 from campaign_service.storage.rate_limits import reserve
 from campaign_service.storage.tables import COUNTERS, campaign_outcomes, campaign_shards, campaigns
@@ -131,7 +131,7 @@ class SqlRunStore:
 
     async def reserve(
         self, limits: Mapping[str, int], messages: int, since: datetime, now: datetime
-    ) -> Turn:
+    ) -> Reservation:
         async with self._database.write("run.reserve") as connection:
             return await reserve(connection, self._database.dialect, limits, messages, since, now)
 

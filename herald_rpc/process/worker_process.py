@@ -19,7 +19,7 @@ logger = structlog.get_logger(__name__)
 
 Work = Callable[[asyncio.Event, asyncio.Event], Awaitable[None]]
 
-_NUDGE, _STOP = b"n", b"s"
+_WAKE, _STOP = b"n", b"s"
 # a process that has lived for so long works
 _SETTLED_SECONDS = 5.0
 
@@ -31,15 +31,15 @@ _replacements = multiprocessing.get_context("spawn")
 _order_lines: WeakSet[socket.socket] = WeakSet()
 
 
-class ForkDiedError(Exception):
+class WorkerProcessDiedError(Exception):
     """A process ended before it was told to."""
 
     def __init__(self, name: str, code: int | None) -> None:
         super().__init__(f"{name} has ended with {code}")
 
 
-class Fork:
-    """Runs `work(stop, nudged)` on an event loop in a copy of this process.
+class WorkerProcess:
+    """Runs `work(stop, woken)` on an event loop in a copy of this process.
 
     To be made before this process has threads, connections or an event loop, of which a copy is
     of no use. The work begins with `run`. When this process is gone, however it ended, so is the
@@ -50,11 +50,11 @@ class Fork:
     def __init__(self, name: str, work: Work) -> None:
         self._name = name
         self._work = work
-        self._outages = Outages(ForkDiedError)
-        self._orders, theirs = socket.socketpair()
-        _order_lines.add(self._orders)
+        self._outages = Outages(WorkerProcessDiedError)
+        self._commands, theirs = socket.socketpair()
+        _order_lines.add(self._commands)
         self._process: BaseProcess = _copies.Process(
-            target=_obey, args=(theirs, work), name=name, daemon=True
+            target=_child_main, args=(theirs, work), name=name, daemon=True
         )
         self._begin(theirs)
 
@@ -63,19 +63,19 @@ class Fork:
         """Whether the process has not died within the last seconds."""
         return not self._outages
 
-    def nudge(self) -> None:
-        """Sets `nudged` over there."""
-        self._order(_NUDGE)
+    def wake(self) -> None:
+        """Sets `woken` over there."""
+        self._send_command(_WAKE)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Returns when the work has: `stop` over there is set when this one is.
 
-        Cancelled, it kills the process, also one that is stopped or stuck. Raises `ForkDiedError`
+        Cancelled, it kills the process, also one that is stopped or stuck. Raises `WorkerProcessDiedError`
         when the process fails after `stop` is set.
         """
         while True:
             await self._ended(stop)
-            died = ForkDiedError(self._name, self._process.exitcode)
+            died = WorkerProcessDiedError(self._name, self._process.exitcode)
             if stop.is_set():
                 break
             await passed(stop, self._outages.failed(self._name, died))
@@ -90,8 +90,8 @@ class Fork:
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
         loop.add_reader(self._process.sentinel, ended.set)
         stopping = asyncio.create_task(stop.wait())
-        stopping.add_done_callback(lambda _: self._order(_STOP))
-        self.nudge()
+        stopping.add_done_callback(lambda _: self._send_command(_STOP))
+        self.wake()
         try:
             await passed(ended, _SETTLED_SECONDS)
             if not ended.is_set():
@@ -107,54 +107,56 @@ class Fork:
         self._process.join()
 
     def _replace(self) -> None:
-        self._orders.close()
-        self._orders, theirs = socket.socketpair()
-        _order_lines.add(self._orders)
+        self._commands.close()
+        self._commands, theirs = socket.socketpair()
+        _order_lines.add(self._commands)
         args = (theirs, self._work)
-        self._process = _replacements.Process(target=_obey, args=args, name=self._name, daemon=True)
+        self._process = _replacements.Process(
+            target=_child_main, args=args, name=self._name, daemon=True
+        )
         self._begin(theirs)
 
     def _begin(self, theirs: socket.socket) -> None:
         self._process.start()
         theirs.close()
         # an order that finds no room is one too many
-        self._orders.settimeout(0)
+        self._commands.settimeout(0)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         """Ends the process at once, if it has not ended."""
-        self._orders.close()
+        self._commands.close()
         self._process.kill()
         self._process.join()
 
-    def _order(self, order: bytes) -> None:
+    def _send_command(self, command: bytes) -> None:
         # one that is about to end, or was paused for long, takes none
         with suppress(OSError):
-            self._orders.send(order)
+            self._commands.send(command)
 
 
-def _obey(orders: socket.socket, work: Work) -> None:
+def _child_main(commands: socket.socket, work: Work) -> None:
     for line in _order_lines:
         line.close()
     # a stop signal is for the process that gives the orders, even where all of a group get it
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    asyncio.run(_obeying(orders, work))
+    asyncio.run(_handle_commands(commands, work))
 
 
-async def _obeying(orders: socket.socket, work: Work) -> None:
-    stop, nudged = asyncio.Event(), asyncio.Event()
+async def _handle_commands(commands: socket.socket, work: Work) -> None:
+    stop, woken = asyncio.Event(), asyncio.Event()
 
     def read() -> None:
-        order = orders.recv(1)
-        if order == _STOP:
+        command = commands.recv(1)
+        if command == _STOP:
             stop.set()
-        elif order != _NUDGE:
+        elif command != _WAKE:
             os._exit(1)
-        nudged.set()
+        woken.set()
 
-    asyncio.get_running_loop().add_reader(orders, read)
-    await nudged.wait()
-    await work(stop, nudged)
+    asyncio.get_running_loop().add_reader(commands, read)
+    await woken.wait()
+    await work(stop, woken)

@@ -20,7 +20,7 @@ from campaign_service.lifecycle.references import References
 from campaign_service.lifecycle.scheduler import Schedule
 from campaign_service.planning.page import PlannedPage
 from campaign_service.segment_client import SegmentClient
-from campaign_service.sending.claiming import Lookout
+from campaign_service.sending.claiming import ClaimCoordinator
 from campaign_service.sending.sender import Sender, SenderOptions
 from campaign_service.storage.campaigns import SqlCampaignStore
 from campaign_service.storage.ports import Lease
@@ -113,7 +113,7 @@ class Replica:
             self._segments,
             SenderOptions("replica", page_size=self._page_size, lease_time=LEASE_TIME),
             now=self._clock,
-            lookout=Lookout(asyncio.Semaphore()),
+            coordinator=ClaimCoordinator(asyncio.Semaphore()),
         )
         for _ in range(50):
             if stop.is_set() or not await sender.run_once(stop):

@@ -10,7 +10,7 @@ import grpc
 
 import campaign_service.server
 import segment_service.server
-from campaign_service.sending.worker_processes import SendingHere
+from campaign_service.sending.worker_processes import InProcessSenders
 from campaign_service.settings import CampaignSettings
 from herald.campaign.v1 import campaign_pb2, campaign_service_pb2_grpc
 from herald.campaign.v1 import campaign_service_pb2 as pb
@@ -175,7 +175,7 @@ async def answered(services: Services, request: Any) -> Any:
 
 async def another_campaign_server(services: Services, **settings: Any) -> Served:
     async def run_until(stop: asyncio.Event, settings: CampaignSettings, started: Any) -> None:
-        sending = SendingHere(settings)
+        sending = InProcessSenders(settings)
         await campaign_service.server.run_until(stop, settings, sending, started)
 
     return await Served.start(

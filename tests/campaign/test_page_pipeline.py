@@ -10,8 +10,8 @@ import pytest
 
 from campaign_service.planning.planner import Planner
 from campaign_service.segments import AudiencePage
-from campaign_service.sending.page_pipeline import ShardRun
-from campaign_service.sending.rate_limiter import Pace
+from campaign_service.sending.page_pipeline import PagePipeline
+from campaign_service.sending.rate_limiter import RateLimiter
 from campaign_service.storage.campaigns import SqlCampaignStore
 from campaign_service.storage.ports import Lease
 from campaign_service.storage.runs import SqlRunStore
@@ -95,13 +95,13 @@ async def claimed(runs: SqlRunStore) -> Lease:
     return lease
 
 
-def a_run(database: Database, runs: SqlRunStore, lease: Lease, audience: Audience) -> ShardRun:
-    return ShardRun(
+def a_run(database: Database, runs: SqlRunStore, lease: Lease, audience: Audience) -> PagePipeline:
+    return PagePipeline(
         lease,
         audience,
         Planner(a_compiled_campaign(), sql_chat_store(database), lambda: MOMENT),
         runs,
-        Pace({}, runs, lambda: MOMENT),
+        RateLimiter({}, runs, lambda: MOMENT),
         page_size=10,
         lease_time=LEASE_TIME,
         now=lambda: MOMENT,
@@ -115,7 +115,7 @@ async def test_who_is_added_behind_a_stream_that_has_just_begun_is_reached_by_an
     runs = SqlRunStore(database)
     lease = await a_lease(database, runs)
 
-    assert await a_run(database, runs, lease, GrowingList(database)).walk(asyncio.Event())
+    assert await a_run(database, runs, lease, GrowingList(database)).run(asyncio.Event())
     await runs.finish_pass(lease, MOMENT)
 
     again = await claimed(runs)
@@ -138,7 +138,7 @@ async def test_who_is_in_a_page_is_asked_again_if_it_was_read_long_ago(
     lease = await a_lease(database, runs)
     audience = Audience(seconds_ago=seconds_ago)
 
-    assert await a_run(database, runs, lease, audience).walk(asyncio.Event())
+    assert await a_run(database, runs, lease, audience).run(asyncio.Event())
 
     assert audience.questions == questions
     assert outcomes(database_url, "spring") == dict.fromkeys(sent, "sent")
@@ -155,7 +155,7 @@ async def test_who_is_in_a_page_is_asked_again_if_it_has_to_be_planned_again(
     lease = await a_lease(database, runs)
     audience = Audience()
 
-    assert await a_run(database, runs, lease, audience).walk(asyncio.Event())
+    assert await a_run(database, runs, lease, audience).run(asyncio.Event())
 
     assert audience.questions == [["ann", "bob"]]
     assert outcomes(database_url, "spring") == {"bob": "sent"}
@@ -167,7 +167,7 @@ async def test_a_run_that_waits_for_the_answer_who_is_still_in_a_page_stops_at_o
     runs, stop = SqlRunStore(database), asyncio.Event()
     lease = await a_lease(database, runs)
     audience = SilentAudience()
-    walking = asyncio.create_task(a_run(database, runs, lease, audience).walk(stop))
+    walking = asyncio.create_task(a_run(database, runs, lease, audience).run(stop))
     await audience.asked.wait()
 
     stop.set()

@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from campaign_service.campaigns.model import Campaign, Status
 from campaign_service.segment_client import SegmentClient
-from campaign_service.sending.claiming import Lookout
+from campaign_service.sending.claiming import ClaimCoordinator
 from campaign_service.sending.sender import Sender, SenderOptions
 from campaign_service.storage.campaigns import SqlCampaignStore
 from campaign_service.storage.runs import SqlRunStore
@@ -80,7 +80,7 @@ async def send(database: Database, segments: SegmentClient, clock: Clock, quota:
         segments,
         SenderOptions("one", page_size=PAGE_SIZE, lease_time=LEASE_TIME),
         now=clock,
-        lookout=Lookout(asyncio.Semaphore()),
+        coordinator=ClaimCoordinator(asyncio.Semaphore()),
     )
     while await sender.run_once(asyncio.Event()):
         pass

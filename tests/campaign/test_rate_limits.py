@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, func, insert, select
 
-from campaign_service.sending.rate_limiter import Pace, limits_of
-from campaign_service.storage.ports import EVERY_CAMPAIGN, Turn
+from campaign_service.sending.rate_limiter import RateLimiter, applicable_limits
+from campaign_service.storage.ports import GLOBAL_LIMIT, Reservation
 from campaign_service.storage.runs import SqlRunStore
 from campaign_service.storage.tables import campaign_paces, campaign_shards
 from chat_store.database.columns import to_microseconds
@@ -91,7 +91,9 @@ async def test_turns_are_never_closer_than_the_limit_allows(
 
     turns = [await runs.reserve({"spring": limit}, page, MOMENT, MOMENT) for _ in range(4)]
 
-    assert turns == [Turn(MOMENT + apart * number, MOMENT + apart * number) for number in range(4)]
+    assert turns == [
+        Reservation(MOMENT + apart * number, MOMENT + apart * number) for number in range(4)
+    ]
 
 
 async def test_what_a_sender_was_late_now_and_then_is_made_up_without_a_burst(
@@ -124,33 +126,33 @@ async def test_who_had_nothing_to_send_has_missed_nothing(database: Database) ->
 
     turns = [await runs.reserve({"spring": 500}, 35, later, later) for _ in range(3)]
 
-    assert [turn.at - later for turn in turns] == [0 * WINDOW, 0.7 * WINDOW, 1.4 * WINDOW]
+    assert [turn.not_before - later for turn in turns] == [0 * WINDOW, 0.7 * WINDOW, 1.4 * WINDOW]
 
 
 async def test_a_slow_campaign_saves_up_no_turns_for_a_quick_one(database: Database) -> None:
     runs = SqlRunStore(database)
-    slow = await walked(runs, {"slow": 10, EVERY_CAMPAIGN: 500}, [1] * 21)
+    slow = await walked(runs, {"slow": 10, GLOBAL_LIMIT: 500}, [1] * 21)
     now = MOMENT + slow[-1].at
 
-    turns = [await runs.reserve({EVERY_CAMPAIGN: 500}, 35, now, now) for _ in range(3)]
+    turns = [await runs.reserve({GLOBAL_LIMIT: 500}, 35, now, now) for _ in range(3)]
 
-    assert turns[2].at - now >= 1.4 * WINDOW
+    assert turns[2].not_before - now >= 1.4 * WINDOW
 
 
 async def test_whoever_comes_at_the_same_time_gets_a_turn_of_their_own(database: Database) -> None:
     runs = SqlRunStore(database)
-    limits = [{EVERY_CAMPAIGN: 100, name: 90} for name in ("a", "b", "a", "c", "b")]
+    limits = [{GLOBAL_LIMIT: 100, name: 90} for name in ("a", "b", "a", "c", "b")]
 
     turns = await asyncio.gather(*(runs.reserve(each, 5, MOMENT, MOMENT) for each in limits * 3))
 
-    in_order = sorted({turn.at - MOMENT for turn in turns})
+    in_order = sorted({turn.not_before - MOMENT for turn in turns})
     assert len(in_order) == 15
     # two of one campaign that come one after the other wait a little longer, for its own limit
     for number, wait in enumerate(in_order):
         assert number * 50 * MILLISECOND <= wait <= number * timedelta(seconds=5 / 89)
 
 
-@pytest.mark.parametrize("limits", [{"spring": 10, EVERY_CAMPAIGN: 90}, {EVERY_CAMPAIGN: 10}])
+@pytest.mark.parametrize("limits", [{"spring": 10, GLOBAL_LIMIT: 90}, {GLOBAL_LIMIT: 10}])
 async def test_the_stricter_of_two_limits_holds(database: Database, limits: dict[str, int]) -> None:
     sent = await walked(SqlRunStore(database), {"spring": 90, **limits}, [1] * 11)
 
@@ -158,20 +160,20 @@ async def test_the_stricter_of_two_limits_holds(database: Database, limits: dict
 
 
 @pytest.mark.parametrize(
-    ("own", "of_all", "limits"),
+    ("own", "global_limit", "limits"),
     [
         (0, 0, {}),
         (5, 0, {"spring": 5}),
-        (0, 7, {EVERY_CAMPAIGN: 7}),
-        (5, 7, {"spring": 5, EVERY_CAMPAIGN: 7}),
-        (7, 7, {EVERY_CAMPAIGN: 7}),
-        (9, 7, {EVERY_CAMPAIGN: 7}),
+        (0, 7, {GLOBAL_LIMIT: 7}),
+        (5, 7, {"spring": 5, GLOBAL_LIMIT: 7}),
+        (7, 7, {GLOBAL_LIMIT: 7}),
+        (9, 7, {GLOBAL_LIMIT: 7}),
     ],
 )
 def test_the_limits_of_a_campaign_are_its_own_and_that_of_all(
     own: int, of_all: int, limits: dict[str, int]
 ) -> None:
-    assert limits_of("spring", own, of_all) == limits
+    assert applicable_limits("spring", own, of_all) == limits
 
 
 @pytest.mark.parametrize(
@@ -182,7 +184,7 @@ def test_the_limits_of_a_campaign_are_its_own_and_that_of_all(
         ({"spring": 27}, 1),
         ({"spring": 500}, 35),
         ({"spring": 100_000}, 1_000),
-        ({"spring": 500, EVERY_CAMPAIGN: 900}, 35),
+        ({"spring": 500, GLOBAL_LIMIT: 900}, 35),
     ],
 )
 async def test_under_a_limit_the_pages_are_small(
@@ -190,19 +192,19 @@ async def test_under_a_limit_the_pages_are_small(
 ) -> None:
     database = open_database(sqlite_url)
 
-    assert Pace(limits, SqlRunStore(database), lambda: MOMENT).page_size(1_000) == size
+    assert RateLimiter(limits, SqlRunStore(database), lambda: MOMENT).page_size(1_000) == size
 
     await database.close()
 
 
 @pytest.mark.parametrize(
-    ("limits", "makes_wait"),
+    ("limits", "is_throttled"),
     [
         ({}, False),
         ({"spring": 1}, True),
         ({"spring": 9_999}, True),
         ({"spring": 10_000}, False),
-        ({"spring": 20_000, EVERY_CAMPAIGN: 900}, True),
+        ({"spring": 20_000, GLOBAL_LIMIT: 900}, True),
     ],
 )
 async def test_a_limit_makes_a_run_wait_that_goes_faster_by_itself(
@@ -210,7 +212,7 @@ async def test_a_limit_makes_a_run_wait_that_goes_faster_by_itself(
 ) -> None:
     database = open_database(sqlite_url)
 
-    assert Pace(limits, SqlRunStore(database), lambda: MOMENT).makes_wait is makes_wait
+    assert RateLimiter(limits, SqlRunStore(database), lambda: MOMENT).is_throttled is makes_wait
 
     await database.close()
 
@@ -219,9 +221,9 @@ async def test_a_limit_makes_a_run_wait_that_goes_faster_by_itself(
 async def test_without_a_limit_or_a_message_nothing_is_reserved(
     database: Database, limits: dict[str, int], messages: int
 ) -> None:
-    pace = Pace(limits, SqlRunStore(database), lambda: MOMENT)
+    pace = RateLimiter(limits, SqlRunStore(database), lambda: MOMENT)
 
-    assert await pace.wait(messages, asyncio.Event()) == NOTHING
+    assert await pace.wait_for_reservation(messages, asyncio.Event()) == NOTHING
 
     async with database.read() as connection:
         assert await connection.scalar(select(func.count()).select_from(campaign_paces)) == 0

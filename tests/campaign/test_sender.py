@@ -11,7 +11,7 @@ import pytest
 from campaign_service.campaigns.errors import ReferenceGoneError
 from campaign_service.campaigns.model import Status
 from campaign_service.segment_client import SegmentClient
-from campaign_service.sending.claiming import Lookout
+from campaign_service.sending.claiming import ClaimCoordinator
 from campaign_service.sending.sender import Sender, SenderOptions
 from campaign_service.storage.campaigns import SqlCampaignStore
 from campaign_service.storage.ports import Lease, RunStore
@@ -89,19 +89,19 @@ class HeldRuns:
         return getattr(self._runs, name)
 
 
-def a_lookout(slots: int = 1) -> Lookout:
-    return Lookout(asyncio.Semaphore(slots))
+def a_lookout(slots: int = 1) -> ClaimCoordinator:
+    return ClaimCoordinator(asyncio.Semaphore(slots))
 
 
 def a_sender(
     database: Database,
     segments: SegmentClient,
     runs: Any,
-    lookout: Lookout | None = None,
+    lookout: ClaimCoordinator | None = None,
     owner: str = "one",
 ) -> Sender:
     lookout = lookout or a_lookout()
-    lookout.news.set()
+    lookout.work_available.set()
     return Sender(
         SqlCampaignStore(database),
         cast("RunStore", runs),
@@ -109,7 +109,7 @@ def a_sender(
         segments,
         SenderOptions(owner, page_size=10, lease_time=LEASE_TIME),
         now=lambda: MOMENT,
-        lookout=lookout,
+        coordinator=lookout,
     )
 
 

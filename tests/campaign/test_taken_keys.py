@@ -16,7 +16,7 @@ from campaign_service.campaigns.model import SenderMode, Status
 from campaign_service.campaigns.outcomes import Outcome, Reason
 from campaign_service.planning.page import PlannedPage
 from campaign_service.segment_client import SegmentClient
-from campaign_service.sending.claiming import Lookout
+from campaign_service.sending.claiming import ClaimCoordinator
 from campaign_service.sending.sender import Sender, SenderOptions
 from campaign_service.storage.audit import recount as recounted
 from campaign_service.storage.campaigns import SqlCampaignStore
@@ -220,7 +220,7 @@ def a_sender(database: Database, segments: SegmentClient, runs: SqlRunStore) -> 
         segments,
         SenderOptions("one", page_size=10, lease_time=LEASE_TIME),
         now=lambda: MOMENT,
-        lookout=Lookout(asyncio.Semaphore(1)),
+        coordinator=ClaimCoordinator(asyncio.Semaphore(1)),
     )
 
 
