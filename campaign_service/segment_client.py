@@ -11,7 +11,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from campaign_service.campaigns.errors import ReferenceGoneError, SegmentServiceUnavailableError
-from campaign_service.segments import AudiencePage, SegmentInfo, StreamPlace, Waiting
+from campaign_service.segments import AudienceCursor, AudiencePage, SegmentInfo, Waiting
 from herald.segment.v1 import segment_pb2, segment_service_pb2_grpc
 from herald.segment.v1 import segment_service_pb2 as pb
 from herald_rpc.server.deadlines import seconds_left
@@ -23,13 +23,13 @@ _CALL_SECONDS, _ATTEMPTS = 9.0, 3
 # A count walks through all that a segment matches. A server that dies meanwhile is noticed by the
 # channel's pings after 8 s, and so it is while a stream is read.
 _COUNT_SECONDS = 300.0
-_LARGEST_QUERY = 100
+_MAX_QUERY_SIZE = 100
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 # How long the pages of one stream may take their reader. The segment server reads them ahead, so
 # that the last one is as old as that. A call for each page would cost up to 5 % of a fast run.
 _STREAM_SECONDS = 0.2
 # AIP-194 and common sense: these say that the segment itself is the problem, and waiting is none
-_FINAL = {
+_PERMANENT = {
     grpc.StatusCode.NOT_FOUND,
     grpc.StatusCode.FAILED_PRECONDITION,
     grpc.StatusCode.INVALID_ARGUMENT,
@@ -50,8 +50,8 @@ class SegmentClient:
         if len(ids) == 1:
             return await self._segment(ids[0])
         found: dict[str, SegmentInfo] = {}
-        for start in range(0, len(ids), _LARGEST_QUERY):
-            part = list(ids[start : start + _LARGEST_QUERY])
+        for start in range(0, len(ids), _MAX_QUERY_SIZE):
+            part = list(ids[start : start + _MAX_QUERY_SIZE])
             request = pb.QuerySegmentsRequest(
                 filter=to_struct({"id": {"$in": part}}), page_size=len(part), show_deleted=True
             )
@@ -113,18 +113,18 @@ class SegmentClient:
                 return response.target_ids
 
     async def stream(
-        self, place: StreamPlace, page_size: int, waiting: Waiting
+        self, start: AudienceCursor, page_size: int, waiting: Waiting
     ) -> AsyncGenerator[AudiencePage, None]:
         """A call asks for as many pages as are taken within `_STREAM_SECONDS`.
 
         The service reads the pages of a call ahead: those of a slow reader would be old.
         """
         request = pb.StreamTargetsRequest(
-            segment_ids=place.segment_ids,
-            sender_id=place.sender_id,
+            segment_ids=start.segment_ids,
+            sender_id=start.sender_id,
             page_size=page_size,
-            resume_token=place.cursor,
-            shard=segment_pb2.Shard(index=place.shard, count=place.shard_count),
+            resume_token=start.cursor,
+            shard=segment_pb2.Shard(index=start.shard, count=start.shard_count),
             page_limit=1,
         )
         retries = _Retries(waiting)
@@ -161,12 +161,12 @@ class _Retries:
 
     async def wait(self, error: grpc.aio.AioRpcError) -> None:
         """Raises `ReferenceGoneError` for an error that no waiting will mend."""
-        if error.code() in _FINAL:
+        if error.code() in _PERMANENT:
             _translate(error)
         await self._waiting("waiting for the segment service")
         # spread out: after an outage all senders come back at once
         spread_out = self._pause * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
-        await asyncio.sleep(max(spread_out, _asked_for(error)))
+        await asyncio.sleep(max(spread_out, _retry_delay(error)))
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 
 
@@ -194,7 +194,7 @@ def _segment_info(segment: segment_pb2.Segment) -> SegmentInfo:
 
 
 def _translate(error: grpc.aio.AioRpcError) -> NoReturn:
-    if error.code() in _FINAL:
+    if error.code() in _PERMANENT:
         info = _info(error)
         problem = _PROBLEMS.get(info.reason, "is not there")
         raise ReferenceGoneError("segment", info.metadata["segment_id"], problem=problem) from error
@@ -209,7 +209,7 @@ def _info(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:
     return info
 
 
-def _asked_for(error: grpc.aio.AioRpcError) -> float:
+def _retry_delay(error: grpc.aio.AioRpcError) -> float:
     """How many seconds the service wants to be left alone."""
     retry = error_details_pb2.RetryInfo()
     for detail in _details(error):

@@ -38,7 +38,7 @@ class AudiencePage:
 
 
 @dataclass(frozen=True, slots=True)
-class StreamPlace:
+class AudienceCursor:
     """A part of an audience, and a place in it."""
 
     segment_ids: tuple[str, ...]
@@ -75,7 +75,7 @@ class Segments(Protocol):
         """
 
     def stream(
-        self, place: StreamPlace, page_size: int, waiting: Waiting
+        self, start: AudienceCursor, page_size: int, waiting: Waiting
     ) -> AsyncGenerator[AudiencePage, None]:
         """The targets from the cursor on, however often the service goes and comes back.
 

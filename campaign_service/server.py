@@ -12,19 +12,19 @@ from campaign_service.api.failures import failure_for
 from campaign_service.lifecycle.hold_watch import HoldWatch
 from campaign_service.lifecycle.lifecycle import Lifecycle
 from campaign_service.lifecycle.preview import Previews
-from campaign_service.lifecycle.references import References
-from campaign_service.lifecycle.scheduler import Schedule
-from campaign_service.reporting.campaign_view import Presentation
-from campaign_service.reporting.read_counter import ReadCounts
-from campaign_service.reporting.watch_hub import Watches
+from campaign_service.lifecycle.references import ReferenceChecker
+from campaign_service.lifecycle.scheduler import Scheduler
+from campaign_service.reporting.campaign_view import CampaignViews
+from campaign_service.reporting.read_counter import ReadCounter
+from campaign_service.reporting.watch_hub import WatchHub
 from campaign_service.segment_client import SegmentClient
 from campaign_service.sending.worker_processes import SenderPool
 from campaign_service.settings import CampaignSettings
 from campaign_service.storage.campaigns import SqlCampaignStore
 from campaign_service.storage.deliveries import SqlDeliveryStore
 from campaign_service.storage.holds import SqlHoldStore
-from campaign_service.storage.progress import SqlWatchStore
-from campaign_service.storage.transitions import SqlMoveStore
+from campaign_service.storage.progress import SqlProgressStore
+from campaign_service.storage.transitions import SqlTransitionStore
 from chat_store.database import schema
 from chat_store.database.engine import Database, open_database
 from chat_store.sql.stores import sql_chat_store
@@ -94,13 +94,13 @@ async def _server(
 
         chat = sql_chat_store(database)
         campaigns = SqlCampaignStore(database)
-        moves = SqlMoveStore(
+        transitions = SqlTransitionStore(
             database, shards=_shards(database), monthly_quota=settings.monthly_quota
         )
-        references = References(chat, segments)
+        references = ReferenceChecker(chat, segments)
         lifecycle = Lifecycle(
             campaigns,
-            moves,
+            transitions,
             references,
             segments,
             now=now,
@@ -115,18 +115,18 @@ async def _server(
             now=now,
             multi_tenancy=settings.multi_tenancy,
         )
-        read_counts = ReadCounts(chat.messages)
-        presentation = Presentation(
-            campaigns, chat, segments, read_counts, now, lambda: database.refusal
+        read_counter = ReadCounter(chat.messages)
+        views = CampaignViews(
+            campaigns, chat, segments, read_counter, now, lambda: database.refusal
         )
-        watches = Watches(SqlWatchStore(database), presentation)
+        watch_hub = WatchHub(SqlProgressStore(database), views)
         servicer = CampaignServicer(
             lifecycle,
             campaigns,
-            presentation,
+            views,
             previews,
             SqlDeliveryStore(database),
-            watches,
+            watch_hub,
         )
         server = await stack.enter_async_context(
             serving(
@@ -149,9 +149,9 @@ async def _server(
             )
         )
         watch = HoldWatch(holds, server, now=now)
-        await watch.tell(hold)
-        schedule = Schedule(moves, lifecycle, now=now)
-        workers: list[Worker] = [senders, schedule, read_counts, watches, watch]
+        await watch.report(hold)
+        scheduler = Scheduler(transitions, lifecycle, now=now)
+        workers: list[Worker] = [senders, scheduler, read_counter, watch_hub, watch]
 
         async def is_well() -> bool:
             return await database.answers() and all(worker.is_well for worker in workers)

@@ -14,19 +14,19 @@ class PageRows:
 
     `channels` and `messages` map a column to its values or, when every row has the same, to one
     constant in `channel_constants` and `message_constants`. Every new channel gets the
-    `standing_members` and its row of `receivers` (columns `cid`, `user_id`). `arrivals` counts the
-    messages of channels that were there before; `joined` are those that the sender enters, and
-    `shown` (`cid`, `user_id`) is who sees the channel again.
+    `fixed_members` and its row of `receivers` (columns `cid`, `user_id`). `messages_per_channel` counts the
+    messages of channels that were there before; `sender_joins` are those that the sender enters, and
+    `unhidden` (`cid`, `user_id`) is who sees the channel again.
     """
 
     moment: datetime
     channels: Values = field(default_factory=dict)
     channel_constants: Mapping[str, Any] = field(default_factory=dict)
-    standing_members: Sequence[Member] = ()
+    fixed_members: Sequence[Member] = ()
     receivers: Values = field(default_factory=dict)
     messages: Values = field(default_factory=dict)
     message_constants: Mapping[str, Any] = field(default_factory=dict)
-    arrivals: Mapping[str, int] = field(default_factory=dict)
-    joined: Sequence[str] = ()
-    joining_user_id: str = ""
-    shown: Values = field(default_factory=dict)
+    messages_per_channel: Mapping[str, int] = field(default_factory=dict)
+    sender_joins: Sequence[str] = ()
+    sender_id: str = ""
+    unhidden: Values = field(default_factory=dict)

@@ -7,19 +7,19 @@ from typing import Any
 
 from campaign_service.lifecycle.lifecycle import Lifecycle
 from campaign_service.lifecycle.preview import Previews
-from campaign_service.reporting.campaign_view import Presentation
-from campaign_service.reporting.watch_hub import Watches
+from campaign_service.reporting.campaign_view import CampaignViews
+from campaign_service.reporting.watch_hub import WatchHub
 from campaign_service.storage.ports import CampaignStore, DeliveryStore
 from campaign_service.wire.campaign import times_from_proto
 from campaign_service.wire.delivery import (
     delivery_to_proto,
     outcome_from_proto,
+    preview_request_from_proto,
     previews_to_proto,
-    wanted_from_proto,
 )
 from campaign_service.wire.filter_fields import CAMPAIGN_FIELDS
-from campaign_service.wire.spec import change_from_proto, definition_from_proto
-from campaign_service.wire.watch import seen_from_proto
+from campaign_service.wire.spec import change_from_proto, spec_from_proto
+from campaign_service.wire.watch import position_from_proto
 from chat_store.models import User
 from chat_store.paging import Page, PageRequest
 from herald.campaign.v1 import campaign_service_pb2 as pb
@@ -42,27 +42,27 @@ class CampaignServicer(pb_grpc.CampaignServiceServicer):
         self,
         lifecycle: Lifecycle,
         campaigns: CampaignStore,
-        presentation: Presentation,
+        views: CampaignViews,
         previews: Previews,
         deliveries: DeliveryStore,
-        watches: Watches,
+        watch_hub: WatchHub,
     ) -> None:
         self._lifecycle = lifecycle
         self._campaigns = campaigns
-        self._presentation = presentation
+        self._views = views
         self._previews = previews
         self._deliveries = deliveries
-        self._watches = watches
+        self._watch_hub = watch_hub
 
     async def CreateCampaign(
         self, request: pb.CreateCampaignRequest, context: Any
     ) -> pb.CreateCampaignResponse:
         campaign = await self._lifecycle.create(
             text(request.campaign.id, "campaign.id", MAX_ID),
-            definition_from_proto(request.campaign),
+            spec_from_proto(request.campaign),
             validate_only=request.validate_only,
         )
-        return pb.CreateCampaignResponse(campaign=await self._presentation.one(campaign))
+        return pb.CreateCampaignResponse(campaign=await self._views.of(campaign))
 
     async def GetCampaign(
         self, request: pb.GetCampaignRequest, context: Any
@@ -76,13 +76,13 @@ class CampaignServicer(pb_grpc.CampaignServiceServicer):
             bound_to=[id_],
             field="user_page",
         )
-        message = await self._presentation.stored(id_)
+        message = await self._views.get(id_)
 
         async def read(page: PageRequest) -> Page[User | None]:
             if not message.user_ids:
                 return Page(())
             ids = await self._campaigns.user_ids(id_, page)
-            found = {user.id: user for user in await self._presentation.users(ids.items)}
+            found = {user.id: user for user in await self._views.existing_users(ids.items)}
             # one for each id: where the page is cut, it is cut by ids
             return Page(tuple(map(found.get, ids.items)), ids.next_cursor, ids.prev_cursor)
 
@@ -102,14 +102,14 @@ class CampaignServicer(pb_grpc.CampaignServiceServicer):
             request.campaign.etag,
             change_from_proto(request),
         )
-        self._watches.changed(campaign.id)
-        return pb.UpdateCampaignResponse(campaign=await self._presentation.one(campaign))
+        self._watch_hub.poll_now(campaign.id)
+        return pb.UpdateCampaignResponse(campaign=await self._views.of(campaign))
 
     async def DeleteCampaign(
         self, request: pb.DeleteCampaignRequest, context: Any
     ) -> pb.DeleteCampaignResponse:
         await self._lifecycle.delete(required(request.id, "id", MAX_ID))
-        self._watches.changed(request.id)
+        self._watch_hub.poll_now(request.id)
         return pb.DeleteCampaignResponse()
 
     async def QueryCampaigns(
@@ -129,10 +129,10 @@ class CampaignServicer(pb_grpc.CampaignServiceServicer):
 
         async def read(page: PageRequest) -> Page[Campaign]:
             found = await self._campaigns.query(query.predicate, page)
-            campaigns = await self._presentation.many(found.items)
+            campaigns = await self._views.of_many(found.items)
             for campaign in campaigns if user_limit else ():
                 ids = await self._campaigns.user_ids(campaign.id, PageRequest(user_limit))
-                users = list(map(user_to_proto, await self._presentation.users(ids.items)))
+                users = list(map(user_to_proto, await self._views.existing_users(ids.items)))
                 fitting = fitting_count(users, beside=campaign.ByteSize())
                 campaign.users.extend(users[:fitting])
             return Page(campaigns, found.next_cursor, found.prev_cursor)
@@ -150,28 +150,28 @@ class CampaignServicer(pb_grpc.CampaignServiceServicer):
         campaign = await self._lifecycle.start(
             required(request.id, "id", MAX_ID), times_from_proto(request)
         )
-        self._watches.changed(campaign.id)
-        return pb.StartCampaignResponse(campaign=await self._presentation.one(campaign))
+        self._watch_hub.poll_now(campaign.id)
+        return pb.StartCampaignResponse(campaign=await self._views.of(campaign))
 
     async def StopCampaign(
         self, request: pb.StopCampaignRequest, context: Any
     ) -> pb.StopCampaignResponse:
         campaign = await self._lifecycle.stop(required(request.id, "id", MAX_ID))
-        self._watches.changed(campaign.id)
-        return pb.StopCampaignResponse(campaign=await self._presentation.one(campaign))
+        self._watch_hub.poll_now(campaign.id)
+        return pb.StopCampaignResponse(campaign=await self._views.of(campaign))
 
     async def WatchCampaign(
         self, request: pb.WatchCampaignRequest, context: Any
     ) -> AsyncIterator[pb.WatchCampaignResponse]:
         id_ = required(request.id, "id", MAX_ID)
-        async with aclosing(self._watches.updates(id_, seen_from_proto(request))) as updates:
+        async with aclosing(self._watch_hub.updates(id_, position_from_proto(request))) as updates:
             async for update in updates:
                 yield update.message
 
     async def PreviewCampaign(
         self, request: pb.PreviewCampaignRequest, context: Any
     ) -> pb.PreviewCampaignResponse:
-        previews = await self._previews.of(wanted_from_proto(request))
+        previews = await self._previews.of(preview_request_from_proto(request))
         return pb.PreviewCampaignResponse(previews=previews_to_proto(previews))
 
     async def QueryDeliveries(

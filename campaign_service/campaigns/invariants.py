@@ -20,7 +20,7 @@ class Counters:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recount:
+class CampaignAudit:
     """Rows counted one by one, all at one moment.
 
     `outcomes` are the targets without a message, by outcome and reason. `channels` are those that
@@ -34,7 +34,7 @@ class Recount:
     outcomes: Mapping[tuple[str, str], int]
     targets_with_both: int
     counters: Counters
-    messages_astray: int
+    orphaned_messages: int
     channels: int
     wrong_member_counts: int
     wrong_message_counts: int
@@ -52,50 +52,54 @@ class Recount:
 
 
 @dataclass(frozen=True, slots=True)
-class Law:
+class Invariant:
     """A sentence about a campaign, and whether it is true."""
 
     text: str
     holds: bool
 
 
-def laws(found: Recount) -> Iterator[Law]:
+def invariants(audit: CampaignAudit) -> Iterator[Invariant]:
     """Those that hold at any moment, and for a completed campaign those of its end."""
-    counters = found.counters
-    twice = found.messages - found.targets_with_message + found.targets_with_both
-    yield Law("messages = messages sent", found.messages == counters.messages_sent)
-    yield Law("skipped rows = targets skipped", found.skipped == counters.targets_skipped)
-    yield Law("failed rows = targets failed", found.failed == counters.targets_failed)
-    yield Law("no target has two outcomes", twice == 0)
-    yield Law("every reason is one of its outcome", all(map(_fits, found.outcomes)))
-    yield Law("every message is in a channel that is there", found.messages_astray == 0)
-    yield Law("every channel counts its members", found.wrong_member_counts == 0)
-    yield Law("every channel counts its messages", found.wrong_message_counts == 0)
-    if found.status is Status.COMPLETED:
-        handled = found.messages + found.skipped + found.failed
-        yield Law("targets total = messages + skipped + failed", found.targets_total == handled)
-        yield Law("every shard is finished", counters.shards_unfinished == 0 < counters.shards)
+    counters = audit.counters
+    twice = audit.messages - audit.targets_with_message + audit.targets_with_both
+    yield Invariant("messages = messages sent", audit.messages == counters.messages_sent)
+    yield Invariant("skipped rows = targets skipped", audit.skipped == counters.targets_skipped)
+    yield Invariant("failed rows = targets failed", audit.failed == counters.targets_failed)
+    yield Invariant("no target has two outcomes", twice == 0)
+    yield Invariant("every reason is one of its outcome", all(map(_fits, audit.outcomes)))
+    yield Invariant("every message is in a channel that is there", audit.orphaned_messages == 0)
+    yield Invariant("every channel counts its members", audit.wrong_member_counts == 0)
+    yield Invariant("every channel counts its messages", audit.wrong_message_counts == 0)
+    if audit.status is Status.COMPLETED:
+        handled = audit.messages + audit.skipped + audit.failed
+        yield Invariant(
+            "targets total = messages + skipped + failed", audit.targets_total == handled
+        )
+        yield Invariant(
+            "every shard is finished", counters.shards_unfinished == 0 < counters.shards
+        )
 
 
-def described(found: Recount) -> Iterator[tuple[str, int | str]]:
+def audit_lines(audit: CampaignAudit) -> Iterator[tuple[str, int | str]]:
     """Every count by its name."""
-    yield "status", found.status
-    yield "targets total", found.targets_total
-    yield "messages", found.messages
-    yield "targets with a message", found.targets_with_message
-    for (outcome, reason), count in sorted(found.outcomes.items()):
+    yield "status", audit.status
+    yield "targets total", audit.targets_total
+    yield "messages", audit.messages
+    yield "targets with a message", audit.targets_with_message
+    for (outcome, reason), count in sorted(audit.outcomes.items()):
         yield f"{outcome}: {reason}", count
-    yield "targets with a message and another outcome", found.targets_with_both
-    yield "counted: messages sent", found.counters.messages_sent
-    yield "counted: targets skipped", found.counters.targets_skipped
-    yield "counted: targets failed", found.counters.targets_failed
-    yield "counted: channels created", found.counters.channels_created
-    yield "shards", found.counters.shards
-    yield "shards unfinished", found.counters.shards_unfinished
-    yield "messages in no channel", found.messages_astray
-    yield "channels with a message", found.channels
-    yield "channels with a wrong member count", found.wrong_member_counts
-    yield "channels with a wrong message count", found.wrong_message_counts
+    yield "targets with a message and another outcome", audit.targets_with_both
+    yield "counted: messages sent", audit.counters.messages_sent
+    yield "counted: targets skipped", audit.counters.targets_skipped
+    yield "counted: targets failed", audit.counters.targets_failed
+    yield "counted: channels created", audit.counters.channels_created
+    yield "shards", audit.counters.shards
+    yield "shards unfinished", audit.counters.shards_unfinished
+    yield "messages in no channel", audit.orphaned_messages
+    yield "channels with a message", audit.channels
+    yield "channels with a wrong member count", audit.wrong_member_counts
+    yield "channels with a wrong message count", audit.wrong_message_counts
 
 
 def _fits(row: tuple[str, str]) -> bool:

@@ -47,10 +47,10 @@ TRANSITIONS: Mapping[Action, Mapping[Status, Status]] = {
 
 def next_status(campaign_id: str, status: Status, action: Action) -> Status:
     """Raises `StatusNotAllowedError`, which names both and what would have been allowed."""
-    moves = TRANSITIONS[action]
-    if status not in moves:
-        raise StatusNotAllowedError(campaign_id, action, status, list(moves))
-    return moves[status]
+    allowed = TRANSITIONS[action]
+    if status not in allowed:
+        raise StatusNotAllowedError(campaign_id, action, status, list(allowed))
+    return allowed[status]
 
 
 class SenderMode(StrEnum):
@@ -102,7 +102,7 @@ class ChannelTemplate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Definition:
+class CampaignSpec:
     """All of a campaign that its caller writes."""
 
     name: str = ""
@@ -120,13 +120,13 @@ class Definition:
     skip_webhook: bool = False
     max_messages_per_second: int = 0
 
-    def same_as(self, other: "Definition") -> bool:
+    def same_as(self, other: "CampaignSpec") -> bool:
         """The users are a set; a stored definition has them in order."""
         return replace(self, user_ids=()) == replace(other, user_ids=()) and set(
             self.user_ids
         ) == set(other.user_ids)
 
-    def same_audience_as(self, other: "Definition") -> bool:
+    def same_audience_as(self, other: "CampaignSpec") -> bool:
         """Whether a walk over the one can be taken up in the other.
 
         The order of segments counts: a place in a stream belongs to exactly its arguments. So does
@@ -186,7 +186,7 @@ class Campaign:
     """
 
     id: str
-    definition: Definition
+    spec: CampaignSpec
     to_channels: bool
     status: Status
     status_reason: str = ""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from campaign_service.campaigns.model import Definition
+from campaign_service.campaigns.model import CampaignSpec
 from chat_store.models import Message
 
 
@@ -69,14 +69,14 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What to preview: a stored campaign, or an unwritten one if there is a `definition`.
+class PreviewRequest:
+    """What to preview: a stored campaign, or an unwritten one if there is a `spec`.
 
     Without `receiver_ids` it is for the first `sample_size` of the audience.
     """
 
     campaign_id: str
-    definition: Definition | None
+    spec: CampaignSpec | None
     receiver_ids: Sequence[str]
     sample_size: int
 

@@ -10,7 +10,7 @@ from campaign_service.campaigns.model import Campaign, Stats, Status
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class WatchPosition:
     """A place in a campaign's history: a change, and the progress since.
 
     `progress` tells nothing but whether there was some between two places of one revision.
@@ -21,36 +21,36 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ProgressSnapshot:
     """What can be told of a campaign without its content. `counters` are fields of `Stats`."""
 
     campaign_id: str
     revision: int
-    over: bool
+    is_final: bool
     status_reason: str
     counters: Mapping[str, Any]
 
     @property
-    def place(self) -> Place:
-        return _place(self.revision, Stats(**self.counters), self.status_reason)
+    def position(self) -> WatchPosition:
+        return _position(self.revision, Stats(**self.counters), self.status_reason)
 
-    def of(self, change: Campaign) -> Campaign:
+    def applied_to(self, revision: Campaign) -> Campaign:
         """The campaign that was as `change` says at this revision, and got further since."""
         return replace(
-            change,
+            revision,
             status_reason=self.status_reason,
-            stats=replace(change.stats, **self.counters),
+            stats=replace(revision.stats, **self.counters),
         )
 
 
-def place_of(change: Campaign) -> Place:
-    return _place(change.revision, change.stats, change.status_reason)
+def position_of(revision: Campaign) -> WatchPosition:
+    return _position(revision.revision, revision.stats, revision.status_reason)
 
 
-def is_over(status: Status, deleted_at: datetime | None) -> bool:
+def is_final(status: Status, deleted_at: datetime | None) -> bool:
     """Whether nothing more happens until a caller wants it."""
     return deleted_at is not None or status in (Status.COMPLETED, Status.STOPPED)
 
 
-def _place(revision: int, stats: Stats, reason: str) -> Place:
-    return Place(revision, f"{stats.targets_handled}:{crc32(reason.encode()):x}")
+def _position(revision: int, stats: Stats, reason: str) -> WatchPosition:
+    return WatchPosition(revision, f"{stats.targets_handled}:{crc32(reason.encode()):x}")

@@ -3,26 +3,26 @@
 import re
 from datetime import datetime
 
-from campaign_service.campaigns.model import ChannelTemplate, Definition, Times
+from campaign_service.campaigns.model import CampaignSpec, ChannelTemplate, Times
 from chat_store.errors import InvalidInputError
 
 _CHANNEL_TYPE = re.compile(r"[\w-]+", re.ASCII)
 
 
-def check_audience(definition: Definition) -> None:
+def check_audience(spec: CampaignSpec) -> None:
     """Raises `InvalidInputError`."""
-    if definition.segment_ids and definition.user_ids:
+    if spec.segment_ids and spec.user_ids:
         raise InvalidInputError(
             "campaign.user_ids", "a campaign is for segments or for users, not for both"
         )
-    if not definition.segment_ids and not definition.user_ids:
+    if not spec.segment_ids and not spec.user_ids:
         raise InvalidInputError("campaign.segment_ids", "segment_ids or user_ids is required")
 
 
-def check_channels(definition: Definition, *, to_channels: bool) -> None:
+def check_channels(spec: CampaignSpec, *, to_channels: bool) -> None:
     """Raises `InvalidInputError`."""
-    template = definition.channel_template
-    if definition.create_channels and template is None and not to_channels:
+    template = spec.channel_template
+    if spec.create_channels and template is None and not to_channels:
         raise InvalidInputError(
             "campaign.channel_template", "is required to create channels for users"
         )

@@ -13,7 +13,7 @@ from campaign_service.campaigns.errors import CampaignError
 from campaign_service.campaigns.holds import Because, HeldCampaign, Hold
 from campaign_service.commands.at_database import UnusableDatabaseError, at_database
 from campaign_service.storage.holds import SqlHoldStore
-from campaign_service.storage.transitions import SqlMoveStore
+from campaign_service.storage.transitions import SqlTransitionStore
 from chat_store.database.engine import Database
 
 
@@ -41,7 +41,7 @@ def restored(database_url: str, *, stop: bool) -> Answer:
     if decided is None:
         typer.echo("nothing is held: there is nothing to decide", err=True)
         return Answer.NOTHING_IS_HELD
-    _tell(decided, stop=stop)
+    _print_decision(decided, stop=stop)
     return Answer.DECIDED
 
 
@@ -53,18 +53,18 @@ async def _decide(database: Database, *, stop: bool) -> _Decided | None:
         return None
     campaigns = await holds.campaigns()
     if stop:
-        moves = SqlMoveStore(database, shards=1)
+        transitions = SqlTransitionStore(database, shards=1)
         reason = f"stopped by an operator, because {hold.cause}"
         for campaign in campaigns:
             # stopped or deleted a moment ago by a caller
             with suppress(CampaignError):
-                await moves.stop(campaign.campaign_id, reason, datetime.now(UTC))
+                await transitions.stop(campaign.campaign_id, reason, datetime.now(UTC))
     # last: if it is killed before, the command has not ended the hold and can be repeated
     await holds.release()
     return _Decided(hold, campaigns)
 
 
-def _tell(decided: _Decided, *, stop: bool) -> None:
+def _print_decision(decided: _Decided, *, stop: bool) -> None:
     typer.echo(f"the database was held, because {decided.hold.cause}; it is held no more")
     what = "stopped" if stop else "resumed"
     typer.echo(f"{what}: {len(decided.campaigns):,} campaigns")

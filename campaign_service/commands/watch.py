@@ -24,7 +24,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 Show = Callable[[str, float], None]
 
 
-class Ended(IntEnum):
+class ExitCode(IntEnum):
     """What became of the campaign, as an exit code."""
 
     COMPLETED = 0
@@ -32,19 +32,19 @@ class Ended(IntEnum):
     STOPPED = 3
 
 
-def watch(campaign_id: str, target: str) -> Ended:
+def watch(campaign_id: str, target: str) -> ExitCode:
     """Shows the campaign's progress on standard output: a bar on a terminal, else lines."""
     try:
         return asyncio.run(_watch(campaign_id, target))
     except TargetError as error:
         problem = str(error)
     except grpc.aio.AioRpcError as error:
-        problem = _told(error)
+        problem = _problem_of(error)
     typer.echo(problem, err=True)
-    return Ended.FAILED
+    return ExitCode.FAILED
 
 
-async def _watch(campaign_id: str, target: str) -> Ended:
+async def _watch(campaign_id: str, target: str) -> ExitCode:
     campaign = pb.Campaign()
     with _shown() as show:
         async with aclosing(_followed(campaign_id, target)) as campaigns:
@@ -52,11 +52,11 @@ async def _watch(campaign_id: str, target: str) -> Ended:
                 show(_line(campaign, datetime.now(UTC)), campaign.stats.progress)
     match campaign.status:
         case pb.CAMPAIGN_STATUS_COMPLETED:
-            return Ended.COMPLETED
+            return ExitCode.COMPLETED
         case pb.CAMPAIGN_STATUS_STOPPED:
-            return Ended.STOPPED
+            return ExitCode.STOPPED
         case _:
-            return Ended.FAILED
+            return ExitCode.FAILED
 
 
 async def _followed(campaign_id: str, target: str) -> AsyncGenerator[pb.Campaign, None]:
@@ -114,7 +114,7 @@ def _line(campaign: pb.Campaign, now: datetime) -> str:
     return ", ".join(parts)
 
 
-def _told(error: grpc.aio.AioRpcError) -> str:
+def _problem_of(error: grpc.aio.AioRpcError) -> str:
     status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it is a call, too
     info = error_details_pb2.ErrorInfo()
     for detail in status.details if status else ():

@@ -46,9 +46,9 @@ class HoldWatch:
         await self._steps.run(step, stop)
 
     async def run_once(self) -> None:
-        await self.tell(await self._holds.check())
+        await self.report(await self._holds.check())
 
-    async def tell(self, hold: Hold | None) -> None:
+    async def report(self, hold: Hold | None) -> None:
         """Makes health and the log say it; the log at most once a minute."""
         if hold != self._hold:
             await self._server.set_withheld(hold is not None)

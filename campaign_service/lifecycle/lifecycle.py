@@ -13,7 +13,7 @@ from campaign_service.campaigns.errors import (
 from campaign_service.campaigns.model import (
     Action,
     Campaign,
-    Definition,
+    CampaignSpec,
     Stats,
     Status,
     Times,
@@ -21,35 +21,35 @@ from campaign_service.campaigns.model import (
     next_status,
 )
 from campaign_service.campaigns.validation import check_audience, check_channels, check_times
-from campaign_service.lifecycle.references import References
+from campaign_service.lifecycle.references import ReferenceChecker
 from campaign_service.planning.compiled import compile_templates
 from campaign_service.segments import Segments
-from campaign_service.storage.ports import CampaignStore, Due, MoveStore
+from campaign_service.storage.ports import CampaignStore, DueTransition, TransitionStore
 
 # what the clock says when it stops a campaign
-TIME_IS_UP = "stop_at was reached"
+STOP_AT_REACHED = "stop_at was reached"
 
 
 class Lifecycle:
     def __init__(
         self,
         campaigns: CampaignStore,
-        moves: MoveStore,
-        references: References,
+        transitions: TransitionStore,
+        references: ReferenceChecker,
         segments: Segments,
         *,
         now: Callable[[], datetime],
         wake: Callable[[], None],
     ) -> None:
         self._campaigns = campaigns
-        self._moves = moves
+        self._transitions = transitions
         self._references = references
         self._segments = segments
         self._now = now
         self._wake = wake
 
     async def create(
-        self, campaign_id: str, definition: Definition, *, validate_only: bool
+        self, campaign_id: str, spec: CampaignSpec, *, validate_only: bool
     ) -> Campaign:
         """A draft, with an id of its own if none is given.
 
@@ -58,26 +58,26 @@ class Lifecycle:
         """
         stored = await self._stored(campaign_id) if campaign_id else None
         if stored is not None:
-            if stored.deleted_at or not stored.definition.same_as(definition):
+            if stored.deleted_at or not stored.spec.same_as(spec):
                 raise CampaignAlreadyExistsError(campaign_id)
             return stored
-        draft = await self.unwritten(campaign_id, definition)
+        unsaved = await self.draft(campaign_id, spec)
         if validate_only:
-            return draft
+            return unsaved
         return await self._campaigns.create(
             campaign_id or str(uuid4()),
-            definition,
-            draft.created_at,
-            to_channels=draft.to_channels,
+            spec,
+            unsaved.created_at,
+            to_channels=unsaved.to_channels,
         )
 
-    async def unwritten(self, campaign_id: str, definition: Definition) -> Campaign:
+    async def draft(self, campaign_id: str, spec: CampaignSpec) -> Campaign:
         """The campaign that the definition would make. Raises whatever `create` would."""
-        to_channels = await self._check(definition)
+        to_channels = await self._check(spec)
         now = self._now()
         return Campaign(
             id=campaign_id,
-            definition=definition,
+            spec=spec,
             to_channels=to_channels,
             status=Status.DRAFT,
             stats=Stats(),
@@ -87,7 +87,7 @@ class Lifecycle:
         )
 
     async def update(
-        self, campaign_id: str, etag: str, change: Callable[[Definition], Definition]
+        self, campaign_id: str, etag: str, change: Callable[[CampaignSpec], CampaignSpec]
     ) -> Campaign:
         """Changes the definition as a whole or not at all; again, if it changed meanwhile."""
         while True:
@@ -95,22 +95,22 @@ class Lifecycle:
             if etag and etag != etag_of(stored):
                 raise EtagMismatchError(campaign_id, etag, etag_of(stored))
             next_status(campaign_id, stored.status, Action.UPDATE)
-            definition = change(stored.definition)
-            if definition.same_as(stored.definition):
+            spec = change(stored.spec)
+            if spec.same_as(stored.spec):
                 return stored
-            written = await self._moves.update(
+            written = await self._transitions.update(
                 campaign_id,
-                definition,
+                spec,
                 stored.revision,
                 self._now(),
-                to_channels=await self._check(definition, stored),
-                audience_changed=not definition.same_audience_as(stored.definition),
+                to_channels=await self._check(spec, stored),
+                audience_changed=not spec.same_audience_as(stored.spec),
             )
             if written:
                 return await self._campaigns.get(campaign_id)
 
     async def delete(self, campaign_id: str) -> None:
-        await self._moves.delete(campaign_id, self._now())
+        await self._transitions.delete(campaign_id, self._now())
 
     async def start(self, campaign_id: str, times: Times) -> Campaign:
         """Starts or resumes, at once or when the clock says; no effect where it is in progress."""
@@ -118,33 +118,35 @@ class Lifecycle:
         check_times(times, now)
         campaign = await self._present(campaign_id)
         # also for a campaign that is in progress: its caller expects it to be sent
-        await self._moves.refuse_if_held()
+        await self._transitions.refuse_if_held()
         later = times.scheduled_for is not None and times.scheduled_for > now
         action = Action.SCHEDULE if later else Action.START
         if later or next_status(campaign_id, campaign.status, action) != campaign.status:
             next_status(campaign_id, campaign.status, action)
-            await self._references.check_at_start(campaign.definition)
+            await self._references.check_at_start(campaign.spec)
             if later:
-                await self._moves.schedule(campaign_id, times, now)
+                await self._transitions.schedule(campaign_id, times, now)
             else:
                 await self._launch(campaign, times)
         return await self._campaigns.get(campaign_id)
 
     async def stop(self, campaign_id: str) -> Campaign:
         """After this has returned, no further message of the campaign appears."""
-        await self._moves.stop(campaign_id, "stopped by a caller", self._now())
+        await self._transitions.stop(campaign_id, "stopped by a caller", self._now())
         return await self._campaigns.get(campaign_id)
 
-    async def on_time(self, due: Due) -> None:
+    async def fire_due(self, due: DueTransition) -> None:
         """Starts or stops what the clock says, unless the campaign has changed meanwhile.
 
         Raises what `start` would.
         """
-        if due.over:
-            await self._moves.stop(due.campaign_id, TIME_IS_UP, self._now(), revision=due.revision)
+        if due.is_stop:
+            await self._transitions.stop(
+                due.campaign_id, STOP_AT_REACHED, self._now(), revision=due.revision
+            )
             return
         campaign = await self._present(due.campaign_id)
-        await self._references.check_at_start(campaign.definition)
+        await self._references.check_at_start(campaign.spec)
         await self._launch(campaign, None, due.revision)
 
     async def _launch(
@@ -153,7 +155,9 @@ class Lifecycle:
         total = await self._count(campaign)
         # whoever was handled before an edit took them out of the audience is still a target
         total = max(total, campaign.stats.targets_handled)
-        await self._moves.start(campaign.id, total, self._now(), times=times, revision=revision)
+        await self._transitions.start(
+            campaign.id, total, self._now(), times=times, revision=revision
+        )
         self._wake()
 
     async def _present(self, campaign_id: str) -> Campaign:
@@ -168,17 +172,17 @@ class Lifecycle:
         except CampaignNotFoundError:
             return None
 
-    async def _check(self, definition: Definition, stored: Campaign | None = None) -> bool:
+    async def _check(self, spec: CampaignSpec, stored: Campaign | None = None) -> bool:
         """Whether the audience is channels. Raises what is wrong with the definition."""
-        check_audience(definition)
+        check_audience(spec)
         # templates last: whether they may name a receiver depends on the segments
-        to_channels = await self._references.check_written(definition, stored)
-        check_channels(definition, to_channels=to_channels)
-        compile_templates(definition, to_channels=to_channels)
+        to_channels = await self._references.check_spec(spec, stored)
+        check_channels(spec, to_channels=to_channels)
+        compile_templates(spec, to_channels=to_channels)
         return to_channels
 
     async def _count(self, campaign: Campaign) -> int:
-        definition = campaign.definition
-        if definition.user_ids:
-            return len(definition.user_ids)
-        return await self._segments.count(definition.segment_ids, definition.sender_id)
+        spec = campaign.spec
+        if spec.user_ids:
+            return len(spec.user_ids)
+        return await self._segments.count(spec.segment_ids, spec.sender_id)

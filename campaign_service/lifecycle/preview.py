@@ -9,13 +9,13 @@ from datetime import datetime
 from campaign_service.campaigns.errors import CampaignDeletedError, SegmentServiceUnavailableError
 from campaign_service.campaigns.ids import derived_channel_id
 from campaign_service.campaigns.model import Campaign, ChannelTemplate
-from campaign_service.campaigns.outcomes import Preview, Wanted
+from campaign_service.campaigns.outcomes import Preview, PreviewRequest
 from campaign_service.lifecycle.lifecycle import Lifecycle
-from campaign_service.lifecycle.references import References
+from campaign_service.lifecycle.references import ReferenceChecker
 from campaign_service.planning.compiled import compile_campaign
-from campaign_service.planning.page import MARKS, PlannedPage
+from campaign_service.planning.page import CAMPAIGN_KEYS, PlannedPage
 from campaign_service.planning.planner import Planner, require_sender
-from campaign_service.segments import Segments, StreamPlace
+from campaign_service.segments import AudienceCursor, Segments
 from campaign_service.storage.ports import CampaignStore
 from chat_store.models import Message, cid_of
 from chat_store.page_rows import PageRows
@@ -29,7 +29,7 @@ class Previews:
         self,
         campaigns: CampaignStore,
         lifecycle: Lifecycle,
-        references: References,
+        references: ReferenceChecker,
         chat: ChatStore,
         segments: Segments,
         *,
@@ -44,18 +44,18 @@ class Previews:
         self._now = now
         self._multi_tenancy = multi_tenancy
 
-    async def of(self, wanted: Wanted) -> list[Preview]:
+    async def of(self, request: PreviewRequest) -> list[Preview]:
         """One a target, in the order of the receiver ids or of the audience.
 
         Of a campaign without an id, whatever depends on it is left out. Raises what
         `Lifecycle.start` or `Lifecycle.create` would raise for what is named and not there.
         """
-        if wanted.definition is None:
-            campaign = await self._stored(wanted.campaign_id)
+        if request.spec is None:
+            campaign = await self._stored(request.campaign_id)
         else:
-            campaign = await self._lifecycle.unwritten(wanted.campaign_id, wanted.definition)
-        targets = wanted.receiver_ids or await self._sample(campaign, wanted.sample_size)
-        sender_id = campaign.definition.sender_id
+            campaign = await self._lifecycle.draft(request.campaign_id, request.spec)
+        targets = request.receiver_ids or await self._sample(campaign, request.sample_size)
+        sender_id = campaign.spec.sender_id
         users = await self._chat.users.by_id([sender_id])
         run = compile_campaign(
             campaign,
@@ -64,10 +64,10 @@ class Previews:
             multi_tenancy=self._multi_tenancy,
         )
         planner = Planner(run, self._chat, self._now)
-        page = await planner.plan(targets, look_for_taken_ids=True)
+        page = await planner.plan(targets, check_message_ids=True)
         found = _previews(page)
         if not campaign.id:
-            template = campaign.definition.channel_template
+            template = campaign.spec.channel_template
             found = {id_: _without_id(preview, template) for id_, preview in found.items()}
         return [found[target_id] for target_id in targets]
 
@@ -75,24 +75,24 @@ class Previews:
         campaign = await self._campaigns.get(campaign_id)
         if campaign.deleted_at is not None:
             raise CampaignDeletedError(campaign_id)
-        await self._references.check_at_start(campaign.definition)
+        await self._references.check_at_start(campaign.spec)
         return campaign
 
     async def _sample(self, campaign: Campaign, size: int) -> list[str]:
-        definition = campaign.definition
-        if definition.user_ids:
-            return sorted(definition.user_ids, key=str.encode)[:size]
-        place = StreamPlace(definition.segment_ids, definition.sender_id, 0, 1, "")
-        stream = self._segments.stream(place, size, _unavailable)
+        spec = campaign.spec
+        if spec.user_ids:
+            return sorted(spec.user_ids, key=str.encode)[:size]
+        cursor = AudienceCursor(spec.segment_ids, spec.sender_id, 0, 1, "")
+        stream = self._segments.stream(cursor, size, _unavailable)
         found: list[str] = []
         now = asyncio.get_running_loop().time
         try:
-            async with asyncio.timeout(_PAGE_SECONDS) as patience, aclosing(stream) as pages:
+            async with asyncio.timeout(_PAGE_SECONDS) as time_limit, aclosing(stream) as pages:
                 async for page in pages:
                     found += page.target_ids
                     if len(found) >= size:
                         break
-                    patience.reschedule(now() + _PAGE_SECONDS)
+                    time_limit.reschedule(now() + _PAGE_SECONDS)
         except TimeoutError:
             raise SegmentServiceUnavailableError from None
         return found[:size]
@@ -126,6 +126,6 @@ def _without_id(preview: Preview, template: ChannelTemplate | None) -> Preview:
     if template and cid == cid_of(template.type, derived_channel_id("", preview.target_id)):
         cid = None
     if message is not None:
-        custom = {key: value for key, value in message.custom.items() if key not in MARKS}
+        custom = {key: value for key, value in message.custom.items() if key not in CAMPAIGN_KEYS}
         message = replace(message, id="", cid=cid or "", campaign_id=None, custom=custom)
     return replace(preview, cid=cid, message=message)

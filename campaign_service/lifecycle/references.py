@@ -3,48 +3,48 @@
 from collections.abc import Sequence
 
 from campaign_service.campaigns.errors import ReferenceGoneError, UnknownReferenceError
-from campaign_service.campaigns.model import Campaign, ChannelTemplate, Definition
+from campaign_service.campaigns.model import Campaign, CampaignSpec, ChannelTemplate
 from campaign_service.segments import Segments, is_usable
 from chat_store.errors import InvalidInputError
 from chat_store.store import ChatStore
 
 
-class References:
+class ReferenceChecker:
     def __init__(self, chat: ChatStore, segments: Segments) -> None:
         self._chat = chat
         self._segments = segments
 
-    async def check_written(self, definition: Definition, stored: Campaign | None = None) -> bool:
+    async def check_spec(self, spec: CampaignSpec, stored: Campaign | None = None) -> bool:
         """Whether the audience is channels. Raises `UnknownReferenceError` at the fields.
 
         What is the same in `stored` need not be there any more.
         """
-        before = stored.definition if stored else None
-        new_sender = before is None or definition.sender_id != before.sender_id
-        if new_sender and await self._gone_sender(definition.sender_id):
-            raise UnknownReferenceError("sender", {"campaign.sender_id": definition.sender_id})
-        if before is None or _members(definition) != _members(before):
-            await self._check_members(definition)
-        if stored is None or definition.segment_ids != stored.definition.segment_ids:
-            return await self._check_segments(definition.segment_ids)
+        before = stored.spec if stored else None
+        new_sender = before is None or spec.sender_id != before.sender_id
+        if new_sender and await self._gone_sender(spec.sender_id):
+            raise UnknownReferenceError("sender", {"campaign.sender_id": spec.sender_id})
+        if before is None or _members(spec) != _members(before):
+            await self._check_members(spec)
+        if stored is None or spec.segment_ids != stored.spec.segment_ids:
+            return await self._check_segments(spec.segment_ids)
         return stored.to_channels
 
-    async def check_at_start(self, definition: Definition) -> None:
+    async def check_at_start(self, spec: CampaignSpec) -> None:
         """Raises `ReferenceGoneError`."""
-        if await self._gone_sender(definition.sender_id):
-            raise ReferenceGoneError("sender", definition.sender_id)
-        members = _members(definition)
+        if await self._gone_sender(spec.sender_id):
+            raise ReferenceGoneError("sender", spec.sender_id)
+        members = _members(spec)
         gone = await self._gone_members(members)
         if gone:
             raise ReferenceGoneError("member", *(members[index] for index in gone))
-        found = await self._segments.by_id(definition.segment_ids)
-        gone_segments = [id_ for id_ in definition.segment_ids if not is_usable(found, id_)]
+        found = await self._segments.by_id(spec.segment_ids)
+        gone_segments = [id_ for id_ in spec.segment_ids if not is_usable(found, id_)]
         if gone_segments:
             raise ReferenceGoneError("segment", *gone_segments)
 
-    async def _check_members(self, definition: Definition) -> None:
-        members = _members(definition)
-        at = _members_field(definition.channel_template)
+    async def _check_members(self, spec: CampaignSpec) -> None:
+        members = _members(spec)
+        at = _members_field(spec.channel_template)
         missing = {f"{at}[{i}]": members[i] for i in await self._gone_members(members)}
         if missing:
             raise UnknownReferenceError("member", missing)
@@ -77,8 +77,8 @@ class References:
         return [i for i, id_ in enumerate(user_ids) if id_ not in found or found[id_].deleted_at]
 
 
-def _members(definition: Definition) -> list[str]:
-    template = definition.channel_template
+def _members(spec: CampaignSpec) -> list[str]:
+    template = spec.channel_template
     return [member.user_id for member in template.extra_members] if template else []
 
 

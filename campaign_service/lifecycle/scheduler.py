@@ -14,7 +14,7 @@ from campaign_service.campaigns.errors import (
     SegmentServiceUnavailableError,
 )
 from campaign_service.lifecycle.lifecycle import Lifecycle
-from campaign_service.storage.ports import Due, MoveStore
+from campaign_service.storage.ports import DueTransition, TransitionStore
 from chat_store.errors import StoreUnavailableError
 from herald_rpc.process.outages import Outages, Repeated
 
@@ -23,7 +23,7 @@ logger = structlog.get_logger(__name__)
 _POLL_SECONDS = 0.25
 
 
-class Schedule:
+class Scheduler:
     """What is due is in the database, so that a restart loses nothing.
 
     Any number of these, in any number of processes, fire once: each move is bound to the revision
@@ -31,9 +31,9 @@ class Schedule:
     """
 
     def __init__(
-        self, moves: MoveStore, lifecycle: Lifecycle, *, now: Callable[[], datetime]
+        self, transitions: TransitionStore, lifecycle: Lifecycle, *, now: Callable[[], datetime]
     ) -> None:
-        self._moves = moves
+        self._transitions = transitions
         self._lifecycle = lifecycle
         self._now = now
         self._steps = Repeated("the schedule", StoreUnavailableError)
@@ -53,12 +53,12 @@ class Schedule:
 
     async def run_once(self) -> None:
         """Moves every campaign that is due by now; one that can't be moved holds up no other."""
-        for due in await self._moves.due(self._now()):
+        for due in await self._transitions.due(self._now()):
             name = f"campaign {due.campaign_id}"
             if self._outages.is_paused(name):
                 continue
             try:
-                await self._move(due)
+                await self._fire(due)
             except StoreUnavailableError:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, the others are moved
@@ -67,10 +67,10 @@ class Schedule:
             else:
                 self._outages.over(name)
 
-    async def _move(self, due: Due) -> None:
+    async def _fire(self, due: DueTransition) -> None:
         log = logger.bind(campaign_id=due.campaign_id)
         try:
-            await self._lifecycle.on_time(due)
+            await self._lifecycle.fire_due(due)
         except (ReferenceGoneError, QuotaExceededError) as error:
             log.warning("can't start", reason=str(error))
             await self._give_up(due, str(error))
@@ -80,12 +80,14 @@ class Schedule:
             # stopped, started or deleted a moment ago by someone else
             log.info("not due any more", reason=str(error))
 
-    async def _explain(self, due: Due, cause: str) -> None:
+    async def _explain(self, due: DueTransition, cause: str) -> None:
         reason = f"waiting to start: {cause}"
         # every look would take SQLite's write lock to say the same again
         if reason != due.status_reason:
-            await self._moves.explain(due.campaign_id, reason, due.revision)
+            await self._transitions.set_status_reason(due.campaign_id, reason, due.revision)
 
-    async def _give_up(self, due: Due, reason: str) -> None:
+    async def _give_up(self, due: DueTransition, reason: str) -> None:
         with suppress(CampaignError):
-            await self._moves.stop(due.campaign_id, reason, self._now(), revision=due.revision)
+            await self._transitions.stop(
+                due.campaign_id, reason, self._now(), revision=due.revision
+            )

@@ -5,11 +5,17 @@ from datetime import datetime
 
 from campaign_service.campaigns.ids import message_id_prefix
 from campaign_service.campaigns.limits import MAX_ATTACHMENTS_BYTES
-from campaign_service.campaigns.model import Campaign, Definition, SenderMode, SenderVisibility
+from campaign_service.campaigns.model import Campaign, CampaignSpec, SenderMode, SenderVisibility
 from campaign_service.templates.json_templates import CompiledJson, compile_json
 from campaign_service.templates.parsing import Reads
 from campaign_service.templates.text_templates import CompiledText, compile_text
-from campaign_service.templates.views import Fields, View, channel_fields, user_fields, user_view
+from campaign_service.templates.views import (
+    Fields,
+    JsonView,
+    channel_fields,
+    user_fields,
+    user_view,
+)
 from chat_store.models import MAX_CUSTOM_BYTES, Member, User
 
 _OF_MESSAGES = frozenset({"sender", "receiver", "channel", "custom"})
@@ -53,11 +59,11 @@ def _read(reads: Reads, name: str, *, with_custom: bool) -> frozenset[str] | Non
     )
 
 
-def compile_templates(definition: Definition, *, to_channels: bool) -> Templates:
+def compile_templates(spec: CampaignSpec, *, to_channels: bool) -> Templates:
     """Raises `InvalidTemplateError` at the field that holds the template."""
     names = _OF_CHANNEL_AUDIENCES if to_channels else _OF_MESSAGES
-    message = definition.message_template
-    channel = definition.channel_template
+    message = spec.message_template
+    channel = spec.channel_template
     at = "campaign.message_template"
     return Templates(
         text=compile_text(message.text, f"{at}.text", names),
@@ -82,10 +88,10 @@ class CompiledCampaign:
     """All that planning a page needs and that is the same for every page."""
 
     id: str
-    definition: Definition
+    spec: CampaignSpec
     to_channels: bool
     sender: User
-    sender_view: View
+    sender_view: JsonView
     templates: Templates
     message_reads_channel: bool
     receiver_fields: Fields
@@ -93,10 +99,10 @@ class CompiledCampaign:
     # whoever is not in it gets nothing; None where teams don't matter
     required_team: str | None
     message_id_prefix: str
-    standing_members: tuple[Member, ...]
-    standing_ids: frozenset[str]
+    fixed_members: tuple[Member, ...]
+    fixed_member_ids: frozenset[str]
 
-    def variables(self, receiver: View | None) -> View:
+    def variables(self, receiver: JsonView | None) -> JsonView:
         """What templates see; in campaigns to channels, which have no receivers, before these."""
         if receiver is None:
             return {"sender": self.sender_view}
@@ -107,14 +113,14 @@ def compile_campaign(
     campaign: Campaign, sender: User, moment: datetime, *, multi_tenancy: bool = False
 ) -> CompiledCampaign:
     """With `multi_tenancy`, receivers must be in the team of the channel template, if it has one."""
-    standing = _standing_members(campaign.definition, moment)
-    templates = compile_templates(campaign.definition, to_channels=campaign.to_channels)
-    channel = campaign.definition.channel_template
+    fixed_members = _fixed_members(campaign.spec, moment)
+    templates = compile_templates(campaign.spec, to_channels=campaign.to_channels)
+    channel = campaign.spec.channel_template
     required_team = channel.team or None if multi_tenancy and channel else None
     fields = templates.receiver_fields
     return CompiledCampaign(
         id=campaign.id,
-        definition=campaign.definition,
+        spec=campaign.spec,
         to_channels=campaign.to_channels,
         sender=sender,
         sender_view=user_view(sender),
@@ -124,8 +130,8 @@ def compile_campaign(
         channel_fields=templates.channel_fields(to_channels=campaign.to_channels),
         required_team=required_team,
         message_id_prefix=message_id_prefix(campaign.id),
-        standing_members=standing,
-        standing_ids=frozenset(member.user_id for member in standing),
+        fixed_members=fixed_members,
+        fixed_member_ids=frozenset(member.user_id for member in fixed_members),
     )
 
 
@@ -134,18 +140,18 @@ def _from_channel(campaign: Campaign) -> frozenset[str]:
     return frozenset({"channel", "custom"} if campaign.to_channels else {"channel"})
 
 
-def _standing_members(definition: Definition, moment: datetime) -> tuple[Member, ...]:
+def _fixed_members(spec: CampaignSpec, moment: datetime) -> tuple[Member, ...]:
     """Who is in every new channel beside its receiver: the sender, then the template's members."""
     members: dict[str, Member] = {}
-    if definition.sender_mode is not SenderMode.EXCLUDE:
-        visibility = definition.sender_visibility
-        members[definition.sender_id] = Member(
+    if spec.sender_mode is not SenderMode.EXCLUDE:
+        visibility = spec.sender_visibility
+        members[spec.sender_id] = Member(
             cid="",
-            user_id=definition.sender_id,
+            user_id=spec.sender_id,
             hidden=visibility is SenderVisibility.HIDDEN,
             archived_at=moment if visibility is SenderVisibility.ARCHIVED else None,
         )
-    template = definition.channel_template
+    template = spec.channel_template
     for extra in template.extra_members if template else ():
         members.setdefault(
             extra.user_id,

@@ -11,14 +11,14 @@ from campaign_service.campaigns.limits import MAX_TEXT
 from campaign_service.campaigns.model import SenderMode
 from campaign_service.campaigns.outcomes import NotSent, Reason
 from campaign_service.planning.compiled import CompiledCampaign
-from campaign_service.planning.routing import Address
+from campaign_service.planning.routing import Route
 from campaign_service.templates.text_templates import RenderError
-from campaign_service.templates.views import View, channel_view
+from campaign_service.templates.views import JsonView, channel_view
 from chat_store.models import Channel, ChannelState, PickedChannel, Values
 from chat_store.page_rows import PageRows
 
 # what a message's custom object says of its campaign, over any such keys of the template's
-MARKS = ("campaign_id", "created_by_campaign_id")
+CAMPAIGN_KEYS = ("campaign_id", "created_by_campaign_id")
 _TIMES = frozenset({"created_at", "updated_at", "last_message_at"})
 _OBSTACLES = {
     ChannelState.DELETED: Reason.CHANNEL_NOT_FOUND,
@@ -36,85 +36,85 @@ class PlannedPage:
     channels_created: int
     not_sent: tuple[NotSent, ...]
 
-    def at(self, moment: datetime) -> "PlannedPage":
+    def with_time(self, moment: datetime) -> "PlannedPage":
         """The same, but written at `moment`."""
         return replace(
             self,
             rows=replace(
                 self.rows,
                 moment=moment,
-                channel_constants=_moved(self.rows.channel_constants, moment),
-                message_constants=_moved(self.rows.message_constants, moment),
+                channel_constants=_with_time(self.rows.channel_constants, moment),
+                message_constants=_with_time(self.rows.message_constants, moment),
             ),
         )
 
 
-def _moved(constants: Mapping[str, Any], moment: datetime) -> dict[str, Any]:
+def _with_time(constants: Mapping[str, Any], moment: datetime) -> dict[str, Any]:
     return {name: moment if name in _TIMES else value for name, value in constants.items()}
 
 
-class PageDraft:
+class PageBuilder:
     """Collects a page target by target, column-wise, ready for set-based statements."""
 
     def __init__(self, run: CompiledCampaign, moment: datetime) -> None:
-        definition = run.definition
+        spec = run.spec
         self._run = run
         self._moment = moment
-        self._enters = definition.sender_mode is SenderMode.INCLUDE
-        self._shows = definition.show_channels and not run.to_channels
+        self._sender_joins = spec.sender_mode is SenderMode.INCLUDE
+        self._unhides = spec.show_channels and not run.to_channels
         self._not_sent: list[NotSent] = []
-        self._new: dict[str, tuple[Address, Any]] = {}
+        self._new: dict[str, tuple[Route, Any]] = {}
         # those with a message, and the columns of these messages that are rendered
-        self._sent: list[Address] = []
+        self._sent: list[Route] = []
         self._texts: list[str] = []
         self._customs: list[Any] = []
         self._attachments: list[Any] = []
         # those of them whose channel was there
-        self._arrived: list[Address] = []
+        self._to_existing: list[Route] = []
         self._joined: dict[str, None] = {}
         # those whose message id is another message's
         self._taken: Collection[str] = ()
 
-    def refuse(self, not_sent: list[NotSent]) -> None:
+    def skip(self, not_sent: list[NotSent]) -> None:
         self._not_sent += not_sent
 
     def fail_taken(self, target_ids: Collection[str]) -> None:
         """Fails these, unless something else keeps them from a message."""
         self._taken = target_ids
 
-    def add(self, address: Address, channel: PickedChannel | None) -> None:
+    def add(self, route: Route, channel: PickedChannel | None) -> None:
         """Plans one message into what the store has under the address's CID."""
-        creating = channel is None and address.cid not in self._new
+        creating = channel is None and route.cid not in self._new
         if channel is not None:
             reason = _OBSTACLES.get(channel.state)
         else:
-            reason = self._cannot_create(address) if creating else None
+            reason = self._cannot_create(route) if creating else None
         if reason is None:
             try:
-                reason = self._write(address, channel, creating=creating)
+                reason = self._write(route, channel, creating=creating)
             except RenderError:
                 reason = Reason.TEMPLATE_ERROR
         if reason is not None:
-            cid = address.cid if reason in _OF_CHANNEL else None
-            self._not_sent.append(NotSent(address.target_id, reason, cid))
+            cid = route.cid if reason in _OF_CHANNEL else None
+            self._not_sent.append(NotSent(route.target_id, reason, cid))
 
-    def _cannot_create(self, address: Address) -> Reason | None:
-        creatable = self._run.definition.create_channels and address.channel_id is not None
+    def _cannot_create(self, route: Route) -> Reason | None:
+        creatable = self._run.spec.create_channels and route.channel_id is not None
         return None if creatable else Reason.CHANNEL_NOT_FOUND
 
     def _write(
         self,
-        address: Address,
+        route: Route,
         channel: PickedChannel | None,
         *,
         creating: bool,
     ) -> Reason | None:
         run = self._run
         templates = run.templates
-        variables = run.variables(address.receiver)
+        variables = run.variables(route.receiver)
         new_custom = templates.channel_custom.render(variables) if creating else None
         if run.message_reads_channel:
-            self._see_channel(variables, address, channel, new_custom)
+            self._add_channel_variables(variables, route, channel, new_custom)
         text = templates.text.render(variables)
         if len(text) > MAX_TEXT:
             return Reason.MESSAGE_TOO_LONG
@@ -122,30 +122,30 @@ class PageDraft:
         attachments = (
             None if templates.attachments.constant else templates.attachments.render(variables)
         )
-        if address.target_id in self._taken:
+        if route.target_id in self._taken:
             return Reason.MESSAGE_ID_TAKEN
         # nothing can fail from here on: the columns stay of one length
-        self._sent.append(address)
+        self._sent.append(route)
         self._texts.append(text)
         self._customs.append(custom)
         self._attachments.append(attachments)
         if creating:
-            self._new[address.cid] = (address, new_custom)
+            self._new[route.cid] = (route, new_custom)
             return None
-        self._arrived.append(address)
-        if self._enters and channel is not None and channel.state is ChannelState.OPEN:
-            self._joined[address.cid] = None
+        self._to_existing.append(route)
+        if self._sender_joins and channel is not None and channel.state is ChannelState.OPEN:
+            self._joined[route.cid] = None
         return None
 
-    def _see_channel(
+    def _add_channel_variables(
         self,
-        variables: View,
-        address: Address,
+        variables: JsonView,
+        route: Route,
         channel: PickedChannel | None,
         new_custom: Any,
     ) -> None:
         if channel is None:
-            first, custom = self._new.get(address.cid, (address, new_custom))
+            first, custom = self._new.get(route.cid, (route, new_custom))
             seen = channel_view(self._channel_to_be(first, custom))
         else:
             seen = self._run.channel_fields.view(channel.values)
@@ -153,24 +153,24 @@ class PageDraft:
         if self._run.to_channels:
             variables["custom"] = seen.get("custom")
 
-    def _channel_to_be(self, address: Address, custom: Any) -> Channel:
-        template = self._run.definition.channel_template
+    def _channel_to_be(self, route: Route, custom: Any) -> Channel:
+        template = self._run.spec.channel_template
         return Channel(
             type=template.type if template else "",
-            id=address.channel_id or "",
+            id=route.channel_id or "",
             team=template.team if template else None,
             created_by_id=self._run.sender.id,
             custom=custom,
-            distinct=address.distinct,
-            member_count=self._member_count(address.target_id),
+            distinct=route.distinct,
+            member_count=self._member_count(route.target_id),
             created_at=self._moment,
             updated_at=self._moment,
         )
 
     def _member_count(self, receiver_id: str) -> int:
-        return len(self._run.standing_ids | {receiver_id})
+        return len(self._run.fixed_member_ids | {receiver_id})
 
-    def finish(self) -> PlannedPage:
+    def build(self) -> PlannedPage:
         rows = PageRows(moment=self._moment)
         if self._sent:
             rows = replace(rows, **self._message_rows())
@@ -178,20 +178,20 @@ class PageDraft:
             rows = replace(rows, **self._channel_rows())
         rows = replace(
             rows,
-            arrivals=Counter([address.cid for address in self._arrived]),
-            joined=list(self._joined),
-            joining_user_id=self._run.sender.id,
-            shown=self._shown_again() if self._shows else {},
+            messages_per_channel=Counter([route.cid for route in self._to_existing]),
+            sender_joins=list(self._joined),
+            sender_id=self._run.sender.id,
+            unhidden=self._unhidden() if self._unhides else {},
         )
         return PlannedPage(rows, len(self._sent), len(self._new), tuple(self._not_sent))
 
     def _message_rows(self) -> dict[str, Any]:
         run = self._run
-        template = run.definition.message_template
-        targets = [address.target_id for address in self._sent]
+        template = run.spec.message_template
+        targets = [route.target_id for route in self._sent]
         columns: dict[str, Any] = {
             "id": [message_id(run.message_id_prefix, target_id) for target_id in targets],
-            "cid": [address.cid for address in self._sent],
+            "cid": [route.cid for route in self._sent],
             "target_id": targets,
             "text": self._texts,
         }
@@ -203,32 +203,32 @@ class PageDraft:
             "campaign_id": run.id,
             "created_at": self._moment,
         }
-        marks = dict.fromkeys(MARKS, run.id)
+        campaign_keys = dict.fromkeys(CAMPAIGN_KEYS, run.id)
         if run.templates.custom.constant:
-            constants["custom"] = {**run.templates.custom.render({}), **marks}
+            constants["custom"] = {**run.templates.custom.render({}), **campaign_keys}
         else:
-            columns["custom"] = [{**custom, **marks} for custom in self._customs]
+            columns["custom"] = [{**custom, **campaign_keys} for custom in self._customs]
         if run.templates.attachments.constant:
             constants["attachments"] = run.templates.attachments.render({})
         else:
             columns["attachments"] = self._attachments
         return {"messages": columns, "message_constants": constants}
 
-    def _shown_again(self) -> Values:
+    def _unhidden(self) -> Values:
         return {
-            "cid": [address.cid for address in self._arrived],
-            "user_id": [address.target_id for address in self._arrived],
+            "cid": [route.cid for route in self._to_existing],
+            "user_id": [route.target_id for route in self._to_existing],
         }
 
     def _channel_rows(self) -> dict[str, Any]:
         run = self._run
-        template = run.definition.channel_template
-        addresses = [address for address, _ in self._new.values()]
+        template = run.spec.channel_template
+        routes = [route for route, _ in self._new.values()]
         columns: dict[str, Any] = {
             "cid": list(self._new),
-            "id": [address.channel_id for address in addresses],
-            "distinct": [address.distinct for address in addresses],
-            "member_count": [self._member_count(address.target_id) for address in addresses],
+            "id": [route.channel_id for route in routes],
+            "distinct": [route.distinct for route in routes],
+            "member_count": [self._member_count(route.target_id) for route in routes],
         }
         constants: dict[str, Any] = {
             "type": template.type if template else "",
@@ -248,14 +248,14 @@ class PageDraft:
         else:
             columns["custom"] = customs
         receivers = [
-            (address.cid, address.target_id)
-            for address in addresses
-            if address.target_id not in run.standing_ids
+            (route.cid, route.target_id)
+            for route in routes
+            if route.target_id not in run.fixed_member_ids
         ]
         receiver_cids, user_ids = zip(*receivers, strict=True) if receivers else ((), ())
         return {
             "channels": columns,
             "channel_constants": constants,
-            "standing_members": run.standing_members,
+            "fixed_members": run.fixed_members,
             "receivers": {"cid": receiver_cids, "user_id": user_ids},
         }

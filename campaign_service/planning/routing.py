@@ -9,7 +9,7 @@ from campaign_service.campaigns.model import ChannelTemplate
 from campaign_service.campaigns.outcomes import NotSent, Reason
 from campaign_service.planning.compiled import CompiledCampaign
 from campaign_service.templates.text_templates import RenderError
-from campaign_service.templates.views import View
+from campaign_service.templates.views import JsonView
 from chat_store.distinct_channels import distinct_channel_id, is_distinct
 from chat_store.models import PickedChannel, PickedUser, UserState, cid_of
 
@@ -21,7 +21,7 @@ _CHANNEL_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
 
 
 # a tuple, for there is one a target, and it is made in a quarter of the time
-class Address(NamedTuple):
+class Route(NamedTuple):
     """A target that may get a message.
 
     `receiver` is what its templates see of the user, None in campaigns to channels. `channel_id`
@@ -30,12 +30,14 @@ class Address(NamedTuple):
 
     target_id: str
     cid: str
-    receiver: View | None
+    receiver: JsonView | None
     channel_id: str | None = None
     distinct: bool = False
 
 
-def reach(run: CompiledCampaign, target_id: str, user: PickedUser | None) -> View | NotSent:
+def resolve_receiver(
+    run: CompiledCampaign, target_id: str, user: PickedUser | None
+) -> JsonView | NotSent:
     """The user as templates see him."""
     if user is None:
         return NotSent(target_id, Reason.USER_NOT_FOUND)
@@ -47,39 +49,39 @@ def reach(run: CompiledCampaign, target_id: str, user: PickedUser | None) -> Vie
     return receiver
 
 
-def address_by_template(
-    run: CompiledCampaign, template: ChannelTemplate, target_id: str, receiver: View
-) -> Address | NotSent:
+def route_by_template(
+    run: CompiledCampaign, template: ChannelTemplate, target_id: str, receiver: JsonView
+) -> Route | NotSent:
     """The channel with the rendered id; without one, that of its members; else a derived one."""
     channel_id = _channel_id(run, target_id, receiver)
     if isinstance(channel_id, Reason):
         return NotSent(target_id, channel_id)
     cid = cid_of(template.type, channel_id)
-    return Address(target_id, cid, receiver, channel_id, is_distinct(channel_id))
+    return Route(target_id, cid, receiver, channel_id, is_distinct(channel_id))
 
 
-def address_directly(
-    channels: Mapping[str, PickedChannel], target_id: str, receiver: View
-) -> Address | NotSent:
+def route_to_direct_channel(
+    channels: Mapping[str, PickedChannel], target_id: str, receiver: JsonView
+) -> Route | NotSent:
     """Without a template: `channels` has each receiver's existing one with the sender."""
     channel = channels.get(target_id)
     if channel is None:
         return NotSent(target_id, Reason.CHANNEL_NOT_FOUND)
-    return Address(target_id, channel.cid, receiver)
+    return Route(target_id, channel.cid, receiver)
 
 
-def address_channels(cids: Iterable[str]) -> list[Address]:
-    return [Address(cid, cid, None) for cid in cids]
+def routes_to_channels(cids: Iterable[str]) -> list[Route]:
+    return [Route(cid, cid, None) for cid in cids]
 
 
-def _channel_id(run: CompiledCampaign, target_id: str, receiver: View) -> str | Reason:
+def _channel_id(run: CompiledCampaign, target_id: str, receiver: JsonView) -> str | Reason:
     if run.templates.channel_id is not None:
         try:
             channel_id = run.templates.channel_id.render(run.variables(receiver))
         except RenderError:
             return Reason.TEMPLATE_ERROR
         return channel_id if _CHANNEL_ID.fullmatch(channel_id) else Reason.CHANNEL_ID_INVALID
-    members = run.standing_ids | {target_id}
+    members = run.fixed_member_ids | {target_id}
     if len(members) > 1:
         return distinct_channel_id(members)
     return derived_channel_id(run.id, target_id)

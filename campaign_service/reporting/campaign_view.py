@@ -8,7 +8,7 @@ from datetime import datetime
 
 from campaign_service.campaigns.errors import SegmentServiceUnavailableError
 from campaign_service.campaigns.model import Campaign, Status, with_readers
-from campaign_service.reporting.read_counter import ReadCounts
+from campaign_service.reporting.read_counter import ReadCounter
 from campaign_service.segments import SegmentInfo, Segments
 from campaign_service.storage.ports import CampaignStore
 from campaign_service.wire.campaign import campaign_to_proto
@@ -20,7 +20,7 @@ from herald.campaign.v1 import campaign_pb2 as pb
 _MOST_EXPECTED = 1_000
 
 
-class Presentation:
+class CampaignViews:
     """`refusal` says why the database takes no writes at present; empty if it does."""
 
     def __init__(
@@ -28,20 +28,20 @@ class Presentation:
         campaigns: CampaignStore,
         chat: ChatStore,
         segments: Segments,
-        read_counts: ReadCounts,
+        read_counter: ReadCounter,
         now: Callable[[], datetime],
         refusal: Callable[[], str] = str,
     ) -> None:
         self._campaigns = campaigns
         self._chat = chat
         self._segments = segments
-        self._read_counts = read_counts
+        self._read_counter = read_counter
         self._now = now
         self._refusal = refusal
         # by campaign, the one that was asked for last at the end
         self._expected: OrderedDict[str, tuple[str, ...]] = OrderedDict()
 
-    async def stored(self, campaign_id: str) -> pb.Campaign:
+    async def get(self, campaign_id: str) -> pb.Campaign:
         """Raises `CampaignNotFoundError`.
 
         Who asks for a campaign asks again. The segments that it had the last time are looked up
@@ -49,33 +49,33 @@ class Presentation:
         """
         expected = self._expected.get(campaign_id, ())
         (campaign, sender), segments = await asyncio.gather(
-            self._read(campaign_id), self._segments_or_nothing(expected)
+            self._read(campaign_id), self._segments_if_available(expected)
         )
-        segment_ids = campaign.definition.segment_ids
+        segment_ids = campaign.spec.segment_ids
         if segment_ids != expected:
-            segments = await self._segments_or_nothing(segment_ids)
+            segments = await self._segments_if_available(segment_ids)
         self._expect(campaign_id, segment_ids)
         return campaign_to_proto(self._waiting(campaign), sender, segments, self._now())
 
-    async def one(self, campaign: Campaign) -> pb.Campaign:
-        (message,) = await self.many([campaign])
+    async def of(self, campaign: Campaign) -> pb.Campaign:
+        (message,) = await self.of_many([campaign])
         return message
 
-    async def many(self, campaigns: Sequence[Campaign]) -> tuple[pb.Campaign, ...]:
-        segment_ids = {id_ for c in campaigns for id_ in c.definition.segment_ids}
+    async def of_many(self, campaigns: Sequence[Campaign]) -> tuple[pb.Campaign, ...]:
+        segment_ids = {id_ for c in campaigns for id_ in c.spec.segment_ids}
         # two of them wait for the database and one for the segment service
         senders, segments, read = await asyncio.gather(
-            self._chat.users.by_id({c.definition.sender_id for c in campaigns}),
-            self._segments_or_nothing(sorted(segment_ids)),
-            self._read_counts.of(campaigns),
+            self._chat.users.by_id({c.spec.sender_id for c in campaigns}),
+            self._segments_if_available(sorted(segment_ids)),
+            self._read_counter.of(campaigns),
         )
         now = self._now()
         return tuple(
-            campaign_to_proto(c, senders.get(c.definition.sender_id), segments, now)
+            campaign_to_proto(c, senders.get(c.spec.sender_id), segments, now)
             for c in (self._waiting(with_readers(c, read[c.id])) for c in campaigns)
         )
 
-    async def users(self, user_ids: Sequence[str]) -> tuple[User, ...]:
+    async def existing_users(self, user_ids: Sequence[str]) -> tuple[User, ...]:
         """Those that exist, in the order of the ids."""
         if not user_ids:
             return ()
@@ -91,7 +91,7 @@ class Presentation:
 
     async def _read(self, campaign_id: str) -> tuple[Campaign, User | None]:
         campaign, sender = await self._campaigns.get_with_sender(campaign_id)
-        read = await self._read_counts.of([campaign])
+        read = await self._read_counter.of([campaign])
         return with_readers(campaign, read[campaign_id]), sender
 
     def _expect(self, campaign_id: str, segment_ids: tuple[str, ...]) -> None:
@@ -100,7 +100,7 @@ class Presentation:
         if len(self._expected) > _MOST_EXPECTED:
             self._expected.popitem(last=False)
 
-    async def _segments_or_nothing(self, ids: Sequence[str]) -> dict[str, SegmentInfo]:
+    async def _segments_if_available(self, ids: Sequence[str]) -> dict[str, SegmentInfo]:
         # a campaign can be read, and stopped, while the segment service is away
         try:
             return await self._segments.by_id(ids) if ids else {}

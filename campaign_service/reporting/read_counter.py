@@ -18,13 +18,13 @@ from chat_store.store import MessageStore
 from herald_rpc.process.outages import Repeated
 
 # looked through in a few milliseconds, while the caller waits for it
-_FEW = 1_000
+_INLINE_LIMIT = 1_000
 # and these in as few, while others wait for a core
-_AT_ONCE = 2_000
-_MOST_KNOWN = 10_000
-_SHORTEST_PAUSE_SECONDS = 1.0
+_BATCH_SIZE = 2_000
+_MAX_KNOWN = 10_000
+_MIN_PAUSE_SECONDS = 1.0
 # at most so small a part of the time goes into counting
-_SHARE = 0.05
+_MAX_CPU_SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class _Count:
     readers: int = 0
 
 
-class ReadCounts:
+class ReadCounter:
     """Each process has its own; what one of them knows is as old as its last count."""
 
     def __init__(self, messages: MessageStore, clock: Callable[[], float] = monotonic) -> None:
@@ -45,8 +45,8 @@ class ReadCounts:
         # of the campaigns that were looked at most recently, the latest at the end
         self._known: OrderedDict[str, int] = OrderedDict()
         # in this order, each once
-        self._asked: OrderedDict[str, None] = OrderedDict()
-        self._under_way: _Count | None = None
+        self._queue: OrderedDict[str, None] = OrderedDict()
+        self._current: _Count | None = None
         self._steps = Repeated("counting readers", StoreUnavailableError)
 
     @property
@@ -55,63 +55,63 @@ class ReadCounts:
 
     async def of(self, campaigns: Sequence[Campaign]) -> Mapping[str, int]:
         """By campaign id. 0 for a large one that has not been counted yet."""
-        left = _FEW
-        few = []
+        left = _INLINE_LIMIT
+        inline = []
         for campaign in sorted(campaigns, key=lambda c: c.stats.messages_sent):
             if campaign.to_channels or not campaign.stats.messages_sent:
                 continue
             left -= campaign.stats.messages_sent
             if left >= 0:
-                few.append(campaign.id)
+                inline.append(campaign.id)
             else:
-                self._ask(campaign.id)
-        counted = await self._messages.count_readers(few) if few else {}
-        for campaign_id in few:
+                self._enqueue(campaign.id)
+        counted = await self._messages.count_readers(inline) if inline else {}
+        for campaign_id in inline:
             self._remember(campaign_id, counted.get(campaign_id, 0))
         return {c.id: self._known.get(c.id, 0) for c in campaigns}
 
-    def _ask(self, campaign_id: str) -> None:
+    def _enqueue(self, campaign_id: str) -> None:
         self._remember(campaign_id, self._known.get(campaign_id, 0))
-        self._asked[campaign_id] = None
+        self._queue[campaign_id] = None
 
     def _remember(self, campaign_id: str, count: int) -> None:
         self._known[campaign_id] = count
         self._known.move_to_end(campaign_id)
-        while len(self._known) > _MOST_KNOWN:
+        while len(self._known) > _MAX_KNOWN:
             forgotten, _ = self._known.popitem(last=False)
-            self._asked.pop(forgotten, None)
+            self._queue.pop(forgotten, None)
 
     async def run(self, stop: asyncio.Event) -> None:
         async def step() -> float:
             begin = self._clock()
-            shortest = 0.0 if await self.count_on() else _SHORTEST_PAUSE_SECONDS
-            return max(shortest, (self._clock() - begin) / _SHARE)
+            pause = 0.0 if await self.count_next_batch() else _MIN_PAUSE_SECONDS
+            return max(pause, (self._clock() - begin) / _MAX_CPU_SHARE)
 
         await self._steps.run(step, stop)
 
-    async def count_on(self) -> bool:
+    async def count_next_batch(self) -> bool:
         """Counts some more, for those who have asked first; false if nobody waits for more."""
-        count = self._under_way or self._next()
+        count = self._current or self._next()
         if count is None:
             return False
         # given up if it can't be counted, so that the next one is; kept while the database is away
-        self._under_way = None
+        self._current = None
         try:
             more = await self._messages.count_readers_after(
-                count.campaign_id, count.reached, _AT_ONCE
+                count.campaign_id, count.reached, _BATCH_SIZE
             )
         except StoreUnavailableError:
-            self._under_way = count
+            self._current = count
             raise
         readers = count.readers + more.readers
         if more.reached is None:
             self._remember(count.campaign_id, readers)
         else:
-            self._under_way = _Count(count.campaign_id, more.reached, readers)
-        return bool(self._under_way or self._asked)
+            self._current = _Count(count.campaign_id, more.reached, readers)
+        return bool(self._current or self._queue)
 
     def _next(self) -> _Count | None:
-        if not self._asked:
+        if not self._queue:
             return None
-        campaign_id, _ = self._asked.popitem(last=False)
+        campaign_id, _ = self._queue.popitem(last=False)
         return _Count(campaign_id)

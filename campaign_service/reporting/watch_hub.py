@@ -6,10 +6,10 @@ from contextlib import contextmanager, suppress
 from time import monotonic
 
 from campaign_service.campaigns.errors import CampaignNotFoundError, ShuttingDownError
-from campaign_service.campaigns.progress import Place, Standing
-from campaign_service.reporting.campaign_view import Presentation
-from campaign_service.reporting.watched_campaign import PULSE_SECONDS, Update, Watched
-from campaign_service.storage.ports import WatchStore
+from campaign_service.campaigns.progress import ProgressSnapshot, WatchPosition
+from campaign_service.reporting.campaign_view import CampaignViews
+from campaign_service.reporting.watched_campaign import PROGRESS_SECONDS, Update, WatchedCampaign
+from campaign_service.storage.ports import ProgressStore
 from chat_store.errors import StoreUnavailableError
 from herald_rpc.process.outages import Repeated
 from herald_rpc.wire.queries import InvalidTokenError
@@ -17,7 +17,7 @@ from herald_rpc.wire.queries import InvalidTokenError
 _TICK_SECONDS = 0.2
 
 
-class Watches:
+class WatchHub:
     """Polls while somebody watches, and not at all otherwise.
 
     Each watcher pulls at its own speed, from what it has seen to what is next: a slow one costs
@@ -26,20 +26,20 @@ class Watches:
 
     def __init__(
         self,
-        store: WatchStore,
-        presentation: Presentation,
+        store: ProgressStore,
+        views: CampaignViews,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._store = store
-        self._presentation = presentation
+        self._views = views
         self._clock = clock
-        self._watched: dict[str, Watched] = {}
+        self._watched: dict[str, WatchedCampaign] = {}
         self._wake = asyncio.Event()
         self._next_poll: asyncio.Future[None] = asyncio.Future()
         self._ended = False
         # those who begin to watch wait no longer to be told that it fails
         self._steps = Repeated(
-            "the poll for watchers", StoreUnavailableError, longest_pause_seconds=PULSE_SECONDS
+            "the poll for watchers", StoreUnavailableError, longest_pause_seconds=PROGRESS_SECONDS
         )
 
     @property
@@ -64,57 +64,59 @@ class Watches:
         """
         poll, self._next_poll = self._next_poll, asyncio.Future()
         try:
-            standings = await self._store.standings(list(self._watched))
+            snapshots = await self._store.snapshots(list(self._watched))
         except Exception as error:
             _fail(poll, error)
             raise
-        for standing in standings:
-            if watched := self._watched.get(standing.campaign_id):
-                watched.learn(standing)
+        for snapshot in snapshots:
+            if watched := self._watched.get(snapshot.campaign_id):
+                watched.update(snapshot)
         poll.set_result(None)
 
-    def changed(self, campaign_id: str) -> None:
+    def poll_now(self, campaign_id: str) -> None:
         """Lets the watchers know at once what they would hear of soon."""
         if campaign_id in self._watched:
             self._wake.set()
 
-    async def updates(self, campaign_id: str, seen: Place | None) -> AsyncGenerator[Update, None]:
+    async def updates(
+        self, campaign_id: str, seen: WatchPosition | None
+    ) -> AsyncGenerator[Update, None]:
         """The campaign as it is, or else what comes after the place that was seen.
 
         Raises `CampaignNotFoundError`, `InvalidTokenError`, `ShuttingDownError`.
         """
-        with self._one_more(campaign_id) as watched:
-            latest = await self._polled(watched, campaign_id)
+        with self._subscribe(campaign_id) as watched:
+            latest = await self._next_snapshot(watched, campaign_id)
             if seen and seen.revision > latest.revision:
                 raise InvalidTokenError("resume_token", "is of no change of this campaign")
-            if seen and seen.revision == latest.revision and latest.over:
+            if seen and seen.revision == latest.revision and latest.is_final:
                 return
-            pulse, told_at = watched.pulse, self._clock() - PULSE_SECONDS
+            last_progress, sent_at = watched.last_progress, self._clock() - PROGRESS_SECONDS
             while not self._ended:
-                if watched.pulse and watched.pulse is not pulse:
-                    latest = pulse = watched.pulse
+                if watched.last_progress and watched.last_progress is not last_progress:
+                    latest = last_progress = watched.last_progress
                 update, wait = None, None
                 if seen is None:
                     update = await watched.progress(latest)
-                elif watched.standing and watched.standing.revision > seen.revision:
-                    update = await watched.change_after(seen.revision)
-                elif latest.revision == seen.revision and latest.place != seen:
-                    wait = told_at + PULSE_SECONDS - self._clock()
+                elif watched.snapshot and watched.snapshot.revision > seen.revision:
+                    update = await watched.revision_after(seen.revision)
+                elif latest.revision == seen.revision and latest.position != seen:
+                    wait = sent_at + PROGRESS_SECONDS - self._clock()
                     update = await watched.progress(latest) if wait <= 0 else None
                 if update is None:
-                    await watched.news(wait)
+                    await watched.wait_for_change(wait)
                     continue
-                seen, told_at = update.place, self._clock()
+                seen, sent_at = update.position, self._clock()
                 yield update
-                if update.over:
+                if update.is_final:
                     return
             raise ShuttingDownError
 
     @contextmanager
-    def _one_more(self, campaign_id: str) -> Iterator[Watched]:
+    def _subscribe(self, campaign_id: str) -> Iterator[WatchedCampaign]:
         watched = self._watched.get(campaign_id)
         if watched is None:
-            watched = Watched(campaign_id, self._store, self._presentation, self._clock)
+            watched = WatchedCampaign(campaign_id, self._store, self._views, self._clock)
             self._watched[campaign_id] = watched
         watched.watchers += 1
         try:
@@ -124,14 +126,14 @@ class Watches:
             if watched.watchers == 0:
                 del self._watched[campaign_id]
 
-    async def _polled(self, watched: Watched, campaign_id: str) -> Standing:
+    async def _next_snapshot(self, watched: WatchedCampaign, campaign_id: str) -> ProgressSnapshot:
         """How the campaign stands now, and not at a poll that had begun before."""
         self._wake.set()
         # one poll is for all who wait for it: the end of one of them must not end it
         await asyncio.shield(self._next_poll)
-        if watched.standing is None:
+        if watched.snapshot is None:
             raise CampaignNotFoundError(campaign_id)
-        return watched.standing
+        return watched.snapshot
 
     async def _step(self) -> float:
         await self._pause()
@@ -149,7 +151,7 @@ class Watches:
         self._ended = True
         _fail(self._next_poll, ShuttingDownError())
         for watched in self._watched.values():
-            watched.tell()
+            watched.notify()
 
 
 def _fail(poll: "asyncio.Future[None]", error: Exception) -> None:

@@ -7,14 +7,19 @@ from dataclasses import dataclass
 from functools import partial
 
 from campaign_service.campaigns.model import Campaign
-from campaign_service.campaigns.progress import Place, Standing, is_over, place_of
-from campaign_service.reporting.campaign_view import Presentation
-from campaign_service.storage.ports import WatchStore
+from campaign_service.campaigns.progress import (
+    ProgressSnapshot,
+    WatchPosition,
+    is_final,
+    position_of,
+)
+from campaign_service.reporting.campaign_view import CampaignViews
+from campaign_service.storage.ports import ProgressStore
 from campaign_service.wire.watch import watch_response
 from herald.campaign.v1 import campaign_service_pb2 as pb
 
-PULSE_SECONDS = 1.0
-_MOST_KEPT = 8
+PROGRESS_SECONDS = 1.0
+_MAX_CACHED_UPDATES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,85 +27,90 @@ class Update:
     """A message for watchers, and the place after it. `over`: no other message follows."""
 
     message: pb.WatchCampaignResponse
-    place: Place
-    over: bool
+    position: WatchPosition
+    is_final: bool
 
 
-class Watched:
+class WatchedCampaign:
     """Where the campaign stands, and the messages that were made of it a moment ago.
 
-    `standing` is as fresh as the last poll. `pulse` follows it at most once a second: whoever
+    `standing` is as fresh as the last poll. `last_progress` follows it at most once a second: whoever
     tells progress by the pulse tells the same as everyone else.
     """
 
     def __init__(
         self,
         campaign_id: str,
-        store: WatchStore,
-        presentation: Presentation,
+        store: ProgressStore,
+        views: CampaignViews,
         clock: Callable[[], float],
     ) -> None:
         self.watchers = 0
-        self.standing: Standing | None = None
-        self.pulse: Standing | None = None
-        self._pulse_at = 0.0
+        self.snapshot: ProgressSnapshot | None = None
+        self.last_progress: ProgressSnapshot | None = None
+        self._progress_at = 0.0
         self._campaign_id = campaign_id
         self._store = store
-        self._presentation = presentation
+        self._views = views
         self._clock = clock
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self._making = asyncio.Lock()
-        self._made: dict[int | Place, tuple[float, Update]] = {}
-        self._change: Campaign | None = None
+        self._updates: dict[int | WatchPosition, tuple[float, Update]] = {}
+        self._revision: Campaign | None = None
 
-    def learn(self, standing: Standing) -> None:
+    def update(self, snapshot: ProgressSnapshot) -> None:
         """Takes what a poll has found, and wakes the watchers if it is news for them."""
-        now, before = self._clock(), self.standing
-        self.standing = standing
-        if self.pulse is None or (
-            now - self._pulse_at >= PULSE_SECONDS and standing.place != self.pulse.place
+        now, before = self._clock(), self.snapshot
+        self.snapshot = snapshot
+        if self.last_progress is None or (
+            now - self._progress_at >= PROGRESS_SECONDS
+            and snapshot.position != self.last_progress.position
         ):
-            self.pulse, self._pulse_at = standing, now
-            self.tell()
-        elif before is None or standing.revision > before.revision:
-            self.tell()
+            self.last_progress, self._progress_at = snapshot, now
+            self.notify()
+        elif before is None or snapshot.revision > before.revision:
+            self.notify()
 
-    def tell(self) -> None:
-        news, self._news = self._news, asyncio.Event()
-        news.set()
+    def notify(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
-    async def news(self, seconds: float | None) -> None:
+    async def wait_for_change(self, seconds: float | None) -> None:
         """Returns when there is some, or after the seconds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._news.wait()
+                await self._changed.wait()
 
-    async def change_after(self, revision: int) -> Update:
+    async def revision_after(self, revision: int) -> Update:
         """The first change after that revision, as it was."""
         return await self._shared(
-            revision, partial(self._store.change_after, self._campaign_id, revision)
+            revision, partial(self._store.revision_after, self._campaign_id, revision)
         )
 
-    async def progress(self, standing: Standing) -> Update:
+    async def progress(self, snapshot: ProgressSnapshot) -> Update:
         """The campaign at that standing."""
-        return await self._shared(standing.place, partial(self._at, standing))
+        return await self._shared(snapshot.position, partial(self._campaign_at, snapshot))
 
-    async def _at(self, standing: Standing) -> Campaign:
-        if self._change is None or self._change.revision != standing.revision:
-            self._change = await self._store.change_after(self._campaign_id, standing.revision - 1)
-        return standing.of(self._change)
+    async def _campaign_at(self, snapshot: ProgressSnapshot) -> Campaign:
+        if self._revision is None or self._revision.revision != snapshot.revision:
+            self._revision = await self._store.revision_after(
+                self._campaign_id, snapshot.revision - 1
+            )
+        return snapshot.applied_to(self._revision)
 
-    async def _shared(self, key: int | Place, read: Callable[[], Awaitable[Campaign]]) -> Update:
+    async def _shared(
+        self, key: int | WatchPosition, read: Callable[[], Awaitable[Campaign]]
+    ) -> Update:
         """Made once for all who want it at the same time; sender and segments may change later."""
         async with self._making:
-            made = self._made.pop(key, None)
-            if made is None or self._clock() - made[0] >= PULSE_SECONDS:
+            made = self._updates.pop(key, None)
+            if made is None or self._clock() - made[0] >= PROGRESS_SECONDS:
                 campaign = await read()
-                place = place_of(campaign)
-                message = watch_response(await self._presentation.one(campaign), place)
-                over = is_over(campaign.status, campaign.deleted_at)
-                made = self._clock(), Update(message, place, over)
-            self._made[key] = made
-            if len(self._made) > _MOST_KEPT:
-                del self._made[next(iter(self._made))]
+                position = position_of(campaign)
+                message = watch_response(await self._views.of(campaign), position)
+                is_last = is_final(campaign.status, campaign.deleted_at)
+                made = self._clock(), Update(message, position, is_last)
+            self._updates[key] = made
+            if len(self._updates) > _MAX_CACHED_UPDATES:
+                del self._updates[next(iter(self._updates))]
             return made[1]

@@ -5,7 +5,7 @@ from time import monotonic
 from typing import Protocol
 
 from campaign_service.campaigns.model import Campaign
-from campaign_service.segments import AudiencePage, Segments, StreamPlace, Waiting
+from campaign_service.segments import AudienceCursor, AudiencePage, Segments, Waiting
 from campaign_service.storage.ports import CampaignStore, Lease
 from chat_store.paging import Cursor, PageRequest
 
@@ -19,22 +19,22 @@ class Audience(Protocol):
 
 
 def audience_of(campaign: Campaign, segments: Segments, store: CampaignStore) -> Audience:
-    if campaign.definition.segment_ids:
+    if campaign.spec.segment_ids:
         return SegmentAudience(campaign, segments)
     return UserAudience(campaign, store)
 
 
 class SegmentAudience:
     def __init__(self, campaign: Campaign, segments: Segments) -> None:
-        self._ids = campaign.definition.segment_ids
-        self._sender_id = campaign.definition.sender_id
+        self._ids = campaign.spec.segment_ids
+        self._sender_id = campaign.spec.sender_id
         self._segments = segments
 
     def pages(self, lease: Lease, page_size: int, waiting: Waiting) -> AsyncIterator[AudiencePage]:
-        place = StreamPlace(
+        start = AudienceCursor(
             self._ids, self._sender_id, lease.shard, lease.shard_count, lease.cursor
         )
-        return self._segments.stream(place, page_size, waiting)
+        return self._segments.stream(start, page_size, waiting)
 
     async def among(self, target_ids: Sequence[str], waiting: Waiting) -> Sequence[str]:
         return await self._segments.among(self._ids, self._sender_id, target_ids, waiting)

@@ -110,19 +110,19 @@ class PagePipeline:
 
     async def _planned(self, targets: Sequence[str]) -> PlannedPage:
         if self._lease.pass_number > 1:
-            handled = await self._runs.handled(self._lease.campaign_id, targets)
+            handled = await self._runs.targets_with_outcome(self._lease.campaign_id, targets)
             targets = [target for target in targets if target not in handled]
         return await self._planner.plan(targets)
 
     async def _planned_again(self, page: AudiencePage) -> PlannedPage:
         """Without those who have left or have an outcome, and without the message ids of others."""
         targets = await self._audience.among(page.target_ids, self._report_waiting)
-        handled = await self._runs.handled(self._lease.campaign_id, targets)
+        handled = await self._runs.targets_with_outcome(self._lease.campaign_id, targets)
         if handled and self._lease.pass_number == 1:
             # no page of this campaign has come here: what it would have counted is uncounted
             await self._runs.recount(self._lease)
         targets = [target for target in targets if target not in handled]
-        return await self._planner.plan(targets, look_for_taken_ids=True)
+        return await self._planner.plan(targets, check_message_ids=True)
 
     async def _close(self, stop: asyncio.Event) -> None:
         await stop.wait()
@@ -158,7 +158,7 @@ class PagePipeline:
         if len(targets) < len(page.target_ids) or (waited and monotonic() - made_at > _KEEPS):
             return await self._planned(targets)
         # who is limited sends when it is written, and not when it was planned
-        return planned.at(self._now()) if waited else planned
+        return planned.with_time(self._now()) if waited else planned
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, _T]) -> _T | None:
         """None if the run is to stop before the work is done: the segment service may be away."""
@@ -192,10 +192,10 @@ class PagePipeline:
             await self._runs.commit_page(self._lease, planned, page.cursor)
         if self._waiting:
             self._waiting = False
-            await self._runs.explain(self._lease, "")
+            await self._runs.set_status_reason(self._lease, "")
         return True
 
     async def _report_waiting(self, reason: str) -> None:
         if not self._waiting:
             self._waiting = True
-            await self._runs.explain(self._lease, reason)
+            await self._runs.set_status_reason(self._lease, reason)

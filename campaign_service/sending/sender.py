@@ -142,7 +142,7 @@ class Sender:
         self, lease: Lease, stop: asyncio.Event, release_slot: Callable[[], None]
     ) -> None:
         campaign = await self._campaigns.get(lease.campaign_id)
-        sender_id = campaign.definition.sender_id
+        sender_id = campaign.spec.sender_id
         users = await self._chat.users.by_id([sender_id])
         sender = require_sender(sender_id, users.get(sender_id))
         audience = audience_of(campaign, self._segments, self._campaigns)
@@ -152,7 +152,7 @@ class Sender:
         )
         limits = applicable_limits(
             campaign.id,
-            campaign.definition.max_messages_per_second,
+            campaign.spec.max_messages_per_second,
             options.max_messages_per_second,
         )
         rate_limiter = RateLimiter(limits, self._runs, self._now)
@@ -187,7 +187,7 @@ class Sender:
         Should even this fail, the lease runs out by itself.
         """
         pause = timedelta(seconds=self._outages.failed(_name(lease), error))
-        await self._runs.explain(lease, f"retrying: {reason}")
+        await self._runs.set_status_reason(lease, f"retrying: {reason}")
         await self._runs.release(lease, self._now() + pause)
 
     async def _idle(self) -> None:

@@ -4,14 +4,14 @@ from sqlalchemy import ColumnElement, Select, and_, case, exists, func, not_, se
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from campaign_service.campaigns.errors import CampaignNotFoundError
-from campaign_service.campaigns.invariants import Counters, Recount
+from campaign_service.campaigns.invariants import CampaignAudit, Counters
 from campaign_service.campaigns.model import Status
 from campaign_service.storage.tables import COUNTERS, campaign_outcomes, campaign_shards, campaigns
 from chat_store.database.engine import Database
 from chat_store.sql.tables import channels, members, messages
 
 
-async def recount(database: Database, campaign_id: str) -> Recount:
+async def audit(database: Database, campaign_id: str) -> CampaignAudit:
     """All of one snapshot, so that it adds up while the campaign is being sent.
 
     Reads each of the campaign's messages and the channels they are in. Raises
@@ -43,7 +43,7 @@ async def recount(database: Database, campaign_id: str) -> Recount:
         )
         in_a_channel = exists().where(channels.c.cid == messages.c.cid)
         channel_counts = (await connection.execute(_channel_counts(of_campaign))).one()
-        return Recount(
+        return CampaignAudit(
             status=Status(campaign.status),
             targets_total=campaign.targets_total,
             messages=count,
@@ -51,7 +51,7 @@ async def recount(database: Database, campaign_id: str) -> Recount:
             outcomes={(outcome, reason): rows for outcome, reason, rows in outcomes},
             targets_with_both=await _messages(connection, and_(of_campaign, both)),
             counters=await _counters(connection, campaign_id),
-            messages_astray=await _messages(connection, and_(of_campaign, not_(in_a_channel))),
+            orphaned_messages=await _messages(connection, and_(of_campaign, not_(in_a_channel))),
             channels=channel_counts.channels,
             wrong_member_counts=channel_counts.wrong_members,
             wrong_message_counts=channel_counts.wrong_messages,
@@ -85,10 +85,10 @@ def _channel_counts(of_campaign: ColumnElement[bool]) -> Select[int, int, int]:
     joined = select(func.count()).where(members.c.cid == channels.c.cid).scalar_subquery()
     return select(
         func.count().label("channels"),
-        _how_often(channels.c.member_count != joined).label("wrong_members"),
-        _how_often(channels.c.message_count != in_it).label("wrong_messages"),
+        _count_where(channels.c.member_count != joined).label("wrong_members"),
+        _count_where(channels.c.message_count != in_it).label("wrong_messages"),
     ).join_from(cids, channels, channels.c.cid == cids.c.cid)
 
 
-def _how_often(condition: ColumnElement[bool]) -> ColumnElement[int]:
+def _count_where(condition: ColumnElement[bool]) -> ColumnElement[int]:
     return func.count(case((condition, 1)))

@@ -8,9 +8,9 @@ from sqlalchemy import Row, Select, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from campaign_service.campaigns.errors import CampaignAlreadyExistsError, CampaignNotFoundError
-from campaign_service.campaigns.model import Campaign, Definition, Status
-from campaign_service.storage.history import counted, record_change
-from campaign_service.storage.rows import campaign_from_row, definition_values
+from campaign_service.campaigns.model import Campaign, CampaignSpec, Status
+from campaign_service.storage.history import campaigns_with_counters, record_revision
+from campaign_service.storage.rows import campaign_from_row, spec_columns
 from campaign_service.storage.tables import campaign_users, campaigns
 from chat_store.database.bulk.arrays import array_from, array_of
 from chat_store.database.bulk.inserts import insert_rows
@@ -37,11 +37,11 @@ class SqlCampaignStore:
         self._database = database
 
     async def create(
-        self, campaign_id: str, definition: Definition, now: datetime, *, to_channels: bool
+        self, campaign_id: str, spec: CampaignSpec, now: datetime, *, to_channels: bool
     ) -> Campaign:
         dialect = self._database.dialect
         constants = {
-            **definition_values(definition),
+            **spec_columns(spec),
             "to_channels": to_channels,
             "status": Status.DRAFT,
             "status_reason": "",
@@ -53,10 +53,10 @@ class SqlCampaignStore:
         insert = insert_rows(dialect, campaigns, {"id": [campaign_id]}, constants=constants)
         async with self._database.write("campaign.create") as connection:
             if (await connection.execute(*insert)).rowcount == 1:
-                await write_users(connection, dialect, campaign_id, definition)
-                await record_change(connection, dialect, campaign_id)
+                await write_users(connection, dialect, campaign_id, spec)
+                await record_revision(connection, dialect, campaign_id)
             campaign = await load(connection, campaign_id, self._database.dialect)
-        if campaign.deleted_at or not campaign.definition.same_as(definition):
+        if campaign.deleted_at or not campaign.spec.same_as(spec):
             raise CampaignAlreadyExistsError(campaign_id)
         return campaign
 
@@ -72,7 +72,7 @@ class SqlCampaignStore:
         return _campaign(row), sender
 
     async def query(self, predicate: Predicate, page: PageRequest) -> Page[Campaign]:
-        statement = counted().where(campaigns.c.deleted_at.is_(None))
+        statement = campaigns_with_counters().where(campaigns.c.deleted_at.is_(None))
         async with self._database.look() as connection:
             return await fetch_page(
                 connection,
@@ -100,11 +100,11 @@ class SqlCampaignStore:
 
 
 async def write_users(
-    connection: AsyncConnection, dialect: DialectName, campaign_id: str, definition: Definition
+    connection: AsyncConnection, dialect: DialectName, campaign_id: str, spec: CampaignSpec
 ) -> None:
     """Adds the definition's users to those of the campaign."""
-    if definition.user_ids:
-        users = {"user_id": sorted(definition.user_ids, key=str.encode)}
+    if spec.user_ids:
+        users = {"user_id": sorted(spec.user_ids, key=str.encode)}
         await connection.execute(
             *insert_rows(dialect, campaign_users, users, constants={"campaign_id": campaign_id})
         )
@@ -138,7 +138,7 @@ def _whole(dialect: DialectName) -> Select[Any]:
         .subquery()
     )
     user_ids = select(array_of(of_campaign.c.user_id, dialect)).label("user_ids")
-    return counted().add_columns(user_ids).where(campaigns.c.id == id_)
+    return campaigns_with_counters().add_columns(user_ids).where(campaigns.c.id == id_)
 
 
 @cache

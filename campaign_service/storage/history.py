@@ -14,12 +14,12 @@ from chat_store.database.columns import Count
 from chat_store.database.engine import DialectName
 
 
-def counted() -> Select[Any]:
+def campaigns_with_counters() -> Select[Any]:
     """Campaigns, each with the sums of its shards' counters; to be narrowed down."""
-    return select(campaigns, *counters())
+    return select(campaigns, *counter_sums())
 
 
-def counters() -> list[ColumnElement[int]]:
+def counter_sums() -> list[ColumnElement[int]]:
     """The sums of the shards' counters, for each campaign of the statement that they stand in."""
     shards = campaign_shards.c
     return [
@@ -37,16 +37,16 @@ def counters() -> list[ColumnElement[int]]:
     ]
 
 
-async def record_change(
+async def record_revision(
     connection: AsyncConnection, dialect: DialectName, campaign_id: str
 ) -> None:
     """Keeps the campaign as it is in this transaction. A revision is kept once."""
     columns = [column.name for column in campaign_changes.columns]
-    rows = counted().where(campaigns.c.id == campaign_id, text("true"))
+    rows = campaigns_with_counters().where(campaigns.c.id == campaign_id, text("true"))
     await connection.execute(insert_from(dialect, campaign_changes, columns, rows))
 
 
-async def changes_after(
+async def revisions_after(
     connection: AsyncConnection, campaign_id: str, revision: int, *, limit: int | None = None
 ) -> Sequence[Campaign]:
     """The changes since `revision`, in order, without `user_ids`; the first `limit` of them."""

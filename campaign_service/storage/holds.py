@@ -25,7 +25,7 @@ _GO_ON_BY_THEMSELVES = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class _Assessment:
     """What the database says of itself (`known`), where it was `found`, and what follows."""
 
     known: Origin | None
@@ -46,9 +46,9 @@ class SqlHoldStore:
 
     async def begin(self, *, start_held: bool) -> Hold | None:
         async with self._database.read() as connection:
-            look = await self._look(connection, at_start=True)
-        if look.hold_is_written:
-            return look.hold
+            assessment = await self._assess(connection, at_start=True)
+        if assessment.hold_is_written:
+            return assessment.hold
         try:
             async with self._database.write("hold.begin") as connection:
                 hold = await self._examine(connection, at_start=True, start_held=start_held)
@@ -56,7 +56,7 @@ class SqlHoldStore:
                 await self._note()
         except StoreUnavailableError:
             # a server that is not held starts on a full disk, too, and counts on later
-            if look.hold or start_held:
+            if assessment.hold or start_held:
                 raise
             return None
         return hold
@@ -64,9 +64,11 @@ class SqlHoldStore:
     async def check(self) -> Hold | None:
         traces = self._traces_now()
         async with self._database.read() as connection:
-            look = await self._look(connection, at_start=False)
-        if look.hold_is_written or (look.hold is None and self._is_settled(look, traces)):
-            return look.hold
+            assessment = await self._assess(connection, at_start=False)
+        if assessment.hold_is_written or (
+            assessment.hold is None and self._is_settled(assessment, traces)
+        ):
+            return assessment.hold
         async with self._database.write("hold.check") as connection:
             hold = await self._examine(connection, at_start=False, start_held=False)
         if hold is None:
@@ -95,7 +97,7 @@ class SqlHoldStore:
         explanations = [Hold(because).explanation for because in Because]
         async with self._database.write("hold.release") as connection:
             await self._lock(connection)
-            await self._settle(connection, await self._look(connection, at_start=True))
+            await self._settle(connection, await self._assess(connection, at_start=True))
             await connection.execute(
                 update(campaigns)
                 .where(campaigns.c.status_reason.in_(explanations))
@@ -103,44 +105,44 @@ class SqlHoldStore:
             )
         await self._note()
 
-    async def _look(self, connection: AsyncConnection, *, at_start: bool) -> _Look:
+    async def _assess(self, connection: AsyncConnection, *, at_start: bool) -> _Assessment:
         # before the row: whatever is in the file now was in the row before
         found = await self._origins.found(connection)
         row = (await connection.execute(select(restore_guard))).one_or_none()
         known = Origin(row.origin, row.place, row.generation) if row else None
         if row and row.held_because:
-            return _Look(known, found, Hold(Because(row.held_because)), hold_is_written=True)
+            return _Assessment(known, found, Hold(Because(row.held_because)), hold_is_written=True)
         seen = found if at_start else found or known
         restored = self._origins.is_restored(known, seen) and await connection.scalar(
             select(exists(select(campaigns.c.id)))
         )
         hold = Hold(Because.RESTORED) if restored else None
-        return _Look(known, found, hold, hold_is_written=False)
+        return _Assessment(known, found, hold, hold_is_written=False)
 
     async def _examine(
         self, connection: AsyncConnection, *, at_start: bool, start_held: bool
     ) -> Hold | None:
         await self._lock(connection)
-        look = await self._look(connection, at_start=at_start)
-        hold = look.hold or (Hold(Because.STARTED_HELD) if start_held else None)
-        if look.hold_is_written:
+        assessment = await self._assess(connection, at_start=at_start)
+        hold = assessment.hold or (Hold(Because.STARTED_HELD) if start_held else None)
+        if assessment.hold_is_written:
             return hold
         if hold is None:
-            await self._settle(connection, look)
+            await self._settle(connection, assessment)
             return None
-        await self._write(connection, look.known or Origin(""), hold.because)
+        await self._write(connection, assessment.known or Origin(""), hold.because)
         await connection.execute(
             update(campaigns).where(*_GO_ON_BY_THEMSELVES).values(status_reason=hold.explanation)
         )
         return hold
 
-    async def _settle(self, connection: AsyncConnection, look: _Look) -> None:
+    async def _settle(self, connection: AsyncConnection, assessment: _Assessment) -> None:
         """The database is at home where it is. Ends a hold."""
-        origin = self._origins.next(look.known, look.found)
-        if look.found is None or look.found.name != origin.name:
+        origin = self._origins.next(assessment.known, assessment.found)
+        if assessment.found is None or assessment.found.name != origin.name:
             # first, and not ahead: a crash before the commit leaves nothing that looks restored
             await self._origins.note(replace(origin, generation=origin.generation - 1))
-        if origin != look.known or look.hold_is_written:
+        if origin != assessment.known or assessment.hold_is_written:
             await self._write(connection, origin, "")
 
     async def _note(self) -> None:
@@ -155,13 +157,13 @@ class SqlHoldStore:
         with _unavailable_disk():
             await self._origins.note(Origin(row.origin, row.place, row.generation))
 
-    def _is_settled(self, look: _Look, traces: tuple[int, ...]) -> bool:
+    def _is_settled(self, assessment: _Assessment, traces: tuple[int, ...]) -> bool:
         if not isinstance(self._origins, SqliteOrigins):
-            return self._origins.next(look.known, look.found) == look.known
-        if look.known and look.known.generation != self._generation:
+            return self._origins.next(assessment.known, assessment.found) == assessment.known
+        if assessment.known and assessment.known.generation != self._generation:
             # another server has counted on, for what was written until now
-            self._traces, self._generation = traces, look.known.generation
-        return traces == self._traces and look.found == look.known
+            self._traces, self._generation = traces, assessment.known.generation
+        return traces == self._traces and assessment.found == assessment.known
 
     def _traces_now(self) -> tuple[int, ...]:
         return self._origins.traces() if isinstance(self._origins, SqliteOrigins) else ()

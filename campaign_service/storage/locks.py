@@ -13,24 +13,26 @@ from chat_store.database.engine import DialectName
 
 _KEY: Function[int] = func.hashtextextended(bindparam("lock", type_=Text()), 0)
 _SHARED = select(func.pg_advisory_xact_lock_shared(_KEY))
-_ALONE = select(func.pg_advisory_xact_lock(_KEY))
+_EXCLUSIVE = select(func.pg_advisory_xact_lock(_KEY))
 
 
-def held_still(dialect: DialectName, campaign_id: str) -> Iterator[Write]:
+def lock_shared(dialect: DialectName, campaign_id: str) -> Iterator[Write]:
     """Keeps the campaign's status as it is until this transaction ends. Pages share it.
 
     An advisory lock and not FOR SHARE on the row: PostgreSQL grants these in the order of
-    arrival, so that a steady stream of pages can't keep `take_over` waiting. SQLite's write
+    arrival, so that a steady stream of pages can't keep `lock_exclusively` waiting. SQLite's write
     transactions exclude each other anyway.
     """
     if dialect == "postgresql":
         yield Write(_SHARED, {"lock": _name(campaign_id)})
 
 
-async def take_over(connection: AsyncConnection, dialect: DialectName, campaign_id: str) -> None:
+async def lock_exclusively(
+    connection: AsyncConnection, dialect: DialectName, campaign_id: str
+) -> None:
     """Waits for the pages under way and lets no further one begin until this transaction ends."""
     if dialect == "postgresql":
-        await connection.execute(_ALONE, {"lock": _name(campaign_id)})
+        await connection.execute(_EXCLUSIVE, {"lock": _name(campaign_id)})
 
 
 def is_held() -> Exists:
@@ -41,14 +43,14 @@ def is_held() -> Exists:
     return select(literal(1)).select_from(holds).exists()
 
 
-async def standing_hold(connection: AsyncConnection) -> Hold | None:
+async def current_hold(connection: AsyncConnection) -> Hold | None:
     because = await connection.scalar(select(holds.c.because))
     return None if because is None else Hold(Because(because))
 
 
 async def refuse_if_held(connection: AsyncConnection) -> None:
     """Raises `DatabaseHeldError`."""
-    if hold := await standing_hold(connection):
+    if hold := await current_hold(connection):
         raise DatabaseHeldError(hold.because, hold.explanation)
 
 

@@ -47,7 +47,7 @@ _MAY_READ_IDENTIFIER = text(
     "SELECT has_function_privilege(to_regprocedure('pg_control_system()'), 'execute')"
 )
 _IDENTIFIER = text("SELECT system_identifier::text FROM pg_control_system()")
-_PLACE = text(
+_POSTGRES_IDENTITY = text(
     "SELECT oid::text || '/' || to_regclass('restore_guard')::oid::text"
     " FROM pg_database WHERE datname = current_database()"
 )
@@ -110,7 +110,7 @@ class PostgresOrigins:
         name = ""
         if await connection.scalar(_MAY_READ_IDENTIFIER):
             name = str(await connection.scalar(_IDENTIFIER))
-        return Origin(name, str(await connection.scalar(_PLACE)))
+        return Origin(name, str(await connection.scalar(_POSTGRES_IDENTITY)))
 
     def is_restored(self, known: Origin | None, found: Origin | None) -> bool:
         if known is None or found is None:

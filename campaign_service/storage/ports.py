@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
-from campaign_service.campaigns.model import Campaign, Definition, Times
+from campaign_service.campaigns.model import Campaign, CampaignSpec, Times
 from campaign_service.campaigns.outcomes import Delivery, Outcome
-from campaign_service.campaigns.progress import Standing
+from campaign_service.campaigns.progress import ProgressSnapshot
 from campaign_service.planning.page import PlannedPage
 from chat_store.filters.predicates import Predicate
 from chat_store.models import User
@@ -22,7 +22,7 @@ class CampaignStore(Protocol):
     """Campaigns as their callers see them."""
 
     async def create(
-        self, campaign_id: str, definition: Definition, now: datetime, *, to_channels: bool
+        self, campaign_id: str, spec: CampaignSpec, now: datetime, *, to_channels: bool
     ) -> Campaign:
         """A draft. The same id with the same content gives what is there.
 
@@ -55,16 +55,16 @@ class DeliveryStore(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class DueTransition:
     """A campaign, as of `revision`, that the clock has to stop (`over`) or else to start."""
 
     campaign_id: str
     revision: int
-    over: bool
+    is_stop: bool
     status_reason: str
 
 
-class MoveStore(Protocol):
+class TransitionStore(Protocol):
     """What changes a campaign's status or definition.
 
     Every change moves its `revision` and is kept for those who watch. With a `revision` given,
@@ -97,7 +97,7 @@ class MoveStore(Protocol):
     async def update(
         self,
         campaign_id: str,
-        definition: Definition,
+        spec: CampaignSpec,
         revision: int,
         now: datetime,
         *,
@@ -112,26 +112,26 @@ class MoveStore(Protocol):
     async def delete(self, campaign_id: str, now: datetime) -> None:
         """Softly and for good. No effect on one that is deleted."""
 
-    async def due(self, now: datetime) -> Sequence[Due]:
+    async def due(self, now: datetime) -> Sequence[DueTransition]:
         """What the clock has to move now, the longest due first; at most 100.
 
         Nothing while the database is held.
         """
 
-    async def explain(self, campaign_id: str, reason: str, revision: int) -> None:
+    async def set_status_reason(self, campaign_id: str, reason: str, revision: int) -> None:
         """Sets the `status_reason` of a campaign that the clock can't move yet."""
 
     async def refuse_if_held(self) -> None:
         """Raises `DatabaseHeldError` while the database is held."""
 
 
-class WatchStore(Protocol):
+class ProgressStore(Protocol):
     """Campaigns as those who watch them see them: their changes, one by one."""
 
-    async def standings(self, campaign_ids: Collection[str]) -> Sequence[Standing]:
+    async def snapshots(self, campaign_ids: Collection[str]) -> Sequence[ProgressSnapshot]:
         """How far each of them is, in one statement. Those that do not exist are left out."""
 
-    async def change_after(self, campaign_id: str, revision: int) -> Campaign:
+    async def revision_after(self, campaign_id: str, revision: int) -> Campaign:
         """The first change after that revision, of which there is one; without `user_ids`."""
 
 
@@ -183,7 +183,9 @@ class RunStore(Protocol):
         Raises `ReferenceGoneError` for a segment that has been deleted.
         """
 
-    async def handled(self, campaign_id: str, target_ids: Sequence[str]) -> Collection[str]:
+    async def targets_with_outcome(
+        self, campaign_id: str, target_ids: Sequence[str]
+    ) -> Collection[str]:
         """Those that have an outcome already."""
 
     async def reserve(
@@ -218,5 +220,5 @@ class RunStore(Protocol):
     async def abort(self, lease: Lease, reason: str, now: datetime) -> None:
         """Stops the campaign for a reason that no waiting will mend."""
 
-    async def explain(self, lease: Lease, reason: str) -> None:
+    async def set_status_reason(self, lease: Lease, reason: str) -> None:
         """Sets the `status_reason` of a campaign that has to wait; empty when it goes on."""

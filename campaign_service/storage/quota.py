@@ -15,8 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from campaign_service.campaigns.errors import QuotaExceededError, QuotaReachedError
 from campaign_service.campaigns.model import Status
 from campaign_service.planning.page import PlannedPage
-from campaign_service.storage.history import counted
-from campaign_service.storage.locks import take_over
+from campaign_service.storage.history import campaigns_with_counters
+from campaign_service.storage.locks import lock_exclusively
 from campaign_service.storage.tables import campaign_months, campaigns
 from chat_store.database.bulk.batches import Write
 from chat_store.database.bulk.inserts import insert_rows
@@ -106,11 +106,11 @@ async def check_quota(
     yet to send. Checks wait for each other until their transactions end, so that two campaigns
     can't both start on the same rest.
     """
-    await take_over(connection, dialect, _ALL_CAMPAIGNS)
+    await lock_exclusively(connection, dialect, _ALL_CAMPAIGNS)
     month = _beginning(now)
     used = await _sent_since(connection, month)
     handled_before = 0
-    to_send = counted().where(
+    to_send = campaigns_with_counters().where(
         or_(campaigns.c.status == Status.IN_PROGRESS, campaigns.c.id == campaign_id)
     )
     for row in await connection.execute(to_send):
@@ -125,7 +125,7 @@ async def check_quota(
 
 
 async def _sent_since(connection: AsyncConnection, month: datetime) -> int:
-    active = counted().where(
+    active = campaigns_with_counters().where(
         or_(campaigns.c.updated_at >= month, campaigns.c.status == Status.IN_PROGRESS)
     )
     return sum([await _sent_by(connection, row, month) for row in await connection.execute(active)])

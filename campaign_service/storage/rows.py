@@ -7,8 +7,8 @@ from sqlalchemy import Row
 
 from campaign_service.campaigns.model import (
     Campaign,
+    CampaignSpec,
     ChannelTemplate,
-    Definition,
     MemberTemplate,
     MessageTemplate,
     SenderMode,
@@ -19,9 +19,9 @@ from campaign_service.campaigns.model import (
 from campaign_service.storage.tables import COUNTERS
 
 
-def definition_values(definition: Definition) -> dict[str, Any]:
+def spec_columns(spec: CampaignSpec) -> dict[str, Any]:
     """The columns of `campaigns`; `user_ids` has a table of its own."""
-    values = asdict(definition)
+    values = asdict(spec)
     del values["user_ids"]
     return values
 
@@ -30,7 +30,7 @@ def campaign_from_row(row: Row[Any], user_ids: tuple[str, ...]) -> Campaign:
     """From a row with the sums of the counters in it."""
     return Campaign(
         id=row.id,
-        definition=Definition(
+        spec=CampaignSpec(
             name=row.name,
             description=row.description,
             sender_id=row.sender_id,

@@ -29,8 +29,8 @@ from campaign_service.campaigns.model import TRANSITIONS, Action, Status
 from campaign_service.campaigns.outcomes import Outcome
 from campaign_service.planning.page import PlannedPage
 from campaign_service.storage.audience_version import audience_version
-from campaign_service.storage.history import record_change
-from campaign_service.storage.locks import held_still, is_held, take_over
+from campaign_service.storage.history import record_revision
+from campaign_service.storage.locks import is_held, lock_exclusively, lock_shared
 from campaign_service.storage.ports import Lease, Reservation
 from campaign_service.storage.quota import MonthFullError, MonthlyQuota
 from campaign_service.storage.rate_limits import reserve
@@ -48,20 +48,20 @@ from chat_store.sql.page_writes import page_writes
 _shards = campaign_shards.c
 _running = campaigns.alias("running")
 
-_HELD = and_(
+_HAS_LEASE = and_(
     _shards.campaign_id == bindparam("of_campaign"),
     _shards.shard == bindparam("of_shard"),
     _shards.fence == bindparam("of_fence"),
 )
 # a lease's shard, unless someone else has claimed it, the campaign has stopped or is held
-_OWN = update(campaign_shards).where(
-    _HELD,
+_LEASED_SHARD = update(campaign_shards).where(
+    _HAS_LEASE,
     exists().where(
         _running.c.id == bindparam("of_campaign"), _running.c.status == Status.IN_PROGRESS
     ),
     ~is_held(),
 )
-_ADVANCE = _OWN.values(
+_ADVANCE = _LEASED_SHARD.values(
     cursor=bindparam("reached"),
     **{name: _shards[name] + bindparam(f"more_{name}") for name in COUNTERS},
 )
@@ -84,7 +84,7 @@ class SqlRunStore:
         statement = (
             update(campaign_shards)
             .where(tuple_(_shards.campaign_id, _shards.shard).in_(select(chosen)))
-            .where(_free())
+            .where(_unleased())
             .values(lease_owner=owner, lease_until=until, fence=_shards.fence + 1)
             .returning(
                 _shards.campaign_id,
@@ -102,20 +102,24 @@ class SqlRunStore:
 
     async def renew(self, lease: Lease, until: datetime) -> None:
         async with self._database.write("run.renew") as connection:
-            await _move(connection, lease, _OWN.values(lease_until=until))
+            await _execute_guarded(connection, lease, _LEASED_SHARD.values(lease_until=until))
 
     async def release(self, lease: Lease, claimable_from: datetime | None = None) -> None:
         async with self._database.write("run.release") as connection:
-            given_back = _OWN.values(lease_owner=None, lease_until=claimable_from)
-            await connection.execute(given_back, _given(lease))
+            given_back = _LEASED_SHARD.values(lease_owner=None, lease_until=claimable_from)
+            await connection.execute(given_back, _lease_parameters(lease))
 
     async def begin_pass(self, lease: Lease) -> None:
         async with self._database.write("run.begin-pass") as connection:
             dialect = self._database.dialect
             version = await audience_version(connection, dialect, lease.campaign_id)
-            await _move(connection, lease, _OWN.values(audience_version=version))
+            await _execute_guarded(
+                connection, lease, _LEASED_SHARD.values(audience_version=version)
+            )
 
-    async def handled(self, campaign_id: str, target_ids: Sequence[str]) -> Collection[str]:
+    async def targets_with_outcome(
+        self, campaign_id: str, target_ids: Sequence[str]
+    ) -> Collection[str]:
         dialect = self._database.dialect
         given = record_set(dialect, {"target_id": Key}, {"target_id": target_ids})
         # not a join: SQLite would read all outcomes of the campaign, and for each of them the list
@@ -150,21 +154,21 @@ class SqlRunStore:
     async def recount(self, lease: Lease) -> None:
         async with self._database.write("run.recount") as connection:
             # no page may be written between two counts
-            await take_over(connection, self._database.dialect, lease.campaign_id)
+            await lock_exclusively(connection, self._database.dialect, lease.campaign_id)
             rows = {
                 "messages_sent": _count(sent_messages(lease.campaign_id)),
                 "targets_skipped": _count(_outcomes(lease.campaign_id, Outcome.SKIPPED)),
                 "targets_failed": _count(_outcomes(lease.campaign_id, Outcome.FAILED)),
             }
             own = {name: count - _of_other_shards(lease, name) for name, count in rows.items()}
-            await _move(connection, lease, _OWN.values(own))
+            await _execute_guarded(connection, lease, _LEASED_SHARD.values(own))
 
     async def finish_pass(self, lease: Lease, now: datetime) -> None:
         of_campaign = _shards.campaign_id == lease.campaign_id
         async with self._database.write("run.finish-pass") as connection:
-            await take_over(connection, self._database.dialect, lease.campaign_id)
-            done = _OWN.values(finished=True, lease_owner=None, lease_until=None)
-            await _move(connection, lease, done)
+            await lock_exclusively(connection, self._database.dialect, lease.campaign_id)
+            done = _LEASED_SHARD.values(finished=True, lease_owner=None, lease_until=None)
+            await _execute_guarded(connection, lease, done)
             unfinished = exists().where(of_campaign, ~_shards.finished)
             if await connection.scalar(select(unfinished)):
                 return
@@ -180,22 +184,24 @@ class SqlRunStore:
 
     async def abort(self, lease: Lease, reason: str, now: datetime) -> None:
         async with self._database.write("run.abort") as connection:
-            await take_over(connection, self._database.dialect, lease.campaign_id)
-            await _move(connection, lease, _OWN.values(lease_owner=None, lease_until=None))
+            await lock_exclusively(connection, self._database.dialect, lease.campaign_id)
+            await _execute_guarded(
+                connection, lease, _LEASED_SHARD.values(lease_owner=None, lease_until=None)
+            )
             await self._end(connection, lease.campaign_id, Action.ABORT, now, status_reason=reason)
 
-    async def explain(self, lease: Lease, reason: str) -> None:
+    async def set_status_reason(self, lease: Lease, reason: str) -> None:
         async with self._database.write("run.explain") as connection:
             await connection.execute(
                 update(campaigns)
                 .where(
                     campaigns.c.id == lease.campaign_id,
                     campaigns.c.status == Status.IN_PROGRESS,
-                    exists().where(_HELD),
+                    exists().where(_HAS_LEASE),
                     ~is_held(),
                 )
                 .values(status_reason=reason),
-                _given(lease),
+                _lease_parameters(lease),
             )
 
     async def _complete(self, connection: AsyncConnection, campaign_id: str, now: datetime) -> None:
@@ -209,7 +215,7 @@ class SqlRunStore:
             Action.COMPLETE,
             now,
             status_reason="",
-            completed_at=_moment(now),
+            completed_at=_not_before_last_change(now),
             targets_total=handled,
         )
 
@@ -227,11 +233,11 @@ class SqlRunStore:
             .values(
                 status=TRANSITIONS[action][Status.IN_PROGRESS],
                 revision=campaigns.c.revision + 1,
-                updated_at=_moment(now),
+                updated_at=_not_before_last_change(now),
                 **values,
             )
         )
-        await record_change(connection, self._database.dialect, campaign_id)
+        await record_revision(connection, self._database.dialect, campaign_id)
 
 
 def _writes(dialect: DialectName, lease: Lease, page: PlannedPage, cursor: str) -> Iterator[Write]:
@@ -244,9 +250,9 @@ def _writes(dialect: DialectName, lease: Lease, page: PlannedPage, cursor: str) 
         "more_targets_skipped": len(reasons) - failed,
         "more_targets_failed": failed,
     }
-    yield from held_still(dialect, lease.campaign_id)
+    yield from lock_shared(dialect, lease.campaign_id)
     ended = RunEndedError(lease.campaign_id)
-    yield Write(_ADVANCE, {**_given(lease), **progress}, rows=1, otherwise=ended)
+    yield Write(_ADVANCE, {**_lease_parameters(lease), **progress}, rows=1, otherwise=ended)
     yield from page_writes(dialect, page.rows)
     if reasons:
         refused: Values = {
@@ -267,18 +273,18 @@ def _claimable() -> Select[Any]:
     return (
         select(_shards.campaign_id, _shards.shard)
         .join(campaigns, campaigns.c.id == _shards.campaign_id)
-        .where(campaigns.c.status == Status.IN_PROGRESS, ~_shards.finished, _free(), ~is_held())
+        .where(campaigns.c.status == Status.IN_PROGRESS, ~_shards.finished, _unleased(), ~is_held())
         .order_by(campaigns.c.started_at, _shards.shard)
         .limit(1)
     )
 
 
-def _free() -> ColumnElement[bool]:
+def _unleased() -> ColumnElement[bool]:
     now = bindparam("now", type_=UtcTime())
     return or_(_shards.lease_until.is_(None), _shards.lease_until < now)
 
 
-def _moment(now: datetime) -> ColumnElement[datetime]:
+def _not_before_last_change(now: datetime) -> ColumnElement[datetime]:
     # a clock that was set back must not make the end look older than what it ends
     before = campaigns.c.updated_at
     return case((before > now, before), else_=literal(now, UtcTime()))
@@ -302,12 +308,12 @@ def _of_other_shards(lease: Lease, counter: str) -> ColumnElement[int]:
     return cast(counted.scalar_subquery(), Count)
 
 
-def _given(lease: Lease) -> dict[str, Any]:
-    """The parameters of what is built on `_HELD`."""
+def _lease_parameters(lease: Lease) -> dict[str, Any]:
+    """The parameters of what is built on `_HAS_LEASE`."""
     return {"of_campaign": lease.campaign_id, "of_shard": lease.shard, "of_fence": lease.fence}
 
 
-async def _move(connection: AsyncConnection, lease: Lease, statement: Update) -> None:
-    moved = await connection.execute(statement, _given(lease))
+async def _execute_guarded(connection: AsyncConnection, lease: Lease, statement: Update) -> None:
+    moved = await connection.execute(statement, _lease_parameters(lease))
     if moved.rowcount != 1:
         raise RunEndedError(lease.campaign_id)

@@ -9,13 +9,13 @@ from sqlalchemy import Row, Select, and_, bindparam, delete, func, literal, or_,
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from campaign_service.campaigns.errors import CampaignDeletedError, CampaignNotFoundError
-from campaign_service.campaigns.model import Action, Definition, Status, Times, next_status
+from campaign_service.campaigns.model import Action, CampaignSpec, Status, Times, next_status
 from campaign_service.storage.campaigns import write_users
-from campaign_service.storage.history import record_change
-from campaign_service.storage.locks import is_held, refuse_if_held, take_over
-from campaign_service.storage.ports import Due
+from campaign_service.storage.history import record_revision
+from campaign_service.storage.locks import is_held, lock_exclusively, refuse_if_held
+from campaign_service.storage.ports import DueTransition
 from campaign_service.storage.quota import check_quota
-from campaign_service.storage.rows import definition_values
+from campaign_service.storage.rows import spec_columns
 from campaign_service.storage.tables import COUNTERS, campaign_shards, campaign_users, campaigns
 from chat_store.database.bulk.inserts import insert_rows
 from chat_store.database.columns import UtcTime
@@ -24,8 +24,8 @@ from chat_store.database.engine import Database
 _MOST_DUE = 100
 
 
-class SqlMoveStore:
-    """See `campaign_service.storage.ports.MoveStore`."""
+class SqlTransitionStore:
+    """See `campaign_service.storage.ports.TransitionStore`."""
 
     def __init__(self, database: Database, *, shards: int, monthly_quota: int = 0) -> None:
         self._database = database
@@ -42,7 +42,7 @@ class SqlMoveStore:
         revision: int | None = None,
     ) -> None:
         async with self._database.write("campaign.start") as connection:
-            row = await self._take(connection, campaign_id)
+            row = await self._lock(connection, campaign_id)
             await refuse_if_held(connection)
             status = next_status(campaign_id, Status(row.status), Action.START)
             if status == row.status or revision not in (None, row.revision):
@@ -64,26 +64,26 @@ class SqlMoveStore:
                 status_reason="",
                 started_at=func.coalesce(campaigns.c.started_at, literal(now, UtcTime())),
                 targets_total=targets_total,
-                **_columns(times),
+                **_time_columns(times),
             )
-            await (self._open_shards if row.started_at is None else _free_shards)(
+            await (self._open_shards if row.started_at is None else _release_shards)(
                 connection, campaign_id
             )
 
     async def schedule(self, campaign_id: str, times: Times, now: datetime) -> None:
         async with self._database.write("campaign.schedule") as connection:
-            row = await self._take(connection, campaign_id)
+            row = await self._lock(connection, campaign_id)
             await refuse_if_held(connection)
             status = next_status(campaign_id, Status(row.status), Action.SCHEDULE)
             await self._change(
-                connection, row, now, status=status, status_reason="", **_columns(times)
+                connection, row, now, status=status, status_reason="", **_time_columns(times)
             )
 
     async def stop(
         self, campaign_id: str, reason: str, now: datetime, *, revision: int | None = None
     ) -> None:
         async with self._database.write("campaign.stop") as connection:
-            row = await self._take(connection, campaign_id)
+            row = await self._lock(connection, campaign_id)
             status = next_status(campaign_id, Status(row.status), Action.STOP)
             if status == row.status or revision not in (None, row.revision):
                 return
@@ -92,7 +92,7 @@ class SqlMoveStore:
     async def update(
         self,
         campaign_id: str,
-        definition: Definition,
+        spec: CampaignSpec,
         revision: int,
         now: datetime,
         *,
@@ -100,33 +100,33 @@ class SqlMoveStore:
         audience_changed: bool,
     ) -> bool:
         async with self._database.write("campaign.update") as connection:
-            row = await self._take(connection, campaign_id)
+            row = await self._lock(connection, campaign_id)
             if row.revision != revision:
                 return False
             next_status(campaign_id, Status(row.status), Action.UPDATE)
-            values = definition_values(definition)
+            values = spec_columns(spec)
             await self._change(connection, row, now, to_channels=to_channels, **values)
             if audience_changed:
                 await connection.execute(
                     delete(campaign_users).where(campaign_users.c.campaign_id == campaign_id)
                 )
-                await write_users(connection, self._database.dialect, campaign_id, definition)
-                await _walk_again(connection, campaign_id)
+                await write_users(connection, self._database.dialect, campaign_id, spec)
+                await _restart_pass(connection, campaign_id)
             return True
 
     async def delete(self, campaign_id: str, now: datetime) -> None:
         async with self._database.write("campaign.delete") as connection:
-            row = await self._take(connection, campaign_id, even_deleted=True)
+            row = await self._lock(connection, campaign_id, even_deleted=True)
             if row.deleted_at is not None:
                 return
             next_status(campaign_id, Status(row.status), Action.DELETE)
             await self._change(connection, row, now, deleted_at=now)
 
-    async def due(self, now: datetime) -> Sequence[Due]:
+    async def due(self, now: datetime) -> Sequence[DueTransition]:
         async with self._database.look() as connection:
-            return [Due(*row) for row in await connection.execute(_due(), {"now": now})]
+            return [DueTransition(*row) for row in await connection.execute(_due(), {"now": now})]
 
-    async def explain(self, campaign_id: str, reason: str, revision: int) -> None:
+    async def set_status_reason(self, campaign_id: str, reason: str, revision: int) -> None:
         async with self._database.write("campaign.explain") as connection:
             await connection.execute(
                 update(campaigns)
@@ -142,10 +142,10 @@ class SqlMoveStore:
         async with self._database.look() as connection:
             await refuse_if_held(connection)
 
-    async def _take(
+    async def _lock(
         self, connection: AsyncConnection, campaign_id: str, *, even_deleted: bool = False
     ) -> Row[Any]:
-        await take_over(connection, self._database.dialect, campaign_id)
+        await lock_exclusively(connection, self._database.dialect, campaign_id)
         found = await connection.execute(select(campaigns).where(campaigns.c.id == campaign_id))
         row = found.one_or_none()
         if row is None:
@@ -163,7 +163,7 @@ class SqlMoveStore:
         await connection.execute(
             statement.values(revision=row.revision + 1, updated_at=moment, **values)
         )
-        await record_change(connection, self._database.dialect, row.id)
+        await record_revision(connection, self._database.dialect, row.id)
 
     async def _open_shards(self, connection: AsyncConnection, campaign_id: str) -> None:
         constants = {
@@ -182,7 +182,7 @@ class SqlMoveStore:
         )
 
 
-async def _free_shards(connection: AsyncConnection, campaign_id: str) -> None:
+async def _release_shards(connection: AsyncConnection, campaign_id: str) -> None:
     # a page of the run before would still be guarded by nothing but its fence
     await connection.execute(
         update(campaign_shards)
@@ -191,7 +191,7 @@ async def _free_shards(connection: AsyncConnection, campaign_id: str) -> None:
     )
 
 
-async def _walk_again(connection: AsyncConnection, campaign_id: str) -> None:
+async def _restart_pass(connection: AsyncConnection, campaign_id: str) -> None:
     """From the beginning: the audience is another one, and whoever has an outcome keeps it."""
     await connection.execute(
         update(campaign_shards)
@@ -200,7 +200,7 @@ async def _walk_again(connection: AsyncConnection, campaign_id: str) -> None:
     )
 
 
-def _columns(times: Times | None) -> dict[str, datetime | None]:
+def _time_columns(times: Times | None) -> dict[str, datetime | None]:
     if times is None:
         return {}
     return {"scheduled_for": times.scheduled_for, "stop_at": times.stop_at}

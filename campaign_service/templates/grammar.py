@@ -57,7 +57,7 @@ _EXPRESSIONS = (
 )
 
 
-class Brevity(Extension):
+class TokenLimit(Extension):
     """Ends the parsing of what has too many parts anyhow: the parser's time grows with them."""
 
     def filter_stream(self, stream: TokenStream) -> Iterator[Token]:
@@ -67,7 +67,7 @@ class Brevity(Extension):
             yield token
 
 
-def forbidden(template: nodes.Template) -> str | None:
+def find_unsupported(template: nodes.Template) -> str | None:
     """What the template uses that the language does not have, if anything."""
     count = 0
     waiting: list[tuple[nodes.Node, bool]] = [(template, False)]

@@ -8,8 +8,8 @@ from jinja2.environment import Template
 
 from campaign_service.campaigns.errors import InvalidTemplateError
 from campaign_service.campaigns.limits import MAX_TEXT
-from campaign_service.templates.grammar import forbidden
-from campaign_service.templates.sandbox import Metering, Sandbox, UnfoldedCode
+from campaign_service.templates.grammar import find_unsupported
+from campaign_service.templates.sandbox import BudgetInstrumentation, NoConstantFolding, Sandbox
 
 SANDBOX = Sandbox()
 _TOO_LARGE = "nested too deeply, or with too large a number"
@@ -62,7 +62,7 @@ def parse(source: str, field: str, allowed: frozenset[str]) -> Parsed:
         raise InvalidTemplateError(field, f"more than {MAX_TEXT} characters")
     try:
         tree = SANDBOX.parse(source)
-        problem = forbidden(tree)
+        problem = find_unsupported(tree)
         names = frozenset() if problem else _undeclared(tree)
     except TemplateSyntaxError as error:
         raise InvalidTemplateError(field, f"line {error.lineno}: {error.message}") from error
@@ -76,7 +76,7 @@ def parse(source: str, field: str, allowed: frozenset[str]) -> Parsed:
         raise InvalidTemplateError(field, f"unknown name {unknown[0]!r}; known here: {known}")
     # a name that is set on one way only reads as missing on the others
     reads = _reads(tree, names & allowed)
-    return Parsed(field, Metering().visit(tree).body, reads)
+    return Parsed(field, BudgetInstrumentation().visit(tree).body, reads)
 
 
 def compile_body(body: list[nodes.Node], field: str) -> Template:
@@ -91,7 +91,7 @@ def compile_body(body: list[nodes.Node], field: str) -> Template:
         raise InvalidTemplateError(field, _TOO_LARGE) from error
 
 
-class _Names(UnfoldedCode):
+class _Names(NoConstantFolding):
     """Generates code for nothing but the names that a render would look up."""
 
     def __init__(self) -> None:

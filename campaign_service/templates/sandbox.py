@@ -23,11 +23,11 @@ from campaign_service.templates.grammar import (
     METERED,
     SEARCHED,
     SLICED,
-    Brevity,
+    TokenLimit,
 )
 
 
-class UnfoldedCode(CodeGenerator):
+class NoConstantFolding(CodeGenerator):
     """Leaves constants to the render: folding them would run filters while compiling."""
 
     def _output_child_to_const(self, node: nodes.Expr, frame: Frame, finalize: Any) -> str:
@@ -39,7 +39,7 @@ class UnfoldedCode(CodeGenerator):
 class Sandbox(SandboxedEnvironment):
     """Attribute access reads keys of JSON objects, and of `loop`; nothing else has attributes."""
 
-    code_generator_class = UnfoldedCode
+    code_generator_class = NoConstantFolding
     intercepted_binops = frozenset({"+", "-", "*", "/", "//", "%", "**"})
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Sandbox(SandboxedEnvironment):
             keep_trailing_newline=True,
             optimized=False,
             cache_size=0,
-            extensions=[Brevity],
+            extensions=[TokenLimit],
         )
         self.filters = filters.filters
         self.tests = filters.tests
@@ -89,7 +89,7 @@ class Sandbox(SandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
 
-class Metering(NodeTransformer):
+class BudgetInstrumentation(NodeTransformer):
     """Routes what can repeat, grow or take long and calls no filter through the budget."""
 
     def visit_For(self, node: nodes.For) -> nodes.For:  # noqa: N802 - the visitor's naming

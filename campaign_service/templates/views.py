@@ -41,7 +41,7 @@ _CHANNEL_FIELDS = (
 _TIMES = frozenset({"created_at", "updated_at", "last_active", "last_message_at"})
 
 # what templates see of one user or channel
-View = dict[str, Any]
+JsonView = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Fields:
     def with_teams(self) -> "Fields":
         return self if "teams" in self.names else Fields.of(("teams", *self.names))
 
-    def view(self, values: Sequence[Any]) -> View:
+    def view(self, values: Sequence[Any]) -> JsonView:
         """Of one record with the values of these fields, in their order.
 
         Custom fields stand flat beside the built-in ones, which win, and whole under `custom`.
@@ -89,15 +89,15 @@ def _fields(built_in: tuple[str, ...], read: frozenset[str] | None) -> Fields:
     return Fields.of(picked if read <= set(built_in) else (*picked, "custom"))
 
 
-def user_view(user: User) -> View:
+def user_view(user: User) -> JsonView:
     return _whole(user, user_fields())
 
 
-def channel_view(channel: Channel) -> View:
+def channel_view(channel: Channel) -> JsonView:
     return _whole(channel, channel_fields())
 
 
-def _whole(record: User | Channel, fields: Fields) -> View:
+def _whole(record: User | Channel, fields: Fields) -> JsonView:
     return fields.view([getattr(record, name) for name in fields.names])
 
 

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from campaign_service.campaigns.model import Campaign, Stats, Status, Times, etag_of
 from campaign_service.segments import SegmentInfo
-from campaign_service.wire.spec import definition_to_proto
+from campaign_service.wire.spec import spec_to_proto
 from chat_store.models import User
 from herald.campaign.v1 import campaign_pb2 as pb
 from herald.campaign.v1 import campaign_service_pb2 as service_pb
@@ -38,7 +38,7 @@ def campaign_to_proto(
     now: datetime,
 ) -> pb.Campaign:
     written = campaign.revision > 0
-    message = definition_to_proto(campaign.definition)
+    message = spec_to_proto(campaign.spec)
     message.MergeFrom(
         pb.Campaign(
             id=campaign.id,
@@ -57,7 +57,7 @@ def campaign_to_proto(
         whole_sender = user_to_proto(sender)
         whole = fits(whole_sender, beside=message.ByteSize())
         message.sender.CopyFrom(whole_sender if whole else chat_pb2.User(id=sender.id))
-    for id_ in campaign.definition.segment_ids:
+    for id_ in campaign.spec.segment_ids:
         segment = pb.Campaign().segments.add(id=id_)
         if id_ in segments:
             segment.ParseFromString(segments[id_].encoded)

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
-from campaign_service.campaigns.outcomes import Delivery, Outcome, Preview, Reason, Wanted
-from campaign_service.wire.spec import definition_from_proto
+from campaign_service.campaigns.outcomes import Delivery, Outcome, Preview, PreviewRequest, Reason
+from campaign_service.wire.spec import spec_from_proto
 from chat_store.errors import InvalidInputError
 from herald.campaign.v1 import campaign_pb2 as pb
 from herald.campaign.v1 import campaign_service_pb2 as service_pb
@@ -18,7 +18,7 @@ _SAMPLES = PageSizes(default=10, largest=100)
 _OUTCOMES: Mapping[Outcome, pb.DeliveryOutcome.ValueType] = {
     outcome: pb.DeliveryOutcome.Value(f"DELIVERY_OUTCOME_{outcome.name}") for outcome in Outcome
 }
-_ASKED: Mapping[pb.DeliveryOutcome.ValueType, Outcome | None] = {
+_REQUESTED_OUTCOMES: Mapping[pb.DeliveryOutcome.ValueType, Outcome | None] = {
     pb.DELIVERY_OUTCOME_UNSPECIFIED: None,
     **{value: outcome for outcome, value in _OUTCOMES.items()},
 }
@@ -28,21 +28,21 @@ _REASONS: Mapping[Reason | None, pb.DeliveryReason.ValueType] = {
 }
 
 
-def wanted_from_proto(request: service_pb.PreviewCampaignRequest) -> Wanted:
+def preview_request_from_proto(request: service_pb.PreviewCampaignRequest) -> PreviewRequest:
     """Raises for the first field that breaks a rule."""
     sample_size = _SAMPLES.size(request.sample_size, "sample_size")
     receivers = ids(request.receiver_ids, "receiver_ids", _MAX_RECEIVERS, least=0)
     if receivers and request.sample_size:
         raise InvalidInputError("sample_size", "can't be combined with receiver_ids")
-    definition = None
+    spec = None
     if request.WhichOneof("source") == "id":
         campaign_id = required(request.id, "id", MAX_ID)
     elif request.HasField("campaign"):
         campaign_id = text(request.campaign.id, "campaign.id", MAX_ID)
-        definition = definition_from_proto(request.campaign)
+        spec = spec_from_proto(request.campaign)
     else:
         raise InvalidInputError("source", "is required: id or campaign")
-    return Wanted(campaign_id, definition, tuple(dict.fromkeys(receivers)), sample_size)
+    return PreviewRequest(campaign_id, spec, tuple(dict.fromkeys(receivers)), sample_size)
 
 
 def previews_to_proto(previews: Iterable[Preview]) -> list[pb.Preview]:
@@ -53,9 +53,9 @@ def previews_to_proto(previews: Iterable[Preview]) -> list[pb.Preview]:
 
 def outcome_from_proto(value: pb.DeliveryOutcome.ValueType, field: str) -> Outcome | None:
     """None stands for all of them."""
-    if value not in _ASKED:
+    if value not in _REQUESTED_OUTCOMES:
         raise InvalidInputError(field, f"no value {value}")
-    return _ASKED[value]
+    return _REQUESTED_OUTCOMES[value]
 
 
 def delivery_to_proto(delivery: Delivery) -> pb.Delivery:

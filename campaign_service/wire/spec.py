@@ -6,7 +6,7 @@ from typing import TypeVar
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from campaign_service.campaigns.limits import MAX_CAMPAIGN_BYTES, MAX_NAME
-from campaign_service.campaigns.model import Definition, SenderMode, SenderVisibility
+from campaign_service.campaigns.model import CampaignSpec, SenderMode, SenderVisibility
 from campaign_service.wire.template import (
     channel_template,
     channel_template_to_proto,
@@ -56,13 +56,13 @@ _TEMPLATES = {
 }
 
 
-def definition_from_proto(message: pb.Campaign) -> Definition:
+def spec_from_proto(message: pb.Campaign) -> CampaignSpec:
     """Raises for the first field that breaks a rule. Output-only fields are passed over."""
     if message.max_messages_per_second < 0:
         raise InvalidInputError("campaign.max_messages_per_second", "must not be negative")
     segments = ids(message.segment_ids, "campaign.segment_ids", MAX_SEGMENTS, least=0)
     users = ids(message.user_ids, "campaign.user_ids", MAX_USERS, least=0)
-    definition = Definition(
+    spec = CampaignSpec(
         name=text(message.name, "campaign.name", MAX_NAME),
         description=text(message.description, "campaign.description"),
         sender_id=required(message.sender_id, "campaign.sender_id", MAX_ID),
@@ -82,27 +82,27 @@ def definition_from_proto(message: pb.Campaign) -> Definition:
         skip_webhook=message.skip_webhook,
         max_messages_per_second=message.max_messages_per_second,
     )
-    size = definition_to_proto(definition).ByteSize()
+    size = spec_to_proto(spec).ByteSize()
     if size > MAX_CAMPAIGN_BYTES:
         raise LimitExceededError("campaign", limit=MAX_CAMPAIGN_BYTES, given=size)
-    return definition
+    return spec
 
 
 def change_from_proto(
     request: service_pb.UpdateCampaignRequest,
-) -> Callable[[Definition], Definition]:
+) -> Callable[[CampaignSpec], CampaignSpec]:
     """Makes the changed definition out of the stored one. Raises for a path that can't be."""
     paths = list(request.update_mask.paths)
     if not paths or "*" in paths:
-        replaced = definition_from_proto(request.campaign)
+        replaced = spec_from_proto(request.campaign)
         return lambda _: replaced
     for path in paths:
         if not _can_change(path):
             raise InvalidInputError("update_mask", f"{path!r} can't be changed")
     mask = FieldMask(paths=paths)
 
-    def changed(stored: Definition) -> Definition:
-        given, merged = pb.Campaign(), definition_to_proto(stored)
+    def changed(stored: CampaignSpec) -> CampaignSpec:
+        given, merged = pb.Campaign(), spec_to_proto(stored)
         given.CopyFrom(request.campaign)
         for path in paths:
             template, _, field = path.partition(".")
@@ -110,7 +110,7 @@ def change_from_proto(
                 # merging passes over what is not there, instead of unsetting it
                 getattr(given, template).SetInParent()
         mask.MergeMessage(given, merged, replace_message_field=True, replace_repeated_field=True)
-        return definition_from_proto(merged)
+        return spec_from_proto(merged)
 
     return changed
 
@@ -122,26 +122,26 @@ def _can_change(path: str) -> bool:
     return name in _TEMPLATES and field in _TEMPLATES[name].fields_by_name
 
 
-def definition_to_proto(definition: Definition) -> pb.Campaign:
+def spec_to_proto(spec: CampaignSpec) -> pb.Campaign:
     """A campaign with nothing in it but what its caller writes."""
-    template = definition.channel_template
+    template = spec.channel_template
     modes = {value: key for key, value in _MODES.items()}
     visibilities = {value: key for key, value in _VISIBILITIES.items()}
     return pb.Campaign(
-        name=definition.name,
-        description=definition.description,
-        sender_id=definition.sender_id,
-        segment_ids=definition.segment_ids,
-        user_ids=definition.user_ids,
-        sender_mode=modes[definition.sender_mode],
-        sender_visibility=visibilities[definition.sender_visibility],
-        message_template=message_template_to_proto(definition.message_template),
-        create_channels=definition.create_channels,
-        show_channels=definition.show_channels,
+        name=spec.name,
+        description=spec.description,
+        sender_id=spec.sender_id,
+        segment_ids=spec.segment_ids,
+        user_ids=spec.user_ids,
+        sender_mode=modes[spec.sender_mode],
+        sender_visibility=visibilities[spec.sender_visibility],
+        message_template=message_template_to_proto(spec.message_template),
+        create_channels=spec.create_channels,
+        show_channels=spec.show_channels,
         channel_template=channel_template_to_proto(template) if template else None,
-        skip_push=definition.skip_push,
-        skip_webhook=definition.skip_webhook,
-        max_messages_per_second=definition.max_messages_per_second,
+        skip_push=spec.skip_push,
+        skip_webhook=spec.skip_webhook,
+        max_messages_per_second=spec.max_messages_per_second,
     )
 
 

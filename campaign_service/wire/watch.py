@@ -1,6 +1,6 @@
 """What a watcher is sent, and the token that says where to go on."""
 
-from campaign_service.campaigns.progress import Place
+from campaign_service.campaigns.progress import WatchPosition
 from herald.campaign.v1 import campaign_pb2
 from herald.campaign.v1 import campaign_service_pb2 as pb
 from herald_rpc.server import page_tokens
@@ -10,17 +10,19 @@ _KIND = "watch-campaign"
 _FIELD = "resume_token"
 
 
-def watch_response(campaign: campaign_pb2.Campaign, place: Place) -> pb.WatchCampaignResponse:
-    token = page_tokens.encode(_KIND, [campaign.id], [place.revision, place.progress])
+def watch_response(
+    campaign: campaign_pb2.Campaign, position: WatchPosition
+) -> pb.WatchCampaignResponse:
+    token = page_tokens.encode(_KIND, [campaign.id], [position.revision, position.progress])
     return pb.WatchCampaignResponse(campaign=campaign, resume_token=token)
 
 
-def seen_from_proto(request: pb.WatchCampaignRequest) -> Place | None:
+def position_from_proto(request: pb.WatchCampaignRequest) -> WatchPosition | None:
     """None for a watcher that has seen nothing yet."""
     if not request.resume_token:
         return None
     match read_token(_KIND, [request.id], request.resume_token, _FIELD):
         case [int(revision), str(progress)] if revision > 0:
-            return Place(revision, progress)
+            return WatchPosition(revision, progress)
         case _:
             raise InvalidTokenError(_FIELD, "is damaged, or belongs to another call")

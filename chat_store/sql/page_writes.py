@@ -22,8 +22,8 @@ from chat_store.sql.members import later
 from chat_store.sql.tables import channels, members, messages
 
 _NEW = {"cid": Key}
-_SHOWN = {"cid": Key, "user_id": Key}
-_STANDING = {
+_UNHIDDEN = {"cid": Key, "user_id": Key}
+_FIXED = {
     name: members.c[name].type
     for name in ("user_id", "channel_role", "custom", "hidden", "archived_at")
 }
@@ -47,26 +47,26 @@ def page_writes(dialect: DialectName, page: PageRows) -> Iterator[Write]:
         new = insert_rows(dialect, messages, page.messages, constants=constants, all_new=True)
         stale = StalePageError("the id or the target of a message")
         yield Write(*new, rows=len(page.messages["id"]), otherwise=stale)
-    if page.arrivals:
+    if page.messages_per_channel:
         yield from _counts(dialect, page)
-    if page.joined:
-        yield from _entries(dialect, page)
-    if page.shown.get("cid"):
-        yield Write(_show(dialect), packed(dialect, _SHOWN, page.shown))
+    if page.sender_joins:
+        yield from _sender_entries(dialect, page)
+    if page.unhidden.get("cid"):
+        yield Write(_unhide(dialect), packed(dialect, _UNHIDDEN, page.unhidden))
 
 
 def _new_members(dialect: DialectName, page: PageRows) -> Iterator[Write]:
     if page.receivers.get("cid"):
         constants = _ordinary(page.moment)
         yield Write(*insert_rows(dialect, members, page.receivers, constants=constants))
-    standing = page.standing_members
-    if standing:
-        each = {name: [getattr(member, name) for member in standing] for name in _STANDING}
+    fixed = page.fixed_members
+    if fixed:
+        each = {name: [getattr(member, name) for member in fixed] for name in _FIXED}
         yield Write(
-            _stand(dialect),
+            _add_fixed_members(dialect),
             {
                 **packed(dialect, _NEW, {"cid": page.channels["cid"]}, "new"),
-                **packed(dialect, _STANDING, each, "each"),
+                **packed(dialect, _FIXED, each, "each"),
                 "moment": page.moment,
             },
         )
@@ -84,38 +84,38 @@ def _ordinary(moment: datetime) -> dict[str, Any]:
 def _counts(dialect: DialectName, page: PageRows) -> Iterator[Write]:
     """One statement, or two or three where a channel gets several messages."""
     by_count: dict[int, list[str]] = {}
-    for cid, arrived in page.arrivals.items():
+    for cid, arrived in page.messages_per_channel.items():
         by_count.setdefault(arrived, []).append(cid)
     for arrived, cids in by_count.items():
         given = {**keys(dialect, cids), "arrived": arrived, "latest": page.moment}
         yield Write(_arrival(dialect), given)
 
 
-def _entries(dialect: DialectName, page: PageRows) -> Iterator[Write]:
+def _sender_entries(dialect: DialectName, page: PageRows) -> Iterator[Write]:
     """Who enters a channel where he is already changes nothing, its count included."""
-    constants = {"user_id": page.joining_user_id, **_ordinary(page.moment)}
-    entry, given = insert_rows(dialect, members, {"cid": page.joined}, constants=constants)
+    constants = {"user_id": page.sender_id, **_ordinary(page.moment)}
+    entry, given = insert_rows(dialect, members, {"cid": page.sender_joins}, constants=constants)
     if dialect == "postgresql":
         yield Write(_counted(entry), given)
         return
     # the count first: once they are in, nobody knows who is new
-    entering = {**keys(dialect, page.joined), "user_id": page.joining_user_id}
+    entering = {**keys(dialect, page.sender_joins), "user_id": page.sender_id}
     yield Write(_entering(), entering)
     yield Write(entry, given)
 
 
 @cache
-def _stand(dialect: DialectName) -> Insert:
+def _add_fixed_members(dialect: DialectName) -> Insert:
     """Makes each of the standing members one of each new channel."""
     new = records(dialect, _NEW, "new")
-    each = records(dialect, _STANDING, "each")
+    each = records(dialect, _FIXED, "each")
     created_at = bindparam("moment", type_=members.c.created_at.type)
     rows = (
         select(new.c["cid"], *each.c.values(), created_at)
         .select_from(new.source.join(each.source, text("true")))
         .where(text("true"))
     )
-    return insert_from(dialect, members, ["cid", *_STANDING, "created_at"], rows)
+    return insert_from(dialect, members, ["cid", *_FIXED, "created_at"], rows)
 
 
 @cache
@@ -147,8 +147,8 @@ def _entering() -> Update:
 
 
 @cache
-def _show(dialect: DialectName) -> Update:
-    given = records(dialect, _SHOWN)
+def _unhide(dialect: DialectName) -> Update:
+    given = records(dialect, _UNHIDDEN)
     return (
         update(members)
         .where(members.c.cid == given.c["cid"], members.c.user_id == given.c["user_id"])

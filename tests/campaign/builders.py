@@ -8,8 +8,8 @@ from google.protobuf import json_format
 
 from campaign_service.campaigns.model import (
     Campaign,
+    CampaignSpec,
     ChannelTemplate,
-    Definition,
     MessageTemplate,
     Stats,
     Status,
@@ -39,9 +39,9 @@ def a_channel_template(**changes: Any) -> ChannelTemplate:
     return ChannelTemplate(**{"type": "messaging", "id": CHANNEL_ID, **changes})
 
 
-def a_definition(**changes: Any) -> Definition:
+def a_spec(**changes: Any) -> CampaignSpec:
     """To two users, each in a channel with an id of its own, which may be created."""
-    return Definition(
+    return CampaignSpec(
         **{
             "sender_id": SENDER_ID,
             "user_ids": ("ann", "bob"),
@@ -57,7 +57,7 @@ def a_campaign(**changes: Any) -> Campaign:
     return Campaign(
         **{
             "id": "spring",
-            "definition": a_definition(),
+            "spec": a_spec(),
             "to_channels": False,
             "status": Status.IN_PROGRESS,
             "stats": Stats(started_at=MOMENT, targets_total=2),

@@ -16,8 +16,8 @@ import grpc
 import segment_service.server
 from campaign_service.campaigns.errors import RunEndedError
 from campaign_service.lifecycle.lifecycle import Lifecycle
-from campaign_service.lifecycle.references import References
-from campaign_service.lifecycle.scheduler import Schedule
+from campaign_service.lifecycle.references import ReferenceChecker
+from campaign_service.lifecycle.scheduler import Scheduler
 from campaign_service.planning.page import PlannedPage
 from campaign_service.segment_client import SegmentClient
 from campaign_service.sending.claiming import ClaimCoordinator
@@ -25,7 +25,7 @@ from campaign_service.sending.sender import Sender, SenderOptions
 from campaign_service.storage.campaigns import SqlCampaignStore
 from campaign_service.storage.ports import Lease
 from campaign_service.storage.runs import SqlRunStore
-from campaign_service.storage.transitions import SqlMoveStore
+from campaign_service.storage.transitions import SqlTransitionStore
 from chat_store.database.engine import Database, open_database
 from chat_store.sql.stores import sql_chat_store
 from chat_store.store import ChannelDraft
@@ -91,12 +91,12 @@ class Replica:
         self.database = database
         self.campaigns = SqlCampaignStore(self.database)
         self.chat = sql_chat_store(self.database)
-        moves = SqlMoveStore(self.database, shards=SHARDS)
-        references = References(self.chat, segments)
+        moves = SqlTransitionStore(self.database, shards=SHARDS)
+        references = ReferenceChecker(self.chat, segments)
         self.lifecycle = Lifecycle(
             self.campaigns, moves, references, segments, now=clock, wake=lambda: None
         )
-        self.schedule = Schedule(moves, self.lifecycle, now=clock)
+        self.schedule = Scheduler(moves, self.lifecycle, now=clock)
         self._segments = segments
         self._clock = clock
         self._page_size = page_size

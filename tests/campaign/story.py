@@ -13,11 +13,11 @@ from campaign_service.campaigns.errors import (
     CampaignNotFoundError,
     EtagMismatchError,
 )
-from campaign_service.campaigns.model import Campaign, Definition, Status, Times
-from campaign_service.storage.history import changes_after
+from campaign_service.campaigns.model import Campaign, CampaignSpec, Status, Times
+from campaign_service.storage.history import revisions_after
 from chat_store.database.engine import Database
 from chat_store.errors import InvalidInputError
-from tests.campaign.builders import a_channel_template, a_definition, a_message_template
+from tests.campaign.builders import a_channel_template, a_message_template, a_spec
 from tests.campaign.model import LISTS, SENT, STEPS, Expected, Handled, Plan, is_too_late
 from tests.campaign.replicas import (
     EXTRA_ID,
@@ -86,9 +86,9 @@ class Story:
                 raise CampaignAlreadyExistsError(name)
             return lambda: None
 
-        definition = self._definition(plan)
+        spec = self._definition(plan)
         await self._call(
-            self.replica.lifecycle.create(self.id(name), definition, validate_only=False), effect
+            self.replica.lifecycle.create(self.id(name), spec, validate_only=False), effect
         )
 
     async def update(self, name: str, plan: Plan, etag: str = "") -> None:
@@ -102,9 +102,9 @@ class Story:
                 raise EtagMismatchError(name, "", "")
             return known.update(plan)
 
-        definition = self._definition(plan)
+        spec = self._definition(plan)
         await self._call(
-            self.replica.lifecycle.update(self.id(name), etags[etag], lambda _: definition), effect
+            self.replica.lifecycle.update(self.id(name), etags[etag], lambda _: spec), effect
         )
 
     async def start(self, name: str, times: Times) -> None:
@@ -213,11 +213,11 @@ class Story:
         campaign = await self.other.campaigns.get(self.id(name))
         async with self.other.database.read() as connection:
             handled = await _handled(connection, campaign.id)
-            changes = await changes_after(connection, campaign.id, last.revision if last else 0)
+            changes = await revisions_after(connection, campaign.id, last.revision if last else 0)
         stats = campaign.stats
         assert (campaign.status, campaign.revision) == (known.status, known.revision), known
         assert (campaign.deleted_at is not None) == known.deleted
-        assert campaign.definition.same_as(self._definition(known.plan))
+        assert campaign.spec.same_as(self._definition(known.plan))
         assert Times(campaign.scheduled_for, campaign.stop_at) == known.times
         assert stats.started_at == known.started_at
         assert stats.targets_total == known.targets_total
@@ -265,7 +265,7 @@ class Story:
             if known.status is Status.IN_PROGRESS:
                 seen.append((known.plan, known.plan.audience(self.lists)))
 
-    def _definition(self, plan: Plan) -> Definition:
+    def _definition(self, plan: Plan) -> CampaignSpec:
         segments = [self.id(name) for name in plan.lists]
         channels = {
             "new": a_channel_template(
@@ -274,7 +274,7 @@ class Story:
             "rooms": a_channel_template(id="{{ receiver.id }}-room"),
             "unnamed": None,
         }
-        return a_definition(
+        return a_spec(
             segment_ids=(*segments, FILTER_SEGMENT_ID) if plan.filtered else tuple(segments),
             user_ids=plan.users,
             message_template=a_message_template(text=plan.template),

@@ -12,7 +12,7 @@ import pytest_asyncio
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from campaign_service.campaigns.model import TRANSITIONS, Campaign, Status
-from campaign_service.storage.history import changes_after
+from campaign_service.storage.history import revisions_after
 from chat_store.database.engine import Database, open_database
 from chat_store.sql.stores import sql_chat_store
 from herald.campaign.v1 import campaign_pb2
@@ -93,7 +93,7 @@ async def test_calls_at_the_same_moment_make_no_state_outside_of_the_table(
     assert all(isinstance(error, grpc.aio.AioRpcError) for error in refused), refused
     assert {error.code() for error in refused} <= REFUSALS  # type: ignore[attr-defined]
     async with database.read() as connection:
-        changes = await changes_after(connection, id_, 0)
+        changes = await revisions_after(connection, id_, 0)
     assert [change.revision for change in changes] == list(range(1, len(changes) + 1))
     assert all(may_follow(earlier, later) for earlier, later in pairwise(changes)), changes
     # what was answered has happened, and what was refused has not
@@ -102,7 +102,7 @@ async def test_calls_at_the_same_moment_make_no_state_outside_of_the_table(
         for client, answer in enumerate(answers)
         if calls[client] == "update" and not isinstance(answer, BaseException)
     }
-    assert {change.definition.name for change in changes} - {""} == updated
+    assert {change.spec.name for change in changes} - {""} == updated
     now = await services.get(id_)
     assert now.etag == str(changes[-1].revision)
     if now.status == campaign_pb2.CAMPAIGN_STATUS_IN_PROGRESS:
@@ -113,7 +113,7 @@ async def test_calls_at_the_same_moment_make_no_state_outside_of_the_table(
 def may_follow(earlier: Campaign, later: Campaign) -> bool:
     """Whether one move of the table leads from one to the other; nothing follows a deletion."""
     moves = {moved[earlier.status] for moved in TRANSITIONS.values() if earlier.status in moved}
-    edited = earlier.definition != later.definition or later.deleted_at is not None
+    edited = earlier.spec != later.spec or later.deleted_at is not None
     stayed = earlier.status is later.status
     legal = later.status in moves and (edited or not stayed)
     unedited = earlier.status is not Status.IN_PROGRESS or not edited

@@ -14,14 +14,14 @@ from campaign_service.campaigns.model import Status
 from campaign_service.storage.campaigns import SqlCampaignStore
 from campaign_service.storage.ports import Lease
 from campaign_service.storage.runs import SqlRunStore
-from campaign_service.storage.transitions import SqlMoveStore
+from campaign_service.storage.transitions import SqlTransitionStore
 from chat_store.database import schema
 from chat_store.database.engine import Database
 from chat_store.sql.audience_versions import raise_version, remove_version
 from chat_store.sql.stores import sql_chat_store
 from segment_service.segments import Content, SegmentType
 from segment_service.sql.segments import SqlSegmentStore
-from tests.campaign.builders import MOMENT, a_definition, a_user
+from tests.campaign.builders import MOMENT, a_spec, a_user
 from tests.campaign.replicas import LEASE_TIME, SHARDS, Clock, Replica, World, a_world
 from tests.harness.accounts import outcomes
 from tests.harness.waiters import wait_for_waiters
@@ -71,10 +71,10 @@ async def _started(world: World) -> None:
     await chat.users.upsert([a_user(id_) for id_ in (*LISTED, LATE)], MOMENT)
     await world.create_list("list")
     await world.add_targets("list", LISTED)
-    definition = a_definition(user_ids=(), segment_ids=("list",))
+    spec = a_spec(user_ids=(), segment_ids=("list",))
     campaigns = SqlCampaignStore(world.database)
-    await campaigns.create("spring", definition, MOMENT, to_channels=False)
-    await SqlMoveStore(world.database, shards=SHARDS).start("spring", len(LISTED), MOMENT)
+    await campaigns.create("spring", spec, MOMENT, to_channels=False)
+    await SqlTransitionStore(world.database, shards=SHARDS).start("spring", len(LISTED), MOMENT)
 
 
 async def sent_by(world: World, runs: SqlRunStore | None = None) -> tuple[Status, str]:
@@ -185,10 +185,10 @@ async def test_ends_of_campaigns_and_changes_of_their_lists_never_wait_in_a_circ
     for number in range(9):
         # each in another order
         asked = (*ids[number % 3 :], *ids[: number % 3])[:: 1 if number % 2 else -1]
-        definition = a_definition(user_ids=(), segment_ids=asked)
+        spec = a_spec(user_ids=(), segment_ids=asked)
         campaigns = SqlCampaignStore(database)
-        await campaigns.create(f"c{number}", definition, MOMENT, to_channels=False)
-        await SqlMoveStore(database, shards=1).start(f"c{number}", 0, MOMENT)
+        await campaigns.create(f"c{number}", spec, MOMENT, to_channels=False)
+        await SqlTransitionStore(database, shards=1).start(f"c{number}", 0, MOMENT)
     leases = [await runs.claim("one", MOMENT, MOMENT + LEASE_TIME) for _ in range(9)]
 
     async with asyncio.TaskGroup() as group:

@@ -26,7 +26,7 @@ from tests.campaign.builders import (
     SENDER_ID,
     a_campaign_message,
     a_channel,
-    a_definition,
+    a_spec,
     a_user,
 )
 from tests.campaign.services import Services, running
@@ -47,7 +47,7 @@ SKIPPED, FAILED, SENT = (
 
 async def handled(database: Database, deliveries: list[Delivery], id_: str = "spring") -> None:
     """Writes what a run would have written."""
-    await SqlCampaignStore(database).create(id_, a_definition(), MOMENT, to_channels=False)
+    await SqlCampaignStore(database).create(id_, a_spec(), MOMENT, to_channels=False)
     sent = [delivery for delivery in deliveries if delivery.outcome is Outcome.SENT]
     refused = [delivery for delivery in deliveries if delivery.outcome is not Outcome.SENT]
     lobby = a_channel("lobby")

@@ -21,12 +21,12 @@ from campaign_service.planning.page import PlannedPage
 from campaign_service.storage.campaigns import SqlCampaignStore
 from campaign_service.storage.holds import SqlHoldStore
 from campaign_service.storage.runs import SqlRunStore
-from campaign_service.storage.transitions import SqlMoveStore
+from campaign_service.storage.transitions import SqlTransitionStore
 from chat_store.database.crash_points import VARIABLE, CrashPoint, Point
 from chat_store.database.engine import Database, open_database
 from chat_store.database.sqlite.generation import Generation, GenerationFile
 from chat_store.page_rows import PageRows
-from tests.campaign.builders import a_definition
+from tests.campaign.builders import a_spec
 from tests.harness import nursery
 from tests.harness.postgres import Postgres
 from tests.harness.processes import free_address
@@ -44,7 +44,7 @@ async def begun(database: Database, *, start_held: bool = False) -> Hold | None:
 
 
 async def with_campaign(database: Database, id_: str = "spring") -> None:
-    await SqlCampaignStore(database).create(id_, a_definition(), NOON, to_channels=False)
+    await SqlCampaignStore(database).create(id_, a_spec(), NOON, to_channels=False)
 
 
 async def executed(database: Database, statement: str) -> None:
@@ -372,7 +372,7 @@ def test_the_file_is_its_owners_alone_and_replaced_as_a_whole(tmp_path: Path) ->
 
 async def held_in_the_middle(database: Database) -> None:
     """`spring` is in progress, `autumn` due to start, `winter` due to stop; then a hold."""
-    moves = SqlMoveStore(database, shards=1)
+    moves = SqlTransitionStore(database, shards=1)
     for id_ in ("spring", "autumn", "winter"):
         await with_campaign(database, id_)
     await moves.start("spring", 2, NOON)
@@ -387,7 +387,7 @@ async def test_a_held_database_gives_senders_and_the_clock_nothing_to_do(
     database: Database,
 ) -> None:
     await held_in_the_middle(database)
-    runs, moves = SqlRunStore(database), SqlMoveStore(database, shards=1)
+    runs, moves = SqlRunStore(database), SqlTransitionStore(database, shards=1)
     lease = await runs.claim("before", NOON, NOON + HOUR)
     assert lease
     assert {due.campaign_id for due in await moves.due(datetime.now(UTC))} == {"autumn", "winter"}
@@ -405,9 +405,9 @@ async def test_a_held_database_gives_senders_and_the_clock_nothing_to_do(
     ):
         with pytest.raises(RunEndedError):
             await refused
-    await runs.explain(lease, "retrying")
+    await runs.set_status_reason(lease, "retrying")
     await runs.release(lease)
-    await moves.explain("autumn", "waiting to start", 1)
+    await moves.set_status_reason("autumn", "waiting to start", 1)
     campaigns = SqlCampaignStore(database)
     for id_ in ("spring", "autumn", "winter"):
         assert (await campaigns.get(id_)).status_reason == STARTED_HELD.explanation
@@ -423,7 +423,7 @@ async def test_a_held_database_starts_nothing_and_lets_all_else_be_done(
 ) -> None:
     await held_in_the_middle(database)
     await with_campaign(database, "draft")
-    moves = SqlMoveStore(database, shards=1)
+    moves = SqlTransitionStore(database, shards=1)
     await begun(database, start_held=True)
 
     for refused in (

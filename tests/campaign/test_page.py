@@ -33,8 +33,8 @@ from tests.campaign.builders import (
     a_channel,
     a_channel_template,
     a_compiled_campaign,
-    a_definition,
     a_message_template,
+    a_spec,
     a_user,
 )
 
@@ -116,7 +116,7 @@ async def planned(
 async def planned_for(
     targets: Sequence[str] = ("ann", "bob"), world: World | None = None, **changes: Any
 ) -> PlannedPage:
-    return await planned(a_campaign(definition=a_definition(**changes)), targets, world)
+    return await planned(a_campaign(spec=a_spec(**changes)), targets, world)
 
 
 def column(page: PlannedPage, rows: str, name: str) -> list[Any]:
@@ -141,7 +141,7 @@ def cids_by_target(page: PlannedPage) -> dict[str, str]:
 
 def members_of_new_channels(page: PlannedPage) -> dict[str, set[str]]:
     cids = column(page, "channels", "cid")
-    members = {cid: {member.user_id for member in page.rows.standing_members} for cid in cids}
+    members = {cid: {member.user_id for member in page.rows.fixed_members} for cid in cids}
     receivers = page.rows.receivers
     if receivers:
         for cid, user_id in zip(receivers["cid"], receivers["user_id"], strict=True):
@@ -213,7 +213,7 @@ async def test_an_existing_channel_is_used_and_not_made_again() -> None:
 
     assert cids_by_target(page) == {"ann": place.cid, "bob": "messaging:bob-acme"}
     assert column(page, "channels", "cid") == ["messaging:bob-acme"]
-    assert page.rows.arrivals == {place.cid: 1}
+    assert page.rows.messages_per_channel == {place.cid: 1}
     assert (page.sent, page.channels_created) == (2, 1)
 
 
@@ -225,7 +225,7 @@ async def test_nothing_is_created_where_that_was_not_asked_for() -> None:
         NotSent("bob", Reason.CHANNEL_NOT_FOUND, "messaging:bob-acme"),
     )
     assert (page.sent, page.channels_created) == (0, 0)
-    assert page.rows == PageRows(moment=MOMENT, joined=[], joining_user_id=SENDER_ID)
+    assert page.rows == PageRows(moment=MOMENT, sender_joins=[], sender_id=SENDER_ID)
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ async def test_two_receivers_with_the_same_new_channel_share_it() -> None:
     assert members_of_new_channels(page) == {"messaging:lobby": {"ann", SENDER_ID}}
     # one message comes with the channel, one arrives in it
     assert column(page, "channels", "message_count") == [1]
-    assert page.rows.arrivals == {"messaging:lobby": 1}
+    assert page.rows.messages_per_channel == {"messaging:lobby": 1}
     assert column(page, "messages", "text") == ["ann 2", "ann 2"]
     assert (page.sent, page.channels_created) == (2, 1)
 
@@ -328,8 +328,8 @@ async def test_the_sender_mode_decides_where_the_sender_is(
 
     (new_members,) = members_of_new_channels(page).values()
     assert (SENDER_ID in new_members) is in_new
-    assert list(page.rows.joined) == ([old.cid] if joins_old else [])
-    assert page.rows.joining_user_id == SENDER_ID
+    assert list(page.rows.sender_joins) == ([old.cid] if joins_old else [])
+    assert page.rows.sender_id == SENDER_ID
 
 
 async def test_nobody_joins_a_distinct_channel() -> None:
@@ -342,7 +342,7 @@ async def test_nobody_joins_a_distinct_channel() -> None:
     )
 
     assert page.sent == 1
-    assert not page.rows.joined
+    assert not page.rows.sender_joins
 
 
 @pytest.mark.parametrize(
@@ -361,7 +361,7 @@ async def test_the_sender_visibility_marks_the_sender_alone(
         sender_visibility=visibility, channel_template=a_channel_template(members=("carl",))
     )
 
-    sender, carl = page.rows.standing_members
+    sender, carl = page.rows.fixed_members
     assert (sender.user_id, sender.hidden, sender.archived_at) == (SENDER_ID, hidden, archived_at)
     assert (carl.user_id, carl.hidden, carl.archived_at) == ("carl", False, None)
 
@@ -371,7 +371,7 @@ async def test_an_excluded_sender_has_nothing_to_mark() -> None:
         sender_mode=SenderMode.EXCLUDE, sender_visibility=SenderVisibility.HIDDEN
     )
 
-    assert page.rows.standing_members == ()
+    assert page.rows.fixed_members == ()
 
 
 async def test_extra_members_are_in_every_new_channel_once() -> None:
@@ -387,7 +387,7 @@ async def test_a_members_template_gives_roles_and_custom_data() -> None:
     moderator = MemberTemplate(user_id="carl", channel_role="moderator", custom={"desk": 3})
     page = await planned_for(channel_template=a_channel_template(members_template=(moderator,)))
 
-    _, carl = page.rows.standing_members
+    _, carl = page.rows.fixed_members
     assert (carl.user_id, carl.channel_role, carl.custom) == ("carl", "moderator", {"desk": 3})
 
 
@@ -408,7 +408,7 @@ async def test_existing_channels_are_shown_again_only_where_asked_for(*, show: b
     page = await planned_for(world=World(places=[old]), show_channels=show)
 
     expected = {"cid": [old.cid], "user_id": ["ann"]} if show else {}
-    assert page.rows.shown == expected
+    assert page.rows.unhidden == expected
 
 
 # --- the message
@@ -626,7 +626,7 @@ async def test_an_empty_text_is_sent() -> None:
 @pytest.mark.parametrize("to_channels", [False, True], ids=["users", "channels"])
 async def test_a_sender_who_is_gone_ends_the_run(people: list[User], *, to_channels: bool) -> None:
     campaign = a_campaign(
-        definition=a_definition(message_template=a_message_template(text="Hi")),
+        spec=a_spec(message_template=a_message_template(text="Hi")),
         to_channels=to_channels,
     )
 
@@ -640,7 +640,7 @@ async def test_a_sender_who_is_gone_ends_the_run(people: list[User], *, to_chann
 
 
 def a_channel_campaign(text: str = "Hello", **changes: Any) -> Campaign:
-    definition = a_definition(
+    spec = a_spec(
         user_ids=(),
         segment_ids=("rooms",),
         message_template=a_message_template(text=text),
@@ -648,7 +648,7 @@ def a_channel_campaign(text: str = "Hello", **changes: Any) -> Campaign:
         create_channels=False,
         **changes,
     )
-    return a_campaign(definition=definition, to_channels=True)
+    return a_campaign(spec=spec, to_channels=True)
 
 
 async def test_channel_targets_get_the_message_or_the_reason_why_not() -> None:
@@ -675,12 +675,12 @@ async def test_channel_targets_get_the_message_or_the_reason_why_not() -> None:
         NotSent("messaging:never", Reason.CHANNEL_NOT_FOUND, "messaging:never"),
     )
     assert not page.rows.channels
-    assert page.rows.arrivals == {"messaging:open": 1}
+    assert page.rows.messages_per_channel == {"messaging:open": 1}
 
 
 async def test_channel_targets_are_never_created() -> None:
     campaign = a_campaign(
-        definition=a_definition(message_template=a_message_template(text="Hi")), to_channels=True
+        spec=a_spec(message_template=a_message_template(text="Hi")), to_channels=True
     )
 
     page = await planned(campaign, ["messaging:never"])
@@ -698,7 +698,7 @@ async def test_channel_targets_have_nobody_to_be_shown_to() -> None:
     )
 
     assert page.sent == 1
-    assert not page.rows.shown
+    assert not page.rows.unhidden
 
 
 async def test_the_sender_joins_channel_targets_where_asked_for() -> None:
@@ -708,7 +708,7 @@ async def test_the_sender_joins_channel_targets_where_asked_for() -> None:
         World(places=[a_channel("open")]),
     )
 
-    assert list(page.rows.joined) == ["messaging:open"]
+    assert list(page.rows.sender_joins) == ["messaging:open"]
 
 
 # --- the conservation law of a page
@@ -791,15 +791,15 @@ async def test_every_target_of_a_page_is_counted_once(
 
 def _assert_consistent(page: PlannedPage) -> None:
     """Columns of one length, and every message in a channel that is there or made."""
-    for name in ("channels", "messages", "receivers", "shown"):
+    for name in ("channels", "messages", "receivers", "unhidden"):
         assert len({len(values) for values in getattr(page.rows, name).values()}) <= 1
     new = column(page, "channels", "cid")
     assert page.channels_created == len(new) == len(set(new))
     members_of_new_channels(page)
-    arrived = sum(page.rows.arrivals.values())
+    arrived = sum(page.rows.messages_per_channel.values())
     assert arrived + len(new) == page.sent
     if page.sent:
-        assert set(column(page, "messages", "cid")) == {*new, *page.rows.arrivals}
+        assert set(column(page, "messages", "cid")) == {*new, *page.rows.messages_per_channel}
 
 
 _MESSAGE_COLUMNS = (
@@ -810,8 +810,8 @@ _MESSAGE_COLUMNS = (
 
 def test_the_pages_rows_are_all_looked_at_here() -> None:
     looked_at = {
-        "moment", "channels", "channel_constants", "standing_members", "receivers", "messages",
-        "message_constants", "arrivals", "joined", "joining_user_id", "shown",
+        "moment", "channels", "channel_constants", "fixed_members", "receivers", "messages",
+        "message_constants", "messages_per_channel", "sender_joins", "sender_id", "unhidden",
     }  # fmt: skip
 
     assert {row.name for row in fields(PageRows)} == looked_at

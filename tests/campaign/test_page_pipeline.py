@@ -15,7 +15,7 @@ from campaign_service.sending.rate_limiter import RateLimiter
 from campaign_service.storage.campaigns import SqlCampaignStore
 from campaign_service.storage.ports import Lease
 from campaign_service.storage.runs import SqlRunStore
-from campaign_service.storage.transitions import SqlMoveStore
+from campaign_service.storage.transitions import SqlTransitionStore
 from chat_store.database.engine import Database
 from chat_store.sql.stores import sql_chat_store
 from chat_store.store import ChannelDraft
@@ -26,7 +26,7 @@ from tests.campaign.builders import (
     SENDER_ID,
     a_channel,
     a_compiled_campaign,
-    a_definition,
+    a_spec,
     a_user,
 )
 from tests.campaign.replicas import HookedRuns
@@ -83,9 +83,9 @@ async def a_lease(database: Database, runs: SqlRunStore) -> Lease:
     users = [a_user(id_) for id_ in (SENDER_ID, "ann", "bob")]
     await sql_chat_store(database).users.upsert(users, MOMENT)
     await SqlSegmentStore(database).create(LIST_ID, Content(type=SegmentType.USER), MOMENT)
-    definition = a_definition(user_ids=(), segment_ids=(LIST_ID,))
-    await SqlCampaignStore(database).create("spring", definition, MOMENT, to_channels=False)
-    await SqlMoveStore(database, shards=1).start("spring", 1, MOMENT)
+    spec = a_spec(user_ids=(), segment_ids=(LIST_ID,))
+    await SqlCampaignStore(database).create("spring", spec, MOMENT, to_channels=False)
+    await SqlTransitionStore(database, shards=1).start("spring", 1, MOMENT)
     return await claimed(runs)
 
 

@@ -18,15 +18,15 @@ import chat_store.sql.tables
 import segment_service.sql.tables
 from campaign_service.campaigns.errors import SegmentServiceUnavailableError
 from campaign_service.campaigns.ids import message_id, message_id_prefix
-from campaign_service.campaigns.model import Definition
-from campaign_service.campaigns.outcomes import Wanted
+from campaign_service.campaigns.model import CampaignSpec
+from campaign_service.campaigns.outcomes import PreviewRequest
 from campaign_service.lifecycle import preview
 from campaign_service.lifecycle.lifecycle import Lifecycle
 from campaign_service.lifecycle.preview import Previews
-from campaign_service.lifecycle.references import References
+from campaign_service.lifecycle.references import ReferenceChecker
 from campaign_service.segment_client import SegmentClient
 from campaign_service.storage.campaigns import SqlCampaignStore
-from campaign_service.storage.transitions import SqlMoveStore
+from campaign_service.storage.transitions import SqlTransitionStore
 from chat_store.database.engine import Database, open_database
 from chat_store.filters.predicates import AllOf
 from chat_store.models import Channel, Message
@@ -43,7 +43,7 @@ from tests.campaign.builders import (
     SENDER_ID,
     a_campaign_message,
     a_channel,
-    a_definition,
+    a_spec,
     a_user,
 )
 from tests.campaign.services import Services, running
@@ -539,8 +539,8 @@ async def previews_with(database_url: str, servicer: Segments) -> AsyncIterator[
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         segments = SegmentClient(channel)
         chat, campaigns = sql_chat_store(database), SqlCampaignStore(database)
-        references = References(chat, segments)
-        moves = SqlMoveStore(database, shards=1)
+        references = ReferenceChecker(chat, segments)
+        moves = SqlTransitionStore(database, shards=1)
         lifecycle = Lifecycle(
             campaigns, moves, references, segments, now=lambda: MOMENT, wake=lambda: None
         )
@@ -557,9 +557,9 @@ async def previews_with(database_url: str, servicer: Segments) -> AsyncIterator[
     await database.close()
 
 
-def for_a_crowd(size: int) -> Wanted:
-    definition: Definition = a_definition(user_ids=(), segment_ids=("crowd",))
-    return Wanted("", definition, (), size)
+def for_a_crowd(size: int) -> PreviewRequest:
+    spec: CampaignSpec = a_spec(user_ids=(), segment_ids=("crowd",))
+    return PreviewRequest("", spec, (), size)
 
 
 async def test_the_stream_is_left_when_there_are_enough(sqlite_url: str) -> None:

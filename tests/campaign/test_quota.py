@@ -17,12 +17,12 @@ from campaign_service.sending.sender import Sender, SenderOptions
 from campaign_service.storage.campaigns import SqlCampaignStore
 from campaign_service.storage.runs import SqlRunStore
 from campaign_service.storage.tables import campaign_months
-from campaign_service.storage.transitions import SqlMoveStore
+from campaign_service.storage.transitions import SqlTransitionStore
 from chat_store.database.engine import Database, open_database
 from chat_store.sql.stores import sql_chat_store
 from chat_store.sql.tables import messages
 from herald.campaign.v1 import campaign_pb2
-from tests.campaign.builders import SENDER_ID, a_campaign_message, a_definition, a_user
+from tests.campaign.builders import SENDER_ID, a_campaign_message, a_spec, a_user
 from tests.campaign.services import running
 from tests.harness.accounts import assert_balanced, assert_conserved, recount
 
@@ -62,13 +62,13 @@ async def no_segments() -> AsyncIterator[SegmentClient]:
 
 
 async def create(database: Database, id_: str, targets: Sequence[str]) -> None:
-    definition = a_definition(user_ids=tuple(targets))
-    await SqlCampaignStore(database).create(id_, definition, NOON, to_channels=False)
+    spec = a_spec(user_ids=tuple(targets))
+    await SqlCampaignStore(database).create(id_, spec, NOON, to_channels=False)
 
 
 async def start(database: Database, id_: str, targets: Sequence[str], clock: Clock) -> None:
     """Without a look at the quota, as if the audience had been small enough then."""
-    await SqlMoveStore(database, shards=2).start(id_, len(targets), clock())
+    await SqlTransitionStore(database, shards=2).start(id_, len(targets), clock())
 
 
 async def send(database: Database, segments: SegmentClient, clock: Clock, quota: int) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import insert
 
 from campaign_service.campaigns.model import Campaign, Stats
 from campaign_service.reporting import read_counter
-from campaign_service.reporting.read_counter import ReadCounts
+from campaign_service.reporting.read_counter import ReadCounter
 from chat_store.database.engine import Database
 from chat_store.errors import StoreUnavailableError
 from chat_store.models import Member, Message
@@ -130,7 +130,7 @@ async def test_each_campaign_in_a_channel_has_its_own_readers(database: Database
 async def test_few_messages_are_counted_while_the_caller_waits(database: Database) -> None:
     await with_messages(database, [sent("ann"), sent("bob", "summer")])
     messages = sql_chat_store(database).messages
-    counts = ReadCounts(messages)
+    counts = ReadCounter(messages)
     campaigns = [known("spring", 1), known("summer", 1), known("none", 0)]
 
     before = await counts.of(campaigns)
@@ -143,13 +143,13 @@ async def test_few_messages_are_counted_while_the_caller_waits(database: Databas
 async def test_many_messages_are_counted_later_for_who_asks_again(database: Database) -> None:
     await with_messages(database, [sent("ann"), sent("bob", "summer")])
     messages = sql_chat_store(database).messages
-    counts = ReadCounts(messages)
+    counts = ReadCounter(messages)
     campaigns = [known("spring", 1_000_000), known("summer", 1)]
     await messages.mark_read(ROOM, "ann", MOMENT)
     await messages.mark_read(ROOM, "bob", MOMENT)
 
     assert await counts.of(campaigns) == {"spring": 0, "summer": 1}
-    assert not await counts.count_on()
+    assert not await counts.count_next_batch()
     assert await counts.of(campaigns) == {"spring": 1, "summer": 1}
 
 
@@ -160,13 +160,13 @@ async def test_many_messages_are_counted_some_at_a_time(
     monkeypatch.setattr(read_counter, "_AT_ONCE", 2)
     await with_messages(database, [sent(target_id) for target_id in ("ann", "bob", "cyd", "dan")])
     messages = sql_chat_store(database).messages
-    counts = ReadCounts(messages)
+    counts = ReadCounter(messages)
     for reader in ("ann", "cyd", "dan"):
         await messages.mark_read(ROOM, reader, MOMENT)
     await counts.of([known("spring", 1_000_000)])
 
     told = []
-    while await counts.count_on():
+    while await counts.count_next_batch():
         told.append(dict(counts._known))
     told.append(dict(counts._known))
 
@@ -187,7 +187,7 @@ async def test_what_was_asked_for_while_the_database_was_away_is_counted_when_it
     monkeypatch.setattr(read_counter, "_AT_ONCE", 1)
     await with_messages(database, [sent("ann"), sent("bob")])
     messages = FragileMessages(database)
-    counts = ReadCounts(messages)
+    counts = ReadCounter(messages)
     for reader in ("ann", "bob"):
         await messages.mark_read(ROOM, reader, MOMENT)
     await counts.of([known("spring", 1_000_000)])
@@ -195,9 +195,9 @@ async def test_what_was_asked_for_while_the_database_was_away_is_counted_when_it
     for _ in range(3):
         messages.down = True
         with pytest.raises(StoreUnavailableError):
-            await counts.count_on()
+            await counts.count_next_batch()
         messages.down = False
-        await counts.count_on()
+        await counts.count_next_batch()
 
     assert counts._known == {"spring": 2}
 
@@ -209,14 +209,14 @@ async def test_each_count_is_finished_before_the_next_and_who_asked_first_goes_f
     given = [sent("ann"), sent("bob"), sent("ann", "summer")]
     await with_messages(database, given)
     messages = sql_chat_store(database).messages
-    counts = ReadCounts(messages)
+    counts = ReadCounter(messages)
     spring, summer = known("spring", 1_000_000), known("summer", 1_000_000)
     await messages.mark_read(ROOM, "ann", MOMENT)
     await counts.of([summer])
     await counts.of([spring])
 
     for _ in range(5):
-        await counts.count_on()
+        await counts.count_next_batch()
         # whoever asks again and again does not keep the other from its turn
         await counts.of([spring])
 
@@ -227,7 +227,7 @@ async def test_a_campaign_that_has_become_large_keeps_what_was_counted(database:
     await with_messages(database, [sent("ann")])
     messages = sql_chat_store(database).messages
     await messages.mark_read(ROOM, "ann", MOMENT)
-    counts = ReadCounts(messages)
+    counts = ReadCounter(messages)
     await counts.of([known("spring", 1)])
 
     assert await counts.of([known("spring", 1_000_000)]) == {"spring": 1}
@@ -238,27 +238,27 @@ async def test_channels_have_no_readers(database: Database) -> None:
     await with_messages(database, [sent("ann")])
     messages = sql_chat_store(database).messages
     await messages.mark_read(ROOM, "ann", MOMENT)
-    counts = ReadCounts(messages)
+    counts = ReadCounter(messages)
 
     for messages_sent in (1, 1_000_000):
         campaign = known("spring", messages_sent, to_channels=True)
         assert await counts.of([campaign]) == {"spring": 0}
-        assert not await counts.count_on()
+        assert not await counts.count_next_batch()
 
 
 async def test_what_is_remembered_is_bounded(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(read_counter, "_MOST_KNOWN", 10)
-    counts = ReadCounts(sql_chat_store(database).messages)
+    counts = ReadCounter(sql_chat_store(database).messages)
 
     await counts.of([known(f"c{number}", 1_000_000) for number in range(30)])
 
-    assert len(counts._known) == len(counts._asked) == 10
+    assert len(counts._known) == len(counts._queue) == 10
 
 
 async def rests_after(
-    counts: ReadCounts, seconds: float, monkeypatch: pytest.MonkeyPatch
+    counts: ReadCounter, seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> list[float]:
     """How long the worker rests when what it has counted took so long."""
     rests = []
@@ -280,7 +280,7 @@ async def test_counting_takes_a_small_part_of_the_time(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A count that takes three seconds is followed by a minute of rest."""
-    counts = ReadCounts(sql_chat_store(database).messages)
+    counts = ReadCounter(sql_chat_store(database).messages)
 
     assert await rests_after(counts, 3.0, monkeypatch) == [60.0]
 
@@ -291,7 +291,7 @@ async def test_only_a_whole_count_is_followed_by_a_second_of_rest(
 ) -> None:
     monkeypatch.setattr(read_counter, "_AT_ONCE", 2)
     await with_messages(database, [sent(target_id) for target_id in ("ann", "bob")[:messages]])
-    counts = ReadCounts(sql_chat_store(database).messages)
+    counts = ReadCounter(sql_chat_store(database).messages)
     await counts.of([known("spring", 1_000_000)])
 
     assert await rests_after(counts, 0.0125, monkeypatch) == [rest]

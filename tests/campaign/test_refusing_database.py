@@ -11,7 +11,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from structlog.testing import capture_logs
 
-from campaign_service.reporting.read_counter import ReadCounts, _Count
+from campaign_service.reporting.read_counter import ReadCounter, _Count
 from chat_store.database.engine import open_database
 from herald.campaign.v1 import campaign_pb2
 from herald.campaign.v1 import campaign_service_pb2 as pb
@@ -103,7 +103,7 @@ async def outlasts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # somebody always waits for a count of readers
-    monkeypatch.setattr(ReadCounts, "_next", lambda _: _Count("spring"))
+    monkeypatch.setattr(ReadCounter, "_next", lambda _: _Count("spring"))
     monkeypatch.setattr("campaign_service.reporting.read_counter._SHARE", 1.0)
     with capture_logs() as log:
         async with running(url, page_size=5, lease_seconds=1) as services:

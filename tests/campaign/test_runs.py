@@ -13,14 +13,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from campaign_service.campaigns.errors import RunEndedError
 from campaign_service.campaigns.model import Campaign, Status
 from campaign_service.campaigns.outcomes import NotSent, Reason
-from campaign_service.planning.page import PageDraft, PlannedPage
-from campaign_service.planning.routing import Address
+from campaign_service.planning.page import PageBuilder, PlannedPage
+from campaign_service.planning.routing import Route
 from campaign_service.storage.campaigns import SqlCampaignStore
-from campaign_service.storage.locks import held_still, take_over
+from campaign_service.storage.locks import lock_exclusively, lock_shared
 from campaign_service.storage.ports import Lease
 from campaign_service.storage.runs import SqlRunStore
 from campaign_service.storage.tables import campaign_outcomes, campaign_shards, campaigns
-from campaign_service.storage.transitions import SqlMoveStore
+from campaign_service.storage.transitions import SqlTransitionStore
 from chat_store.database.bulk.prepared import prepared_once
 from chat_store.database.engine import Database, open_database
 from chat_store.errors import StalePageError
@@ -36,7 +36,7 @@ from tests.campaign.builders import (
     a_campaign,
     a_channel,
     a_compiled_campaign,
-    a_definition,
+    a_spec,
     a_user,
 )
 from tests.harness.waiters import wait_for_waiters
@@ -50,9 +50,9 @@ LATER = MOMENT + MINUTE
 async def started(
     database: Database, id_: str = "spring", *, shards: int = 1, **changes: Any
 ) -> None:
-    definition = a_definition(**changes)
-    await SqlCampaignStore(database).create(id_, definition, MOMENT, to_channels=False)
-    await SqlMoveStore(database, shards=shards).start(id_, 2, MOMENT)
+    spec = a_spec(**changes)
+    await SqlCampaignStore(database).create(id_, spec, MOMENT, to_channels=False)
+    await SqlTransitionStore(database, shards=shards).start(id_, 2, MOMENT)
 
 
 async def claimed(runs: SqlRunStore, owner: str = "one") -> Lease:
@@ -68,13 +68,13 @@ def a_page(
     known: Collection[str] = (),
 ) -> PlannedPage:
     """Each target in a channel of the target's name, which is made unless it is known."""
-    draft = PageDraft(a_compiled_campaign(a_campaign(id=campaign_id)), MOMENT)
-    draft.refuse(list(not_sent))
+    draft = PageBuilder(a_compiled_campaign(a_campaign(id=campaign_id)), MOMENT)
+    draft.skip(list(not_sent))
     for target in targets:
-        address = Address(target, f"messaging:{target}", {"name": target}, target)
+        address = Route(target, f"messaging:{target}", {"name": target}, target)
         channel = PickedChannel(address.cid, ChannelState.OPEN, ())
         draft.add(address, channel if target in known else None)
-    return draft.finish()
+    return draft.build()
 
 
 async def campaign_in(database: Database, id_: str = "spring") -> Campaign:
@@ -132,9 +132,9 @@ async def test_claims_at_the_same_time_take_each_shard_once(
 
 async def test_only_campaigns_in_progress_have_shards_to_claim(database: Database) -> None:
     store = SqlCampaignStore(database)
-    await store.create("draft", a_definition(), MOMENT, to_channels=False)
+    await store.create("draft", a_spec(), MOMENT, to_channels=False)
     await started(database, "stopped")
-    await SqlMoveStore(database, shards=1).stop("stopped", "enough", MOMENT)
+    await SqlTransitionStore(database, shards=1).stop("stopped", "enough", MOMENT)
 
     assert await SqlRunStore(database).claim("one", MOMENT, UNTIL) is None
 
@@ -142,8 +142,8 @@ async def test_only_campaigns_in_progress_have_shards_to_claim(database: Databas
 async def test_the_campaign_that_started_first_is_claimed_first(database: Database) -> None:
     store = SqlCampaignStore(database)
     for id_, moment in (("a", LATER), ("b", MOMENT)):
-        await store.create(id_, a_definition(), MOMENT, to_channels=False)
-        await SqlMoveStore(database, shards=1).start(id_, 2, moment)
+        await store.create(id_, a_spec(), MOMENT, to_channels=False)
+        await SqlTransitionStore(database, shards=1).start(id_, 2, moment)
 
     lease = await claimed(SqlRunStore(database))
 
@@ -329,9 +329,9 @@ async def test_who_has_an_outcome_is_known(database: Database) -> None:
     await runs.commit_page(lease, a_page("ann", not_sent=not_sent), "c")
     everyone = ["ann", "bob", "x", "y", "z"]
 
-    assert set(await runs.handled("spring", everyone)) == {"ann", "x", "y"}
-    assert set(await runs.handled("summer", everyone)) == set()
-    assert set(await runs.handled("spring", [])) == set()
+    assert set(await runs.targets_with_outcome("spring", everyone)) == {"ann", "x", "y"}
+    assert set(await runs.targets_with_outcome("summer", everyone)) == set()
+    assert set(await runs.targets_with_outcome("spring", [])) == set()
 
 
 # --- stop and resume
@@ -343,7 +343,7 @@ async def test_a_page_of_a_stopped_campaign_is_refused_and_writes_nothing(
     await started(database)
     runs = SqlRunStore(database)
     lease = await claimed(runs)
-    await SqlMoveStore(database, shards=1).stop("spring", "enough", LATER)
+    await SqlTransitionStore(database, shards=1).stop("spring", "enough", LATER)
     before = await contents(database)
 
     with pytest.raises(RunEndedError):
@@ -360,7 +360,7 @@ async def test_a_resumed_campaign_can_be_claimed_at_once_from_where_it_was(
     database: Database,
 ) -> None:
     await started(database)
-    store, runs = SqlMoveStore(database, shards=1), SqlRunStore(database)
+    store, runs = SqlTransitionStore(database, shards=1), SqlRunStore(database)
     lease = await claimed(runs)
     await runs.commit_page(lease, a_page("ann"), "after ann")
     await store.stop("spring", "enough", MOMENT)
@@ -377,7 +377,7 @@ async def test_a_page_planned_before_a_stop_is_refused_after_the_resume(
 ) -> None:
     """What it was planned from may have been edited in between."""
     await started(database)
-    store, runs = SqlMoveStore(database, shards=1), SqlRunStore(database)
+    store, runs = SqlTransitionStore(database, shards=1), SqlRunStore(database)
     lease = await claimed(runs)
     await store.stop("spring", "enough", MOMENT)
     await store.start("spring", 2, MOMENT)
@@ -394,7 +394,7 @@ async def test_starting_twice_changes_nothing(database: Database) -> None:
     lease = await claimed(runs)
     before = await campaign_in(database), await contents(database)
 
-    await SqlMoveStore(database, shards=1).start("spring", 99, LATER)
+    await SqlTransitionStore(database, shards=1).start("spring", 99, LATER)
 
     assert (await campaign_in(database), await contents(database)) == before
     await runs.commit_page(lease, a_page("ann"), "after ann")
@@ -402,7 +402,7 @@ async def test_starting_twice_changes_nothing(database: Database) -> None:
 
 async def hold_still(connection: AsyncConnection, database: Database, campaign_id: str) -> None:
     """As a page that is being written does."""
-    for write in held_still(database.dialect, campaign_id):
+    for write in lock_shared(database.dialect, campaign_id):
         statement = prepared_once(write.statement, connection.dialect)
         await connection.exec_driver_sql(statement.text, statement.bound(write.parameters))
 
@@ -415,7 +415,7 @@ async def test_a_stop_waits_for_the_page_in_flight(postgres_url: str) -> None:
     async with database.write() as page_in_flight:
         await hold_still(page_in_flight, database, lease.campaign_id)
         stopping = asyncio.create_task(
-            SqlMoveStore(database, shards=1).stop("spring", "enough", LATER)
+            SqlTransitionStore(database, shards=1).stop("spring", "enough", LATER)
         )
         await wait_for_waiters(database, stopping)
         assert not stopping.done()
@@ -452,7 +452,7 @@ async def test_a_page_that_comes_after_a_stop_began_to_wait_is_refused(postgres_
     async with database.write() as page_in_flight:
         await hold_still(page_in_flight, database, "spring")
         stopping = asyncio.create_task(
-            SqlMoveStore(database, shards=1).stop("spring", "enough", LATER)
+            SqlTransitionStore(database, shards=1).stop("spring", "enough", LATER)
         )
         await wait_for_waiters(database, stopping)
         next_page = asyncio.create_task(runs.commit_page(second, a_page("ann"), "after ann"))
@@ -474,7 +474,7 @@ async def test_other_campaigns_do_not_wait_for_a_stop(postgres_url: str) -> None
     leases = {lease.campaign_id: lease for lease in [await claimed(runs), await claimed(runs)]}
 
     async with database.write() as stop_in_flight:
-        await take_over(stop_in_flight, database.dialect, "spring")
+        await lock_exclusively(stop_in_flight, database.dialect, "spring")
         page = a_page("ann", campaign_id="summer")
         await runs.commit_page(leases["summer"], page, "after ann")
 
@@ -603,10 +603,10 @@ async def test_a_campaign_in_progress_can_tell_what_it_waits_for(database: Datab
     lease = await claimed(runs)
     before = await campaign_in(database)
 
-    await runs.explain(lease, "waiting")
+    await runs.set_status_reason(lease, "waiting")
     assert await campaign_in(database) == replace(before, status_reason="waiting")
 
-    await runs.explain(lease, "")
+    await runs.set_status_reason(lease, "")
     assert await campaign_in(database) == before
 
 
@@ -614,12 +614,12 @@ async def test_a_sender_that_was_replaced_explains_nothing_any_more(database: Da
     await started(database)
     runs = SqlRunStore(database)
     late = await claimed(runs)
-    await runs.explain(late, "waiting")
+    await runs.set_status_reason(late, "waiting")
     successor = await runs.claim("next", LATER, LATER + MINUTE)
     assert successor is not None
 
-    await runs.explain(successor, "")
-    await runs.explain(late, "waiting")
+    await runs.set_status_reason(successor, "")
+    await runs.set_status_reason(late, "waiting")
 
     assert (await campaign_in(database)).status_reason == ""
 
@@ -628,9 +628,9 @@ async def test_a_stopped_campaign_keeps_its_reason(database: Database) -> None:
     await started(database)
     runs = SqlRunStore(database)
     lease = await claimed(runs)
-    await SqlMoveStore(database, shards=1).stop("spring", "enough", LATER)
+    await SqlTransitionStore(database, shards=1).stop("spring", "enough", LATER)
 
-    await runs.explain(lease, "waiting")
+    await runs.set_status_reason(lease, "waiting")
 
     assert (await campaign_in(database)).status_reason == "enough"
 
@@ -643,7 +643,7 @@ async def test_a_campaign_that_is_being_stopped_keeps_its_reason(postgres_url: s
 
     async with database.write() as stop_in_flight:
         await _stop(stop_in_flight, database)
-        explaining = asyncio.create_task(runs.explain(lease, "waiting"))
+        explaining = asyncio.create_task(runs.set_status_reason(lease, "waiting"))
         await wait_for_waiters(database, explaining)
         assert not explaining.done()
 
@@ -653,7 +653,7 @@ async def test_a_campaign_that_is_being_stopped_keeps_its_reason(postgres_url: s
 
 
 async def _stop(connection: AsyncConnection, database: Database) -> None:
-    await take_over(connection, database.dialect, "spring")
+    await lock_exclusively(connection, database.dialect, "spring")
     await connection.execute(
         update(campaigns).values(status=Status.STOPPED, status_reason="enough")
     )
@@ -668,7 +668,7 @@ async def test_the_sender_joins_a_page_of_existing_channels_once(database: Datab
     await started(database)
     runs = SqlRunStore(database)
     lease = await claimed(runs)
-    rows = replace(a_page().rows, joined=[place.cid], joining_user_id=SENDER_ID)
+    rows = replace(a_page().rows, sender_joins=[place.cid], sender_id=SENDER_ID)
 
     for cursor in ("a", "b"):
         await runs.commit_page(lease, replace(a_page(), rows=rows), cursor)

@@ -12,17 +12,17 @@ import pytest
 from campaign_service.campaigns.errors import CampaignDeletedError, QuotaExceededError
 from campaign_service.campaigns.model import Campaign, Status, Times
 from campaign_service.lifecycle.lifecycle import Lifecycle
-from campaign_service.lifecycle.references import References
-from campaign_service.lifecycle.scheduler import Schedule
+from campaign_service.lifecycle.references import ReferenceChecker
+from campaign_service.lifecycle.scheduler import Scheduler
 from campaign_service.segment_client import SegmentClient
 from campaign_service.storage.campaigns import SqlCampaignStore
-from campaign_service.storage.history import changes_after
-from campaign_service.storage.ports import Due
-from campaign_service.storage.transitions import SqlMoveStore
+from campaign_service.storage.history import revisions_after
+from campaign_service.storage.ports import DueTransition
+from campaign_service.storage.transitions import SqlTransitionStore
 from chat_store.database.engine import Database
 from chat_store.sql.stores import sql_chat_store
 from herald_rpc.process.outages import Outages
-from tests.campaign.builders import SENDER_ID, a_definition, a_user
+from tests.campaign.builders import SENDER_ID, a_spec, a_user
 from tests.harness.accounts import recount
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -52,22 +52,22 @@ class Service:
         return Lifecycle(
             SqlCampaignStore(self.database),
             self.moves,
-            References(sql_chat_store(self.database), self.segments),
+            ReferenceChecker(sql_chat_store(self.database), self.segments),
             self.segments,
             now=self.clock,
             wake=lambda: None,
         )
 
     @property
-    def moves(self) -> SqlMoveStore:
-        return SqlMoveStore(self.database, shards=1, monthly_quota=self.quota)
+    def moves(self) -> SqlTransitionStore:
+        return SqlTransitionStore(self.database, shards=1, monthly_quota=self.quota)
 
-    def schedule(self) -> Schedule:
+    def schedule(self) -> Scheduler:
         """As every server has one; a new one knows nothing but the database."""
-        return Schedule(self.moves, self.lifecycle, now=self.clock)
+        return Scheduler(self.moves, self.lifecycle, now=self.clock)
 
     async def create(self, id_: str = "spring") -> None:
-        await self.lifecycle.create(id_, a_definition(), validate_only=False)
+        await self.lifecycle.create(id_, a_spec(), validate_only=False)
 
     async def start(
         self, at: datetime | None = None, until: datetime | None = None, id_: str = "spring"
@@ -85,7 +85,7 @@ class Service:
     async def statuses(self, id_: str = "spring") -> list[Status]:
         """All that it ever was, in order."""
         async with self.database.read() as connection:
-            changes = await changes_after(connection, id_, 0)
+            changes = await revisions_after(connection, id_, 0)
         return [change.status for change in changes]
 
 
@@ -189,7 +189,7 @@ async def test_a_campaign_that_is_not_to_start_any_more_does_not(
     late = await service.tick(NOON + 2 * HOUR)
     # a scheduler that had seen it before
     with suppress(CampaignDeletedError):
-        await service.lifecycle.on_time(due)
+        await service.lifecycle.fire_due(due)
 
     assert late.stats.started_at is None
     assert (await service.get()).stats.started_at is None
@@ -230,7 +230,7 @@ async def test_one_that_can_not_be_moved_holds_up_no_other(
 ) -> None:
     await service.create("spring")
     await SqlCampaignStore(database).create(
-        "waits", a_definition(user_ids=(), segment_ids=("all",)), NOON, to_channels=False
+        "waits", a_spec(user_ids=(), segment_ids=("all",)), NOON, to_channels=False
     )
     await service.moves.schedule("waits", Times(NOON + HOUR), NOON)
     await service.start(NOON + 2 * HOUR)
@@ -247,17 +247,17 @@ async def test_one_that_fails_for_a_reason_nobody_knows_holds_up_no_other_and_is
     service: Service, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Broken(Lifecycle):
-        async def on_time(self, due: Due) -> None:
+        async def on_time(self, due: DueTransition) -> None:
             tried.append(due.campaign_id)
             if due.campaign_id == "broken":
                 raise ZeroDivisionError
-            await super().on_time(due)
+            await super().fire_due(due)
 
     tried: list[str] = []
     for id_ in ("broken", "spring"):
         await service.create(id_)
         await service.start(NOON + HOUR, id_=id_)
-    references = References(sql_chat_store(database), service.segments)
+    references = ReferenceChecker(sql_chat_store(database), service.segments)
     lifecycle = Broken(
         SqlCampaignStore(database),
         service.moves,
@@ -266,7 +266,7 @@ async def test_one_that_fails_for_a_reason_nobody_knows_holds_up_no_other_and_is
         now=service.clock,
         wake=lambda: None,
     )
-    schedule = Schedule(service.moves, lifecycle, now=service.clock)
+    schedule = Scheduler(service.moves, lifecycle, now=service.clock)
     monkeypatch.setattr("herald_rpc.process.outages._FIRST_PAUSE_SECONDS", 3_600.0)
     monkeypatch.setattr(schedule, "_outages", Outages(longest_pause_seconds=3_600.0))
     service.clock.now += HOUR

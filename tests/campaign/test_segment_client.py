@@ -11,7 +11,7 @@ import pytest
 
 from campaign_service.campaigns.errors import SegmentServiceUnavailableError
 from campaign_service.segment_client import SegmentClient
-from campaign_service.segments import StreamPlace, Waiting
+from campaign_service.segments import AudienceCursor, Waiting
 from herald.segment.v1 import segment_service_pb2 as pb
 from herald.segment.v1 import segment_service_pb2_grpc
 from herald_rpc.server import deadlines
@@ -105,7 +105,7 @@ async def test_what_is_asked_for_a_caller_ends_before_that_callers_deadline(meth
 
 
 async def streamed(client: SegmentClient, waiting: Waiting) -> Sequence[str]:
-    place = StreamPlace(("s",), "", 0, 1, "")
+    place = AudienceCursor(("s",), "", 0, 1, "")
     return [id_ async for page in client.stream(place, 10, waiting) for id_ in page.target_ids]
 
 

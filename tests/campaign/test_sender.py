@@ -16,13 +16,13 @@ from campaign_service.sending.sender import Sender, SenderOptions
 from campaign_service.storage.campaigns import SqlCampaignStore
 from campaign_service.storage.ports import Lease, RunStore
 from campaign_service.storage.runs import SqlRunStore
-from campaign_service.storage.transitions import SqlMoveStore
+from campaign_service.storage.transitions import SqlTransitionStore
 from chat_store.database.engine import Database, open_database
 from chat_store.errors import StoreUnavailableError
 from chat_store.sql.stores import sql_chat_store
 from segment_service.segments import Content, SegmentType
 from segment_service.sql.segments import SqlSegmentStore
-from tests.campaign.builders import MOMENT, SENDER_ID, a_definition, a_user
+from tests.campaign.builders import MOMENT, SENDER_ID, a_spec, a_user
 
 LEASE_TIME = timedelta(seconds=10)
 
@@ -115,8 +115,8 @@ def a_sender(
 
 async def started(database: Database, shards: int = 1, **changes: Any) -> SqlCampaignStore:
     store = SqlCampaignStore(database)
-    await store.create("spring", a_definition(**changes), MOMENT, to_channels=False)
-    await SqlMoveStore(database, shards=shards).start("spring", 1, MOMENT)
+    await store.create("spring", a_spec(**changes), MOMENT, to_channels=False)
+    await SqlTransitionStore(database, shards=shards).start("spring", 1, MOMENT)
     return store
 
 

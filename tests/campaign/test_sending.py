@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from campaign_service.storage.tables import campaign_outcomes, campaign_shards
-from campaign_service.storage.transitions import SqlMoveStore
+from campaign_service.storage.transitions import SqlTransitionStore
 from chat_store.database.engine import Database
 from chat_store.models import Message
 from chat_store.paging import PageRequest
@@ -414,7 +414,7 @@ async def test_a_campaign_whose_first_page_has_to_wait_says_so(
         await services.create(a_campaign_to("few"))
         await services.campaign.stop()
         await services.segment.stop()
-        await SqlMoveStore(database, shards=1).start("spring", len(FEW), datetime.now(UTC))
+        await SqlTransitionStore(database, shards=1).start("spring", len(FEW), datetime.now(UTC))
         await services.restart_campaign()
 
         waiting = await services.until(lambda campaign: campaign.status_reason != "")

@@ -15,7 +15,7 @@ from campaign_service.storage.tables import campaigns
 from chat_store.database.engine import open_database
 from herald.campaign.v1 import campaign_service_pb2 as pb
 from herald.campaign.v1 import campaign_service_pb2_grpc
-from tests.campaign.builders import MOMENT, a_definition
+from tests.campaign.builders import MOMENT, a_spec
 from tests.campaign.services import Served
 from tests.harness.waiters import wait_for_waiters
 
@@ -49,7 +49,7 @@ async def test_a_server_whose_senders_died_answers_the_calls_in_hand_before_it_e
         database_url=postgres_url, campaign_listen="127.0.0.1:0", segment_target="127.0.0.1:1"
     )
     database = open_database(postgres_url)
-    campaign = ("spring", a_definition(), MOMENT)
+    campaign = ("spring", a_spec(), MOMENT)
     await SqlCampaignStore(database).create(*campaign, to_channels=False)
     server = await Served.start(run_until, settings)
     async with grpc.aio.insecure_channel(server.address) as channel, asyncio.timeout(60):

@@ -11,19 +11,19 @@ import pytest
 from sqlalchemy import Table, delete, insert
 
 from campaign_service.campaigns.ids import message_id, message_id_prefix
-from campaign_service.campaigns.invariants import laws
+from campaign_service.campaigns.invariants import invariants
 from campaign_service.campaigns.model import SenderMode, Status
 from campaign_service.campaigns.outcomes import Outcome, Reason
 from campaign_service.planning.page import PlannedPage
 from campaign_service.segment_client import SegmentClient
 from campaign_service.sending.claiming import ClaimCoordinator
 from campaign_service.sending.sender import Sender, SenderOptions
-from campaign_service.storage.audit import recount as recounted
+from campaign_service.storage.audit import audit as recounted
 from campaign_service.storage.campaigns import SqlCampaignStore
 from campaign_service.storage.ports import Lease
 from campaign_service.storage.runs import SqlRunStore
 from campaign_service.storage.tables import campaign_outcomes
-from campaign_service.storage.transitions import SqlMoveStore
+from campaign_service.storage.transitions import SqlTransitionStore
 from chat_store.database.engine import Database
 from chat_store.distinct_channels import distinct_channel_id
 from chat_store.models import Member, Message
@@ -35,7 +35,7 @@ from tests.campaign.builders import (
     SENDER_ID,
     a_channel,
     a_channel_template,
-    a_definition,
+    a_spec,
     a_user,
 )
 from tests.harness.accounts import assert_conserved, outcomes
@@ -207,9 +207,9 @@ def a_member(cid: str, user_id: str) -> dict[str, Any]:
 
 
 async def started(database: Database, **changes: Any) -> None:
-    definition = a_definition(user_ids=TARGETS, **changes)
-    await SqlCampaignStore(database).create("spring", definition, MOMENT, to_channels=False)
-    await SqlMoveStore(database, shards=1).start("spring", len(TARGETS), MOMENT)
+    spec = a_spec(user_ids=TARGETS, **changes)
+    await SqlCampaignStore(database).create("spring", spec, MOMENT, to_channels=False)
+    await SqlTransitionStore(database, shards=1).start("spring", len(TARGETS), MOMENT)
 
 
 def a_sender(database: Database, segments: SegmentClient, runs: SqlRunStore) -> Sender:
@@ -251,7 +251,9 @@ async def test_a_target_whose_key_is_taken_has_one_outcome_and_so_has_everyone_e
     assert_conserved(database_url, "spring", len(TARGETS))
     expected = dict.fromkeys(TARGETS, "sent") | {"bob": taken.outcome}
     assert outcomes(database_url, "spring") == expected
-    assert [law.text for law in laws(await recounted(database, "spring")) if not law.holds] == []
+    assert [
+        law.text for law in invariants(await recounted(database, "spring")) if not law.holds
+    ] == []
 
 
 @pytest.mark.usefixtures("chat")

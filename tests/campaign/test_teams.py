@@ -8,7 +8,7 @@ import pytest
 
 from campaign_service.campaigns.outcomes import NotSent, Reason
 from campaign_service.planning.compiled import compile_campaign
-from campaign_service.planning.routing import reach
+from campaign_service.planning.routing import resolve_receiver
 from chat_store.database.engine import Database
 from chat_store.models import PickedUser, UserState
 from chat_store.sql.stores import sql_chat_store
@@ -23,8 +23,8 @@ from tests.campaign.builders import (
     a_campaign_message,
     a_channel,
     a_channel_template,
-    a_definition,
     a_message_template,
+    a_spec,
     a_user,
 )
 from tests.campaign.services import running
@@ -34,11 +34,11 @@ MISMATCH = campaign_pb2.DELIVERY_REASON_TEAM_MISMATCH
 
 
 def compiled(team: str | None, *, multi_tenancy: bool, text: str = "Hi") -> Any:
-    definition = a_definition(
+    spec = a_spec(
         message_template=a_message_template(text=text),
         channel_template=a_channel_template(team=team),
     )
-    campaign = a_campaign(definition=definition)
+    campaign = a_campaign(spec=spec)
     return compile_campaign(campaign, a_user(SENDER_ID), MOMENT, multi_tenancy=multi_tenancy)
 
 
@@ -62,7 +62,7 @@ def test_receivers_outside_the_team_are_skipped(
         for id_, teams in TEAMS.items()
     }
 
-    reached = [reach(run, id_, user) for id_, user in users.items()]
+    reached = [resolve_receiver(run, id_, user) for id_, user in users.items()]
 
     not_sent = [each for each in reached if isinstance(each, NotSent)]
     assert not_sent == [NotSent(id_, Reason.TEAM_MISMATCH) for id_ in outside]
@@ -80,8 +80,8 @@ def test_who_is_gone_is_gone_whatever_the_team() -> None:
     run = compiled("red", multi_tenancy=True)
     deleted = PickedUser(UserState.DELETED, [])
 
-    assert reach(run, "ann", deleted) == NotSent("ann", Reason.USER_DELETED)
-    assert reach(run, "eve", None) == NotSent("eve", Reason.USER_NOT_FOUND)
+    assert resolve_receiver(run, "ann", deleted) == NotSent("ann", Reason.USER_DELETED)
+    assert resolve_receiver(run, "eve", None) == NotSent("eve", Reason.USER_NOT_FOUND)
 
 
 def in_team_red(changes: Mapping[str, Any]) -> campaign_pb2.Campaign:

@@ -14,22 +14,22 @@ from sqlalchemy.engine import Engine
 
 from campaign_service.campaigns.errors import CampaignNotFoundError, ShuttingDownError
 from campaign_service.campaigns.model import Times
-from campaign_service.campaigns.progress import Place, Standing
-from campaign_service.reporting.campaign_view import Presentation
-from campaign_service.reporting.read_counter import ReadCounts
-from campaign_service.reporting.watch_hub import Watches
+from campaign_service.campaigns.progress import ProgressSnapshot, WatchPosition
+from campaign_service.reporting.campaign_view import CampaignViews
+from campaign_service.reporting.read_counter import ReadCounter
+from campaign_service.reporting.watch_hub import WatchHub
 from campaign_service.reporting.watched_campaign import Update
 from campaign_service.segment_client import SegmentClient
 from campaign_service.storage.campaigns import SqlCampaignStore
-from campaign_service.storage.progress import SqlWatchStore
+from campaign_service.storage.progress import SqlProgressStore
 from campaign_service.storage.tables import campaign_shards
-from campaign_service.storage.transitions import SqlMoveStore
+from campaign_service.storage.transitions import SqlTransitionStore
 from chat_store.database.engine import Database
 from chat_store.errors import StoreUnavailableError
 from chat_store.sql.stores import sql_chat_store
 from herald.campaign.v1 import campaign_pb2
 from herald_rpc.wire.queries import InvalidTokenError
-from tests.campaign.builders import MOMENT, SENDER_ID, a_definition, a_user
+from tests.campaign.builders import MOMENT, SENDER_ID, a_spec, a_user
 
 NOBODY_LISTENS = "127.0.0.1:1"
 TOMORROW = MOMENT + timedelta(days=1)
@@ -42,19 +42,19 @@ class Clock:
         return self.seconds
 
 
-class FragileStore(SqlWatchStore):
+class FragileStore(SqlProgressStore):
     down = False
 
-    async def standings(self, campaign_ids: Collection[str]) -> Sequence[Standing]:
+    async def standings(self, campaign_ids: Collection[str]) -> Sequence[ProgressSnapshot]:
         if self.down:
             raise StoreUnavailableError("down")
-        return await super().standings(campaign_ids)
+        return await super().snapshots(campaign_ids)
 
 
 class Watcher:
     """Takes what it is sent only when it is told to."""
 
-    def __init__(self, watches: Watches, seen: Place | None) -> None:
+    def __init__(self, watches: WatchHub, seen: WatchPosition | None) -> None:
         self._updates = watches.updates("spring", seen)
 
     def next(self) -> "asyncio.Task[Update]":
@@ -76,11 +76,11 @@ class Watching:
 
     database: Database
     store: FragileStore
-    watches: Watches
+    watches: WatchHub
     clock: Clock
-    moves: SqlMoveStore
+    moves: SqlTransitionStore
 
-    def watcher(self, seen: Place | None = None) -> Watcher:
+    def watcher(self, seen: WatchPosition | None = None) -> Watcher:
         return Watcher(self.watches, seen)
 
     async def look(self, seconds: float = 0.0) -> None:
@@ -114,14 +114,14 @@ async def watching(database: Database) -> AsyncIterator[Watching]:
     chat = sql_chat_store(database)
     await chat.users.upsert([a_user(SENDER_ID)], MOMENT)
     campaigns = SqlCampaignStore(database)
-    await campaigns.create("spring", a_definition(), MOMENT, to_channels=False)
+    await campaigns.create("spring", a_spec(), MOMENT, to_channels=False)
     async with grpc.aio.insecure_channel(NOBODY_LISTENS) as channel:
         segments = SegmentClient(channel)
-        read_counts = ReadCounts(chat.messages)
-        presentation = Presentation(campaigns, chat, segments, read_counts, lambda: MOMENT)
+        read_counts = ReadCounter(chat.messages)
+        presentation = CampaignViews(campaigns, chat, segments, read_counts, lambda: MOMENT)
         store, clock = FragileStore(database), Clock()
-        watches = Watches(store, presentation, clock)
-        yield Watching(database, store, watches, clock, SqlMoveStore(database, shards=2))
+        watches = WatchHub(store, presentation, clock)
+        yield Watching(database, store, watches, clock, SqlTransitionStore(database, shards=2))
 
 
 @contextmanager
@@ -141,7 +141,7 @@ def statements() -> Iterator[list[str]]:
 
 
 def revisions(updates: Sequence[Update]) -> list[int]:
-    return [update.place.revision for update in updates]
+    return [update.position.revision for update in updates]
 
 
 # --- what it costs
@@ -170,7 +170,7 @@ async def test_all_watched_campaigns_are_in_one_poll(watching: Watching) -> None
     ids = [f"c{number}" for number in range(20)]
     campaigns = SqlCampaignStore(watching.database)
     for id_ in ids:
-        await campaigns.create(id_, a_definition(), MOMENT, to_channels=False)
+        await campaigns.create(id_, a_spec(), MOMENT, to_channels=False)
     updates = [watching.watches.updates(id_, None) for id_ in ids]
     hearing = [asyncio.create_task(anext(one)) for one in updates]
     with statements() as asked:
@@ -226,7 +226,7 @@ async def test_progress_is_told_once_a_second_at_most(watching: Watching) -> Non
     assert len(progress) <= 2
     sent = [update.message.campaign.stats.messages_sent for update in (*progress, last)]
     assert sent == sorted(set(sent))
-    assert (last.place.revision, last.over) == (3, True)
+    assert (last.position.revision, last.is_final) == (3, True)
 
 
 async def test_progress_is_told_within_a_second(watching: Watching) -> None:
@@ -239,7 +239,7 @@ async def test_progress_is_told_within_a_second(watching: Watching) -> None:
 
 async def test_a_reason_to_wait_is_progress(watching: Watching) -> None:
     watcher = await watching.started()
-    await watching.moves.explain("spring", "waiting for the segment service", 2)
+    await watching.moves.set_status_reason("spring", "waiting for the segment service", 2)
     heard = await watching.told(watcher, 1.0)
     assert heard.status_reason == "waiting for the segment service"
 
@@ -283,22 +283,22 @@ async def test_who_resumes_hears_first_what_it_missed(watching: Watching) -> Non
     await watching.moves.start("spring", 60, MOMENT)
     await watching.moves.stop("spring", "enough", MOMENT)
     await watching.moves.start("spring", 60, MOMENT)
-    resumed = asyncio.create_task(watching.watcher((await draft).place).rest())
+    resumed = asyncio.create_task(watching.watcher((await draft).position).rest())
     await watching.look()
     missed = await resumed
 
     assert revisions(missed) == [2, 3, 4]
-    assert [update.over for update in missed] == [False, False, True]
-    after = watching.watcher(missed[-1].place).next()
+    assert [update.is_final for update in missed] == [False, False, True]
+    after = watching.watcher(missed[-1].position).next()
     await watching.look()
-    assert (await after).place.revision == 5
+    assert (await after).position.revision == 5
 
 
 async def test_who_resumes_and_missed_only_progress_hears_the_latest(watching: Watching) -> None:
     await watching.moves.start("spring", 60, MOMENT)
     first = watching.watcher().next()
     await watching.look()
-    seen = (await first).place
+    seen = (await first).position
     await watching.send(4)
 
     assert (await watching.told(watching.watcher(seen))).stats.messages_sent == 8
@@ -306,14 +306,14 @@ async def test_who_resumes_and_missed_only_progress_hears_the_latest(watching: W
 
 async def test_who_resumes_and_missed_nothing_waits_for_what_is_next(watching: Watching) -> None:
     watcher = await watching.started()
-    standing = watching.watches._watched["spring"].standing
+    standing = watching.watches._watched["spring"].snapshot
     assert standing is not None
-    resumed = watching.watcher(standing.place).next()
+    resumed = watching.watcher(standing.position).next()
     await watching.look(5.0)
     await watching.moves.stop("spring", "enough", MOMENT)
     await watching.look()
 
-    assert (await resumed).place.revision == 3
+    assert (await resumed).position.revision == 3
     await watcher.leave()
 
 
@@ -323,10 +323,10 @@ async def test_who_has_seen_the_last_change_hears_nothing(watching: Watching) ->
     first = asyncio.create_task(watching.watcher().rest())
     await watching.look()
     (last,) = await first
-    again = asyncio.create_task(watching.watcher(last.place).rest())
+    again = asyncio.create_task(watching.watcher(last.position).rest())
     await watching.look()
 
-    assert last.over
+    assert last.is_final
     assert await again == []
 
 
@@ -382,7 +382,7 @@ async def test_an_unknown_campaign_is_not_there(watching: Watching) -> None:
 
 
 async def test_a_place_of_the_future_is_refused(watching: Watching) -> None:
-    heard = watching.watcher(Place(7, "0:0")).next()
+    heard = watching.watcher(WatchPosition(7, "0:0")).next()
     await watching.look()
     with pytest.raises(InvalidTokenError):
         await heard
@@ -402,7 +402,7 @@ async def test_who_watches_goes_on_after_an_outage_and_who_comes_is_told(
     await watching.moves.stop("spring", "enough", MOMENT)
     await watching.look()
 
-    assert (await waiting).over
+    assert (await waiting).is_final
 
 
 async def test_an_outage_does_not_end_the_poller(watching: Watching) -> None:
@@ -412,7 +412,7 @@ async def test_an_outage_does_not_end_the_poller(watching: Watching) -> None:
     with pytest.raises(StoreUnavailableError):
         await watching.watcher().next()
     watching.store.down = False
-    assert (await watching.watcher().next()).place.revision == 1
+    assert (await watching.watcher().next()).position.revision == 1
     stop.set()
     await running
 

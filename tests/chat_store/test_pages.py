@@ -43,7 +43,7 @@ WITH_CHANNELS = PageRows(
         "updated_at": MOMENT,
         "last_message_at": MOMENT,
     },
-    standing_members=[
+    fixed_members=[
         Member(cid="", user_id="sender", hidden=True, archived_at=MOMENT),
         Member(cid="", user_id="extra", channel_role="moderator", custom={"seat": 1}),
     ],
@@ -70,7 +70,7 @@ INTO_OLD = replace(
     channels={},
     receivers={},
     messages={"id": ["m3"], "cid": [OLD], "target_id": ["anna"], "text": ["Hi"]},
-    arrivals={OLD: 1},
+    messages_per_channel={OLD: 1},
 )
 
 
@@ -159,7 +159,7 @@ async def test_a_page_into_a_channel_that_is_there_moves_its_count_and_time(
 
 
 async def test_the_sender_joins_once(database: Database, store: ChatStore) -> None:
-    joining = replace(PageRows(moment=MOMENT), joined=[OLD], joining_user_id="sender")
+    joining = replace(PageRows(moment=MOMENT), sender_joins=[OLD], sender_id="sender")
 
     await write(database, joining)
     await write(database, joining)
@@ -176,7 +176,7 @@ async def test_a_hidden_channel_is_shown_to_its_receiver_alone(
     async with database.write() as connection:
         await connection.execute(members.update().values(hidden=True))
 
-    await write(database, PageRows(moment=MOMENT, shown={"cid": [OLD], "user_id": ["anna"]}))
+    await write(database, PageRows(moment=MOMENT, unhidden={"cid": [OLD], "user_id": ["anna"]}))
 
     hidden = {id_: member.hidden for id_, member in (await members_of(store, OLD)).items()}
     assert hidden == {"anna": False, "bob": True}

@@ -19,7 +19,7 @@ import pytest
 
 from campaign_service.campaigns.errors import SegmentServiceUnavailableError
 from campaign_service.segment_client import SegmentClient
-from campaign_service.segments import StreamPlace
+from campaign_service.segments import AudienceCursor
 from herald.campaign.v1 import campaign_pb2, campaign_service_pb2
 from herald.segment.v1 import segment_pb2
 from herald.segment.v1 import segment_service_pb2 as pb
@@ -98,7 +98,7 @@ class Stream:
 
     def __init__(self, client: SegmentClient) -> None:
         self.waited = asyncio.Event()
-        place = StreamPlace((LIST,), "", 0, 1, "")
+        place = AudienceCursor((LIST,), "", 0, 1, "")
         self._pages = client.stream(place, PAGE_SIZE, self._wait)
         self._read: list[str] = []
 
