@@ -154,7 +154,7 @@ async def _server(
         workers: list[Worker] = [senders, scheduler, read_counter, watch_hub, watch]
 
         async def is_well() -> bool:
-            return await database.answers() and all(worker.is_well for worker in workers)
+            return await database.is_available() and all(worker.is_well for worker in workers)
 
         yield server, [*workers, HealthWorker(server, is_well)]
 

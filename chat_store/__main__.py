@@ -84,7 +84,7 @@ def import_(
         content.seek(0)
         size = file.stat().st_size
         result = _run(database_url, partial(_import, content, size, _WRITE_MODES[mode]))
-    _tell(result, monotonic() - started)
+    _print_result(result, monotonic() - started)
 
 
 @app.command()
@@ -167,11 +167,11 @@ def _give_up(problem: str) -> NoReturn:
     raise typer.Exit(2)
 
 
-def _tell(result: ImportResult, seconds: float) -> None:
+def _print_result(result: ImportResult, seconds: float) -> None:
     for error in result.errors[:SHOWN_ERRORS]:
         named = f"{error.item_type} {error.item_id}".strip()
-        place = f"line {error.line} ({named})" if named else f"line {error.line}"
-        console.print(f"{place}: {error.error}", markup=False)
+        where = f"line {error.line} ({named})" if named else f"line {error.line}"
+        console.print(f"{where}: {error.error}", markup=False)
     if result.failed > SHOWN_ERRORS:
         console.print(f"… and {result.failed - SHOWN_ERRORS:,} more")
     counts = {

@@ -75,15 +75,15 @@ def parse_sort(
         raise InvalidSortError(path, f"at most {MAX_SORT_FIELDS} fields, not {len(wanted)}")
     sorts: dict[str, Sort] = {}
     for index, (name, descending) in enumerate(wanted):
-        place = f"{path}[{index}].field"
+        field_path = f"{path}[{index}].field"
         try:
             field = catalogue.find(name)
         except FieldNameError as error:
-            raise InvalidSortError(place, str(error)) from None
+            raise InvalidSortError(field_path, str(error)) from None
         if not field.sortable:
-            raise InvalidSortError(place, "has many values in one record: can't be sorted on")
+            raise InvalidSortError(field_path, "has many values in one record: can't be sorted on")
         if name in sorts:
-            raise InvalidSortError(place, "is already sorted on")
+            raise InvalidSortError(field_path, "is already sorted on")
         sorts[name] = Sort(field, descending)
     return tuple(sorts.values()) or default
 

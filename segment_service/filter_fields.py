@@ -12,11 +12,11 @@ SEGMENT_FIELDS = Catalogue(
         *(Field(name, Kind.DATE) for name in ("created_at", "updated_at")),
         Field("size", Kind.NUMBER),
     ),
-    customs=False,
+    allow_custom=False,
 )
 
 _TARGET_ID = Field("target_id", Kind.STRING)
-TARGET_FIELDS = Catalogue((_TARGET_ID,), customs=False)
+TARGET_FIELDS = Catalogue((_TARGET_ID,), allow_custom=False)
 BY_TARGET_ID = (Sort(_TARGET_ID),)
 _TARGET_OPERATORS = ("$eq", "$gt", "$gte", "$in", "$lt", "$lte")
 

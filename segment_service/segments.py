@@ -49,7 +49,7 @@ _ONLY_FOR = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Content:
+class SegmentSpec:
     """What the caller says of a segment. `filter` is there exactly if the definition is FILTER."""
 
     type: SegmentType
@@ -73,7 +73,7 @@ class Segment:
     """A segment as stored; a deleted one is kept, marked by `deleted_at`."""
 
     id: str
-    content: Content
+    spec: SegmentSpec
     size: int
     size_updated_at: datetime | None
     created_at: datetime
@@ -82,12 +82,12 @@ class Segment:
 
     @property
     def definition(self) -> Definition:
-        return self.content.definition
+        return self.spec.definition
 
     def predicate(self) -> Predicate:
         """Who matches. Raises `SegmentFilterRefusedError` for what is no filter any more."""
         try:
-            return self.content.predicate()
+            return self.spec.predicate()
         except InvalidFilterError as error:
             raise SegmentFilterRefusedError(self.id, error.field, error.problem) from error
 
@@ -125,26 +125,26 @@ class Target:
 
 def has_large_filter(of: Iterable[Segment]) -> bool:
     """Whether what is done with their filters takes long."""
-    return sum(json_size(segment.content.filter or {}) for segment in of) > SHORT_BYTES
+    return sum(json_size(segment.spec.filter or {}) for segment in of) > SHORT_BYTES
 
 
-def check(content: Content) -> None:
+def check(spec: SegmentSpec) -> None:
     """Raises for a definition that is not for this type, and for a filter that can't be used."""
-    only_for = _ONLY_FOR.get(content.definition, content.type)
-    if only_for is not content.type:
+    only_for = _ONLY_FOR.get(spec.definition, spec.type)
+    if only_for is not spec.type:
         raise InvalidInputError(
-            f"segment.{content.definition}", f"is only for segments of type {only_for}"
+            f"segment.{spec.definition}", f"is only for segments of type {only_for}"
         )
-    if content.definition is Definition.FILTER:
-        content.predicate()
+    if spec.definition is Definition.FILTER:
+        spec.predicate()
 
 
-def is_same(one: Content, other: Content) -> bool:
+def is_same(one: SegmentSpec, other: SegmentSpec) -> bool:
     """The same content: filters by value, regardless of the order of their keys."""
     return replace(one, filter=None) == replace(other, filter=None) and same_filter(one, other)
 
 
-def same_filter(one: Content, other: Content) -> bool:
+def same_filter(one: SegmentSpec, other: SegmentSpec) -> bool:
     # as texts: of large filters, walking through them would hold up all other calls
     return _text(one.filter) == _text(other.filter)
 
@@ -153,16 +153,16 @@ def _text(filter_: Json | None) -> bytes:
     return orjson.dumps(filter_, option=orjson.OPT_SORT_KEYS)
 
 
-def changed(content: Content, change: Change) -> Content:
+def changed(spec: SegmentSpec, change: Change) -> SegmentSpec:
     """The content after the change, for `check`. Raises for a change that is not allowed."""
-    if change.type not in {None, content.type}:
+    if change.type not in {None, spec.type}:
         raise InvalidInputError("segment.type", "never changes")
-    if change.definition not in {None, content.definition}:
+    if change.definition not in {None, spec.definition}:
         raise InvalidInputError(f"segment.{change.definition}", "is not what the segment has")
     new_values: dict[str, Any] = {name: getattr(change, name) for name in change.fields}
-    if (new_values.get("filter", content.filter) is None) != (content.filter is None):
+    if (new_values.get("filter", spec.filter) is None) != (spec.filter is None):
         raise InvalidInputError("segment.filter", "can be neither given to a segment nor taken")
-    return replace(content, **new_values)
+    return replace(spec, **new_values)
 
 
 def later(now: datetime, than: datetime | None) -> datetime:
@@ -180,7 +180,7 @@ def check_listing(segment: Segment) -> None:
 
 def check_targets(segment: Segment, target_ids: Iterable[str]) -> None:
     """Raises for what can't be the id of a target of this type."""
-    if segment.content.type is SegmentType.USER:
+    if segment.spec.type is SegmentType.USER:
         return
     for index, target_id in enumerate(target_ids):
         if not _CID.fullmatch(target_id):
@@ -200,7 +200,7 @@ def audience(
         if segment.deleted_at:
             raise SegmentDeletedError(segment.id)
     for segment in segments:
-        if segment.content.type is not segments[0].content.type:
+        if segment.spec.type is not segments[0].spec.type:
             raise SegmentTypesMixedError(segment.id)
     for segment in segments:
         if segment.definition is Definition.ALL_SENDER_CHANNELS and not sender_id:

@@ -21,7 +21,7 @@ from segment_service.servicer import SegmentServicer
 from segment_service.settings import SegmentSettings
 from segment_service.sizing import SizingWorker
 from segment_service.sql.segments import SqlSegmentStore
-from segment_service.sql.sizing import SqlCountingStore
+from segment_service.sql.sizing import SqlSizingStore
 from segment_service.sql.targets import SqlTargetStore
 from segment_service.streams import TargetStreams
 
@@ -66,7 +66,7 @@ async def _server(
 
         targets = SqlTargetStore(database)
         sizing = SizingWorker(
-            SqlCountingStore(database),
+            SqlSizingStore(database),
             targets,
             now,
             timedelta(seconds=settings.sizing_interval_seconds),
@@ -98,6 +98,6 @@ async def _server(
         )
 
         async def is_well() -> bool:
-            return await database.answers() and sizing.is_well
+            return await database.is_available() and sizing.is_well
 
         yield server, sizing, HealthWorker(server, is_well)

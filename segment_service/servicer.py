@@ -15,7 +15,7 @@ from herald_rpc.wire.fields import MAX_ID, required, text
 from herald_rpc.wire.response_pages import fitting_page
 from segment_service import wire
 from segment_service.explanations import clauses_to_proto
-from segment_service.segments import Content, Segment, check, has_large_filter
+from segment_service.segments import Segment, SegmentSpec, check, has_large_filter
 from segment_service.store import SegmentStore, TargetStore
 from segment_service.streams import TargetStreams
 
@@ -39,10 +39,8 @@ class SegmentServicer(pb_grpc.SegmentServiceServicer):
         self, request: pb.CreateSegmentRequest, context: Any
     ) -> pb.CreateSegmentResponse:
         id_ = text(request.segment.id, "segment.id", MAX_ID) or self._new_id()
-        content = await aside_if(
-            request.ByteSize() > SHORT_BYTES, partial(_checked_content, request)
-        )
-        segment = await self._segments.create(id_, content, self._now())
+        spec = await aside_if(request.ByteSize() > SHORT_BYTES, partial(_checked_content, request))
+        segment = await self._segments.create(id_, spec, self._now())
         return pb.CreateSegmentResponse(segment=await _to_proto(segment))
 
     async def GetSegment(
@@ -134,10 +132,10 @@ class SegmentServicer(pb_grpc.SegmentServiceServicer):
     ) -> AsyncIterator[pb.StreamTargetsResponse]:
         page_size = wire.STREAM_SIZES.size(request.page_size)
         page_limit = wire.page_limit(request.page_limit)
-        pages = self._streams.pages(wire.stream_place(request), page_size, page_limit)
-        async for target_ids, place in pages:
+        pages = self._streams.pages(wire.stream_cursor(request), page_size, page_limit)
+        async for target_ids, cursor in pages:
             response = pb.StreamTargetsResponse(
-                target_ids=target_ids, resume_token=wire.stream_token(place)
+                target_ids=target_ids, resume_token=wire.stream_token(cursor)
             )
             # not kept while the message waits for its reader
             del target_ids
@@ -165,10 +163,10 @@ class SegmentServicer(pb_grpc.SegmentServiceServicer):
         return pb.ExplainTargetResponse(exists=explanation.exists, clauses=clauses)
 
 
-def _checked_content(request: pb.CreateSegmentRequest) -> Content:
-    content = wire.content_from_proto(request.segment)
-    check(content)
-    return content
+def _checked_content(request: pb.CreateSegmentRequest) -> SegmentSpec:
+    spec = wire.spec_from_proto(request.segment)
+    check(spec)
+    return spec
 
 
 async def _to_proto(segment: Segment) -> segment_pb2.Segment:

@@ -9,7 +9,7 @@ import structlog
 from chat_store.errors import StoreUnavailableError
 from herald_rpc.process.outages import Repeated
 from segment_service.errors import SegmentError, SegmentFilterRefusedError
-from segment_service.store import CountingStore, TargetStore
+from segment_service.store import SizingStore, TargetStore
 
 # Another replica counts again what one has not finished within this time.
 _LEASE = timedelta(minutes=2)
@@ -26,12 +26,12 @@ class SizingWorker:
 
     def __init__(
         self,
-        counting: CountingStore,
+        sizing: SizingStore,
         targets: TargetStore,
         now: Callable[[], datetime],
         interval: timedelta,
     ) -> None:
-        self._counting = counting
+        self._sizing = sizing
         self._targets = targets
         self._now = now
         self._interval = interval
@@ -52,20 +52,20 @@ class SizingWorker:
     async def run_once(self) -> bool:
         """Counts the segment that has been due for the longest time. False: there is none."""
         now = self._now()
-        claim = await self._counting.claim(now, now + _LEASE)
+        claim = await self._sizing.claim(now, now + _LEASE)
         if claim is None:
             return False
         try:
             # no sender: the segments of a sender's channels are never due
             size = await self._targets.count([claim.segment_id], "")
         except asyncio.CancelledError:
-            await self._counting.give_back(claim, now)
+            await self._sizing.give_back(claim, now)
             raise
         except StoreUnavailableError:
             raise
         except SegmentFilterRefusedError as refused:
             logger.warning("a segment is not counted", error=str(refused))
-            await self._counting.give_back(claim, now + self._interval)
+            await self._sizing.give_back(claim, now + self._interval)
             return True
         except SegmentError:
             # deleted a moment ago, and not due any more
@@ -75,5 +75,5 @@ class SizingWorker:
             logger.exception("a segment can't be counted", segment_id=claim.segment_id)
             return True
         counted_at = self._now()
-        await self._counting.finish(claim, size, counted_at, counted_at + self._interval)
+        await self._sizing.finish(claim, size, counted_at, counted_at + self._interval)
         return True

@@ -12,13 +12,13 @@ from typing import Protocol
 from chat_store.filters.matching import Clause
 from chat_store.filters.predicates import Predicate
 from chat_store.paging import Page, PageRequest
-from segment_service.segments import Change, Content, Segment, Shard, Target
+from segment_service.segments import Change, Segment, SegmentSpec, Shard, Target
 
 
 class SegmentStore(Protocol):
     """Segments, and the targets of those that list them."""
 
-    async def create(self, segment_id: str, content: Content, now: datetime) -> Segment:
+    async def create(self, segment_id: str, spec: SegmentSpec, now: datetime) -> Segment:
         """The same id with the same content gives what is there.
 
         Raises `SegmentAlreadyExistsError`.
@@ -53,25 +53,23 @@ class SegmentStore(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class CountingClaim:
+class SizingClaim:
     """The right to count a segment, until `until` or its definition changes."""
 
     segment_id: str
     until: datetime
 
 
-class CountingStore(Protocol):
+class SizingStore(Protocol):
     """Segments that are due to be counted: one that is claimed by no one else until then."""
 
-    async def claim(self, now: datetime, until: datetime) -> CountingClaim | None:
+    async def claim(self, now: datetime, until: datetime) -> SizingClaim | None:
         """The one that has been due for the longest time. None: there is none."""
 
-    async def finish(
-        self, claim: CountingClaim, size: int, now: datetime, due_at: datetime
-    ) -> None:
+    async def finish(self, claim: SizingClaim, size: int, now: datetime, due_at: datetime) -> None:
         """Writes the size; no effect if the definition changed or the claim was lost meanwhile."""
 
-    async def give_back(self, claim: CountingClaim, due_at: datetime) -> None: ...
+    async def give_back(self, claim: SizingClaim, due_at: datetime) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +79,7 @@ class Explanation:
 
 
 @dataclass(frozen=True, slots=True)
-class FoundTargets:
+class TargetPage:
     """Ids of one page, maybe none, and the place to go on from unless it is the end."""
 
     ids: Sequence[str]
@@ -112,9 +110,9 @@ class TargetStore(Protocol):
         """Those of the given targets that are in any of the segments, ascending, each once."""
 
     async def ids_after(
-        self, segment_ids: Sequence[str], sender_id: str, shard: Shard, after: str, most: int
-    ) -> FoundTargets:
-        """The shard's next targets of all the segments together, each once, at most `most`.
+        self, segment_ids: Sequence[str], sender_id: str, shard: Shard, after: str, limit: int
+    ) -> TargetPage:
+        """The shard's next targets of all the segments together, each once, at most `limit`.
 
         The empty string is before all of them.
         """

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from segment_service.errors import ShuttingDownError
 from segment_service.segments import Shard
-from segment_service.store import FoundTargets, TargetStore
+from segment_service.store import TargetPage, TargetStore
 
 # 4 MiB is what a gRPC client receives unless told otherwise; less room for the token.
 _MOST_BYTES = 4 * 1024 * 1024 - 64 * 1024
@@ -23,7 +23,7 @@ _FRAME_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
-class StreamPlace:
+class TargetCursor:
     """A place in the targets of several segments together: after the id `after`."""
 
     segment_ids: tuple[str, ...]
@@ -46,8 +46,8 @@ class TargetStreams:
         self._waiting_bytes = 0
 
     async def pages(
-        self, place: StreamPlace, page_size: int, page_limit: int = 0
-    ) -> AsyncGenerator[tuple[Sequence[str], StreamPlace], None]:
+        self, cursor: TargetCursor, page_size: int, page_limit: int = 0
+    ) -> AsyncGenerator[tuple[Sequence[str], TargetCursor], None]:
         """Targets, at least one, and the place after them. The segments are read anew each time.
 
         A `page_limit` of 0 is none.
@@ -56,12 +56,12 @@ class TargetStreams:
         at_the_end = False
         most = page_size
         while not at_the_end and (pages < page_limit or not page_limit):
-            found = await self._read(place, most)
+            found = await self._read(cursor, most)
             page, size = _fitting(found.ids, self._room())
             whole = len(page) == len(found.ids)
             # what did not fit is read again, so no more than fitted is read next
             most = min(page_size, most + most // 4 + 1) if whole else len(page)
-            place = replace(place, after=found.after if whole else page[-1])
+            cursor = replace(cursor, after=found.after if whole else page[-1])
             at_the_end = found.at_the_end and whole
             if page:
                 pages += 1
@@ -70,11 +70,11 @@ class TargetStreams:
                 del found, page
                 self._waiting_bytes += size
                 try:
-                    yield taken.pop(), place
+                    yield taken.pop(), cursor
                 finally:
                     self._waiting_bytes -= size
 
-    async def _read(self, place: StreamPlace, most: int) -> FoundTargets:
+    async def _read(self, place: TargetCursor, most: int) -> TargetPage:
         async with self._reads:
             if self._stopping.is_set():
                 raise ShuttingDownError

@@ -25,14 +25,14 @@ from segment_service.filter_fields import (
 )
 from segment_service.segments import (
     Change,
-    Content,
     Definition,
     Segment,
+    SegmentSpec,
     SegmentType,
     Shard,
     Target,
 )
-from segment_service.streams import StreamPlace
+from segment_service.streams import TargetCursor
 
 MAX_NAME = 128
 MAX_DESCRIPTION = 256
@@ -63,9 +63,9 @@ _Field = Literal["name", "description", "filter"]
 _FIELDS: tuple[_Field, ...] = get_args(_Field)
 
 
-def content_from_proto(message: segment_pb2.Segment) -> Content:
+def spec_from_proto(message: segment_pb2.Segment) -> SegmentSpec:
     definition = _definition(message)
-    return Content(
+    return SegmentSpec(
         type=_type(message),
         name=text(message.name, "segment.name", MAX_NAME),
         description=text(message.description, "segment.description", MAX_DESCRIPTION),
@@ -90,21 +90,21 @@ def change_from_proto(request: pb.UpdateSegmentRequest) -> Change:
 
 
 def segment_to_proto(segment: Segment) -> segment_pb2.Segment:
-    content = segment.content
+    spec = segment.spec
     message = segment_pb2.Segment(
         id=segment.id,
-        type=_TYPE_NUMBERS[content.type],
-        name=content.name,
-        description=content.description,
+        type=_TYPE_NUMBERS[spec.type],
+        name=spec.name,
+        description=spec.description,
         size=segment.size,
         size_updated_at=timestamp(segment.size_updated_at),
         created_at=timestamp(segment.created_at),
         updated_at=timestamp(segment.updated_at),
         deleted_at=timestamp(segment.deleted_at),
     )
-    match content.definition:
+    match spec.definition:
         case Definition.FILTER:
-            message.filter.CopyFrom(to_struct(content.filter or {}))
+            message.filter.CopyFrom(to_struct(spec.filter or {}))
         case Definition.ALL_USERS:
             message.all_users = True
         case Definition.ALL_SENDER_CHANNELS:
@@ -165,29 +165,29 @@ def page_limit(value: int) -> int:
     return value
 
 
-def stream_place(request: pb.StreamTargetsRequest) -> StreamPlace:
-    place = StreamPlace(
+def stream_cursor(request: pb.StreamTargetsRequest) -> TargetCursor:
+    cursor = TargetCursor(
         segment_ids=tuple(segment_ids(request.segment_ids)),
         sender_id=sender_id(request.sender_id),
         shard=_shard(request.shard),
         after="",
     )
     if not request.resume_token:
-        return place
-    position = read_token(_STREAM_TOKEN, _bound_to(place), request.resume_token, "resume_token")
+        return cursor
+    position = read_token(_STREAM_TOKEN, _bound_to(cursor), request.resume_token, "resume_token")
     match position:
         case [str(after)] if "\0" not in after:
-            return StreamPlace(place.segment_ids, place.sender_id, place.shard, after)
+            return TargetCursor(cursor.segment_ids, cursor.sender_id, cursor.shard, after)
         case _:
             raise InvalidTokenError("resume_token", "is damaged")
 
 
-def stream_token(place: StreamPlace) -> str:
-    return page_tokens.encode(_STREAM_TOKEN, _bound_to(place), [place.after])
+def stream_token(cursor: TargetCursor) -> str:
+    return page_tokens.encode(_STREAM_TOKEN, _bound_to(cursor), [cursor.after])
 
 
-def _bound_to(place: StreamPlace) -> list[object]:
-    return [place.segment_ids, place.sender_id, place.shard.index, place.shard.count]
+def _bound_to(cursor: TargetCursor) -> list[object]:
+    return [cursor.segment_ids, cursor.sender_id, cursor.shard.index, cursor.shard.count]
 
 
 def _shard(message: segment_pb2.Shard) -> Shard:

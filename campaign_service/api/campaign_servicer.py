@@ -86,7 +86,9 @@ class CampaignServicer(pb_grpc.CampaignServiceServicer):
             # one for each id: where the page is cut, it is cut by ids
             return Page(tuple(map(found.get, ids.items)), ids.next_cursor, ids.prev_cursor)
 
-        answer = await fitting_page(paging, read, _user_or_nothing, beside=message.ByteSize())
+        answer = await fitting_page(
+            paging, read, _user_or_nothing, reserved_bytes=message.ByteSize()
+        )
         message.users.extend(user for user in answer.records if user.id)
         return pb.GetCampaignResponse(
             campaign=message,
@@ -133,7 +135,7 @@ class CampaignServicer(pb_grpc.CampaignServiceServicer):
             for campaign in campaigns if user_limit else ():
                 ids = await self._campaigns.user_ids(campaign.id, PageRequest(user_limit))
                 users = list(map(user_to_proto, await self._views.existing_users(ids.items)))
-                fitting = fitting_count(users, beside=campaign.ByteSize())
+                fitting = fitting_count(users, reserved_bytes=campaign.ByteSize())
                 campaign.users.extend(users[:fitting])
             return Page(campaigns, found.next_cursor, found.prev_cursor)
 

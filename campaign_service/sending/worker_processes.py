@@ -102,14 +102,14 @@ async def _sender_main(
     async with _opened(settings) as database:
         # on SQLite this starts the thread that writes, which does not stand back: with the write
         # lock in its hands it would wait for a core behind those who plan the next pages
-        await database.answers()
+        await database.is_available()
         _lower_priority()
         await _run_senders(settings, database, stop, woken)
 
 
 @asynccontextmanager
 async def _opened(settings: CampaignSettings) -> AsyncIterator[Database]:
-    database = open_database(settings.database_url, patient=True)
+    database = open_database(settings.database_url, background=True)
     try:
         yield database
     finally:

@@ -17,7 +17,7 @@ async def audit(database: Database, campaign_id: str) -> CampaignAudit:
     Reads each of the campaign's messages and the channels they are in. Raises
     `CampaignNotFoundError`.
     """
-    async with database.read() as connection:
+    async with database.snapshot() as connection:
         campaign = (
             await connection.execute(
                 select(campaigns.c.status, campaigns.c.targets_total).where(

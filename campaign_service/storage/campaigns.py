@@ -51,7 +51,7 @@ class SqlCampaignStore:
             "updated_at": now,
         }
         insert = insert_rows(dialect, campaigns, {"id": [campaign_id]}, constants=constants)
-        async with self._database.write("campaign.create") as connection:
+        async with self._database.transaction("campaign.create") as connection:
             if (await connection.execute(*insert)).rowcount == 1:
                 await write_users(connection, dialect, campaign_id, spec)
                 await record_revision(connection, dialect, campaign_id)
@@ -61,19 +61,19 @@ class SqlCampaignStore:
         return campaign
 
     async def get(self, campaign_id: str) -> Campaign:
-        async with self._database.look() as connection:
+        async with self._database.autocommit() as connection:
             return await load(connection, campaign_id, self._database.dialect)
 
     async def get_with_sender(self, campaign_id: str) -> tuple[Campaign, User | None]:
         statement = _whole_with_sender(self._database.dialect)
-        async with self._database.look() as connection:
+        async with self._database.autocommit() as connection:
             row = await _row(connection, campaign_id, statement)
         sender = user_from_row(row[-len(_OF_SENDER) :]) if row.by_id is not None else None
         return _campaign(row), sender
 
     async def query(self, predicate: Predicate, page: PageRequest) -> Page[Campaign]:
         statement = campaigns_with_counters().where(campaigns.c.deleted_at.is_(None))
-        async with self._database.look() as connection:
+        async with self._database.autocommit() as connection:
             return await fetch_page(
                 connection,
                 statement,
@@ -88,7 +88,7 @@ class SqlCampaignStore:
         statement = select(campaign_users.c.user_id).where(
             campaign_users.c.campaign_id == campaign_id
         )
-        async with self._database.look() as connection:
+        async with self._database.autocommit() as connection:
             return await fetch_page(
                 connection,
                 statement,

@@ -26,7 +26,7 @@ class SqlDeliveryStore:
     async def of_campaign(
         self, campaign_id: str, outcome: Outcome | None, page: PageRequest
     ) -> Page[Delivery]:
-        async with self._database.read() as connection:
+        async with self._database.snapshot() as connection:
             await _require(connection, campaign_id)
             rows = await connection.execute(_page(campaign_id, outcome, page))
         return page_of([((row.target_id,), _delivery(row)) for row in rows], page)

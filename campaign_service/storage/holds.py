@@ -45,12 +45,12 @@ class SqlHoldStore:
         self._generation = 0
 
     async def begin(self, *, start_held: bool) -> Hold | None:
-        async with self._database.read() as connection:
+        async with self._database.snapshot() as connection:
             assessment = await self._assess(connection, at_start=True)
         if assessment.hold_is_written:
             return assessment.hold
         try:
-            async with self._database.write("hold.begin") as connection:
+            async with self._database.transaction("hold.begin") as connection:
                 hold = await self._examine(connection, at_start=True, start_held=start_held)
             if hold is None:
                 await self._note()
@@ -63,13 +63,13 @@ class SqlHoldStore:
 
     async def check(self) -> Hold | None:
         traces = self._traces_now()
-        async with self._database.read() as connection:
+        async with self._database.snapshot() as connection:
             assessment = await self._assess(connection, at_start=False)
         if assessment.hold_is_written or (
             assessment.hold is None and self._is_settled(assessment, traces)
         ):
             return assessment.hold
-        async with self._database.write("hold.check") as connection:
+        async with self._database.transaction("hold.check") as connection:
             hold = await self._examine(connection, at_start=False, start_held=False)
         if hold is None:
             await self._note()
@@ -89,13 +89,13 @@ class SqlHoldStore:
     async def campaigns(self) -> list[HeldCampaign]:
         columns = campaigns.c
         statement = select(columns.id, columns.status).where(*_GO_ON_BY_THEMSELVES)
-        async with self._database.read() as connection:
+        async with self._database.snapshot() as connection:
             rows = await connection.execute(statement.order_by(columns.id))
             return [HeldCampaign(row.id, Status(row.status)) for row in rows]
 
     async def release(self) -> None:
         explanations = [Hold(because).explanation for because in Because]
-        async with self._database.write("hold.release") as connection:
+        async with self._database.transaction("hold.release") as connection:
             await self._lock(connection)
             await self._settle(connection, await self._assess(connection, at_start=True))
             await connection.execute(
@@ -151,7 +151,7 @@ class SqlHoldStore:
             return
         # whatever is written from here on is of the next generation
         self._traces = self._traces_now()
-        async with self._database.look() as connection:
+        async with self._database.autocommit() as connection:
             row = (await connection.execute(select(restore_guard))).one()
         self._generation = row.generation
         with _unavailable_disk():

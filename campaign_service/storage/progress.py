@@ -10,7 +10,7 @@ from campaign_service.campaigns.model import Campaign
 from campaign_service.campaigns.progress import ProgressSnapshot, is_final
 from campaign_service.storage.history import counter_sums, revisions_after
 from campaign_service.storage.tables import COUNTERS, campaigns
-from chat_store.database.bulk.row_sources import among_keys, keys
+from chat_store.database.bulk.row_sources import in_keys, key_parameters
 from chat_store.database.engine import Database, DialectName
 
 
@@ -22,8 +22,10 @@ class SqlProgressStore:
 
     async def snapshots(self, campaign_ids: Collection[str]) -> Sequence[ProgressSnapshot]:
         dialect = self._database.dialect
-        async with self._database.look() as connection:
-            rows = await connection.execute(_snapshots(dialect), keys(dialect, campaign_ids))
+        async with self._database.autocommit() as connection:
+            rows = await connection.execute(
+                _snapshots(dialect), key_parameters(dialect, campaign_ids)
+            )
             return [
                 ProgressSnapshot(
                     campaign_id=row.id,
@@ -36,7 +38,7 @@ class SqlProgressStore:
             ]
 
     async def revision_after(self, campaign_id: str, revision: int) -> Campaign:
-        async with self._database.look() as connection:
+        async with self._database.autocommit() as connection:
             (campaign,) = await revisions_after(connection, campaign_id, revision, limit=1)
         return campaign
 
@@ -52,4 +54,4 @@ def _snapshots(dialect: DialectName) -> Select[Any]:
         columns.deleted_at,
         columns.status_reason,
         *counter_sums(),
-    ).where(among_keys(dialect, columns.id))
+    ).where(in_keys(dialect, columns.id))

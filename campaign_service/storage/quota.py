@@ -63,7 +63,7 @@ class MonthlyQuota:
         dialect = self._database.dialect
         new = insert_rows(dialect, campaign_months, {"month": [month]}, constants={"messages": 0})
         row = campaign_months.select().where(_months.month == month).with_for_update()
-        async with self._database.write("run.count-month") as connection:
+        async with self._database.transaction("run.count-month") as connection:
             await connection.execute(*new)
             # pages that are written meanwhile wait with their own messages
             await connection.execute(row)
@@ -81,11 +81,11 @@ class MonthlyQuota:
         if self._quota and page.sent:
             month = _month_of(page.rows.moment)
             given = {"of_month": month, "more": page.sent, "quota": self._quota}
-            yield Write(_ADD, given, rows=1, otherwise=MonthFullError())
+            yield Write(_ADD, given, rows=1, on_mismatch=MonthFullError())
 
     async def reached(self, campaign_id: str, page: PlannedPage) -> QuotaReachedError:
         month = _month_of(page.rows.moment)
-        async with self._database.look() as connection:
+        async with self._database.autocommit() as connection:
             used = await connection.scalar(select(_months.messages).where(_months.month == month))
         return QuotaReachedError(
             campaign_id, month, limit=self._quota, used=used or 0, given=page.sent

@@ -35,9 +35,9 @@ from campaign_service.storage.ports import Lease, Reservation
 from campaign_service.storage.quota import MonthFullError, MonthlyQuota
 from campaign_service.storage.rate_limits import reserve
 from campaign_service.storage.tables import COUNTERS, campaign_outcomes, campaign_shards, campaigns
-from chat_store.database.bulk.batches import Write, write_all
+from chat_store.database.bulk.batches import Write, execute_in_transaction
 from chat_store.database.bulk.inserts import insert_rows
-from chat_store.database.bulk.row_sources import record_set
+from chat_store.database.bulk.row_sources import inline_rows
 from chat_store.database.columns import Count, Key, UtcTime
 from chat_store.database.engine import Database, DialectName
 from chat_store.errors import StalePageError
@@ -75,7 +75,7 @@ class SqlRunStore:
         self._quota = MonthlyQuota(database, monthly_quota)
 
     async def claim(self, owner: str, now: datetime, until: datetime) -> Lease | None:
-        async with self._database.look() as connection:
+        async with self._database.autocommit() as connection:
             # an idle sender asks often: it must not take SQLite's write lock for a no
             if (await connection.execute(_claimable(), {"now": now})).first() is None:
                 return None
@@ -96,21 +96,21 @@ class SqlRunStore:
                 _shards.audience_version,
             )
         )
-        async with self._database.write("run.claim") as connection:
+        async with self._database.transaction("run.claim") as connection:
             row = (await connection.execute(statement, {"now": now})).one_or_none()
         return None if row is None else Lease(**row._asdict())
 
     async def renew(self, lease: Lease, until: datetime) -> None:
-        async with self._database.write("run.renew") as connection:
+        async with self._database.transaction("run.renew") as connection:
             await _execute_guarded(connection, lease, _LEASED_SHARD.values(lease_until=until))
 
     async def release(self, lease: Lease, claimable_from: datetime | None = None) -> None:
-        async with self._database.write("run.release") as connection:
+        async with self._database.transaction("run.release") as connection:
             given_back = _LEASED_SHARD.values(lease_owner=None, lease_until=claimable_from)
             await connection.execute(given_back, _lease_parameters(lease))
 
     async def begin_pass(self, lease: Lease) -> None:
-        async with self._database.write("run.begin-pass") as connection:
+        async with self._database.transaction("run.begin-pass") as connection:
             dialect = self._database.dialect
             version = await audience_version(connection, dialect, lease.campaign_id)
             await _execute_guarded(
@@ -121,7 +121,7 @@ class SqlRunStore:
         self, campaign_id: str, target_ids: Sequence[str]
     ) -> Collection[str]:
         dialect = self._database.dialect
-        given = record_set(dialect, {"target_id": Key}, {"target_id": target_ids})
+        given = inline_rows(dialect, {"target_id": Key}, {"target_id": target_ids})
         # not a join: SQLite would read all outcomes of the campaign, and for each of them the list
         refused = select(campaign_outcomes.c.target_id).where(
             campaign_outcomes.c.campaign_id == campaign_id,
@@ -129,14 +129,14 @@ class SqlRunStore:
                 select(given.c["target_id"]).select_from(given.source)
             ),
         )
-        async with self._database.read() as connection:
+        async with self._database.snapshot() as connection:
             sent = await sent_targets(connection, dialect, campaign_id, target_ids)
             return {*sent, *(await connection.scalars(refused))}
 
     async def reserve(
         self, limits: Mapping[str, int], messages: int, since: datetime, now: datetime
     ) -> Reservation:
-        async with self._database.write("run.reserve") as connection:
+        async with self._database.transaction("run.reserve") as connection:
             return await reserve(connection, self._database.dialect, limits, messages, since, now)
 
     async def commit_page(self, lease: Lease, page: PlannedPage, cursor: str) -> None:
@@ -147,12 +147,12 @@ class SqlRunStore:
             *self._quota.writes(page),
         ]
         try:
-            await write_all(self._database, "run.page", writes)
+            await execute_in_transaction(self._database, "run.page", writes)
         except MonthFullError:
             raise await self._quota.reached(lease.campaign_id, page) from None
 
     async def recount(self, lease: Lease) -> None:
-        async with self._database.write("run.recount") as connection:
+        async with self._database.transaction("run.recount") as connection:
             # no page may be written between two counts
             await lock_exclusively(connection, self._database.dialect, lease.campaign_id)
             rows = {
@@ -165,7 +165,7 @@ class SqlRunStore:
 
     async def finish_pass(self, lease: Lease, now: datetime) -> None:
         of_campaign = _shards.campaign_id == lease.campaign_id
-        async with self._database.write("run.finish-pass") as connection:
+        async with self._database.transaction("run.finish-pass") as connection:
             await lock_exclusively(connection, self._database.dialect, lease.campaign_id)
             done = _LEASED_SHARD.values(finished=True, lease_owner=None, lease_until=None)
             await _execute_guarded(connection, lease, done)
@@ -183,7 +183,7 @@ class SqlRunStore:
                 await self._complete(connection, lease.campaign_id, now)
 
     async def abort(self, lease: Lease, reason: str, now: datetime) -> None:
-        async with self._database.write("run.abort") as connection:
+        async with self._database.transaction("run.abort") as connection:
             await lock_exclusively(connection, self._database.dialect, lease.campaign_id)
             await _execute_guarded(
                 connection, lease, _LEASED_SHARD.values(lease_owner=None, lease_until=None)
@@ -191,7 +191,7 @@ class SqlRunStore:
             await self._end(connection, lease.campaign_id, Action.ABORT, now, status_reason=reason)
 
     async def set_status_reason(self, lease: Lease, reason: str) -> None:
-        async with self._database.write("run.explain") as connection:
+        async with self._database.transaction("run.explain") as connection:
             await connection.execute(
                 update(campaigns)
                 .where(
@@ -252,7 +252,7 @@ def _writes(dialect: DialectName, lease: Lease, page: PlannedPage, cursor: str) 
     }
     yield from lock_shared(dialect, lease.campaign_id)
     ended = RunEndedError(lease.campaign_id)
-    yield Write(_ADVANCE, {**_lease_parameters(lease), **progress}, rows=1, otherwise=ended)
+    yield Write(_ADVANCE, {**_lease_parameters(lease), **progress}, rows=1, on_mismatch=ended)
     yield from page_writes(dialect, page.rows)
     if reasons:
         refused: Values = {
@@ -262,9 +262,11 @@ def _writes(dialect: DialectName, lease: Lease, page: PlannedPage, cursor: str) 
             "cid": [not_sent.cid for not_sent in page.not_sent],
         }
         constants = {"campaign_id": lease.campaign_id, "created_at": page.rows.moment}
-        new = insert_rows(dialect, campaign_outcomes, refused, constants=constants, all_new=True)
+        new = insert_rows(
+            dialect, campaign_outcomes, refused, constants=constants, raise_on_conflict=True
+        )
         stale = StalePageError("the outcome of a target")
-        yield Write(*new, rows=len(reasons), otherwise=stale)
+        yield Write(*new, rows=len(reasons), on_mismatch=stale)
 
 
 @cache

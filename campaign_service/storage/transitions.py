@@ -41,7 +41,7 @@ class SqlTransitionStore:
         times: Times | None = None,
         revision: int | None = None,
     ) -> None:
-        async with self._database.write("campaign.start") as connection:
+        async with self._database.transaction("campaign.start") as connection:
             row = await self._lock(connection, campaign_id)
             await refuse_if_held(connection)
             status = next_status(campaign_id, Status(row.status), Action.START)
@@ -71,7 +71,7 @@ class SqlTransitionStore:
             )
 
     async def schedule(self, campaign_id: str, times: Times, now: datetime) -> None:
-        async with self._database.write("campaign.schedule") as connection:
+        async with self._database.transaction("campaign.schedule") as connection:
             row = await self._lock(connection, campaign_id)
             await refuse_if_held(connection)
             status = next_status(campaign_id, Status(row.status), Action.SCHEDULE)
@@ -82,7 +82,7 @@ class SqlTransitionStore:
     async def stop(
         self, campaign_id: str, reason: str, now: datetime, *, revision: int | None = None
     ) -> None:
-        async with self._database.write("campaign.stop") as connection:
+        async with self._database.transaction("campaign.stop") as connection:
             row = await self._lock(connection, campaign_id)
             status = next_status(campaign_id, Status(row.status), Action.STOP)
             if status == row.status or revision not in (None, row.revision):
@@ -99,7 +99,7 @@ class SqlTransitionStore:
         to_channels: bool,
         audience_changed: bool,
     ) -> bool:
-        async with self._database.write("campaign.update") as connection:
+        async with self._database.transaction("campaign.update") as connection:
             row = await self._lock(connection, campaign_id)
             if row.revision != revision:
                 return False
@@ -115,7 +115,7 @@ class SqlTransitionStore:
             return True
 
     async def delete(self, campaign_id: str, now: datetime) -> None:
-        async with self._database.write("campaign.delete") as connection:
+        async with self._database.transaction("campaign.delete") as connection:
             row = await self._lock(connection, campaign_id, even_deleted=True)
             if row.deleted_at is not None:
                 return
@@ -123,11 +123,11 @@ class SqlTransitionStore:
             await self._change(connection, row, now, deleted_at=now)
 
     async def due(self, now: datetime) -> Sequence[DueTransition]:
-        async with self._database.look() as connection:
+        async with self._database.autocommit() as connection:
             return [DueTransition(*row) for row in await connection.execute(_due(), {"now": now})]
 
     async def set_status_reason(self, campaign_id: str, reason: str, revision: int) -> None:
-        async with self._database.write("campaign.explain") as connection:
+        async with self._database.transaction("campaign.explain") as connection:
             await connection.execute(
                 update(campaigns)
                 .where(
@@ -139,7 +139,7 @@ class SqlTransitionStore:
             )
 
     async def refuse_if_held(self) -> None:
-        async with self._database.look() as connection:
+        async with self._database.autocommit() as connection:
             await refuse_if_held(connection)
 
     async def _lock(

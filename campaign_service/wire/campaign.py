@@ -55,13 +55,13 @@ def campaign_to_proto(
     )
     if sender is not None:
         whole_sender = user_to_proto(sender)
-        whole = fits(whole_sender, beside=message.ByteSize())
+        whole = fits(whole_sender, reserved_bytes=message.ByteSize())
         message.sender.CopyFrom(whole_sender if whole else chat_pb2.User(id=sender.id))
     for id_ in campaign.spec.segment_ids:
         segment = pb.Campaign().segments.add(id=id_)
         if id_ in segments:
             segment.ParseFromString(segments[id_].encoded)
-        if fits(segment, beside=message.ByteSize()):
+        if fits(segment, reserved_bytes=message.ByteSize()):
             message.segments.append(segment)
         else:
             message.segments.add(id=id_)

@@ -48,7 +48,7 @@ def preview_request_from_proto(request: service_pb.PreviewCampaignRequest) -> Pr
 def previews_to_proto(previews: Iterable[Preview]) -> list[pb.Preview]:
     """The first ones that fit into one answer, one at least."""
     messages = list(map(_preview_to_proto, previews))
-    return messages[: fitting_count(messages, beside=0)]
+    return messages[: fitting_count(messages, reserved_bytes=0)]
 
 
 def outcome_from_proto(value: pb.DeliveryOutcome.ValueType, field: str) -> Outcome | None:

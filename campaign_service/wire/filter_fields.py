@@ -8,5 +8,5 @@ CAMPAIGN_FIELDS = Catalogue(
         Field("segments", Kind.STRINGS),
         *(Field(name, Kind.DATE) for name in ("created_at", "updated_at", "scheduled_for")),
     ),
-    customs=False,
+    allow_custom=False,
 )

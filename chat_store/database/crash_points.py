@@ -29,7 +29,7 @@ class CrashPoint:
     step: str
     point: Point
     at: int = 1
-    _passes: "count[int]" = field(default_factory=lambda: count(1), compare=False, repr=False)
+    _hits: "count[int]" = field(default_factory=lambda: count(1), compare=False, repr=False)
 
     @classmethod
     def parse(cls, text: str) -> "CrashPoint":
@@ -40,15 +40,15 @@ class CrashPoint:
     def __str__(self) -> str:
         return f"{self.step}:{self.point}:{self.at}"
 
-    def passed(self, step: str, point: Point) -> bool:
+    def is_reached(self, step: str, point: Point) -> bool:
         """Whether this is it: the process has come to that point now."""
-        return self.step == step and self.point is point and next(self._passes) == self.at
+        return self.step == step and self.point is point and next(self._hits) == self.at
 
 
-def passing(step: str, point: Point) -> None:
+def hit(step: str, point: Point) -> None:
     """Does not return where the process was told to die."""
     chosen = _chosen()
-    if chosen is not None and chosen.passed(step, point):
+    if chosen is not None and chosen.is_reached(step, point):
         os.write(2, f"{VARIABLE}: killed at {chosen}\n".encode())
         os.kill(os.getpid(), signal.SIGKILL)
 

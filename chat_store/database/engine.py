@@ -14,27 +14,27 @@ from sqlalchemy import Dialect, event, text
 from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from chat_store.database.crash_points import Point, passing
+from chat_store.database.crash_points import Point, hit
 from chat_store.database.errors import Fault, judgement_on
 from chat_store.database.postgres.times import read_exactly
 from chat_store.database.postgres.urls import read_url
 from chat_store.database.sqlite.engines import (
     WAIT_SECONDS,
-    begins,
-    reading_engine,
+    begin_immediate,
+    create_snapshot_engine,
+    create_write_engine,
+    run_transaction,
     sqlite_file,
-    transacts,
-    without_transactions,
-    writing_engine,
+    with_autocommit,
 )
-from chat_store.database.sqlite.write_lock import Rule, WriteTurn
+from chat_store.database.sqlite.write_lock import FairWriteLock, LockPolicy
 from chat_store.errors import ChatStoreError, RequestTooLargeError, StoreUnavailableError
 
 DialectName = Literal["sqlite", "postgresql"]
-_Begin = Callable[[AsyncConnection, Rule, float], Awaitable[bool]]
+_LockedWork = Callable[[AsyncConnection, LockPolicy, float], Awaitable[bool]]
 
 _POOL_WAIT_SECONDS = 10.0
-_ANSWER_SECONDS = 3.0
+_AVAILABILITY_SECONDS = 3.0
 _CLOSE_SECONDS = 3.0
 # how long health remembers a write that was refused, when no other one was taken since
 _REFUSED_SECONDS = 5.0
@@ -56,19 +56,19 @@ class Database:
 
     def __init__(
         self,
-        looker: AsyncEngine,
-        reader: AsyncEngine,
-        writer: AsyncEngine,
-        turn: WriteTurn | None,
+        autocommit_engine: AsyncEngine,
+        snapshot_engine: AsyncEngine,
+        write_engine: AsyncEngine,
+        write_lock: FairWriteLock | None,
         file: Path | None = None,
     ) -> None:
         self.file = file
         """SQLite's; None on PostgreSQL."""
-        self.dialect: DialectName = "sqlite" if turn else "postgresql"
-        self._looker = looker
-        self._reader = reader
-        self._writer = writer
-        self._turn = turn
+        self.dialect: DialectName = "sqlite" if write_lock else "postgresql"
+        self._autocommit_engine = autocommit_engine
+        self._snapshot_engine = snapshot_engine
+        self._write_engine = write_engine
+        self._write_lock = write_lock
         # why the last write was refused, and until when that is worth telling
         self._refused, self._refused_until = "", 0.0
 
@@ -80,98 +80,102 @@ class Database:
     @property
     def sql_dialect(self) -> Dialect:
         """SQLAlchemy's, to compile statements ahead for it."""
-        return self._reader.dialect
+        return self._snapshot_engine.dialect
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
+    async def snapshot(self) -> AsyncIterator[AsyncConnection]:
         """One consistent snapshot. Never hold it across a `yield` or an RPC."""
         with self._translated_errors():
-            async with _connected(self._reader) as connection:
+            async with _connected(self._snapshot_engine) as connection:
                 yield connection
 
     @asynccontextmanager
-    async def look(self) -> AsyncIterator[AsyncConnection]:
+    async def autocommit(self) -> AsyncIterator[AsyncConnection]:
         """For one statement, which is a snapshot by itself.
 
         Without a transaction around it, it goes to the database and back once instead of three
         times; each of them waits for a turn of a busy event loop.
         """
         with self._translated_errors():
-            async with _connected(self._looker) as connection:
+            async with _connected(self._autocommit_engine) as connection:
                 yield connection
 
     @asynccontextmanager
-    async def write(self, step: str = "") -> AsyncIterator[AsyncConnection]:
+    async def transaction(self, step: str = "") -> AsyncIterator[AsyncConnection]:
         """One transaction, committed on leaving, rolled back on an exception.
 
         On SQLite it holds the only write lock from its first moment, so it can't fail half-way
         for want of it. `step` names it among the `crash_points`.
         """
         with self._translated_errors():
-            async with self._begun() as connection:
-                passing(step, Point.BEGUN)
+            async with self._begin() as connection:
+                hit(step, Point.BEGUN)
                 yield connection
-                passing(step, Point.BEFORE_COMMIT)
+                hit(step, Point.BEFORE_COMMIT)
                 # leaving by an exception closes the connection, which rolls back
                 await connection.commit()
-                passing(step, Point.AFTER_COMMIT)
+                hit(step, Point.AFTER_COMMIT)
         self._refused_until = 0.0
 
-    async def write_apart(self, step: str, work: Callable[[sqlite3.Connection], None]) -> None:
-        """As `write`, on SQLite only, with all of the transaction in the connection's thread.
+    async def transaction_in_thread(
+        self, step: str, work: Callable[[sqlite3.Connection], None]
+    ) -> None:
+        """As `transaction`, on SQLite only, with all of the transaction in the connection's thread.
 
         From when it has the write lock until it is committed it waits for no turn of a busy event
         loop, and nobody else waits for that with it.
         """
-        if self._turn is None:
+        if self._write_lock is None:
             raise TypeError("only SQLite has connections with threads of their own")
 
         def whole(connection: sqlite3.Connection) -> None:
-            passing(step, Point.BEGUN)
+            hit(step, Point.BEGUN)
             work(connection)
-            passing(step, Point.BEFORE_COMMIT)
+            hit(step, Point.BEFORE_COMMIT)
 
         with self._translated_errors():
             async with AsyncExitStack() as stack:
-                await self._in_turn(self._turn, stack, partial(transacts, whole))
+                await self._with_write_lock(
+                    self._write_lock, stack, partial(run_transaction, whole)
+                )
         self._refused_until = 0.0
-        passing(step, Point.AFTER_COMMIT)
+        hit(step, Point.AFTER_COMMIT)
 
     @asynccontextmanager
-    async def _begun(self) -> AsyncIterator[AsyncConnection]:
+    async def _begin(self) -> AsyncIterator[AsyncConnection]:
         async with AsyncExitStack() as stack:
-            if self._turn is None:
-                yield await stack.enter_async_context(_connected(self._writer))
+            if self._write_lock is None:
+                yield await stack.enter_async_context(_connected(self._write_engine))
             else:
-                yield await self._in_turn(self._turn, stack, begins)
+                yield await self._with_write_lock(self._write_lock, stack, begin_immediate)
 
-    async def _in_turn(
-        self, turn: WriteTurn, stack: AsyncExitStack, begin: _Begin
+    async def _with_write_lock(
+        self, write_lock: FairWriteLock, stack: AsyncExitStack, work: _LockedWork
     ) -> AsyncConnection:
         """The connection of which `begin` has said true, until the stack is closed."""
         # for all that is waited for together, or each in the queue would wait as long again
         until = monotonic() + WAIT_SECONDS
         try:
-            async with asyncio.timeout(WAIT_SECONDS) as waiting, turn.within_process:
+            async with asyncio.timeout(WAIT_SECONDS) as waiting, write_lock.process_lock:
                 # whoever waits for its turn holds no connection
-                connection = await stack.enter_async_context(_connected(self._writer))
+                connection = await stack.enter_async_context(_connected(self._write_engine))
                 # what may be a whole transaction is not cut off
                 waiting.reschedule(None)
-                await turn.begun(partial(begin, connection), until)
+                await write_lock.acquire(partial(work, connection), until)
         except TimeoutError as error:
             raise StoreUnavailableError("the database is locked") from error
         return connection
 
-    async def answers(self) -> bool:
+    async def is_available(self) -> bool:
         """Whether writes are taken: one can be begun within 3 s, and none was refused lately.
 
         Writes nothing. A full disk is noticed by those who write.
         """
-        may_write = _SQLITE_MAY_WRITE if self._turn else _POSTGRES_MAY_WRITE
+        may_write = _SQLITE_MAY_WRITE if self._write_lock else _POSTGRES_MAY_WRITE
         try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
+            async with asyncio.timeout(_AVAILABILITY_SECONDS):
                 with self._translated_errors():
-                    async with self._begun() as connection:
+                    async with self._begin() as connection:
                         await connection.execute(may_write)
         except (StoreUnavailableError, TimeoutError):
             return False
@@ -181,10 +185,10 @@ class Database:
         """Within 3 s: connections that can't be closed by then end with the process."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_SECONDS):
-                await self._reader.dispose()
-                await self._writer.dispose()
-        if self._turn:
-            self._turn.close()
+                await self._snapshot_engine.dispose()
+                await self._write_engine.dispose()
+        if self._write_lock:
+            self._write_lock.close()
 
     @contextmanager
     def _translated_errors(self) -> Iterator[None]:
@@ -207,12 +211,12 @@ class Database:
                     raise
 
 
-def open_database(url: str, *, pool_size: int = 8, patient: bool = False) -> Database:
+def open_database(url: str, *, pool_size: int = 8, background: bool = False) -> Database:
     """Opens nothing yet: connections are made when needed. Creates an SQLite file's folder.
 
     Raises `InvalidDatabaseUrlError` for a URL of PostgreSQL that can't be followed.
 
-    `patient` is for who writes without a pause: on SQLite all others go first.
+    `background` is for who writes without a pause: on SQLite all others go first.
     """
     json: dict[str, Any] = {
         "json_serializer": lambda value: orjson.dumps(value).decode(),
@@ -222,10 +226,14 @@ def open_database(url: str, *, pool_size: int = 8, patient: bool = False) -> Dat
         parsed = make_url(url)
         file = sqlite_file(parsed)
         file.parent.mkdir(parents=True, exist_ok=True)
-        reader = reading_engine(parsed, pool_size, **json)
-        writer = writing_engine(parsed, **json)
+        snapshot_engine = create_snapshot_engine(parsed, pool_size, **json)
+        write_engine = create_write_engine(parsed, **json)
         return Database(
-            without_transactions(reader), reader, writer, WriteTurn(file, patient=patient), file
+            with_autocommit(snapshot_engine),
+            snapshot_engine,
+            write_engine,
+            FairWriteLock(file, background=background),
+            file,
         )
     # the driver need not be installed for SQLite
     from chat_store.database.postgres.connections import connect  # noqa: PLC0415
@@ -242,9 +250,9 @@ def open_database(url: str, *, pool_size: int = 8, patient: bool = False) -> Dat
     )
     read_exactly(engine)
     event.listen(engine.sync_engine, "handle_error", _renew_outdated)
-    looker = engine.execution_options(isolation_level="AUTOCOMMIT")
-    reader = engine.execution_options(isolation_level="REPEATABLE READ")
-    return Database(looker, reader, engine, None)
+    autocommit_engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+    snapshot_engine = engine.execution_options(isolation_level="REPEATABLE READ")
+    return Database(autocommit_engine, snapshot_engine, engine, None)
 
 
 @asynccontextmanager

@@ -51,7 +51,7 @@ async def migrate(database: Database) -> None:
     Raises `SchemaMismatchError` for a database that a later version has migrated, and
     `DatabaseEncodingError`.
     """
-    async with database.write("schema.migrate") as connection:
+    async with database.transaction("schema.migrate") as connection:
         if database.dialect == "postgresql":
             await connection.execute(_MIGRATION_LOCK)
         await connection.run_sync(_require_utf8)
@@ -63,7 +63,7 @@ async def require_current_schema(database: Database) -> None:
 
     Raises `DatabaseEncodingError`, too.
     """
-    async with database.read() as connection:
+    async with database.snapshot() as connection:
         await connection.run_sync(_require_utf8)
         found = await connection.run_sync(_current_revision)
     if found != expected_revision():

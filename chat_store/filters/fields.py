@@ -28,13 +28,13 @@ class FieldNameError(ValueError):
 class Field:
     """A name that a filter may use.
 
-    `stands_for`: a condition on this field holds if it holds on any of these instead.
+    `alias_of`: a condition on this field holds if it holds on any of these instead.
     `any_if_empty`: `{}` in place of a value is "no constraint".
     """
 
     name: str
     kind: Kind
-    stands_for: tuple["Field", ...] = ()
+    alias_of: tuple["Field", ...] = ()
     any_if_empty: bool = False
 
     @property
@@ -45,17 +45,17 @@ class Field:
     @property
     def sortable(self) -> bool:
         """Whether each record has one scalar here; a custom field may, so it is."""
-        return not self.stands_for and self.kind not in {Kind.STRINGS, Kind.STRING_SET}
+        return not self.alias_of and self.kind not in {Kind.STRINGS, Kind.STRING_SET}
 
 
 class Catalogue:
     """The fields of one kind of record.
 
-    With `customs` every other name is a custom field, and its dots reach into objects.
+    With `allow_custom` every other name is a custom field, and its dots reach into objects.
     """
 
-    def __init__(self, fields: Sequence[Field], *, customs: bool) -> None:
-        self.customs = customs
+    def __init__(self, fields: Sequence[Field], *, allow_custom: bool) -> None:
+        self.allow_custom = allow_custom
         self._fields = {field.name: field for field in fields}
 
     def find(self, name: str) -> Field:
@@ -63,7 +63,7 @@ class Catalogue:
         field = self._fields.get(name)
         if field is not None:
             return field
-        if not self.customs:
+        if not self.allow_custom:
             raise FieldNameError(f"unknown field; there are {', '.join(self._fields)}")
         custom = Field(name, Kind.CUSTOM)
         if problem := text_problem(name):
@@ -91,13 +91,13 @@ USER_FIELDS = Catalogue(
         Field(
             "team",
             Kind.STRINGS,
-            stands_for=(_TEAMS, Field("team", Kind.CUSTOM)),
+            alias_of=(_TEAMS, Field("team", Kind.CUSTOM)),
             any_if_empty=True,
         ),
         *_fields(Kind.BOOL, "banned", "shadow_banned"),
         *_fields(Kind.DATE, "created_at", "updated_at", "last_active"),
     ),
-    customs=True,
+    allow_custom=True,
 )
 
 CHANNEL_FIELDS = Catalogue(
@@ -111,5 +111,5 @@ CHANNEL_FIELDS = Catalogue(
         *_fields(Kind.NUMBER, "member_count", "message_count"),
         *_fields(Kind.BOOL, "frozen", "disabled", "distinct"),
     ),
-    customs=True,
+    allow_custom=True,
 )

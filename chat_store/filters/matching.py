@@ -157,7 +157,7 @@ class _Sight:
 
     def of(self, field: Field) -> list[_Seen]:
         """Of each of the fields that it stands for."""
-        return [self._one(part) for part in field.stands_for or (field,)]
+        return [self._one(part) for part in field.alias_of or (field,)]
 
     def _one(self, field: Field) -> _Seen:
         if field not in self._seen:
@@ -181,7 +181,7 @@ def _matches(predicate: Predicate, sight: _Sight) -> bool:
 
 def _seen(field: Field, sight: _Sight) -> Any:
     seen = sight.of(field)
-    if field.stands_for:
+    if field.alias_of:
         values = [each.value for each in seen if each.present]
         return values[0] if len(values) == 1 else values or None
     return seen[0].value

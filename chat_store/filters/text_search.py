@@ -39,17 +39,17 @@ def has_word(text: str) -> bool:
 
 def trim_to_words(text: str) -> str:
     """`text` from its first word's beginning to its last one's end."""
-    places = [place for place, character in enumerate(text) if _in_word(character)]
-    return text[places[0] : places[-1] + 1] if places else ""
+    word_indexes = [index for index, character in enumerate(text) if _in_word(character)]
+    return text[word_indexes[0] : word_indexes[-1] + 1] if word_indexes else ""
 
 
 def starts_word(text: str, folded: str) -> bool:
     """Whether a word of `text` begins where `folded` (folded, and trimmed to words) stands."""
     searched = fold(text)
-    place = searched.find(folded)
-    while place > 0 and _in_word(text[place - 1]):
-        place = searched.find(folded, place + 1)
-    return place >= 0
+    index = searched.find(folded)
+    while index > 0 and _in_word(text[index - 1]):
+        index = searched.find(folded, index + 1)
+    return index >= 0
 
 
 def includes(text: str, folded: str) -> bool:

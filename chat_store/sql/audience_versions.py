@@ -11,7 +11,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat_store.database.bulk.inserts import insert_rows
-from chat_store.database.bulk.row_sources import among_keys, keys
+from chat_store.database.bulk.row_sources import in_keys, key_parameters
 from chat_store.database.engine import DialectName
 from chat_store.sql.tables import audience_versions
 
@@ -51,10 +51,10 @@ async def versions(
     """
     statement = (
         select(_columns.segment_id, _columns.version)
-        .where(among_keys(dialect, _columns.segment_id))
+        .where(in_keys(dialect, _columns.segment_id))
         .order_by(_columns.segment_id)
     )
     if held:
         statement = statement.with_for_update(read=True)
-    found = await connection.execute(statement, keys(dialect, segment_ids))
+    found = await connection.execute(statement, key_parameters(dialect, segment_ids))
     return dict(map(tuple, found))

@@ -30,7 +30,7 @@ from sqlalchemy.types import NullType
 from chat_store.database.bulk.arrays import prepared_columns, tuples_of
 from chat_store.database.bulk.inserts import insert_rows
 from chat_store.database.bulk.prepared import prepared_once
-from chat_store.database.bulk.row_sources import Parameters, among_keys, keys, record_set
+from chat_store.database.bulk.row_sources import Parameters, in_keys, inline_rows, key_parameters
 from chat_store.database.columns import Key
 from chat_store.database.engine import Database, DialectName
 from chat_store.errors import ChannelNotFoundError
@@ -76,7 +76,7 @@ class SqlChannelStore:
             for cid, draft in drafts.items()
             if draft.channel.distinct and not draft.named_by_members
         ]
-        async with self._database.write("channels.upsert") as connection:
+        async with self._database.transaction("channels.upsert") as connection:
             await _require_known(connection, dialect, nameless)
             created = await write_channels(
                 connection, dialect, [draft.channel for draft in drafts.values()], now, mode
@@ -99,22 +99,24 @@ class SqlChannelStore:
         return found
 
     async def by_cid(self, cids: Iterable[str]) -> Mapping[str, Channel]:
-        async with self._database.look() as connection:
+        async with self._database.autocommit() as connection:
             return await _by_cid(connection, self._database.dialect, cids)
 
     async def pick(self, cids: Iterable[str], names: Sequence[str]) -> Mapping[str, PickedChannel]:
         dialect = self._database.dialect
-        async with self._database.look() as connection:
+        async with self._database.autocommit() as connection:
             statement = prepared_columns(_picking(dialect, tuple(names)), connection.dialect)
-            found, states, *values = await statement.columns(connection, keys(dialect, cids))
+            found, states, *values = await statement.columns(
+                connection, key_parameters(dialect, cids)
+            )
         return dict(zip(found, _picked(found, states, values), strict=True))
 
     async def between(
         self, user_id: str, others: Sequence[str], names: Sequence[str]
     ) -> Mapping[str, PickedChannel]:
         dialect = self._database.dialect
-        given = {**keys(dialect, others), "user_id": user_id}
-        async with self._database.look() as connection:
+        given = {**key_parameters(dialect, others), "user_id": user_id}
+        async with self._database.autocommit() as connection:
             statement = prepared_columns(_between(dialect, tuple(names)), connection.dialect)
             found, active_at, cids, states, *values = await statement.columns(connection, given)
         pairs = zip(found, _picked(cids, states, values), strict=True)
@@ -126,7 +128,7 @@ class SqlChannelStore:
 
     async def query(self, predicate: Predicate, page: PageRequest) -> Page[Channel]:
         statement = select(*COLUMNS).where(channels.c.deleted_at.is_(None))
-        async with self._database.look() as connection:
+        async with self._database.autocommit() as connection:
             return await fetch_page(
                 connection,
                 statement,
@@ -138,31 +140,31 @@ class SqlChannelStore:
             )
 
     async def delete(self, cids: Sequence[str], now: datetime) -> int:
-        given = record_set(self._database.dialect, {"cid": Key}, {"cid": list(cids)})
+        given = inline_rows(self._database.dialect, {"cid": Key}, {"cid": list(cids)})
         statement = (
             update(channels)
             .where(channels.c.cid.in_(select(given.c["cid"]).select_from(given.source)))
             .where(channels.c.deleted_at.is_(None))
             .values(deleted_at=now, updated_at=now)
         )
-        async with self._database.write("channels.delete") as connection:
+        async with self._database.transaction("channels.delete") as connection:
             return (await connection.execute(statement)).rowcount
 
     async def add_members(self, cid: str, given: Sequence[Member], now: datetime) -> int:
         dialect = self._database.dialect
-        async with self._database.write("members.add") as connection:
+        async with self._database.transaction("members.add") as connection:
             await require_channel(connection, cid)
             await require_users(connection, dialect, [member.user_id for member in given])
             return await write_members(connection, dialect, given, now, WriteMode.INSERT)
 
     async def remove_members(self, cid: str, user_ids: Sequence[str]) -> int:
         dialect = self._database.dialect
-        given = record_set(dialect, {"user_id": Key}, {"user_id": list(user_ids)})
+        given = inline_rows(dialect, {"user_id": Key}, {"user_id": list(user_ids)})
         statement = delete(members).where(
             members.c.cid == cid,
             members.c.user_id.in_(select(given.c["user_id"]).select_from(given.source)),
         )
-        async with self._database.write("members.remove") as connection:
+        async with self._database.transaction("members.remove") as connection:
             await require_channel(connection, cid)
             removed = (await connection.execute(statement)).rowcount
             await count_members(connection, dialect, {cid: -removed})
@@ -170,7 +172,7 @@ class SqlChannelStore:
 
     async def query_members(self, cid: str, page: PageRequest) -> Page[Member]:
         statement = select(*MEMBER_COLUMNS).where(members.c.cid == cid)
-        async with self._database.read() as connection:
+        async with self._database.snapshot() as connection:
             await require_channel(connection, cid, even_deleted=True)
             return await fetch_page(
                 connection,
@@ -223,7 +225,7 @@ async def known_channels(
     connection: AsyncConnection, dialect: DialectName, cids: Iterable[str]
 ) -> set[str]:
     """Those that are stored, deleted ones included."""
-    given = record_set(dialect, {"cid": Key}, {"cid": list(cids)})
+    given = inline_rows(dialect, {"cid": Key}, {"cid": list(cids)})
     statement = select(channels.c.cid).join_from(
         given.source, channels, channels.c.cid == given.c["cid"]
     )
@@ -254,28 +256,28 @@ async def _by_cid(
     connection: AsyncConnection, dialect: DialectName, cids: Iterable[str]
 ) -> dict[str, Channel]:
     statement = prepared_once(_whole(dialect), connection.dialect)
-    rows = await statement.records(connection, keys(dialect, cids))
+    rows = await statement.records(connection, key_parameters(dialect, cids))
     return {channel.cid: channel for channel in map(channel_from_row, rows)}
 
 
 @cache
 def _whole(dialect: DialectName) -> Select[Any]:
-    return select(*COLUMNS).where(among_keys(dialect, channels.c.cid))
+    return select(*COLUMNS).where(in_keys(dialect, channels.c.cid))
 
 
 @lru_cache(maxsize=256)
 def _picking(dialect: DialectName, names: Sequence[str]) -> Select[Any]:
     picked = (channels.c[name] for name in names)
-    return select(channels.c.cid, _STATE, *picked).where(among_keys(dialect, channels.c.cid))
+    return select(channels.c.cid, _STATE, *picked).where(in_keys(dialect, channels.c.cid))
 
 
 @lru_cache(maxsize=256)
 def _between(dialect: DialectName, names: Sequence[str]) -> Select[Any]:
-    """The channels of two between `user_id` and each of the `keys`, and when each was active."""
+    """The channels of two between `user_id` and each of the `key_parameters`, and when each was active."""
     user_id = bindparam("user_id", type_=Key)
     others = members.alias("others")
     their = select(others.c.user_id, others.c.cid).where(
-        among_keys(dialect, others.c.user_id), others.c.user_id != user_id
+        in_keys(dialect, others.c.user_id), others.c.user_id != user_id
     )
     theirs = their.subquery("theirs") if dialect == "sqlite" else their.cte("theirs")
     active_at: ColumnElement[Any] = func.coalesce(channels.c.last_message_at, channels.c.created_at)

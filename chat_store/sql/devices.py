@@ -9,7 +9,7 @@ from sqlalchemy import Row, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat_store.database.bulk.inserts import insert_records
-from chat_store.database.bulk.row_sources import record_set
+from chat_store.database.bulk.row_sources import inline_rows
 from chat_store.database.columns import Key
 from chat_store.database.engine import Database, DialectName
 from chat_store.models import Device, PushProvider, WriteMode
@@ -31,18 +31,18 @@ class SqlDeviceStore:
     ) -> list[Device]:
         dialect = self._database.dialect
         unique = {device.id: device for device in given}
-        async with self._database.write("devices.upsert") as connection:
+        async with self._database.transaction("devices.upsert") as connection:
             await require_users(connection, dialect, [each.user_id for each in unique.values()])
             await write_devices(connection, dialect, given, now, mode)
             stored = await _by_id(connection, dialect, unique)
         return [stored[device.id] for device in given]
 
     async def delete(self, ids: Sequence[str]) -> int:
-        given = record_set(self._database.dialect, {"id": Key}, {"id": list(ids)})
+        given = inline_rows(self._database.dialect, {"id": Key}, {"id": list(ids)})
         statement = delete(devices).where(
             devices.c.id.in_(select(given.c["id"]).select_from(given.source))
         )
-        async with self._database.write("devices.delete") as connection:
+        async with self._database.transaction("devices.delete") as connection:
             return (await connection.execute(statement)).rowcount
 
 
@@ -72,7 +72,7 @@ async def write_devices(
 async def _by_id(
     connection: AsyncConnection, dialect: DialectName, ids: Iterable[str]
 ) -> dict[str, Device]:
-    given = record_set(dialect, {"id": Key}, {"id": list(ids)})
+    given = inline_rows(dialect, {"id": Key}, {"id": list(ids)})
     statement = select(*_COLUMNS).join_from(given.source, devices, devices.c.id == given.c["id"])
     return {row.id: _device_from_row(row) for row in await connection.execute(statement)}
 

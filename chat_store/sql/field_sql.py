@@ -68,7 +68,7 @@ def by_type(type_: ColumnElement[str], holds: Mapping[str, Holds]) -> Holds:
     return case(tests, value=type_, else_=false())
 
 
-class Place(Protocol):
+class FieldSql(Protocol):
     """The tests of `chat_store.filters.predicates` on the value at one place."""
 
     def present(self) -> Holds: ...
@@ -79,7 +79,7 @@ class Place(Protocol):
     def searched(self, test: StartsWord | Includes) -> Holds: ...
 
 
-class ScalarPlace:
+class ScalarField:
     """A column or an expression with one value of `kind` in every row, or NULL."""
 
     def __init__(self, column: ColumnElement[Any], kind: Kind, dialect: DialectName) -> None:
@@ -111,7 +111,7 @@ class ScalarPlace:
 
 
 @dataclass(frozen=True, slots=True)
-class Related:
+class Relation:
     """Many values of a record in rows of their own: `value` in those rows of `rows` where `of`.
 
     `owner` is the record's own table, which the enclosing statement selects from.
@@ -123,10 +123,10 @@ class Related:
     owner: FromClause
 
 
-class RelatedPlace:
+class RelatedField:
     """The distinct, non-NULL values of a relation, as a set of strings."""
 
-    def __init__(self, related: Related, dialect: DialectName) -> None:
+    def __init__(self, related: Relation, dialect: DialectName) -> None:
         self._related = related
         self._dialect = dialect
 

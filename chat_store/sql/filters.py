@@ -23,15 +23,15 @@ from chat_store.filters.predicates import (
     StartsWord,
     Test,
 )
-from chat_store.sql.field_sql import Holds, Place, Related, RelatedPlace, ScalarPlace
-from chat_store.sql.postgres_json import PostgresJsonPlace
-from chat_store.sql.sqlite_json import SqliteJsonPlace
+from chat_store.sql.field_sql import FieldSql, Holds, RelatedField, Relation, ScalarField
+from chat_store.sql.postgres_json import PostgresJsonField
+from chat_store.sql.sqlite_json import SqliteJsonField
 from chat_store.sql.tables import channels, members, messages, users
 
 FEW_CLAUSES = 10
 """More of them are compiled aside: each takes SQLAlchemy half a millisecond."""
 
-JsonPlace = SqliteJsonPlace | PostgresJsonPlace
+JsonField = SqliteJsonField | PostgresJsonField
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +46,22 @@ class Binding:
     columns: Mapping[str, ColumnElement[Any]]
     key: str = "id"
     custom: ColumnElement[Any] | None = None
-    related: Mapping[str, Related] = field(default_factory=dict)
+    related: Mapping[str, Relation] = field(default_factory=dict)
 
-    def json_place(self, of: Field, dialect: DialectName) -> JsonPlace:
-        place = SqliteJsonPlace if dialect == "sqlite" else PostgresJsonPlace
+    def json_field(self, of: Field, dialect: DialectName) -> JsonField:
+        json_field = SqliteJsonField if dialect == "sqlite" else PostgresJsonField
         if of.kind is not Kind.CUSTOM:
-            return place(self.columns[of.name], (), of.kind)
+            return json_field(self.columns[of.name], (), of.kind)
         if self.custom is None:
             raise ValueError(f"no custom fields here: {of.name}")
-        return place(self.custom, of.keys, of.kind)
+        return json_field(self.custom, of.keys, of.kind)
 
-    def place(self, of: Field, dialect: DialectName) -> Place:
+    def field_sql(self, of: Field, dialect: DialectName) -> FieldSql:
         if of.kind in {Kind.CUSTOM, Kind.STRINGS}:
-            return self.json_place(of, dialect)
+            return self.json_field(of, dialect)
         if of.kind is Kind.STRING_SET:
-            return RelatedPlace(self.related[of.name], dialect)
-        return ScalarPlace(self.columns[of.name], of.kind, dialect)
+            return RelatedField(self.related[of.name], dialect)
+        return ScalarField(self.columns[of.name], of.kind, dialect)
 
 
 def where(predicate: Predicate, binding: Binding, dialect: DialectName) -> Holds:
@@ -81,28 +81,28 @@ def where(predicate: Predicate, binding: Binding, dialect: DialectName) -> Holds
 
 def _holds(condition: Condition, binding: Binding, dialect: DialectName) -> Holds:
     test = condition.test
-    fields = condition.field.stands_for or (condition.field,)
-    places = [binding.place(of, dialect) for of in fields]
-    holds = or_(*(_passes(test, place) for place in places))
+    fields = condition.field.alias_of or (condition.field,)
+    sources = [binding.field_sql(of, dialect) for of in fields]
+    holds = or_(*(_passes(test, source) for source in sources))
     if isinstance(test, OneOf) and test.or_missing:
-        holds = or_(holds, not_(or_(*(place.present() for place in places))))
+        holds = or_(holds, not_(or_(*(source.present() for source in sources))))
     return not_(holds) if condition.negated else holds
 
 
-def _passes(test: Test, place: Place) -> Holds:
+def _passes(test: Test, source: FieldSql) -> Holds:
     match test:
         case Present():
-            return place.present()
+            return source.present()
         case EqualTo(value):
-            return place.equal_to(value)
+            return source.equal_to(value)
         case OneOf(values):
-            return place.one_of(values) if values else false()
+            return source.one_of(values) if values else false()
         case Compared(order, value):
-            return place.compared(order, value)
+            return source.compared(order, value)
         case Containing(value):
-            return place.containing(value)
+            return source.containing(value)
         case StartsWord() | Includes():
-            return place.searched(test)
+            return source.searched(test)
         case _:
             assert_never(test)
 
@@ -120,8 +120,8 @@ CHANNEL_BINDING = Binding(
     key="cid",
     custom=channels.c.custom,
     related={
-        "members": Related(members, members.c.user_id, _of_channel, owner=channels),
-        "member.user.name": Related(
+        "members": Relation(members, members.c.user_id, _of_channel, owner=channels),
+        "member.user.name": Relation(
             members.join(_member_users, _member_users.c.id == members.c.user_id),
             _member_users.c.name,
             _of_channel,

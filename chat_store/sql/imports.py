@@ -22,20 +22,22 @@ class SqlImportStore:
     async def known_users(self, ids: AbstractSet[str]) -> AbstractSet[str]:
         if not ids:
             return ids
-        async with self._database.look() as connection:
+        async with self._database.autocommit() as connection:
             return await known_users(connection, self._database.dialect, ids, deleted=True)
 
     async def known_channels(self, cids: AbstractSet[str]) -> AbstractSet[str]:
         if not cids:
             return cids
-        async with self._database.look() as connection:
+        async with self._database.autocommit() as connection:
             return await known_channels(connection, self._database.dialect, cids)
 
     async def write(self, batch: ImportBatch, now: datetime, mode: WriteMode) -> None:
         dialect = self._database.dialect
-        async with self._database.write("import.batch") as connection:
+        async with self._database.transaction("import.batch") as connection:
             if batch.users:
-                await write_users(connection, dialect, batch.users, now, mode, with_marks=True)
+                await write_users(
+                    connection, dialect, batch.users, now, mode, with_lifecycle_times=True
+                )
             if batch.devices:
                 await write_devices(connection, dialect, batch.devices, now, mode)
             if batch.channels:

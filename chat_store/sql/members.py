@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat_store.database.bulk.inserts import insert_records
-from chat_store.database.bulk.row_sources import record_set
+from chat_store.database.bulk.row_sources import inline_rows
 from chat_store.database.columns import Count, Key
 from chat_store.database.engine import Database, DialectName
 from chat_store.errors import ChannelNotFoundError, MemberNotFoundError
@@ -49,7 +49,7 @@ class SqlMemberStore:
             )
             .returning(*MEMBER_COLUMNS)
         )
-        async with self._database.write("members.set") as connection:
+        async with self._database.transaction("members.set") as connection:
             row = (await connection.execute(statement)).one_or_none()
             if row is None and await connection.scalar(live) is None:
                 raise ChannelNotFoundError(cid)
@@ -89,7 +89,7 @@ async def count_members(
     if not differences:
         return
     cids = sorted(differences)
-    given = record_set(
+    given = inline_rows(
         dialect,
         {"cid": Key, "difference": Count},
         {"cid": cids, "difference": [differences[cid] for cid in cids]},
@@ -111,7 +111,7 @@ async def write_reads(
     if not positions:
         return
     keys = sorted(positions)
-    given = record_set(
+    given = inline_rows(
         dialect,
         {name: reads.c[name].type for name in ("cid", "user_id", "read_at")},
         {

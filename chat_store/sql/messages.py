@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat_store.database.bulk.inserts import insert_records
 from chat_store.database.bulk.prepared import prepared_once
-from chat_store.database.bulk.row_sources import Types, packed, record_set, records
+from chat_store.database.bulk.row_sources import Types, inline_rows, row_parameters, row_source
 from chat_store.database.columns import Count, Key
 from chat_store.database.engine import Database, DialectName
 from chat_store.errors import MemberNotFoundError
@@ -57,11 +57,11 @@ class SqlMessageStore:
     async def upsert(
         self, given: Sequence[Message], now: datetime, mode: WriteMode = WriteMode.REPLACE
     ) -> None:
-        async with self._database.write("messages.upsert") as connection:
+        async with self._database.transaction("messages.upsert") as connection:
             await write_messages(connection, self._database.dialect, given, now, mode)
 
     async def in_channel(self, cid: str, page: PageRequest) -> Page[Message]:
-        async with self._database.read() as connection:
+        async with self._database.snapshot() as connection:
             await require_channel(connection, cid, even_deleted=True)
             return await fetch_page(
                 connection,
@@ -80,12 +80,12 @@ class SqlMessageStore:
             (reached,) = cursor.key
             statement = statement.where(target < reached if cursor.backward else target > reached)
         statement = statement.order_by(target.desc() if cursor.backward else target)
-        async with self._database.look() as connection:
+        async with self._database.autocommit() as connection:
             rows = await connection.execute(statement.limit(page.size + 1))
         return page_of([((row.target_id,), message_from_row(row)) for row in rows], page)
 
     async def taken(self, campaign_id: str, ids: Mapping[str, str]) -> Collection[str]:
-        given = record_set(
+        given = inline_rows(
             self._database.dialect,
             _ID_OF_TARGET,
             {"id": list(ids.values()), "target_id": list(ids)},
@@ -100,13 +100,13 @@ class SqlMessageStore:
             .select_from(given.source.join(messages, messages.c.id == given.c["id"]))
             .where(not_(is_own))
         )
-        async with self._database.look() as connection:
+        async with self._database.autocommit() as connection:
             return set(await connection.scalars(statement))
 
     async def count_readers(self, campaign_ids: Collection[str]) -> Mapping[str, int]:
         dialect = self._database.dialect
-        async with self._database.look() as connection:
-            given = packed(dialect, _CAMPAIGNS, {"id": list(campaign_ids)})
+        async with self._database.autocommit() as connection:
+            given = row_parameters(dialect, _CAMPAIGNS, {"id": list(campaign_ids)})
             rows = await connection.execute(_readers(dialect), given)
             return {row.campaign_id: row.readers for row in rows}
 
@@ -114,7 +114,7 @@ class SqlMessageStore:
         self, campaign_id: str, target_id: str, most_messages: int
     ) -> ReaderCount:
         given = {"campaign_id": campaign_id, "after": target_id, "most": most_messages}
-        async with self._database.look() as connection:
+        async with self._database.autocommit() as connection:
             statement = prepared_once(_next_readers(), connection.dialect)
             looked_at, readers, reached = await statement.row(connection, **given)
         return ReaderCount(readers, reached if looked_at == most_messages else None)
@@ -122,7 +122,7 @@ class SqlMessageStore:
     async def mark_read(self, cid: str, user_id: str, read_at: datetime) -> datetime:
         of_user = (members.c.cid == cid) & (members.c.user_id == user_id)
         position = select(reads.c.read_at).where(reads.c.cid == cid, reads.c.user_id == user_id)
-        async with self._database.write("messages.mark-read") as connection:
+        async with self._database.transaction("messages.mark-read") as connection:
             await require_channel(connection, cid)
             if await connection.scalar(select(members.c.user_id).where(of_user)) is None:
                 raise MemberNotFoundError(cid, user_id)
@@ -134,7 +134,7 @@ class SqlMessageStore:
 
 
 @dataclass(slots=True)
-class _Arrivals:
+class _NewMessages:
     """What messages add to a channel; fewer than nothing where they leave it."""
 
     count: int = 0
@@ -158,10 +158,10 @@ async def write_messages(
     rows = [unique[id_] for id_ in sorted(unique)]
     insert = insert_records(dialect, messages, _NAMES, rows, now, returning=["id"])
     arrived = set(await connection.scalars(*insert))
-    arrivals: dict[str, _Arrivals] = {}
+    arrivals: dict[str, _NewMessages] = {}
     for id_ in arrived:
         message = unique[id_]
-        arrivals.setdefault(message.cid, _Arrivals()).add(message.created_at or now, 1)
+        arrivals.setdefault(message.cid, _NewMessages()).add(message.created_at or now, 1)
     known = [message for message in rows if message.id not in arrived]
     if known and mode is WriteMode.REPLACE:
         before = await _cids(connection, dialect, [message.id for message in known])
@@ -169,8 +169,8 @@ async def write_messages(
             *insert_records(dialect, messages, _NAMES, known, now, replace=_REPLACED)
         )
         for message in known:
-            arrivals.setdefault(message.cid, _Arrivals()).add(message.created_at, 1)
-            arrivals.setdefault(before[message.id], _Arrivals()).add(None, -1)
+            arrivals.setdefault(message.cid, _NewMessages()).add(message.created_at, 1)
+            arrivals.setdefault(before[message.id], _NewMessages()).add(None, -1)
     cids = sorted(arrivals)
     await count_arrivals(
         connection,
@@ -186,7 +186,7 @@ async def write_messages(
 async def _cids(
     connection: AsyncConnection, dialect: DialectName, ids: Sequence[str]
 ) -> dict[str, str]:
-    given = record_set(dialect, {"id": Key}, {"id": ids})
+    given = inline_rows(dialect, {"id": Key}, {"id": ids})
     statement = (
         select(messages.c.id, messages.c.cid)
         .join_from(given.source, messages, messages.c.id == given.c["id"])
@@ -199,7 +199,7 @@ async def sent_targets(
     connection: AsyncConnection, dialect: DialectName, campaign_id: str, target_ids: Sequence[str]
 ) -> set[str]:
     """Those of the targets that have a message of the campaign."""
-    given = record_set(dialect, {"target_id": Key}, {"target_id": target_ids})
+    given = inline_rows(dialect, {"target_id": Key}, {"target_id": target_ids})
     # not a join: SQLite would read all messages of the campaign, and for each of them the list
     statement = select(messages.c.target_id).where(
         messages.c.campaign_id == campaign_id,
@@ -236,12 +236,12 @@ async def count_arrivals(
     `arrivals` has the columns `cid`, `arrived` (how many new messages) and `latest` (when, or
     None), one row a channel.
     """
-    await connection.execute(_arrival(dialect), packed(dialect, _ARRIVALS, arrivals))
+    await connection.execute(_arrival(dialect), row_parameters(dialect, _ARRIVALS, arrivals))
 
 
 @cache
 def _arrival(dialect: DialectName) -> Update:
-    given = records(dialect, _ARRIVALS)
+    given = row_source(dialect, _ARRIVALS)
     return (
         update(channels)
         .where(channels.c.cid == given.c["cid"])
@@ -269,7 +269,7 @@ def _has_read(message: FromClause) -> ColumnElement[bool]:
 @cache
 def _readers(dialect: DialectName) -> Select[Any]:
     """By campaign, of those given: how many receivers have read up to their message."""
-    given = records(dialect, _CAMPAIGNS)
+    given = row_source(dialect, _CAMPAIGNS)
     return (
         select(messages.c.campaign_id, func.count().label("readers"))
         .select_from(given.source)

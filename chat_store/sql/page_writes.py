@@ -13,7 +13,7 @@ from sqlalchemy import Insert, Update, bindparam, exists, select, text, update
 
 from chat_store.database.bulk.batches import Write
 from chat_store.database.bulk.inserts import insert_from, insert_rows
-from chat_store.database.bulk.row_sources import among_keys, keys, packed, records
+from chat_store.database.bulk.row_sources import in_keys, key_parameters, row_parameters, row_source
 from chat_store.database.columns import Count, Key
 from chat_store.database.engine import DialectName
 from chat_store.errors import StalePageError
@@ -38,21 +38,25 @@ def page_writes(dialect: DialectName, page: PageRows) -> Iterator[Write]:
     """
     if page.channels:
         constants = page.channel_constants
-        new = insert_rows(dialect, channels, page.channels, constants=constants, all_new=True)
+        new = insert_rows(
+            dialect, channels, page.channels, constants=constants, raise_on_conflict=True
+        )
         stale = StalePageError("the CID of a channel")
-        yield Write(*new, rows=len(page.channels["cid"]), otherwise=stale)
+        yield Write(*new, rows=len(page.channels["cid"]), on_mismatch=stale)
         yield from _new_members(dialect, page)
     if page.messages:
         constants = page.message_constants
-        new = insert_rows(dialect, messages, page.messages, constants=constants, all_new=True)
+        new = insert_rows(
+            dialect, messages, page.messages, constants=constants, raise_on_conflict=True
+        )
         stale = StalePageError("the id or the target of a message")
-        yield Write(*new, rows=len(page.messages["id"]), otherwise=stale)
+        yield Write(*new, rows=len(page.messages["id"]), on_mismatch=stale)
     if page.messages_per_channel:
         yield from _counts(dialect, page)
     if page.sender_joins:
         yield from _sender_entries(dialect, page)
     if page.unhidden.get("cid"):
-        yield Write(_unhide(dialect), packed(dialect, _UNHIDDEN, page.unhidden))
+        yield Write(_unhide(dialect), row_parameters(dialect, _UNHIDDEN, page.unhidden))
 
 
 def _new_members(dialect: DialectName, page: PageRows) -> Iterator[Write]:
@@ -65,8 +69,8 @@ def _new_members(dialect: DialectName, page: PageRows) -> Iterator[Write]:
         yield Write(
             _add_fixed_members(dialect),
             {
-                **packed(dialect, _NEW, {"cid": page.channels["cid"]}, "new"),
-                **packed(dialect, _FIXED, each, "each"),
+                **row_parameters(dialect, _NEW, {"cid": page.channels["cid"]}, "new"),
+                **row_parameters(dialect, _FIXED, each, "each"),
                 "moment": page.moment,
             },
         )
@@ -87,7 +91,7 @@ def _counts(dialect: DialectName, page: PageRows) -> Iterator[Write]:
     for cid, arrived in page.messages_per_channel.items():
         by_count.setdefault(arrived, []).append(cid)
     for arrived, cids in by_count.items():
-        given = {**keys(dialect, cids), "arrived": arrived, "latest": page.moment}
+        given = {**key_parameters(dialect, cids), "arrived": arrived, "latest": page.moment}
         yield Write(_arrival(dialect), given)
 
 
@@ -99,7 +103,7 @@ def _sender_entries(dialect: DialectName, page: PageRows) -> Iterator[Write]:
         yield Write(_counted(entry), given)
         return
     # the count first: once they are in, nobody knows who is new
-    entering = {**keys(dialect, page.sender_joins), "user_id": page.sender_id}
+    entering = {**key_parameters(dialect, page.sender_joins), "user_id": page.sender_id}
     yield Write(_entering(), entering)
     yield Write(entry, given)
 
@@ -107,8 +111,8 @@ def _sender_entries(dialect: DialectName, page: PageRows) -> Iterator[Write]:
 @cache
 def _add_fixed_members(dialect: DialectName) -> Insert:
     """Makes each of the standing members one of each new channel."""
-    new = records(dialect, _NEW, "new")
-    each = records(dialect, _FIXED, "each")
+    new = row_source(dialect, _NEW, "new")
+    each = row_source(dialect, _FIXED, "each")
     created_at = bindparam("moment", type_=members.c.created_at.type)
     rows = (
         select(new.c["cid"], *each.c.values(), created_at)
@@ -123,7 +127,7 @@ def _arrival(dialect: DialectName) -> Update:
     latest = bindparam("latest", type_=channels.c.last_message_at.type)
     return (
         update(channels)
-        .where(among_keys(dialect, channels.c.cid))
+        .where(in_keys(dialect, channels.c.cid))
         .values(
             message_count=channels.c.message_count + bindparam("arrived", type_=Count),
             last_message_at=later(channels.c.last_message_at, latest),
@@ -142,13 +146,13 @@ def _counted(entry: Insert) -> Update:
 def _entering() -> Update:
     user_id = bindparam("user_id", type_=Key)
     is_in = exists().where(members.c.cid == channels.c.cid, members.c.user_id == user_id)
-    entered = update(channels).where(among_keys("sqlite", channels.c.cid), ~is_in)
+    entered = update(channels).where(in_keys("sqlite", channels.c.cid), ~is_in)
     return entered.values(member_count=_ONE_MORE)
 
 
 @cache
 def _unhide(dialect: DialectName) -> Update:
-    given = records(dialect, _UNHIDDEN)
+    given = row_source(dialect, _UNHIDDEN)
     return (
         update(members)
         .where(members.c.cid == given.c["cid"], members.c.user_id == given.c["user_id"])

@@ -100,12 +100,12 @@ def paged(
     for index, sort in enumerate(sorts):
         column, expressions = _expressions(sort.field, binding, dialect)
         values.append(column.label(f"sort_{index}"))
-        places: Sequence[ColumnElement[Any] | None] = [None] * len(expressions)
+        cursor_values: Sequence[ColumnElement[Any] | None] = [None] * len(expressions)
         if cursor.key and cursor.key[index] is not None:
-            places = _places(sort.field, cursor.key[index], binding, dialect)
+            cursor_values = _cursor_values(sort.field, cursor.key[index], binding, dialect)
         terms += [
             _Term(expression, sort.descending != cursor.backward, cursor.backward, at)
-            for expression, at in zip(expressions, places, strict=True)
+            for expression, at in zip(expressions, cursor_values, strict=True)
         ]
     if cursor.key:
         statement = statement.where(_beyond(terms))
@@ -128,17 +128,17 @@ def _expressions(
 ) -> tuple[ColumnElement[Any], Sequence[ColumnElement[Any]]]:
     """The value as a result, and what it is sorted by."""
     if field.kind is Kind.CUSTOM:
-        place = binding.json_place(field, dialect)
-        return place.raw(), place.order()
+        json_field = binding.json_field(field, dialect)
+        return json_field.raw(), json_field.order()
     column = binding.columns[field.name]
     return column, [column]
 
 
-def _places(
+def _cursor_values(
     field: Field, value: Any, binding: Binding, dialect: DialectName
 ) -> Sequence[ColumnElement[Any] | None]:
     if field.kind is Kind.CUSTOM:
-        return binding.json_place(field, dialect).order_of(value)
+        return binding.json_field(field, dialect).order_of(value)
     return [bound(from_microseconds(value) if field.kind is Kind.DATE else value, field.kind)]
 
 

@@ -55,7 +55,7 @@ _FEW = 8
 _LINE_END: ColumnElement[str] = literal_column("E'\\n'", Text())
 
 
-class PostgresJsonPlace:
+class PostgresJsonField:
     """The value under `keys` in `column`, which is a NOT NULL jsonb column."""
 
     def __init__(self, column: ColumnElement[Any], keys: tuple[str, ...], kind: Kind) -> None:

@@ -37,7 +37,7 @@ _TRUE: ColumnElement[Any] = literal_column("x'01'", LargeBinary())
 _ESCAPED_IN_JSON = {'"', "\\", *map(chr, range(0x20))}
 
 
-class SqliteJsonPlace:
+class SqliteJsonField:
     """The value under `keys` in `column`, which is a NOT NULL column of JSON text."""
 
     def __init__(self, column: ColumnElement[Any], keys: tuple[str, ...], kind: Kind) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from chat_store.database.bulk.arrays import prepared_columns, tuples_of
 from chat_store.database.bulk.inserts import insert_rows
 from chat_store.database.bulk.prepared import prepared_once
-from chat_store.database.bulk.row_sources import among_keys, keys, record_set
+from chat_store.database.bulk.row_sources import in_keys, inline_rows, key_parameters
 from chat_store.database.columns import Key
 from chat_store.database.engine import Database, DialectName
 from chat_store.errors import UserNotFoundError
@@ -26,7 +26,7 @@ from chat_store.sql.tables import users
 _NAMES = tuple(field.name for field in fields(User))
 COLUMNS = tuple(users.c[name] for name in _NAMES)
 # what only the service itself sets, or an import that brings a history
-_MARKS = ("last_active", "deactivated_at", "deleted_at")
+_LIFECYCLE_TIMES = ("last_active", "deactivated_at", "deleted_at")
 
 _STATE = case(
     (users.c.deleted_at.is_not(None), UserState.DELETED.value),
@@ -46,7 +46,7 @@ class SqlUserStore:
         self, given: Sequence[User], now: datetime, mode: WriteMode = WriteMode.REPLACE
     ) -> list[User]:
         dialect = self._database.dialect
-        async with self._database.write("users.upsert") as connection:
+        async with self._database.transaction("users.upsert") as connection:
             await write_users(connection, dialect, given, now, mode)
             stored = await _by_id(connection, dialect, {user.id for user in given})
         return [stored[user.id] for user in given]
@@ -58,14 +58,16 @@ class SqlUserStore:
         return found
 
     async def by_id(self, ids: Iterable[str]) -> Mapping[str, User]:
-        async with self._database.look() as connection:
+        async with self._database.autocommit() as connection:
             return await _by_id(connection, self._database.dialect, ids)
 
     async def pick(self, ids: Iterable[str], names: Sequence[str]) -> Mapping[str, PickedUser]:
         dialect = self._database.dialect
-        async with self._database.look() as connection:
+        async with self._database.autocommit() as connection:
             statement = prepared_columns(_picking(dialect, tuple(names)), connection.dialect)
-            found, states, *values = await statement.columns(connection, keys(dialect, ids))
+            found, states, *values = await statement.columns(
+                connection, key_parameters(dialect, ids)
+            )
         picked = tuples_of(PickedUser, [_STATES[state] for state in states], values=values)
         return dict(zip(found, picked, strict=True))
 
@@ -75,7 +77,7 @@ class SqlUserStore:
         statement = select(*COLUMNS).where(users.c.deleted_at.is_(None))
         if not include_deactivated:
             statement = statement.where(users.c.deactivated_at.is_(None))
-        async with self._database.look() as connection:
+        async with self._database.autocommit() as connection:
             return await fetch_page(
                 connection,
                 statement,
@@ -87,20 +89,20 @@ class SqlUserStore:
             )
 
     async def deactivate(self, ids: Sequence[str], now: datetime) -> int:
-        return await self._mark(ids, now, "deactivated_at")
+        return await self._set_time(ids, now, "deactivated_at")
 
     async def delete(self, ids: Sequence[str], now: datetime) -> int:
-        return await self._mark(ids, now, "deleted_at")
+        return await self._set_time(ids, now, "deleted_at")
 
-    async def _mark(self, ids: Sequence[str], now: datetime, mark: str) -> int:
-        given = record_set(self._database.dialect, {"id": Key}, {"id": list(ids)})
+    async def _set_time(self, ids: Sequence[str], now: datetime, column: str) -> int:
+        given = inline_rows(self._database.dialect, {"id": Key}, {"id": list(ids)})
         statement = (
             update(users)
             .where(users.c.id.in_(select(given.c["id"]).select_from(given.source)))
-            .where(users.c[mark].is_(None), users.c.deleted_at.is_(None))
-            .values({mark: now, "updated_at": now})
+            .where(users.c[column].is_(None), users.c.deleted_at.is_(None))
+            .values({column: now, "updated_at": now})
         )
-        async with self._database.write("users.mark") as connection:
+        async with self._database.transaction("users.mark") as connection:
             return (await connection.execute(statement)).rowcount
 
 
@@ -111,10 +113,14 @@ async def write_users(
     now: datetime,
     mode: WriteMode,
     *,
-    with_marks: bool = False,
+    with_lifecycle_times: bool = False,
 ) -> None:
-    """`with_marks`: the given `last_active`, `deactivated_at` and `deleted_at` count, too."""
-    names = [name for name in _NAMES if name != "updated_at" and (with_marks or name not in _MARKS)]
+    """`with_lifecycle_times`: the given `last_active`, `deactivated_at` and `deleted_at` count, too."""
+    names = [
+        name
+        for name in _NAMES
+        if name != "updated_at" and (with_lifecycle_times or name not in _LIFECYCLE_TIMES)
+    ]
     unique = {user.id: user for user in given}
     # everyone takes rows in the same order, so that no two writers wait for each other
     rows = [unique[id_] for id_ in sorted(unique)]
@@ -136,7 +142,7 @@ async def known_users(
     connection: AsyncConnection, dialect: DialectName, ids: Iterable[str], *, deleted: bool
 ) -> set[str]:
     """Those that are stored; `deleted` says whether deleted ones count."""
-    given = record_set(dialect, {"id": Key}, {"id": list(ids)})
+    given = inline_rows(dialect, {"id": Key}, {"id": list(ids)})
     statement = select(users.c.id).join_from(given.source, users, users.c.id == given.c["id"])
     if not deleted:
         statement = statement.where(users.c.deleted_at.is_(None))
@@ -163,19 +169,19 @@ async def _by_id(
     connection: AsyncConnection, dialect: DialectName, ids: Iterable[str]
 ) -> dict[str, User]:
     statement = prepared_once(_whole(dialect), connection.dialect)
-    rows = await statement.records(connection, keys(dialect, ids))
+    rows = await statement.records(connection, key_parameters(dialect, ids))
     return {row.id: user_from_row(row) for row in rows}
 
 
 @cache
 def _whole(dialect: DialectName) -> Select[Any]:
-    return select(*COLUMNS).where(among_keys(dialect, users.c.id))
+    return select(*COLUMNS).where(in_keys(dialect, users.c.id))
 
 
 @lru_cache(maxsize=256)
 def _picking(dialect: DialectName, names: Sequence[str]) -> Select[Any]:
     picked = (users.c[name] for name in names)
-    return select(users.c.id, _STATE, *picked).where(among_keys(dialect, users.c.id))
+    return select(users.c.id, _STATE, *picked).where(in_keys(dialect, users.c.id))
 
 
 def user_from_row(row: Iterable[Any]) -> User:

@@ -39,14 +39,14 @@ class Slots:
         self._limit = limit
         self._taken = 0
         # whether the log says so already; until at most half of the slots are taken
-        self._told = False
+        self._warned = False
 
     @contextmanager
-    def one(self) -> Iterator[None]:
+    def acquire(self) -> Iterator[None]:
         """Raises `OverloadedError` when none is free."""
         if self._taken >= self._limit:
-            if not self._told:
-                self._told = True
+            if not self._warned:
+                self._warned = True
                 logger.warning("overloaded", kind=self._kind, limit=self._limit)
             raise OverloadedError
         self._taken += 1
@@ -55,7 +55,7 @@ class Slots:
         finally:
             self._taken -= 1
             if 2 * self._taken <= self._limit:
-                self._told = False
+                self._warned = False
 
 
 def overloaded() -> Failure:

@@ -15,12 +15,12 @@ _KEPT_SHARE = 0.2
 _MOST_KEPT_SECONDS = 0.5
 
 
-class CutShortError(Exception):
+class DeadlineNearError(Exception):
     """The call in hand nears its deadline, and nothing says that more time would help."""
 
 
 @contextmanager
-def within(seconds: float | None) -> Iterator[None]:
+def call_deadline(seconds: float | None) -> Iterator[None]:
     """What is done inside, tasks begun there included, has so many seconds; None: no deadline."""
     token = _deadline.set(None if seconds is None else time.monotonic() + seconds)
     try:
@@ -43,10 +43,10 @@ def seconds_left(at_most: float) -> float:
 
 
 @asynccontextmanager
-async def cut_short_if(hopeless: Callable[[], bool]) -> AsyncIterator[None]:
+async def fail_fast_if(hopeless: Callable[[], bool]) -> AsyncIterator[None]:
     """Cuts what is done inside, a little before the deadline, if it is hopeless by then.
 
-    Raises `CutShortError` in its place.
+    Raises `DeadlineNearError` in its place.
     """
     deadline = _deadline.get()
     if deadline is None:
@@ -54,18 +54,18 @@ async def cut_short_if(hopeless: Callable[[], bool]) -> AsyncIterator[None]:
         return
     loop = asyncio.get_running_loop()
     try:
-        async with asyncio.timeout(None) as patience:
+        async with asyncio.timeout(None) as timeout:
 
-            def look() -> None:
+            def check() -> None:
                 if hopeless():
-                    patience.reschedule(loop.time())
+                    timeout.reschedule(loop.time())
 
-            timer = loop.call_later(seconds_left(at_most=math.inf), look)
+            timer = loop.call_later(seconds_left(at_most=math.inf), check)
             try:
                 yield
             finally:
                 timer.cancel()
     except TimeoutError as error:
-        if patience.expired():
-            raise CutShortError from error
+        if timeout.expired():
+            raise DeadlineNearError from error
         raise

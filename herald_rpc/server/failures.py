@@ -23,7 +23,7 @@ _METADATA_ENTRIES = 16
 _UNESCAPED = frozenset(range(ord(" "), ord("~") + 1)) - {ord("%")}
 
 # Longest text in bytes, and most violations of a kind. The last pair fits whatever is put in.
-_CUTS = ((1_024, 20), (256, 20), (64, 20), (32, 5))
+_TRUNCATIONS = ((1_024, 20), (256, 20), (64, 20), (32, 5))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,30 +90,30 @@ def to_status(failure: Failure) -> status_pb2.Status:
     Texts are cut and violations left out, no further than needed to keep the trailers within
     `TRAILER_BYTES`: larger ones a client refuses, and then it knows nothing at all.
     """
-    for text_bytes, most in _CUTS:
+    for text_bytes, most in _TRUNCATIONS:
         code: int = failure.code.value[0]
-        status = status_pb2.Status(code=code, message=_cut(failure.message, text_bytes))
-        for detail in _details(failure, partial(_cut, most_bytes=text_bytes), most):
+        status = status_pb2.Status(code=code, message=_truncated(failure.message, text_bytes))
+        for detail in _details(failure, partial(_truncated, most_bytes=text_bytes), most):
             status.details.add().Pack(detail)
         if _trailer_bytes(status) <= TRAILER_BYTES:
             break
     return status
 
 
-def _details(failure: Failure, cut: Callable[[str], str], most: int) -> Iterator[Message]:
+def _details(failure: Failure, truncate: Callable[[str], str], most: int) -> Iterator[Message]:
     metadata = islice(failure.metadata.items(), _METADATA_ENTRIES)
     yield details.ErrorInfo(
         reason=failure.reason,
         domain=DOMAIN,
-        metadata={cut(key): cut(value) for key, value in metadata},
+        metadata={truncate(key): truncate(value) for key, value in metadata},
     )
     if failure.violations:
         yield details.BadRequest(
             field_violations=[
                 details.BadRequest.FieldViolation(  # type: ignore[call-arg,unused-ignore]
-                    field=cut(violation.field),
-                    description=cut(violation.description),
-                    reason=cut(violation.reason),  # which the stubs do not know yet
+                    field=truncate(violation.field),
+                    description=truncate(violation.description),
+                    reason=truncate(violation.reason),  # which the stubs do not know yet
                 )
                 for violation in failure.violations[:most]
             ]
@@ -122,24 +122,24 @@ def _details(failure: Failure, cut: Callable[[str], str], most: int) -> Iterator
         yield details.PreconditionFailure(
             violations=[
                 details.PreconditionFailure.Violation(
-                    type=cut(precondition.type),
-                    subject=cut(precondition.subject),
-                    description=cut(precondition.description),
+                    type=truncate(precondition.type),
+                    subject=truncate(precondition.subject),
+                    description=truncate(precondition.description),
                 )
                 for precondition in failure.preconditions[:most]
             ]
         )
     if failure.resource:
         yield details.ResourceInfo(
-            resource_type=cut(failure.resource.type),
-            resource_name=cut(failure.resource.name),
-            description=cut(failure.resource.description),
+            resource_type=truncate(failure.resource.type),
+            resource_name=truncate(failure.resource.name),
+            description=truncate(failure.resource.description),
         )
     if failure.quota:
         yield details.QuotaFailure(
             violations=[
                 details.QuotaFailure.Violation(
-                    subject=cut(violation.subject), description=cut(violation.description)
+                    subject=truncate(violation.subject), description=truncate(violation.description)
                 )
                 for violation in failure.quota[:most]
             ]
@@ -150,7 +150,7 @@ def _details(failure: Failure, cut: Callable[[str], str], most: int) -> Iterator
         yield retry
 
 
-def _cut(text: str, most_bytes: int) -> str:
+def _truncated(text: str, most_bytes: int) -> str:
     raw = text.encode("utf-8", "replace")
     if len(raw) <= most_bytes:
         return raw.decode()

@@ -49,7 +49,7 @@ _MAKE_HANDLER: Mapping[tuple[bool, bool], Callable[..., _Handler]] = {
     (True, True): grpc.stream_stream_rpc_method_handler,
 }
 
-_CUT = Failure(
+_STOPPING = Failure(
     code=grpc.StatusCode.UNAVAILABLE,
     reason=REASON_UNAVAILABLE,
     message="the server stops, and its time for calls in progress is over",
@@ -75,20 +75,20 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg,unus
     def __init__(self, failure_for: FailureFor, limits: CallLimits) -> None:
         self._calls = Slots("calls", limits.calls)
         self._streams = Slots("streams", limits.streams)
-        self._in_hand = _InHand(failure_for)
+        self._active = _ActiveCalls(failure_for)
 
     def set_impaired(self, impaired: bool) -> None:  # noqa: FBT001  a setter's one argument
         """Say whether what the server depends on is down."""
-        self._in_hand.impaired = impaired
+        self._active.impaired = impaired
 
-    async def cut(self, after_seconds: float) -> None:
+    async def cancel_remaining(self, after_seconds: float) -> None:
         """End the calls that are in hand by then; returns as soon as none is left to be cut."""
-        await self._in_hand.wait(after_seconds)
-        self._in_hand.cut()
+        await self._active.wait(after_seconds)
+        self._active.cancel_all()
 
-    async def unwound(self, most_seconds: float) -> None:
+    async def wait_for_handlers(self, most_seconds: float) -> None:
         """Wait until no handler runs any more, once the server has stopped and cancelled them."""
-        for task in await self._in_hand.wait(most_seconds):
+        for task in await self._active.wait(most_seconds):
             logger.warning("a handler does not end", task=str(task))
 
     async def intercept_service(
@@ -100,7 +100,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg,unus
         call = _Call(
             method=handler_call_details.method,
             request_id=_request_id(handler_call_details.invocation_metadata),
-            in_hand=self._in_hand,
+            active=self._active,
         )
         if handler is None:
             return call.refused()
@@ -113,14 +113,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg,unus
         return self._streams if is_stream else self._calls
 
 
-class _InHand:
+class _ActiveCalls:
     """The calls of a server, and what befalls all of them."""
 
     def __init__(self, failure_for: FailureFor) -> None:
         self.failure_for = failure_for
         self.impaired = False
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._cut: set[asyncio.Task[Any]] = set()
+        self._cancelled: set[asyncio.Task[Any]] = set()
 
     def add(self, task: asyncio.Task[Any]) -> None:
         """Until it is done."""
@@ -134,14 +134,14 @@ class _InHand:
         _, running = await asyncio.wait(self._tasks, timeout=most_seconds)
         return running
 
-    def cut(self) -> None:
-        self._cut = set(self._tasks)
-        for task in self._cut:
+    def cancel_all(self) -> None:
+        self._cancelled = set(self._tasks)
+        for task in self._cancelled:
             task.cancel()
 
-    def is_cut(self, task: asyncio.Task[Any] | None) -> bool:
+    def was_cancelled(self, task: asyncio.Task[Any] | None) -> bool:
         """Whether it was cancelled by `cut`, and not by its caller."""
-        return task in self._cut
+        return task in self._cancelled
 
 
 class _UnknownMethodError(Exception):
@@ -156,7 +156,7 @@ class _MalformedRequestError(Exception):
 class _Call:
     method: str
     request_id: str
-    in_hand: _InHand
+    active: _ActiveCalls
 
     def refused(self) -> _Handler:
         """Refuse as gRPC itself would, but with a reason; streams both ways suit every client."""
@@ -182,15 +182,15 @@ class _Call:
             or handler.stream_stream
         )
         decode = _refusing(handler.request_deserializer)
-        place = slots.one if slots else nullcontext
+        occupy_slot = slots.acquire if slots else nullcontext
 
         def begin(incoming: Any, context: _Context) -> Any:
             return behaviour(incoming if handler.request_streaming else decode(incoming), context)
 
         async def unary(incoming: Any, context: _Context) -> Any:
             async def one_message() -> Any:
-                with place(), deadlines.within(context.time_remaining()):
-                    async with deadlines.cut_short_if(lambda: self.in_hand.impaired):
+                with occupy_slot(), deadlines.call_deadline(context.time_remaining()):
+                    async with deadlines.fail_fast_if(lambda: self.active.impaired):
                         response = await begin(incoming, context)
                 encode = handler.response_serializer
                 return encode(response) if encode else response
@@ -199,7 +199,7 @@ class _Call:
 
         async def stream(incoming: Any, context: _Context) -> None:
             async def pages() -> None:
-                with place():
+                with occupy_slot():
                     answer = begin(incoming, context)
                     if inspect.isawaitable(answer):
                         await answer
@@ -220,7 +220,7 @@ class _Call:
     async def _answer(self, context: _Context, respond: Callable[[], Awaitable[_T]]) -> _T:
         task = asyncio.current_task()
         if task:
-            self.in_hand.add(task)
+            self.active.add(task)
         with bound_contextvars(request_id=self.request_id, method=self.method):
             # Not with the headers: clients retry a call only while nothing of its answer is there.
             context.set_trailing_metadata(((REQUEST_ID_KEY, self.request_id),))
@@ -237,9 +237,9 @@ class _Call:
         except grpc.aio.AbortError:
             raise
         except asyncio.CancelledError:
-            if not self.in_hand.is_cut(asyncio.current_task()):
+            if not self.active.was_cancelled(asyncio.current_task()):
                 raise
-            await self._abort(context, _CUT)
+            await self._abort(context, _STOPPING)
         except Exception as error:  # noqa: BLE001  the one place that answers for all others
             await self._abort(context, self._failure_of(error, context))
 
@@ -252,7 +252,7 @@ class _Call:
         failure = self._own_failure(error, context)
         if failure is None:
             try:
-                failure = self.in_hand.failure_for(error)
+                failure = self.active.failure_for(error)
             except Exception as mapping_error:  # noqa: BLE001  its text must not leak either
                 error = mapping_error
         if failure is None:
@@ -285,7 +285,7 @@ class _Call:
             )
         if isinstance(error, OverloadedError):
             return overloaded()
-        if isinstance(error, deadlines.CutShortError):
+        if isinstance(error, deadlines.DeadlineNearError):
             return Failure(
                 code=grpc.StatusCode.UNAVAILABLE,
                 reason=REASON_UNAVAILABLE,

@@ -8,7 +8,7 @@ from pathlib import Path
 from resource import getpagesize
 from typing import cast
 
-_LOOK_SECONDS = 1.0
+_POLL_SECONDS = 1.0
 _LONGEST_PAUSE_LOOKS = 16
 
 # A trim takes 0.05 ms where there is nothing to free, and 40 ms in a heap of 380 MiB full of
@@ -30,7 +30,7 @@ async def trim_until_cancelled() -> None:
         return
     left, pause, waited = _resident_bytes(), 1, 0
     while True:
-        await asyncio.sleep(_LOOK_SECONDS)
+        await asyncio.sleep(_POLL_SECONDS)
         waited += 1
         before = _resident_bytes()
         if before < left + _WORTH_BYTES and waited < pause:

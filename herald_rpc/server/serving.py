@@ -92,7 +92,7 @@ class RunningServer:
         """
         self._calls.set_impaired(not serving)
         self._serving = serving
-        await self._tell_health()
+        await self._report_health()
 
     async def set_withheld(self, withheld: bool) -> None:  # noqa: FBT001  a setter's one argument
         """Tell health checks whether services that are `withholding` do less than they are for.
@@ -100,9 +100,9 @@ class RunningServer:
         These, and the server as a whole, say NOT_SERVING then. Calls are answered as ever.
         """
         self._withheld = withheld
-        await self._tell_health()
+        await self._report_health()
 
-    async def _tell_health(self) -> None:
+    async def _report_health(self) -> None:
         known = health_pb2.HealthCheckResponse
         for name in self._names:
             held_back = self._withheld and name in (OVERALL_HEALTH, *self._withholding)
@@ -122,13 +122,13 @@ class RunningServer:
         async with asyncio.TaskGroup() as group:
             # its own cut comes later: it says CANCELLED, and would hit the `finally` blocks
             group.create_task(self._server.stop(grace_seconds + _UNWINDING_SECONDS))
-            group.create_task(self._calls.cut(grace_seconds))
-        await self._calls.unwound(_UNWINDING_SECONDS)
+            group.create_task(self._calls.cancel_remaining(grace_seconds))
+        await self._calls.wait_for_handlers(_UNWINDING_SECONDS)
 
     async def close(self) -> None:
         """End every call that is still in progress, without grace and without a word."""
         await self._server.stop(None)
-        await self._calls.unwound(_UNWINDING_SECONDS)
+        await self._calls.wait_for_handlers(_UNWINDING_SECONDS)
 
 
 @asynccontextmanager

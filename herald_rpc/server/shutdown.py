@@ -44,12 +44,12 @@ async def run_bounded(
         await asyncio.wait({working}, timeout=grace_seconds)
     finally:
         stopping.cancel()
-        await _cut(working)
+        await _cancel(working)
     if working.done() and not working.cancelled():
         working.result()
 
 
-async def _cut(working: "asyncio.Task[None]") -> None:
+async def _cancel(working: "asyncio.Task[None]") -> None:
     if working.done():
         return
     logger.info("a worker is cancelled in its work", worker=working.get_name())

@@ -10,7 +10,7 @@ from chat_store.paging import Page, PageRequest
 from herald_rpc.wire.queries import Paging
 
 # 4 MiB, less room for single fields beside the records
-_MOST_BYTES = 4 * 1024 * 1024 - 256 * 1024
+_MAX_BYTES = 4 * 1024 * 1024 - 256 * 1024
 # a record's tag and length in the answer
 _FRAME_BYTES = 6
 
@@ -19,7 +19,7 @@ M = TypeVar("M", bound=Message)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer(Generic[M]):
+class ResponsePage(Generic[M]):
     records: Sequence[M]
     next_token: str
     prev_token: str
@@ -30,11 +30,11 @@ async def fitting_page(
     fetch: Callable[[PageRequest], Awaitable[Page[T]]],
     encode: Callable[[T], M],
     *,
-    beside: int = 0,
-) -> Answer[M]:
+    reserved_bytes: int = 0,
+) -> ResponsePage[M]:
     """The page that was asked for, or a shorter one where that would be too large.
 
-    A page has at least one record, whatever its size. `beside` is how many bytes the rest of the
+    A page has at least one record, whatever its size. `reserved_bytes` is how many bytes the rest of the
     answer has, apart from the tokens: these may be large, because they hold the sorted values.
     """
     request = paging.request
@@ -45,23 +45,24 @@ async def fitting_page(
         backward = request.cursor is not None and request.cursor.backward
         # nearest to the cursor first: those are the ones that a shorter page has, too
         fitting = fitting_count(
-            reversed(records) if backward else records, beside=beside + sum(map(len, tokens))
+            reversed(records) if backward else records,
+            reserved_bytes=reserved_bytes + sum(map(len, tokens)),
         )
         if fitting == len(records):
-            return Answer(records, *tokens)
+            return ResponsePage(records, *tokens)
         request = replace(request, size=fitting)
 
 
-def fits(record: Message, *, beside: int) -> bool:
-    """Whether an answer that has `beside` bytes already has room for the record, too."""
-    return beside + record.ByteSize() + _FRAME_BYTES <= _MOST_BYTES
+def fits(record: Message, *, reserved_bytes: int) -> bool:
+    """Whether an answer that has `reserved_bytes` bytes already has room for the record, too."""
+    return reserved_bytes + record.ByteSize() + _FRAME_BYTES <= _MAX_BYTES
 
 
-def fitting_count(records: Iterable[Message], *, beside: int) -> int:
-    """How many of them fit into an answer that has `beside` bytes already, one at least."""
-    count, total = 0, beside
+def fitting_count(records: Iterable[Message], *, reserved_bytes: int) -> int:
+    """How many of them fit into an answer that has `reserved_bytes` bytes already, one at least."""
+    count, total = 0, reserved_bytes
     for record in records:
-        if count and not fits(record, beside=total):
+        if count and not fits(record, reserved_bytes=total):
             break
         total += record.ByteSize() + _FRAME_BYTES
         count += 1
@@ -79,10 +80,10 @@ def whole_or_named(records: Iterable[tuple[M, M]]) -> list[M]:
     answered = []
     for whole, named in pairs:
         more = whole.ByteSize() - named.ByteSize()
-        if more <= _MOST_BYTES - total:
+        if more <= _MAX_BYTES - total:
             total += more
             answered.append(whole)
         else:
-            total = _MOST_BYTES
+            total = _MAX_BYTES
             answered.append(named)
     return answered

@@ -8,11 +8,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, literal_column, select
 
 from chat_store.database.bulk.arrays import array_from, array_of
-from chat_store.database.bulk.row_sources import among_keys, keys
+from chat_store.database.bulk.row_sources import in_keys, key_parameters
 from chat_store.database.engine import Database, DialectName
 from segment_service.segments import Segment
 from segment_service.sql.kept_statements import Asked, KeptStatements
-from segment_service.sql.target_sources import branches, union_of
+from segment_service.sql.target_sources import target_sources, union_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class SqlGivenTargets:
 
     async def among(self, asked: GivenTargets, target_ids: Sequence[str]) -> Sequence[str]:
         build = partial(those_among, asked, self._dialect)
-        given = keys(self._dialect, target_ids)
+        given = key_parameters(self._dialect, target_ids)
         return array_from(await self._statements.value(asked, build, **given))
 
 
@@ -38,8 +38,8 @@ def those_among(
 ) -> ColumnElement[Any]:
     """Each branch looks up the given ids by its index, so that none reads the whole of a table."""
     found = [
-        branch.rows.where(among_keys(dialect, branch.column))
-        for branch in branches(of, asked.sender_id, dialect)
+        branch.rows.where(in_keys(dialect, branch.column))
+        for branch in target_sources(of, asked.sender_id, dialect)
     ]
     together = (found[0] if len(found) == 1 else union_of(found)).subquery()
     ids = select(together.c[0]).order_by(literal_column("1")).subquery()

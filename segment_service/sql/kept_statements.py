@@ -47,24 +47,24 @@ class KeptStatements:
         self._statements: dict[Asked, Prepared] = {}
         self._one_large = asyncio.Lock()
 
-    async def value(self, asked: Asked, build: Build, **values: Any) -> Any:
-        """`build` makes the value's expression, which depends on `asked` and the segments only.
+    async def value(self, query: Asked, build: Build, **values: Any) -> Any:
+        """`build` makes the value's expression, which depends on `query` and the segments only.
 
         Raises as `segments.audience`, and `SegmentFilterRefusedError`.
         """
         while True:
-            statement = self._statements.get(asked) or await self._make(asked, build)
-            async with self._database.look() as connection:
+            statement = self._statements.get(query) or await self._make(query, build)
+            async with self._database.autocommit() as connection:
                 value, unchanged = await statement.row(connection, **values)
-            self._statements.pop(asked, None)
-            if unchanged == len(asked.segment_ids):
-                self._keep(asked, statement)
+            self._statements.pop(query, None)
+            if unchanged == len(query.segment_ids):
+                self._keep(query, statement)
                 return value
 
-    async def _make(self, asked: Asked, build: Build) -> Prepared:
-        async with self._database.look() as connection:
-            found = await load_segments(connection, self._database.dialect, asked.segment_ids)
-        of = audience(asked.segment_ids, found, asked.sender_id)
+    async def _make(self, query: Asked, build: Build) -> Prepared:
+        async with self._database.autocommit() as connection:
+            found = await load_segments(connection, self._database.dialect, query.segment_ids)
+        of = audience(query.segment_ids, found, query.sender_id)
 
         def make() -> Prepared:
             return prepared(select(build(of), _unchanged(of)), self._database.sql_dialect)
@@ -73,10 +73,10 @@ class KeptStatements:
             return await asyncio.to_thread(make)
         async with self._one_large:
             # who waited for the same one takes it
-            return self._statements.get(asked) or self._keep(asked, await aside(make))
+            return self._statements.get(query) or self._keep(query, await aside(make))
 
-    def _keep(self, asked: Asked, statement: Prepared) -> Prepared:
-        self._statements[asked] = statement
+    def _keep(self, query: Asked, statement: Prepared) -> Prepared:
+        self._statements[query] = statement
         total = sum(kept.size for kept in self._statements.values())
         while len(self._statements) > _MOST_STATEMENTS or (
             total > _LARGEST and len(self._statements) > 1

@@ -11,7 +11,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 
 from chat_store.database.bulk.inserts import insert_rows
 from chat_store.database.bulk.prepared import prepared_once
-from chat_store.database.bulk.row_sources import record_set
+from chat_store.database.bulk.row_sources import inline_rows
 from chat_store.database.columns import Key
 from chat_store.database.engine import Database, DialectName
 from chat_store.filters.parsing import json_size
@@ -28,9 +28,9 @@ from segment_service.errors import (
 )
 from segment_service.segments import (
     Change,
-    Content,
     Definition,
     Segment,
+    SegmentSpec,
     SegmentType,
     changed,
     check,
@@ -61,40 +61,40 @@ class SqlSegmentStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def create(self, segment_id: str, content: Content, now: datetime) -> Segment:
+    async def create(self, segment_id: str, spec: SegmentSpec, now: datetime) -> Segment:
         constants = {
-            **_values(content),
+            **_values(spec),
             "size": 0,
-            "count_due_at": now if content.definition in _COUNTED else None,
+            "count_due_at": now if spec.definition in _COUNTED else None,
             "created_at": now,
             "updated_at": now,
         }
         insert = insert_rows(
             self._database.dialect, segments, {"id": [segment_id]}, constants=constants
         )
-        async with self._database.write("segment.create") as connection:
+        async with self._database.transaction("segment.create") as connection:
             if (await connection.execute(*insert)).rowcount:
                 await add_version(connection, self._database.dialect, segment_id)
             segment = await _load(connection, segment_id)
-        if segment.deleted_at or not is_same(segment.content, content):
+        if segment.deleted_at or not is_same(segment.spec, spec):
             raise SegmentAlreadyExistsError(segment_id)
         return segment
 
     async def get(self, segment_id: str) -> Segment:
-        async with self._database.look() as connection:
+        async with self._database.autocommit() as connection:
             return await _load(connection, segment_id)
 
     async def update(self, segment_id: str, change: Change, now: datetime) -> Segment:
         await self._check_filter(segment_id, change)
-        async with self._database.write("segment.update") as connection:
+        async with self._database.transaction("segment.update") as connection:
             stored = await _take(connection, segment_id)
             if stored.deleted_at:
                 raise SegmentDeletedError(segment_id)
-            content = changed(stored.content, change)
-            if is_same(content, stored.content):
+            spec = changed(stored.spec, change)
+            if is_same(spec, stored.spec):
                 return stored
-            values = {**_values(content), "updated_at": later(now, stored.updated_at)}
-            if not same_filter(content, stored.content):
+            values = {**_values(spec), "updated_at": later(now, stored.updated_at)}
+            if not same_filter(spec, stored.spec):
                 values["count_due_at"] = now
             return await _one(
                 connection,
@@ -110,11 +110,11 @@ class SqlSegmentStore:
         stored = await self.get(segment_id)
         if stored.deleted_at or change.filter is None:
             return
-        content = changed(stored.content, change)
-        await aside_if(json_size(change.filter) > SHORT_BYTES, partial(check, content))
+        spec = changed(stored.spec, change)
+        await aside_if(json_size(change.filter) > SHORT_BYTES, partial(check, spec))
 
     async def delete(self, segment_id: str, now: datetime) -> None:
-        async with self._database.write("segment.delete") as connection:
+        async with self._database.transaction("segment.delete") as connection:
             stored = await _take(connection, segment_id)
             moment = later(now, stored.updated_at)
             await connection.execute(
@@ -130,7 +130,7 @@ class SqlSegmentStore:
         statement = select(segments)
         if not show_deleted:
             statement = statement.where(segments.c.deleted_at.is_(None))
-        async with self._database.look() as connection:
+        async with self._database.autocommit() as connection:
             return await fetch_page(
                 connection,
                 statement,
@@ -144,7 +144,7 @@ class SqlSegmentStore:
     async def add_targets(
         self, segment_id: str, target_ids: Sequence[str], now: datetime
     ) -> tuple[int, Segment]:
-        async with self._database.write("targets.add") as connection:
+        async with self._database.transaction("targets.add") as connection:
             stored = await _take(connection, segment_id)
             check_listing(stored)
             check_targets(stored, target_ids)
@@ -160,7 +160,7 @@ class SqlSegmentStore:
     async def remove_targets(
         self, segment_id: str, target_ids: Sequence[str], now: datetime
     ) -> tuple[int, Segment]:
-        async with self._database.write("targets.remove") as connection:
+        async with self._database.transaction("targets.remove") as connection:
             stored = await _take(connection, segment_id)
             check_listing(stored)
             removal = _removal(self._database.dialect, segment_id, target_ids)
@@ -172,7 +172,7 @@ async def load_segments(
     connection: AsyncConnection, dialect: DialectName, ids: Sequence[str]
 ) -> Mapping[str, Segment]:
     """Those that exist, deleted ones included."""
-    given = record_set(dialect, {"id": Key}, {"id": list(ids)})
+    given = inline_rows(dialect, {"id": Key}, {"id": list(ids)})
     statement = select(segments).join_from(given.source, segments, segments.c.id == given.c["id"])
     found = [segment_from_row(row) for row in await connection.execute(statement)]
     return {segment.id: segment for segment in found}
@@ -189,7 +189,7 @@ def segment_from_row(row: Row[Any]) -> Segment:
         definition = Definition.LIST
     return Segment(
         id=row.id,
-        content=Content(
+        spec=SegmentSpec(
             type=SegmentType(row.type),
             name=row.name,
             description=row.description,
@@ -204,14 +204,14 @@ def segment_from_row(row: Row[Any]) -> Segment:
     )
 
 
-def _values(content: Content) -> dict[str, Any]:
+def _values(spec: SegmentSpec) -> dict[str, Any]:
     return {
-        "type": content.type,
-        "name": content.name,
-        "description": content.description,
-        "filter": content.filter,
-        "all_users": content.definition is Definition.ALL_USERS,
-        "all_sender_channels": content.definition is Definition.ALL_SENDER_CHANNELS,
+        "type": spec.type,
+        "name": spec.name,
+        "description": spec.description,
+        "filter": spec.filter,
+        "all_users": spec.definition is Definition.ALL_USERS,
+        "all_sender_channels": spec.definition is Definition.ALL_SENDER_CHANNELS,
     }
 
 
@@ -247,7 +247,7 @@ async def _resize(
 
 
 def _removal(dialect: DialectName, segment_id: str, target_ids: Sequence[str]) -> Delete:
-    given = record_set(dialect, {"target_id": Key}, {"target_id": sorted(set(target_ids))})
+    given = inline_rows(dialect, {"target_id": Key}, {"target_id": sorted(set(target_ids))})
     return delete(segment_targets).where(
         segment_targets.c.segment_id == segment_id,
         segment_targets.c.target_id.in_(select(given.c["target_id"]).select_from(given.source)),

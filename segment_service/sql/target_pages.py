@@ -22,20 +22,20 @@ from chat_store.database.columns import Key
 from chat_store.database.engine import Database, DialectName
 from segment_service.segments import Segment, Shard
 from segment_service.sql.kept_statements import Asked, KeptStatements
-from segment_service.sql.target_sources import branches, union_of
-from segment_service.store import FoundTargets
+from segment_service.sql.target_sources import target_sources, union_of
+from segment_service.store import TargetPage
 
 _AFTER = bindparam("after", type_=Key)
 # of all shards together, where they are told apart outside of the database
-_MOST_WALKED = 10_000
+_MAX_SCANNED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class PageOfTargets(Asked):
+class TargetPageQuery(Asked):
     """Which targets a page is of, wherever it begins: on SQLite those of all shards."""
 
     shard: Shard
-    most: int
+    limit: int
 
 
 class SqlTargetPages:
@@ -45,52 +45,54 @@ class SqlTargetPages:
         self._database = database
         self._statements = statements
 
-    async def ids_after(self, asked: PageOfTargets, after: str) -> FoundTargets:
+    async def ids_after(self, query: TargetPageQuery, after: str) -> TargetPage:
         """See `segment_service.store.TargetStore.ids_after`."""
-        if self._database.dialect == "sqlite" and asked.shard.count > 1:
-            return await self._share_after(asked, after)
-        ids = await self._ids(asked, after)
-        return FoundTargets(ids, ids[-1] if ids else after, at_the_end=len(ids) < asked.most)
+        if self._database.dialect == "sqlite" and query.shard.count > 1:
+            return await self._share_after(query, after)
+        ids = await self._ids(query, after)
+        return TargetPage(ids, ids[-1] if ids else after, at_the_end=len(ids) < query.limit)
 
-    async def _share_after(self, asked: PageOfTargets, after: str) -> FoundTargets:
+    async def _share_after(self, query: TargetPageQuery, after: str) -> TargetPage:
         """Walks through all shards' targets for those of one.
 
         As a function of SQLite's, the hash would be called for every row by a thread that has to
         get the interpreter for it: two streams at a time spent most of their time so.
         """
-        shard = asked.shard
-        most = max(asked.most, min(asked.most * shard.count, _MOST_WALKED))
-        walked = await self._ids(replace(asked, shard=Shard(), most=most), after)
-        its_own = [id_ for id_ in walked if zlib.crc32(id_.encode()) % shard.count == shard.index]
-        ids = its_own[: asked.most]
-        at_the_end = len(walked) < most and len(ids) == len(its_own)
-        return FoundTargets(ids, (ids or walked or [after])[-1], at_the_end=at_the_end)
+        shard = query.shard
+        limit = max(query.limit, min(query.limit * shard.count, _MAX_SCANNED))
+        scanned = await self._ids(replace(query, shard=Shard(), limit=limit), after)
+        its_own = [id_ for id_ in scanned if zlib.crc32(id_.encode()) % shard.count == shard.index]
+        ids = its_own[: query.limit]
+        at_the_end = len(scanned) < limit and len(ids) == len(its_own)
+        return TargetPage(ids, (ids or scanned or [after])[-1], at_the_end=at_the_end)
 
-    async def _ids(self, asked: PageOfTargets, after: str) -> Sequence[str]:
-        build = partial(page_of_targets, asked, self._database.dialect)
-        return array_from(await self._statements.value(asked, build, after=after))
+    async def _ids(self, query: TargetPageQuery, after: str) -> Sequence[str]:
+        build = partial(page_of_targets, query, self._database.dialect)
+        return array_from(await self._statements.value(query, build, after=after))
 
 
 def page_of_targets(
-    asked: PageOfTargets, dialect: DialectName, of: Sequence[Segment]
+    query: TargetPageQuery, dialect: DialectName, of: Sequence[Segment]
 ) -> ColumnElement[Any]:
     """The page after the parameter `after`."""
-    ids = _page_of_ids(asked, of, dialect).subquery()
+    ids = _page_of_ids(query, of, dialect).subquery()
     return select(array_of(ids.c[0], dialect)).scalar_subquery()
 
 
-def _page_of_ids(asked: PageOfTargets, of: Sequence[Segment], dialect: DialectName) -> Select[Any]:
+def _page_of_ids(
+    query: TargetPageQuery, of: Sequence[Segment], dialect: DialectName
+) -> Select[Any]:
     """Each branch gives its own next ids after `_AFTER`, so that none is read beyond one page."""
     pages = [
-        branch.rows.where(branch.column > _AFTER, *_in_shard(branch.column, asked.shard))
-        .order_by(branch.column)
-        .limit(asked.most)
-        for branch in branches(of, asked.sender_id, dialect)
+        source.rows.where(source.column > _AFTER, *_in_shard(source.column, query.shard))
+        .order_by(source.column)
+        .limit(query.limit)
+        for source in target_sources(of, query.sender_id, dialect)
     ]
     if len(pages) == 1:
         return pages[0]
     together = union_of(pages).subquery()
-    return select(together.c[0]).order_by(literal_column("1")).limit(asked.most)
+    return select(together.c[0]).order_by(literal_column("1")).limit(query.limit)
 
 
 def _in_shard(column: ColumnElement[str], shard: Shard) -> Iterator[ColumnElement[bool]]:

@@ -28,7 +28,7 @@ _EVALUATED = {Definition.FILTER, Definition.ALL_USERS}
 
 
 @dataclass(frozen=True, slots=True)
-class Branch:
+class TargetSource:
     """`rows` selects ids from `column`, the key of an index that `rows` may be ranged over by."""
 
     column: ColumnElement[str]
@@ -36,41 +36,43 @@ class Branch:
     added_at: ColumnElement[Any]
 
 
-def branches(asked: Sequence[Segment], sender_id: str, dialect: DialectName) -> list[Branch]:
+def target_sources(
+    segments: Sequence[Segment], sender_id: str, dialect: DialectName
+) -> list[TargetSource]:
     """Every segment is in one branch, and all that are evaluated on the same table share one."""
-    branches = [_list(segment) for segment in asked if segment.definition is Definition.LIST]
-    evaluated = [segment for segment in asked if segment.definition in _EVALUATED]
+    sources = [_list(segment) for segment in segments if segment.definition is Definition.LIST]
+    evaluated = [segment for segment in segments if segment.definition in _EVALUATED]
     if evaluated:
-        of_users = evaluated[0].content.type is SegmentType.USER
-        branches.append((_users if of_users else _channels)(evaluated, dialect))
-    if any(segment.definition is Definition.ALL_SENDER_CHANNELS for segment in asked):
-        branches.append(_channels_of(sender_id))
-    return branches
+        of_users = evaluated[0].spec.type is SegmentType.USER
+        sources.append((_users if of_users else _channels)(evaluated, dialect))
+    if any(segment.definition is Definition.ALL_SENDER_CHANNELS for segment in segments):
+        sources.append(_channels_of(sender_id))
+    return sources
 
 
-def _list(segment: Segment) -> Branch:
+def _list(segment: Segment) -> TargetSource:
     column = segment_targets.c.target_id
     rows = select(column).where(segment_targets.c.segment_id == segment.id)
-    return Branch(column, rows, segment_targets.c.created_at)
+    return TargetSource(column, rows, segment_targets.c.created_at)
 
 
-def _users(evaluated: Sequence[Segment], dialect: DialectName) -> Branch:
+def _users(evaluated: Sequence[Segment], dialect: DialectName) -> TargetSource:
     matching = _matching_any(evaluated, USER_BINDING, dialect)
     rows = select(users.c.id).where(sql_users.reachable(), matching)
-    return Branch(users.c.id, rows, null())
+    return TargetSource(users.c.id, rows, null())
 
 
-def _channels(evaluated: Sequence[Segment], dialect: DialectName) -> Branch:
+def _channels(evaluated: Sequence[Segment], dialect: DialectName) -> TargetSource:
     matching = _matching_any(evaluated, CHANNEL_BINDING, dialect)
     rows = select(channels.c.cid).where(channels.c.deleted_at.is_(None), matching)
-    return Branch(channels.c.cid, rows, null())
+    return TargetSource(channels.c.cid, rows, null())
 
 
-def _channels_of(sender_id: str) -> Branch:
+def _channels_of(sender_id: str) -> TargetSource:
     # looked up channel by channel: PostgreSQL may read a join's other side from its very beginning
     is_there = select(channels.c.deleted_at.is_(None)).where(channels.c.cid == members.c.cid)
     rows = select(members.c.cid).where(members.c.user_id == sender_id, is_there.scalar_subquery())
-    return Branch(members.c.cid, rows, null())
+    return TargetSource(members.c.cid, rows, null())
 
 
 def _matching_any(
@@ -87,4 +89,4 @@ def _matching_any(
 
 def union_of(branches: Sequence[Select[Any]]) -> CompoundSelect[Any]:
     """Each target once."""
-    return union(*(select(branch.subquery().c[0]) for branch in branches))
+    return union(*(select(source.subquery().c[0]) for source in branches))

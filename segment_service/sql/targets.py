@@ -34,9 +34,9 @@ from segment_service.segments import (
 from segment_service.sql.given_targets import GivenTargets, SqlGivenTargets
 from segment_service.sql.kept_statements import KeptStatements, Membership
 from segment_service.sql.segments import load_segments
-from segment_service.sql.target_pages import PageOfTargets, SqlTargetPages
-from segment_service.sql.target_sources import branches, union_of
-from segment_service.store import Explanation, FoundTargets
+from segment_service.sql.target_pages import SqlTargetPages, TargetPageQuery
+from segment_service.sql.target_sources import target_sources, union_of
+from segment_service.store import Explanation, TargetPage
 
 T = TypeVar("T")
 
@@ -62,21 +62,21 @@ class SqlTargetStore:
 
     async def exists(self, segment_id: str, target_id: str, sender_id: str) -> bool:
         def among(of: Sequence[Segment]) -> ColumnElement[bool]:
-            (branch,) = branches(of, sender_id, self._database.dialect)
-            return branch.rows.where(branch.column == _TARGET_ID).exists()
+            (source,) = target_sources(of, sender_id, self._database.dialect)
+            return source.rows.where(source.column == _TARGET_ID).exists()
 
-        asked = Membership((segment_id,), sender_id)
-        return bool(await self._statements.value(asked, among, target_id=target_id))
+        query = Membership((segment_id,), sender_id)
+        return bool(await self._statements.value(query, among, target_id=target_id))
 
     async def explain(self, segment_id: str, target_id: str, sender_id: str) -> Explanation:
         exists = await self.exists(segment_id, target_id, sender_id)
-        async with self._database.look() as connection:
+        async with self._database.autocommit() as connection:
             (segment,) = await self._audience(connection, [segment_id], sender_id)
         if segment.definition is not Definition.FILTER:
             return Explanation(exists, ())
         predicate = await _in_a_thread([segment], segment.predicate)
-        async with self._database.read() as connection:
-            load = await _record(connection, segment.content.type, target_id, predicate)
+        async with self._database.snapshot() as connection:
+            load = await _record(connection, segment.spec.type, target_id, predicate)
         if load is None:
             return Explanation(exists, ())
         record = load
@@ -90,43 +90,43 @@ class SqlTargetStore:
         self, segment_id: str, sender_id: str, predicate: Predicate, page: PageRequest
     ) -> Page[Target]:
         dialect = self._database.dialect
-        async with self._database.look() as connection:
-            asked = await self._audience(connection, [segment_id], sender_id)
-        (branch,) = await _in_a_thread(asked, lambda: branches(asked, sender_id, dialect))
-        binding = Binding(columns={"target_id": branch.column}, key="target_id")
-        async with self._database.look() as connection:
+        async with self._database.autocommit() as connection:
+            query = await self._audience(connection, [segment_id], sender_id)
+        (source,) = await _in_a_thread(query, lambda: target_sources(query, sender_id, dialect))
+        binding = Binding(columns={"target_id": source.column}, key="target_id")
+        async with self._database.autocommit() as connection:
             return await fetch_page(
                 connection,
-                branch.rows.add_columns(branch.added_at),
+                source.rows.add_columns(source.added_at),
                 page,
                 binding,
                 dialect,
                 lambda row: Target(*row),
                 matching=predicate,
-                large=asked[0].definition is Definition.FILTER,
+                large=query[0].definition is Definition.FILTER,
             )
 
     async def count(self, segment_ids: Sequence[str], sender_id: str) -> int:
-        async with self._database.look() as connection:
-            asked = await self._audience(connection, segment_ids, sender_id)
+        async with self._database.autocommit() as connection:
+            query = await self._audience(connection, segment_ids, sender_id)
         statement = await _in_a_thread(
-            asked, lambda: _prepared_count(asked, sender_id, self._database)
+            query, lambda: _prepared_count(query, sender_id, self._database)
         )
-        async with self._database.look() as connection:
+        async with self._database.autocommit() as connection:
             (counted,) = await statement.row(connection)
         return int(counted)
 
     async def among(
         self, segment_ids: Sequence[str], sender_id: str, target_ids: Sequence[str]
     ) -> Sequence[str]:
-        asked = GivenTargets(tuple(dict.fromkeys(segment_ids)), sender_id)
-        return await self._given.among(asked, target_ids)
+        query = GivenTargets(tuple(dict.fromkeys(segment_ids)), sender_id)
+        return await self._given.among(query, target_ids)
 
     async def ids_after(
-        self, segment_ids: Sequence[str], sender_id: str, shard: Shard, after: str, most: int
-    ) -> FoundTargets:
-        asked = PageOfTargets(tuple(dict.fromkeys(segment_ids)), sender_id, shard, most)
-        return await self._pages.ids_after(asked, after)
+        self, segment_ids: Sequence[str], sender_id: str, shard: Shard, after: str, limit: int
+    ) -> TargetPage:
+        query = TargetPageQuery(tuple(dict.fromkeys(segment_ids)), sender_id, shard, limit)
+        return await self._pages.ids_after(query, after)
 
     async def _audience(
         self, connection: AsyncConnection, ids: Sequence[str], sender_id: str
@@ -135,16 +135,16 @@ class SqlTargetStore:
         return audience(ids, found, sender_id)
 
 
-def _prepared_count(asked: Sequence[Segment], sender_id: str, database: Database) -> Prepared:
-    rows = [branch.rows for branch in branches(asked, sender_id, database.dialect)]
+def _prepared_count(query: Sequence[Segment], sender_id: str, database: Database) -> Prepared:
+    rows = [source.rows for source in target_sources(query, sender_id, database.dialect)]
     targets = rows[0] if len(rows) == 1 else union_of(rows)
     counted = select(func.count()).select_from(targets.subquery())
     return prepared(counted, database.sql_dialect)
 
 
-async def _in_a_thread(asked: Sequence[Segment], work: Callable[[], T]) -> T:
+async def _in_a_thread(query: Sequence[Segment], work: Callable[[], T]) -> T:
     """Large filters one after the other; who has a small one does not wait for them."""
-    return await aside(work) if has_large_filter(asked) else await asyncio.to_thread(work)
+    return await aside(work) if has_large_filter(query) else await asyncio.to_thread(work)
 
 
 async def _record(

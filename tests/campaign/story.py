@@ -72,7 +72,7 @@ class Story:
 
     async def close(self) -> None:
         """The senders of the next story must find none of this one's campaigns."""
-        async with self.other.database.write() as connection:
+        async with self.other.database.transaction() as connection:
             await connection.execute(text("UPDATE campaigns SET status = 'stopped'"))
 
     # --- what callers do, and the clock
@@ -188,7 +188,7 @@ class Story:
     async def absorb(self, name: str) -> None:
         """Looks who has been handled: as the campaign says, and for good."""
         known = self.expected[name]
-        async with self.other.database.read() as connection:
+        async with self.other.database.snapshot() as connection:
             handled = await _handled(connection, self.id(name))
         assert known.handled.items() <= handled.items(), (known, handled)
         for target in handled.keys() - known.handled.keys():
@@ -211,7 +211,7 @@ class Story:
     async def _check(self, name: str, known: Expected) -> None:
         last = self._last_change.get(name)
         campaign = await self.other.campaigns.get(self.id(name))
-        async with self.other.database.read() as connection:
+        async with self.other.database.snapshot() as connection:
             handled = await _handled(connection, campaign.id)
             changes = await revisions_after(connection, campaign.id, last.revision if last else 0)
         stats = campaign.stats

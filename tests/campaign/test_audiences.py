@@ -49,7 +49,7 @@ async def to_channels(services: Services, segment: segment_pb2.Segment) -> None:
 
 
 async def receivers(database: Database) -> list[str]:
-    async with database.look() as connection:
+    async with database.autocommit() as connection:
         return sorted(await connection.scalars(select(messages.c.target_id)))
 
 
@@ -78,7 +78,7 @@ async def test_ten_thousand_users_of_whom_some_are_not_there(
     }
     assert (done.stats.messages_sent, done.stats.targets_skipped) == (9_700, 300)
     outcomes = campaign_outcomes.c
-    async with database.look() as connection:
+    async with database.autocommit() as connection:
         rows = await connection.execute(select(outcomes.target_id, outcomes.reason))
         found = {row.target_id: row.reason for row in rows}
     assert found == {

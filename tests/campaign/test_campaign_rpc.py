@@ -174,7 +174,7 @@ async def test_a_check_alone_writes_nothing(services: Services, id_: str) -> Non
 
 
 async def mark_deleted(database: Database) -> None:
-    async with database.write() as connection:
+    async with database.transaction() as connection:
         await connection.execute(update(campaigns).values(deleted_at=datetime.now(UTC)))
 
 
@@ -327,7 +327,7 @@ async def test_a_campaign_whose_sender_was_taken_out_of_the_database_can_be_read
     services: Services, database: Database
 ) -> None:
     await services.create(a_campaign_message({}))
-    async with database.write() as connection:
+    async with database.transaction() as connection:
         await connection.execute(delete(users).where(users.c.id == SENDER_ID))
 
     found = await services.get()

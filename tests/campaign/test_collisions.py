@@ -92,7 +92,7 @@ async def test_calls_at_the_same_moment_make_no_state_outside_of_the_table(
     refused = [answer for answer in answers if isinstance(answer, BaseException)]
     assert all(isinstance(error, grpc.aio.AioRpcError) for error in refused), refused
     assert {error.code() for error in refused} <= REFUSALS  # type: ignore[attr-defined]
-    async with database.read() as connection:
+    async with database.snapshot() as connection:
         changes = await revisions_after(connection, id_, 0)
     assert [change.revision for change in changes] == list(range(1, len(changes) + 1))
     assert all(may_follow(earlier, later) for earlier, later in pairwise(changes)), changes

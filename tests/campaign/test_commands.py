@@ -125,7 +125,7 @@ async def test_a_campaign_is_verified(database: Database, database_url: str) -> 
     assert "messages                                                30" in lines
     assert "ok      targets total = messages + skipped + failed" in lines
 
-    async with database.write() as connection:
+    async with database.transaction() as connection:
         await connection.execute(text("UPDATE campaigns SET targets_total = 31"))
     found = await verified(database_url)
     assert found.exit_code == 1

@@ -19,7 +19,7 @@ from chat_store.database import schema
 from chat_store.database.engine import Database
 from chat_store.sql.audience_versions import raise_version, remove_version
 from chat_store.sql.stores import sql_chat_store
-from segment_service.segments import Content, SegmentType
+from segment_service.segments import SegmentSpec, SegmentType
 from segment_service.sql.segments import SqlSegmentStore
 from tests.campaign.builders import MOMENT, a_spec, a_user
 from tests.campaign.replicas import LEASE_TIME, SHARDS, Clock, Replica, World, a_world
@@ -160,7 +160,7 @@ async def test_the_transaction_that_completes_waits_for_a_change_of_a_list_and_s
         runs = SqlRunStore(world.database)
         lease = await _walked(runs)
 
-        async with world.other.write() as changing:
+        async with world.other.transaction() as changing:
             await change(changing, "list")
             ending = asyncio.create_task(runs.finish_pass(lease, MOMENT))
             await wait_for_waiters(world.other, ending)
@@ -181,7 +181,7 @@ async def test_ends_of_campaigns_and_changes_of_their_lists_never_wait_in_a_circ
     segments, runs = SqlSegmentStore(database), SqlRunStore(database)
     ids = ("a", "b", "c")
     for id_ in ids:
-        await segments.create(id_, Content(type=SegmentType.USER), MOMENT)
+        await segments.create(id_, SegmentSpec(type=SegmentType.USER), MOMENT)
     for number in range(9):
         # each in another order
         asked = (*ids[number % 3 :], *ids[: number % 3])[:: 1 if number % 2 else -1]
@@ -210,7 +210,7 @@ async def test_a_campaign_in_progress_at_the_upgrade_reaches_everybody_and_nobod
     await world.create_list("deleted")
     await world.delete("deleted")
     await world.add_targets("list", [LATE])
-    async with world.database.write() as connection:
+    async with world.database.transaction() as connection:
         for statement in (
             "DROP VIEW holds",
             "DROP TABLE restore_guard",
@@ -225,7 +225,7 @@ async def test_a_campaign_in_progress_at_the_upgrade_reaches_everybody_and_nobod
 
     await schema.migrate(world.database)
 
-    async with world.database.read() as connection:
+    async with world.database.snapshot() as connection:
         found = await connection.execute(text("SELECT * FROM audience_versions ORDER BY 1"))
         assert [tuple(row) for row in found] == [("list", 0), ("matching", 0)]
     assert await sent_by(world) == (Status.COMPLETED, "")

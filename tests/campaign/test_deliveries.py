@@ -67,7 +67,7 @@ async def handled(database: Database, deliveries: list[Delivery], id_: str = "sp
     await chat.messages.upsert(messages, MOMENT)
     names = ("target_id", "outcome", "reason", "cid", "created_at")
     columns = {name: [getattr(delivery, name) for delivery in refused] for name in names}
-    async with database.write() as connection:
+    async with database.transaction() as connection:
         if refused:
             await connection.execute(
                 *insert_rows(
@@ -149,7 +149,7 @@ async def test_what_is_decided_between_pages_neither_repeats_nor_hides_others(
 
 async def test_a_page_is_read_by_index_ranges(database: Database) -> None:
     await handled(database, some_deliveries([f"{number:05}" for number in range(4_000)]))
-    async with database.write() as connection:
+    async with database.transaction() as connection:
         await connection.execute(text("ANALYZE"))
 
     for outcome, backward in EVERY_WAY:
@@ -185,7 +185,7 @@ async def plan(database: Database, outcome: Outcome | None, page: PageRequest) -
     await SqlDeliveryStore(database).of_campaign("spring", outcome, page)
     event.remove(Engine, "before_cursor_execute", keep)
     statement, parameters = statements[-1]
-    async with database.read() as connection:
+    async with database.snapshot() as connection:
         rows = await connection.exec_driver_sql(EXPLAIN[database.dialect] + statement, parameters)
         return [str(row[-1]) for row in rows]
 

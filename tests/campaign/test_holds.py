@@ -48,12 +48,12 @@ async def with_campaign(database: Database, id_: str = "spring") -> None:
 
 
 async def executed(database: Database, statement: str) -> None:
-    async with database.write() as connection:
+    async with database.transaction() as connection:
         await connection.execute(text(statement))
 
 
 async def asked(database: Database, question: str) -> object:
-    async with database.read() as connection:
+    async with database.snapshot() as connection:
         return await connection.scalar(text(question))
 
 
@@ -239,7 +239,7 @@ async def test_a_server_that_starts_while_another_one_holds_the_database_lets_it
     postgres_url: str,
 ) -> None:
     one, other = open_database(postgres_url), open_database(postgres_url)
-    async with one.write() as connection:
+    async with one.transaction() as connection:
         await connection.execute(
             text("SELECT pg_advisory_xact_lock(hashtext('herald-restore-guard'))")
         )
@@ -333,7 +333,7 @@ async def test_a_backup_of_the_last_run_is_behind_however_short_that_was(
     holds = SqlHoldStore(sqlite)
     await holds.begin(start_held=False)
     backup = tmp_path / "backup.db"
-    async with sqlite.look() as connection:
+    async with sqlite.autocommit() as connection:
         await connection.execute(text(f"VACUUM INTO '{backup}'"))
     await with_campaign(sqlite, "after the backup")
     await holds.end()

@@ -19,7 +19,7 @@ from campaign_service.storage.transitions import SqlTransitionStore
 from chat_store.database.engine import Database
 from chat_store.sql.stores import sql_chat_store
 from chat_store.store import ChannelDraft
-from segment_service.segments import Content, SegmentType
+from segment_service.segments import SegmentSpec, SegmentType
 from segment_service.sql.segments import SqlSegmentStore
 from tests.campaign.builders import (
     MOMENT,
@@ -82,7 +82,7 @@ async def a_lease(database: Database, runs: SqlRunStore) -> Lease:
     """Of a campaign to a list, with ann and bob as users."""
     users = [a_user(id_) for id_ in (SENDER_ID, "ann", "bob")]
     await sql_chat_store(database).users.upsert(users, MOMENT)
-    await SqlSegmentStore(database).create(LIST_ID, Content(type=SegmentType.USER), MOMENT)
+    await SqlSegmentStore(database).create(LIST_ID, SegmentSpec(type=SegmentType.USER), MOMENT)
     spec = a_spec(user_ids=(), segment_ids=(LIST_ID,))
     await SqlCampaignStore(database).create("spring", spec, MOMENT, to_channels=False)
     await SqlTransitionStore(database, shards=1).start("spring", 1, MOMENT)

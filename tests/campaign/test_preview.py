@@ -161,7 +161,7 @@ async def channels_in(database: Database) -> dict[str, Channel]:
 async def row_counts(database: Database) -> dict[str, int]:
     packages = (campaign_service.storage.tables, chat_store.sql.tables, segment_service.sql.tables)
     tables: list[Table] = [t for package in packages for t in package.metadata.sorted_tables]
-    async with database.read() as connection:
+    async with database.snapshot() as connection:
         return {
             table.name: await connection.scalar(select(func.count()).select_from(table)) or 0
             for table in tables

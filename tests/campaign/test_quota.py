@@ -87,13 +87,13 @@ async def send(database: Database, segments: SegmentClient, clock: Clock, quota:
 
 
 async def sent_by_month(database: Database) -> Counter[str]:
-    async with database.read() as connection:
+    async with database.snapshot() as connection:
         moments = await connection.scalars(select(messages.c.created_at))
         return Counter(f"{moment:%Y-%m}" for moment in moments)
 
 
 async def counted_by_month(database: Database) -> dict[str, int]:
-    async with database.read() as connection:
+    async with database.snapshot() as connection:
         rows = await connection.execute(select(campaign_months))
         return {row.month: row.messages for row in rows}
 

@@ -225,7 +225,7 @@ async def test_without_a_limit_or_a_message_nothing_is_reserved(
 
     assert await pace.wait_for_reservation(messages, asyncio.Event()) == NOTHING
 
-    async with database.read() as connection:
+    async with database.snapshot() as connection:
         assert await connection.scalar(select(func.count()).select_from(campaign_paces)) == 0
 
 
@@ -247,14 +247,14 @@ def limited(limit: int, user_ids: list[str] | None, **changes: Any) -> campaign_
 
 
 async def turns_given_away(database: Database, until: datetime) -> None:
-    async with database.write() as connection:
+    async with database.transaction() as connection:
         moment = to_microseconds(until)
         values = {"campaign_id": "spring", "next_at": moment, "soonest_at": moment}
         await connection.execute(insert(campaign_paces).values(values))
 
 
 async def next_turn(database: Database) -> int:
-    async with database.read() as connection:
+    async with database.snapshot() as connection:
         moment: int = (await connection.scalars(select(campaign_paces.c.next_at))).one()
     return moment
 
@@ -275,7 +275,7 @@ async def test_a_campaign_that_waits_for_its_turn_is_stopped_at_once(sqlite_url:
     async with running(sqlite_url, sender_slots=1, lease_seconds=1) as services:
         await waits_for_an_hour(services, database)
         stopped = await services.stop()
-        async with database.write() as connection:
+        async with database.transaction() as connection:
             await connection.execute(delete(campaign_paces))
         await services.start()
         done = await services.until_completed()
@@ -309,7 +309,7 @@ async def test_a_server_that_waits_for_a_turn_stops_at_once(sqlite_url: str) -> 
         await waits_for_an_hour(services, database)
         async with asyncio.timeout(30):
             await services.campaign.stop()
-        async with database.read() as connection:
+        async with database.snapshot() as connection:
             owners = list(await connection.scalars(select(campaign_shards.c.lease_owner)))
         await services.restart_campaign()
     await database.close()
@@ -324,7 +324,7 @@ async def test_a_wait_that_is_longer_than_the_lease_keeps_it(sqlite_url: str) ->
         await services.create(limited(1, ids))
         await services.start()
         done = await services.until_completed()
-    async with database.read() as connection:
+    async with database.snapshot() as connection:
         fences = list(await connection.scalars(select(campaign_shards.c.fence)))
     await database.close()
 
@@ -359,7 +359,7 @@ async def watched(database_url: str, campaign: Awaitable[Any]) -> list[Look]:
     )
     while not through.done():
         begin = monotonic()
-        async with database.read() as connection:
+        async with database.snapshot() as connection:
             sent = tuple(await connection.scalars(counters))
         looks.append(Look(begin, monotonic(), sent))
         await asyncio.wait([through], timeout=0.01)

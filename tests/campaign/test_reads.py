@@ -336,7 +336,7 @@ async def test_the_worker_counts_for_large_campaigns(
         await services.create(a_campaign_message())
         await services.start()
         await services.until_completed()
-        async with database.write() as connection:
+        async with database.transaction() as connection:
             row = {"cid": "messaging:bob-acme", "user_id": "bob", "read_at": datetime.now(UTC)}
             await connection.execute(insert(reads).values(row))
         async with asyncio.timeout(30):

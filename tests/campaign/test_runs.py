@@ -28,7 +28,7 @@ from chat_store.models import ChannelState, PickedChannel
 from chat_store.sql.stores import sql_chat_store
 from chat_store.sql.tables import channels, members, messages
 from chat_store.store import ChannelDraft
-from segment_service.segments import Content, SegmentType
+from segment_service.segments import SegmentSpec, SegmentType
 from segment_service.sql.segments import SqlSegmentStore
 from tests.campaign.builders import (
     MOMENT,
@@ -84,7 +84,7 @@ async def campaign_in(database: Database, id_: str = "spring") -> Campaign:
 async def contents(database: Database) -> dict[str, Any]:
     """How many rows there are of what a page writes, and the shards as they are."""
     tables = (channels, members, messages, campaign_outcomes)
-    async with database.read() as connection:
+    async with database.snapshot() as connection:
         counts: dict[str, Any] = {
             table.name: await connection.scalar(select(func.count()).select_from(table))
             for table in tables
@@ -116,7 +116,7 @@ async def test_claims_at_the_same_time_take_each_shard_once(
     for number in range(4):
         await started(database, f"c{number}", shards=3)
     if analyzed:
-        async with database.write() as connection:
+        async with database.transaction() as connection:
             await connection.execute(text("ANALYZE"))
     runs = SqlRunStore(database)
 
@@ -224,7 +224,7 @@ async def test_a_page_is_written_whole(database: Database) -> None:
     stats = (await campaign_in(database)).stats
     assert (stats.messages_sent, stats.channels_created) == (2, 2)
     assert (stats.targets_skipped, stats.targets_failed) == (1, 1)
-    async with database.read() as connection:
+    async with database.snapshot() as connection:
         outcomes = (await connection.execute(select(campaign_outcomes))).all()
         cursor = await connection.scalar(select(campaign_shards.c.cursor))
     assert cursor == "after bob"
@@ -262,7 +262,7 @@ async def test_an_empty_page_moves_the_cursor_alone(database: Database) -> None:
 
 async def _message_is_there(database: Database) -> None:
     other = a_page("bob", known=["bob"])
-    async with database.write() as connection:
+    async with database.transaction() as connection:
         await connection.execute(
             messages.insert().values(
                 **{name: values[0] for name, values in other.rows.messages.items()},
@@ -273,7 +273,7 @@ async def _message_is_there(database: Database) -> None:
 
 async def _message_with_another_id_is_there(database: Database) -> None:
     await _message_is_there(database)
-    async with database.write() as connection:
+    async with database.transaction() as connection:
         await connection.execute(update(messages).values(id="another"))
 
 
@@ -412,7 +412,7 @@ async def test_a_stop_waits_for_the_page_in_flight(postgres_url: str) -> None:
     await started(database)
     lease = await claimed(SqlRunStore(database))
 
-    async with database.write() as page_in_flight:
+    async with database.transaction() as page_in_flight:
         await hold_still(page_in_flight, database, lease.campaign_id)
         stopping = asyncio.create_task(
             SqlTransitionStore(database, shards=1).stop("spring", "enough", LATER)
@@ -433,7 +433,7 @@ async def test_pages_share_the_campaign(postgres_url: str) -> None:
     await claimed(runs)
     second = await claimed(runs)
 
-    async with database.write() as page_in_flight:
+    async with database.transaction() as page_in_flight:
         await hold_still(page_in_flight, database, "spring")
         await runs.commit_page(second, a_page("ann"), "after ann")
 
@@ -449,7 +449,7 @@ async def test_a_page_that_comes_after_a_stop_began_to_wait_is_refused(postgres_
     await claimed(runs)
     second = await claimed(runs)
 
-    async with database.write() as page_in_flight:
+    async with database.transaction() as page_in_flight:
         await hold_still(page_in_flight, database, "spring")
         stopping = asyncio.create_task(
             SqlTransitionStore(database, shards=1).stop("spring", "enough", LATER)
@@ -473,7 +473,7 @@ async def test_other_campaigns_do_not_wait_for_a_stop(postgres_url: str) -> None
     runs = SqlRunStore(database)
     leases = {lease.campaign_id: lease for lease in [await claimed(runs), await claimed(runs)]}
 
-    async with database.write() as stop_in_flight:
+    async with database.transaction() as stop_in_flight:
         await lock_exclusively(stop_in_flight, database.dialect, "spring")
         page = a_page("ann", campaign_id="summer")
         await runs.commit_page(leases["summer"], page, "after ann")
@@ -526,7 +526,7 @@ async def test_shards_that_set_out_with_another_audience_walk_once_more(
     database: Database,
 ) -> None:
     segments = SqlSegmentStore(database)
-    await segments.create("list", Content(type=SegmentType.USER), MOMENT)
+    await segments.create("list", SegmentSpec(type=SegmentType.USER), MOMENT)
     await started(database, shards=2, user_ids=(), segment_ids=("list",))
     runs = SqlRunStore(database)
     first, second = [await claimed(runs) for _ in range(2)]
@@ -641,7 +641,7 @@ async def test_a_campaign_that_is_being_stopped_keeps_its_reason(postgres_url: s
     runs = SqlRunStore(database)
     lease = await claimed(runs)
 
-    async with database.write() as stop_in_flight:
+    async with database.transaction() as stop_in_flight:
         await _stop(stop_in_flight, database)
         explaining = asyncio.create_task(runs.set_status_reason(lease, "waiting"))
         await wait_for_waiters(database, explaining)

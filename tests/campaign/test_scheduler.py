@@ -84,7 +84,7 @@ class Service:
 
     async def statuses(self, id_: str = "spring") -> list[Status]:
         """All that it ever was, in order."""
-        async with self.database.read() as connection:
+        async with self.database.snapshot() as connection:
             changes = await revisions_after(connection, id_, 0)
         return [change.status for change in changes]
 

@@ -93,7 +93,7 @@ ASKED: dict[str, Callable[[SegmentClient], Awaitable[object]]] = {
 async def test_what_is_asked_for_a_caller_ends_before_that_callers_deadline(method: str) -> None:
     segments = Segments()  # type: ignore[abstract]
     async with a_client(segments) as client:
-        with deadlines.within(5), pytest.raises(SegmentServiceUnavailableError):
+        with deadlines.call_deadline(5), pytest.raises(SegmentServiceUnavailableError):
             await ASKED[method](client)
         with pytest.raises(SegmentServiceUnavailableError):
             await ASKED[method](client)

@@ -20,7 +20,7 @@ from campaign_service.storage.transitions import SqlTransitionStore
 from chat_store.database.engine import Database, open_database
 from chat_store.errors import StoreUnavailableError
 from chat_store.sql.stores import sql_chat_store
-from segment_service.segments import Content, SegmentType
+from segment_service.segments import SegmentSpec, SegmentType
 from segment_service.sql.segments import SqlSegmentStore
 from tests.campaign.builders import MOMENT, SENDER_ID, a_spec, a_user
 
@@ -121,7 +121,7 @@ async def started(database: Database, shards: int = 1, **changes: Any) -> SqlCam
 
 
 async def with_list(database: Database, id_: str) -> None:
-    content = Content(type=SegmentType.USER)
+    content = SegmentSpec(type=SegmentType.USER)
     await SqlSegmentStore(database).create(id_, content, MOMENT)
 
 

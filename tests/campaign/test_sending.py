@@ -45,13 +45,13 @@ async def messages_of(database: Database, id_: str = "spring") -> Sequence[Messa
 async def outcomes_of(database: Database, id_: str = "spring") -> dict[str, tuple[str, str]]:
     table = campaign_outcomes.c
     statement = select(table.target_id, table.outcome, table.reason)
-    async with database.read() as connection:
+    async with database.snapshot() as connection:
         rows = await connection.execute(statement.where(table.campaign_id == id_))
         return {target: (outcome, reason) for target, outcome, reason in rows}
 
 
 async def count_messages(database: Database) -> int:
-    async with database.read() as connection:
+    async with database.snapshot() as connection:
         return int(await connection.scalar(select(func.count()).select_from(messages)) or 0)
 
 
@@ -360,7 +360,7 @@ async def test_a_segment_with_a_filter_beyond_the_limits_stops_the_campaign(
         await services.start()
         await services.until_under_way()
 
-        async with database.write() as connection:
+        async with database.transaction() as connection:
             # a change of a filter moves its time
             old = {"filter": too_large, "updated_at": datetime.now(UTC)}
             await connection.execute(update(segments).values(old))
@@ -454,7 +454,7 @@ async def test_a_campaign_server_that_is_stopped_hands_its_work_over(
         assert account.status == "in_progress"
         assert 0 < account.messages < len(MANY)
         assert_balanced(account)
-        async with database.read() as connection:
+        async with database.snapshot() as connection:
             owners = set(await connection.scalars(select(campaign_shards.c.lease_owner)))
         assert owners == {None}
         await services.restart_campaign(page_size=50)

@@ -56,7 +56,7 @@ async def test_a_server_whose_senders_died_answers_the_calls_in_hand_before_it_e
         health: Any = health_pb2_grpc.HealthStub(channel)
         watch = health.Watch(health_pb2.HealthCheckRequest())
         assert (await watch.read()).status == HEALTH.SERVING
-        async with database.write() as blocking:
+        async with database.transaction() as blocking:
             await blocking.execute(select(campaigns).with_for_update())
             stub: Any = campaign_service_pb2_grpc.CampaignServiceStub(channel)
             call = asyncio.ensure_future(stub.DeleteCampaign(pb.DeleteCampaignRequest(id="spring")))

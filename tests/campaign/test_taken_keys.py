@@ -172,7 +172,7 @@ class Squatter(SqlRunStore):
         try:
             await super().commit_page(lease, page, cursor)
         finally:
-            async with self._database.write() as connection:
+            async with self._database.transaction() as connection:
                 await connection.execute(delete(channels).where(channels.c.cid == channel.cid))
 
 
@@ -191,7 +191,7 @@ async def no_segments() -> AsyncIterator[SegmentClient]:
 
 
 async def put(database: Database, table: Table, row: dict[str, Any]) -> None:
-    async with database.write() as connection:
+    async with database.transaction() as connection:
         await connection.execute(insert(table), [row])
 
 

@@ -96,7 +96,7 @@ async def with_campaign(database: Database, database_url: str) -> None:
 
 
 async def spoil(database: Database, statements: Sequence[str]) -> None:
-    async with database.write() as connection:
+    async with database.transaction() as connection:
         for statement in statements:
             await connection.execute(text(statement))
 

@@ -105,7 +105,7 @@ class Watching:
     async def send(self, messages: int) -> None:
         """As a page of the sender does, to the counters."""
         sent = campaign_shards.c.messages_sent + messages
-        async with self.database.write() as connection:
+        async with self.database.transaction() as connection:
             await connection.execute(update(campaign_shards).values(messages_sent=sent))
 
 

@@ -38,7 +38,7 @@ async def upserted(
 
 async def stored_ids(url: str) -> list[str]:
     database = open_database(url)
-    async with database.read() as connection:
+    async with database.snapshot() as connection:
         found = list(await connection.scalars(select(devices.c.id).order_by(devices.c.id)))
     await database.close()
     return found

@@ -28,7 +28,7 @@ async def users_found(
     """The ids that SQL finds, which must be those that match in memory."""
     people = list(people)
     predicate = parse_filter(document, USER_FIELDS)
-    async with database.write() as connection:
+    async with database.transaction() as connection:
         await connection.execute(delete(users))
         await connection.execute(insert(users), [a_row(users, user) for user in people])
         statement = select(users.c.id).where(where(predicate, USER_BINDING, database.dialect))
@@ -55,7 +55,7 @@ async def channels_found(
         for channel, named in membership
         for user_id in named
     ]
-    async with database.write() as connection:
+    async with database.transaction() as connection:
         for table in (users, channels, members):
             await connection.execute(delete(table))
         known = [replace(A_USER, id=user_id, name=name) for user_id, name in people.items()]

@@ -23,6 +23,6 @@ async def plan_of(database: Database, work: Awaitable[Any]) -> list[str]:
     finally:
         event.remove(Pool, "checkout", trace)
     *_, statement = (one for one in executed if one not in ("BEGIN", "ROLLBACK"))
-    async with database.look() as connection:
+    async with database.autocommit() as connection:
         plan = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}")
         return [str(row[-1]) for row in plan]

@@ -95,7 +95,7 @@ def _condition(random: Random, fields: Fields, records: Sequence[Record]) -> dic
     paths = [path for record in records for path in _paths(record.custom)]
     name = random.choice(paths if paths and random.random() < 0.4 else fields.names)
     field = fields.catalogue.find(name)
-    parts = field.stands_for or (field,)
+    parts = field.alias_of or (field,)
     seen = [v for record in records for part in parts if (v := record.value(part)) is not None]
     operators = random.sample(OPERATORS[field.kind], random.choice((1, 1, 1, 1, 2)))
     tests = {operator: _operand(random, operator, field.kind, seen) for operator in operators}

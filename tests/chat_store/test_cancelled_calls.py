@@ -14,7 +14,7 @@ from sqlalchemy.engine import make_url
 
 from chat_store.database import engine as database_module
 from chat_store.database.engine import Database, open_database
-from chat_store.database.sqlite.engines import begins, writing_engine
+from chat_store.database.sqlite.engines import begin_immediate, create_write_engine
 from chat_store.errors import StoreUnavailableError
 from tests.harness.postgres import Postgres
 
@@ -75,7 +75,7 @@ async def test_a_statement_on_sqlite_ends_with_its_caller(
         other_process.execute("BEGIN IMMEDIATE")
         other_process.execute("ROLLBACK")
 
-    assert await sqlite.answers()
+    assert await sqlite.is_available()
 
 
 @pytest.mark.parametrize("loan", LOANS)
@@ -85,7 +85,7 @@ async def test_a_statement_on_postgresql_ends_with_its_caller(
     database = open_database(postgres_url, pool_size=1)
     for _ in range(3):
         assert await given_up(database, loan, SLEEPING) < 5
-    answers = await database.answers()
+    answers = await database.is_available()
     still_running = postgres.execute(
         f"SELECT count(*) FROM pg_stat_activity WHERE query = '{SLEEPING}' AND state = 'active'"
     )
@@ -106,7 +106,7 @@ async def test_the_opening_of_a_connection_ends_with_its_caller_and_before_its_d
         other_process.execute("BEGIN EXCLUSIVE")
         begin = monotonic()
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.2), database.look():
+            async with asyncio.timeout(0.2), database.autocommit():
                 pass
         waited = monotonic() - begin
         opening = set(threading.enumerate()) - before
@@ -128,7 +128,7 @@ async def test_all_who_wait_for_the_write_lock_give_up_together(
     sqlite: Database, other_process: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def write() -> None:
-        async with sqlite.write():
+        async with sqlite.transaction():
             pass
 
     await write()
@@ -163,7 +163,7 @@ async def test_a_transaction_apart_ends_with_its_caller_and_leaves_nothing(
         loop.call_soon_threadsafe(running.set)
         connection.execute(ENDLESS)
 
-    assert await cancelled(asyncio.create_task(sqlite.write_apart("", work)), running) < 5
+    assert await cancelled(asyncio.create_task(sqlite.transaction_in_thread("", work)), running) < 5
 
     assert not left_behind(other_process)
 
@@ -179,7 +179,7 @@ async def test_who_is_cancelled_between_two_statements_apart_commits_nothing(
         written.set()
         may_go_on.wait(10)
 
-    task = asyncio.create_task(sqlite.write_apart("", work))
+    task = asyncio.create_task(sqlite.transaction_in_thread("", work))
     await asyncio.to_thread(written.wait, 10)
     task.cancel()
     await asyncio.wait([task], timeout=0.2)
@@ -198,7 +198,7 @@ async def test_a_transaction_apart_that_fails_leaves_nothing(
         raise LookupError
 
     with pytest.raises(LookupError):
-        await sqlite.write_apart("", work)
+        await sqlite.transaction_in_thread("", work)
 
     assert not left_behind(other_process)
 
@@ -211,20 +211,20 @@ async def test_a_transaction_apart_may_take_longer_than_the_lock_is_waited_for(
         while monotonic() - begin < 0.5:
             connection.execute("SELECT 1")
 
-    await sqlite.write_apart("", lambda _: None)
+    await sqlite.transaction_in_thread("", lambda _: None)
     monkeypatch.setattr(database_module, "WAIT_SECONDS", 0.2)
-    await sqlite.write_apart("", work)
+    await sqlite.transaction_in_thread("", work)
 
 
 async def test_who_waits_for_the_write_lock_after_one_who_gave_up_waits_as_long(
     sqlite_url: str, other_process: sqlite3.Connection
 ) -> None:
-    engine = writing_engine(make_url(sqlite_url))
+    engine = create_write_engine(make_url(sqlite_url))
 
     async def takes_lock(seconds: float) -> bool:
         # the same connection each time
         async with engine.connect() as connection:
-            return await begins(connection, lambda attempt: attempt(), seconds)
+            return await begin_immediate(connection, lambda attempt: attempt(), seconds)
 
     other_process.execute("BEGIN IMMEDIATE")
     with pytest.raises(TimeoutError):
@@ -247,8 +247,8 @@ async def test_a_database_that_cannot_be_written_to_does_not_answer(
 ) -> None:
     monkeypatch.setattr(database_module, "_ANSWER_SECONDS", 0.2)
     other_process.execute("BEGIN IMMEDIATE")
-    while_locked = await sqlite.answers()
+    while_locked = await sqlite.is_available()
     other_process.execute("ROLLBACK")
 
     assert not while_locked
-    assert await sqlite.answers()
+    assert await sqlite.is_available()

@@ -202,7 +202,7 @@ async def test_no_plan_of_postgresql_outlives_the_tables_it_was_made_for(
     channels = sql_chat_store(database).channels
     for _ in range(10):
         await channels.pick([GENERAL.cid], [])
-    async with database.look() as connection:
+    async with database.autocommit() as connection:
         plans = await connection.execute(
             text(
                 "SELECT sum(generic_plans), sum(custom_plans) >= 10 FROM pg_prepared_statements"

@@ -126,7 +126,7 @@ async def test_every_code_of_sqlite_is_told_by_whose_fault_it_is(
 async def in_thread(database: Database, work: Callable[[sqlite3.Connection], Any]) -> Exception:
     """What the store tells of work that a connection for reading does."""
     with pytest.raises(Exception, match=r".*") as caught:  # noqa: PT012 - it is one piece of work
-        async with database.look() as connection:
+        async with database.autocommit() as connection:
             raw: Any = (await connection.get_raw_connection()).driver_connection
             await raw.in_thread(work)
     error: Exception = caught.value
@@ -185,7 +185,7 @@ async def test_a_file_that_is_no_database_is_a_defect_and_a_folder_in_its_place_
     file.mkdir()
     folder = await raised(database, "read", "SELECT 1")
     file.rmdir()
-    async with database.read() as connection:
+    async with database.snapshot() as connection:
         mended = await connection.scalar(text("SELECT 1"))
     await database.close()
 
@@ -236,7 +236,7 @@ async def test_a_read_only_postgresql_answers_no_until_it_is_mended(
     async with asyncio.TaskGroup() as group:
         for _ in range(8):
             group.create_task(slept(postgres_database))
-    meanwhile = await postgres_database.answers()
+    meanwhile = await postgres_database.is_available()
     refused = await raised(postgres_database, "write", "CREATE TABLE more ()")
     told = postgres_database.refusal
 
@@ -246,18 +246,18 @@ async def test_a_read_only_postgresql_answers_no_until_it_is_mended(
         for _ in range(8):
             group.create_task(written(postgres_database))
 
-    assert (meanwhile, await postgres_database.answers()) == (False, True)
+    assert (meanwhile, await postgres_database.is_available()) == (False, True)
     assert (str(refused), told) == ("the database is read-only", "the database is read-only")
     assert postgres_database.refusal == ""
 
 
 async def slept(database: Database) -> None:
-    async with database.read() as connection:
+    async with database.snapshot() as connection:
         await connection.execute(text("SELECT pg_sleep(0.3)"))
 
 
 async def written(database: Database) -> None:
-    async with database.write() as connection:
+    async with database.transaction() as connection:
         await connection.execute(text("UPDATE users SET name = ''"))
         await connection.execute(text("SELECT pg_sleep(0.3)"))
 
@@ -265,17 +265,17 @@ async def written(database: Database) -> None:
 async def test_an_sqlite_file_that_takes_no_writes_answers_no_until_one_is_taken(
     sqlite_database: Database,
 ) -> None:
-    async with sqlite_database.write() as connection:
+    async with sqlite_database.transaction() as connection:
         await connection.execute(text("PRAGMA query_only=on"))
     refused = await raised(sqlite_database, "write", "CREATE TABLE more (content)")
-    answers = await sqlite_database.answers()
+    answers = await sqlite_database.is_available()
     told = sqlite_database.refusal
     # the connection that is read-only was left for another one
-    async with sqlite_database.write() as connection:
+    async with sqlite_database.transaction() as connection:
         await connection.execute(text("CREATE TABLE more (content)"))
 
     assert (str(refused), told, answers) == (told, "the database is read-only", False)
-    assert await sqlite_database.answers()
+    assert await sqlite_database.is_available()
 
 
 async def test_a_statement_that_somebody_cancels_is_worth_another_try(
@@ -301,7 +301,7 @@ async def test_a_statement_that_takes_longer_than_its_session_allows_is_worth_an
     postgres_database: Database,
 ) -> None:
     with pytest.raises(StoreUnavailableError):  # noqa: PT012 - both are of one session
-        async with postgres_database.look() as connection:
+        async with postgres_database.autocommit() as connection:
             await connection.execute(text("SET statement_timeout = 10"))
             await connection.execute(text("SELECT pg_sleep(600)"))
 

@@ -66,7 +66,7 @@ async def seconds(database: Database, statement: Prepared) -> float:
     """The best of some rounds: whatever else the machine does only adds time."""
     taken = []
     for _ in range(ROUNDS):
-        async with database.look() as connection:
+        async with database.autocommit() as connection:
             begin = perf_counter()
             await statement.row(connection)
             taken.append(perf_counter() - begin)
@@ -87,7 +87,7 @@ async def test_long_lists_are_not_gone_through_for_each_record(database: Databas
     chat = sql_chat_store(database)
     for first in range(0, RECORDS, 1_000):
         await chat.users.upsert([user(first + n) for n in range(1_000)], START)
-    async with database.write() as connection:
+    async with database.transaction() as connection:
         await connection.execute(text("ANALYZE"))
     times = {}
     long, short = filters(OPERANDS), filters(20)

@@ -34,7 +34,7 @@ async def test_postgresql_answers_equality_and_containment_of_custom_fields_from
 ) -> None:
     predicate = parse_filter(document, USER_FIELDS)
     statement = select(users.c.id).where(where(predicate, USER_BINDING, database.dialect))
-    async with database.write() as connection:
+    async with database.transaction() as connection:
         await connection.execute(text("SET LOCAL enable_seqscan = off"))
         event.listen(connection.sync_connection, "before_cursor_execute", _explain, retval=True)
         plan = list(await connection.scalars(statement))
@@ -70,7 +70,7 @@ for _ in range(19):
 async def test_the_largest_filters_run(database: Database, document: dict[str, Any]) -> None:
     predicate = parse_filter(document, CHANNEL_FIELDS)
     statement = select(channels.c.cid).where(where(predicate, CHANNEL_BINDING, database.dialect))
-    async with database.read() as connection:
+    async with database.snapshot() as connection:
         await connection.execute(statement)
 
 

@@ -23,7 +23,7 @@ from chat_store.filters.predicates import (
 
 SEGMENTS = Catalogue(
     [Field("id", Kind.STRING), Field("size", Kind.NUMBER), Field("all_users", Kind.BOOL)],
-    customs=False,
+    allow_custom=False,
 )
 NESTED_20: dict[str, Any] = {"a": 1}
 for _ in range(19):

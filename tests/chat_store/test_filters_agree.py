@@ -70,7 +70,7 @@ async def test_a_filter_finds_the_same_in_both_databases_and_in_memory(
     documents = _filters(random, kind, population)
     by_index = random.random() < 0.5
     for database in databases:
-        async with database.write() as connection:
+        async with database.transaction() as connection:
             for table, rows in population.rows.items():
                 if rows:
                     await connection.execute(insert(table), rows)

@@ -81,7 +81,7 @@ async def messages_of(store: ChatStore, cid: str) -> tuple[Message, ...]:
 
 
 async def read_positions(database: Database) -> dict[str, datetime]:
-    async with database.read() as connection:
+    async with database.snapshot() as connection:
         rows = await connection.execute(select(reads.c.user_id, reads.c.read_at))
         return {row.user_id: row.read_at for row in rows}
 
@@ -209,7 +209,7 @@ async def test_a_message_has_its_fields_and_is_counted(store: ChatStore) -> None
 
 async def devices_of(database: Database) -> list[Device]:
     statement = select(*(devices.c[field.name] for field in fields(Device))).order_by(devices.c.id)
-    async with database.read() as connection:
+    async with database.snapshot() as connection:
         return [Device(**row._asdict()) for row in await connection.execute(statement)]
 
 

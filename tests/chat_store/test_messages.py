@@ -184,7 +184,7 @@ async def test_sent_targets_are_those_that_have_a_message(
         ],
         NOON,
     )
-    async with database.read() as connection:
+    async with database.snapshot() as connection:
         sent = await sent_targets(connection, database.dialect, "c", ["t1", "t2", "t3"])
 
     assert sent == {"t1"}
@@ -195,7 +195,7 @@ async def test_sent_targets_are_looked_up_one_by_one_on_sqlite(sqlite_url: str) 
     database = open_database(sqlite_url)
 
     async def ask() -> None:
-        async with database.read() as connection:
+        async with database.snapshot() as connection:
             await sent_targets(connection, database.dialect, "c", ["t1", "t2"])
 
     steps = await plan_of(database, ask())

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
-from chat_store.database.bulk.batches import write_all
+from chat_store.database.bulk.batches import execute_in_transaction
 from chat_store.database.engine import Database
 from chat_store.errors import StalePageError
 from chat_store.models import Channel, Member, Message, User
@@ -86,7 +86,7 @@ async def store(database: Database) -> ChatStore:
 
 
 async def write(database: Database, page: PageRows) -> None:
-    await write_all(database, "", page_writes(database.dialect, page))
+    await execute_in_transaction(database, "", page_writes(database.dialect, page))
 
 
 async def members_of(store: ChatStore, cid: str) -> dict[str, Member]:
@@ -95,7 +95,7 @@ async def members_of(store: ChatStore, cid: str) -> dict[str, Member]:
 
 
 async def rows(database: Database) -> list[int | None]:
-    async with database.read() as connection:
+    async with database.snapshot() as connection:
         return [
             await connection.scalar(select(func.count()).select_from(table))
             for table in (channels, members, messages)
@@ -173,7 +173,7 @@ async def test_the_sender_joins_once(database: Database, store: ChatStore) -> No
 async def test_a_hidden_channel_is_shown_to_its_receiver_alone(
     database: Database, store: ChatStore
 ) -> None:
-    async with database.write() as connection:
+    async with database.transaction() as connection:
         await connection.execute(members.update().values(hidden=True))
 
     await write(database, PageRows(moment=MOMENT, unhidden={"cid": [OLD], "user_id": ["anna"]}))

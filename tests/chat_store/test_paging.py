@@ -167,7 +167,7 @@ async def test_any_walk_to_and_fro_meets_what_is_there_next_to_the_last_page(
     database: Database, kind: Sorted, data: st.DataObject
 ) -> None:
     """So no untouched record repeats or is missed, whatever comes and goes between two pages."""
-    async with database.write() as connection:
+    async with database.transaction() as connection:
         walk = Walk(kind, data, connection, database)
         for _ in range(data.draw(st.integers(0, 9), "records")):
             await walk.add()
@@ -255,7 +255,7 @@ def _numbered(count: int) -> list[User]:
 async def test_a_page_leads_to_its_neighbours_and_only_where_there_are_any(
     database: Database,
 ) -> None:
-    async with database.write() as connection:
+    async with database.transaction() as connection:
         await _insert(connection, _numbered(5))
 
         first = await _fetch(connection, database, PageRequest(2))
@@ -278,7 +278,7 @@ async def test_a_page_leads_to_its_neighbours_and_only_where_there_are_any(
 async def test_from_a_page_that_emptied_the_way_back_leads_to_the_last_records(
     database: Database,
 ) -> None:
-    async with database.write() as connection:
+    async with database.transaction() as connection:
         await _insert(connection, _numbered(4))
         first = await _fetch(connection, database, PageRequest(2))
         await connection.execute(delete(users).where(users.c.id > "u1"))
@@ -293,7 +293,7 @@ async def test_from_a_page_that_emptied_the_way_back_leads_to_the_last_records(
 
 async def test_a_cursor_holds_plain_json_with_times_in_microseconds(database: Database) -> None:
     order = parse_sort([("created_at", True), ("city.name", False), ("city", True)], USER_FIELDS)
-    async with database.write() as connection:
+    async with database.transaction() as connection:
         await connection.execute(
             insert(users), _rows_of(User(id="u1", custom={"city": {"name": "Bonn"}}))
         )
@@ -316,7 +316,7 @@ async def test_the_hot_orders_are_read_as_a_range_of_an_index(
 ) -> None:
     request = PageRequest(25, sort, Cursor(key))
     statement = paged(select(users.c.id), request, USER_BINDING, database.dialect)
-    async with database.write() as connection:
+    async with database.transaction() as connection:
         compiled = statement.compile(connection.sync_engine, compile_kwargs={"literal_binds": True})
         if database.dialect == "sqlite":
             plan = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}")
@@ -336,7 +336,7 @@ def test_without_a_wish_the_newest_come_first() -> None:
     assert parse_sort([], USER_FIELDS) == (Sort(Field("created_at", Kind.DATE), descending=True),)
 
 
-SMALL = Catalogue([Field("id", Kind.STRING), Field("segments", Kind.STRINGS)], customs=False)
+SMALL = Catalogue([Field("id", Kind.STRING), Field("segments", Kind.STRINGS)], allow_custom=False)
 
 
 @pytest.mark.parametrize(

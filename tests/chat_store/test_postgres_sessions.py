@@ -109,7 +109,7 @@ async def tls_in_front(
 async def connects(url: str) -> bool:
     database = open_database(url)
     try:
-        async with database.read() as connection:
+        async with database.snapshot() as connection:
             return bool(await connection.scalar(text("SELECT 1")))
     except StoreUnavailableError:
         return False
@@ -208,14 +208,14 @@ async def test_settings_of_a_database_do_not_change_what_its_statements_answer(
     stubborn_url: str,
 ) -> None:
     database = open_database(f"{stubborn_url}&application_name=herald&options=-c%20work_mem%3D9MB")
-    async with database.look() as connection:
+    async with database.autocommit() as connection:
         found = {
             name: await connection.scalar(text(f"SELECT current_setting('{name}')"))
             for name in (*SESSION, "application_name", "work_mem")
         }
         number = await connection.scalar(text("SELECT (0.1::float8 + 0.2::float8)::text"))
         moment = await connection.scalar(text("SELECT '2026-02-01 00:00:00Z'::timestamptz::text"))
-    async with database.write() as connection:
+    async with database.transaction() as connection:
         isolation = await connection.scalar(text("SELECT current_setting('transaction_isolation')"))
     await database.close()
 

@@ -192,7 +192,7 @@ async def test_a_database_is_reached_by_its_second_host(postgres_url: str) -> No
     first = postgres_url.replace("?host=", "?host=/nowhere,")
     database = open_database(first)
 
-    answers = await database.answers()
+    answers = await database.is_available()
     await database.close()
 
     assert answers

@@ -51,14 +51,14 @@ def differences(connection: Connection) -> list[object]:
 
 
 async def set_revision(database: Database, revision: str) -> None:
-    async with database.write() as connection:
+    async with database.transaction() as connection:
         await connection.execute(
             text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision}
         )
 
 
 async def test_the_migrations_make_exactly_the_tables(migrated: Database) -> None:
-    async with migrated.read() as connection:
+    async with migrated.snapshot() as connection:
         assert await connection.run_sync(differences) == []
 
 
@@ -66,7 +66,7 @@ async def test_a_channel_has_room_beside_it_for_what_the_next_message_makes_of_i
     postgres_url: str,
 ) -> None:
     database = open_database(postgres_url)
-    async with database.read() as connection:
+    async with database.snapshot() as connection:
         options = await connection.scalar(
             text("SELECT reloptions FROM pg_class WHERE relname = 'channels'")
         )
@@ -93,7 +93,7 @@ async def test_another_revision_is_refused_by_name(migrated: Database, revision:
 
 async def test_an_empty_postgresql_is_refused(postgres_url: str) -> None:
     database = open_database(postgres_url)
-    async with database.write() as connection:
+    async with database.transaction() as connection:
         await connection.execute(text("DROP TABLE alembic_version"))
 
     with pytest.raises(SchemaMismatchError) as caught:
@@ -109,7 +109,7 @@ async def test_an_empty_sqlite_file_migrates_itself(tmp_path: Path) -> None:
     await schema.prepare(database)
 
     await schema.require_current_schema(database)
-    async with database.read() as connection:
+    async with database.snapshot() as connection:
         assert await connection.run_sync(differences) == []
     await database.close()
 
@@ -171,7 +171,7 @@ async def test_a_migrated_database_that_comes_back_in_another_encoding_is_refuse
     """As a dump that is restored into a database made without a word about its encoding."""
     postgres.execute("CREATE DATABASE restored ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
     database = open_database(postgres.url("restored"))
-    async with database.write() as connection:
+    async with database.transaction() as connection:
         await connection.execute(text("CREATE TABLE alembic_version (version_num text)"))
     await set_first_revision(database)
 
@@ -183,7 +183,7 @@ async def test_a_migrated_database_that_comes_back_in_another_encoding_is_refuse
 
 
 async def set_first_revision(database: Database) -> None:
-    async with database.write() as connection:
+    async with database.transaction() as connection:
         await connection.execute(
             text("INSERT INTO alembic_version VALUES (:revision)"),
             {"revision": schema.expected_revision()},
@@ -199,7 +199,7 @@ async def before_changes(request: pytest.FixtureRequest, tmp_path: Path) -> Asyn
         url = postgres.url(postgres.fresh_database("template0"))
     database = open_database(url)
     now = "1" if request.param == "sqlite" else "now()"
-    async with database.write() as connection:
+    async with database.transaction() as connection:
         await connection.run_sync(lambda sync: upgrade(sync, "0004"))
         for statement in (
             f"""INSERT INTO campaigns (id, name, description, status, status_reason, sender_id,
@@ -230,7 +230,7 @@ async def test_a_campaign_of_before_is_kept_as_it_is_when_changes_begin(
 ) -> None:
     await schema.migrate(before_changes)
 
-    async with before_changes.read() as connection:
+    async with before_changes.snapshot() as connection:
         kept = await connection.execute(
             text("SELECT id, revision, status, messages_sent, targets_failed FROM campaign_changes")
         )

@@ -43,7 +43,7 @@ async def _found(
         f"WHERE {condition}"
     )
     given = {"characters": "".join(characters), "pattern": pattern}
-    async with database.read() as connection:
+    async with database.snapshot() as connection:
         return set(await connection.scalars(statement, given))
 
 

@@ -30,12 +30,12 @@ def page(connection):
 
 async def main():
     patient = sys.argv[3] == "patient"
-    database = open_database(sys.argv[1], patient=patient)
+    database = open_database(sys.argv[1], background=patient)
     while not stop.is_set():
         if patient:
-            await database.write_apart("", page)
+            await database.transaction_in_thread("", page)
         else:
-            async with database.write() as connection:
+            async with database.transaction() as connection:
                 await connection.execute(text(INSERT))
                 await connection.execute(text(sys.argv[2]))
         print("page", flush=True)
@@ -54,7 +54,7 @@ SELECT count(*) FROM n
 async def url(tmp_path: Path) -> str:
     url = f"sqlite+aiosqlite:///{tmp_path}/turns.db"
     database = open_database(url)
-    async with database.write() as connection:
+    async with database.transaction() as connection:
         await connection.execute(
             text("CREATE TABLE turns (place INTEGER PRIMARY KEY, who TEXT NOT NULL)")
         )
@@ -70,14 +70,14 @@ async def database(url: str) -> AsyncIterator[Database]:
 
 
 async def take_a_turn(database: Database, who: str, *, work: bool = False) -> None:
-    async with database.write() as connection:
+    async with database.transaction() as connection:
         await connection.execute(text("INSERT INTO turns (who) VALUES (:who)"), {"who": who})
         if work:
             await connection.execute(text(_WORK))
 
 
 async def turns(database: Database) -> list[str]:
-    async with database.read() as connection:
+    async with database.snapshot() as connection:
         return list(await connection.scalars(text("SELECT who FROM turns ORDER BY place")))
 
 
@@ -157,7 +157,7 @@ async def test_patient_processes_are_not_starved(url: str, database: Database) -
 
 
 async def test_those_who_wait_come_in_the_order_they_asked(database: Database) -> None:
-    async with asyncio.TaskGroup() as tasks, database.write():
+    async with asyncio.TaskGroup() as tasks, database.transaction():
         for number in range(5):
             tasks.create_task(take_a_turn(database, str(number)))
         for _ in range(3):

@@ -35,9 +35,9 @@ def _names() -> Iterator[str]:
 
 
 def _nodes(node: ast.AST) -> Iterator[ast.AST]:
-    """All inside, but for `write_all` itself: the name of its write is its callers'."""
+    """All inside, but for `execute_in_transaction` itself: the name of its write is its callers'."""
     for child in ast.iter_child_nodes(node):
-        if not isinstance(child, ast.AsyncFunctionDef) or child.name != "write_all":
+        if not isinstance(child, ast.AsyncFunctionDef) or child.name != "execute_in_transaction":
             yield child
             yield from _nodes(child)
 
@@ -57,8 +57,8 @@ def _sources(folder: Traversable) -> Iterator[str]:
 def _is_write(node: ast.AST) -> TypeGuard[ast.Call]:
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
         return False
-    return node.func.attr == "write" and ast.unparse(node.func.value).endswith("database")
+    return node.func.attr == "transaction" and ast.unparse(node.func.value).endswith("database")
 
 
 def _is_write_all(node: ast.AST) -> TypeGuard[ast.Call]:
-    return isinstance(node, ast.Call) and ast.unparse(node.func) == "write_all"
+    return isinstance(node, ast.Call) and ast.unparse(node.func) == "execute_in_transaction"

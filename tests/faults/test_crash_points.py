@@ -20,9 +20,9 @@ from chat_store.database.engine import open_database
 
 async def main() -> None:
     database = open_database(sys.argv[1])
-    async with database.write("step") as connection:
+    async with database.transaction("step") as connection:
         await connection.execute(text("CREATE TABLE t1 (id INTEGER)"))
-    await database.write_apart("step", lambda c: c.execute("CREATE TABLE t2 (id INTEGER)"))
+    await database.transaction_in_thread("step", lambda c: c.execute("CREATE TABLE t2 (id INTEGER)"))
     await database.close()
 
 asyncio.run(main())

@@ -10,7 +10,7 @@ _tables: dict[str, tuple[str, ...]] = {}
 
 async def empty(database: Database) -> None:
     """Deletes all rows but the schema's revision."""
-    async with database.write() as connection:
+    async with database.transaction() as connection:
         await connection.run_sync(_delete_rows)
 
 

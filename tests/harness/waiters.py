@@ -16,6 +16,6 @@ _WAITING = text(
 async def wait_for_waiters(database: Database, *calls: "asyncio.Future[Any]") -> None:
     """Returns when as many transactions wait for a lock as there are calls, or one has ended."""
     while not any(call.done() for call in calls):
-        async with database.read() as connection:
+        async with database.snapshot() as connection:
             if await connection.scalar(_WAITING) == len(calls):
                 return

@@ -179,7 +179,7 @@ def _hour_has_passed(database_url: str) -> None:
     async def move() -> None:
         database = open_database(database_url)
         past = "1" if database.dialect == "sqlite" else "now() - interval '1 day'"
-        async with database.write() as connection:
+        async with database.transaction() as connection:
             await connection.execute(
                 text(f"UPDATE campaigns SET scheduled_for = {past} WHERE id = 'autumn'")
             )

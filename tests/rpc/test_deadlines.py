@@ -32,7 +32,7 @@ async def test_a_call_on_behalf_of_another_ends_a_little_before_it() -> None:
 
 
 async def test_there_is_never_less_than_no_time_left() -> None:
-    with deadlines.within(0):
+    with deadlines.call_deadline(0):
         assert seconds_left(at_most=10) == 0
     assert seconds_left(at_most=10) == 10
 

@@ -25,7 +25,7 @@ from segment_service.server import SEGMENT_SERVICE
 from segment_service.servicer import SegmentServicer
 from segment_service.sizing import SizingWorker
 from segment_service.sql.segments import SqlSegmentStore
-from segment_service.sql.sizing import SqlCountingStore
+from segment_service.sql.sizing import SqlSizingStore
 from segment_service.sql.targets import SqlTargetStore
 from segment_service.streams import TargetStreams
 from tests.harness.emptying import empty
@@ -81,7 +81,7 @@ class Service:
 
     def sizing(self, interval: timedelta = timedelta(minutes=1)) -> SizingWorker:
         targets = SqlTargetStore(self.database)
-        return SizingWorker(SqlCountingStore(self.database), targets, self.clock, interval)
+        return SizingWorker(SqlSizingStore(self.database), targets, self.clock, interval)
 
     async def create(self, segment: segment_pb2.Segment) -> segment_pb2.Segment:
         return (await self.stub.CreateSegment(pb.CreateSegmentRequest(segment=segment))).segment

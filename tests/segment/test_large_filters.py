@@ -141,7 +141,7 @@ async def test_what_was_evaluated_once_is_evaluated_fast_until_it_changes(
 async def stored_before(service: Service) -> str:
     """A segment whose filter is larger than one can be given by now."""
     id_ = await service.matching({"age": 1}, id_="old")
-    async with service.database.write() as connection:
+    async with service.database.transaction() as connection:
         old = {"filter": TOO_LARGE, "updated_at": NOON + HOUR}
         await connection.execute(update(segments).where(segments.c.id == id_).values(old))
     return id_

@@ -155,7 +155,7 @@ NEWEST_FIRST = [Sort(field="created_at", direction=SORT_DIRECTION_DESC)]
 async def test_segments_are_paged_to_and_fro_while_some_come_and_go(
     service: Service, data: st.DataObject, sort: list[Sort], first: int, turns: int
 ) -> None:
-    async with service.database.write() as connection:
+    async with service.database.transaction() as connection:
         await connection.execute(delete(segments))
     stored = Segments(service, data, sort or NEWEST_FIRST)
     for _ in range(first):
@@ -249,7 +249,7 @@ class Targets:
 async def test_targets_are_paged_to_and_fro_in_either_order_while_some_come_and_go(
     service: Service, how: str, data: st.DataObject, first: frozenset[str], turns: int
 ) -> None:
-    async with service.database.write() as connection:
+    async with service.database.transaction() as connection:
         await connection.execute(delete(users))
     targets = Targets(service, data, how)
     await targets.begin(how, first)

@@ -8,13 +8,13 @@ import pytest
 from sqlalchemy import select, text
 
 from chat_store.database.bulk.prepared import prepared
-from chat_store.database.bulk.row_sources import keys
+from chat_store.database.bulk.row_sources import key_parameters
 from chat_store.models import Channel
 from chat_store.store import ChannelDraft
 from segment_service.segments import Shard, audience
 from segment_service.sql.given_targets import GivenTargets, those_among
 from segment_service.sql.segments import load_segments
-from segment_service.sql.target_pages import PageOfTargets, page_of_targets
+from segment_service.sql.target_pages import TargetPageQuery, page_of_targets
 from tests.segment.running import CHANNEL, Service, running
 
 MANY = 4_000
@@ -37,11 +37,11 @@ async def plan(
 ) -> list[str]:
     """The steps by which the database answers the statement."""
     database = service.database
-    async with database.look() as connection:
+    async with database.autocommit() as connection:
         found = await load_segments(connection, database.dialect, asked.segment_ids)
     of = audience(asked.segment_ids, found, asked.sender_id)
     statement = prepared(select(build(asked, database.dialect, of)), database.sql_dialect)
-    async with database.look() as connection:
+    async with database.autocommit() as connection:
         rows = await connection.exec_driver_sql(
             EXPLAIN[database.dialect] + statement.text, statement.bound(values)
         )
@@ -95,7 +95,7 @@ async def made(service: Service, asked: list[str]) -> tuple[str, ...]:
         "channel list": lambda: service.listing(*cids, type_=CHANNEL),
     }
     segments = [await kinds[name]() for name in asked]
-    async with service.database.write() as connection:
+    async with service.database.transaction() as connection:
         await connection.execute(text("ANALYZE"))
     return tuple(segments)
 
@@ -110,7 +110,7 @@ async def test_a_page_of_the_whole_and_of_a_shard_is_read_by_index_ranges(
     shards = [Shard(), Shard(1, 4)] if service.database.dialect == "postgresql" else [Shard()]
     for shard in shards:
         after = "messaging:02000" if is_of_channels(asked) else "user-02000"
-        page = PageOfTargets(segments, "anna", shard, PAGE)
+        page = TargetPageQuery(segments, "anna", shard, PAGE)
         steps = await plan(service, page, page_of_targets, {"after": after})
         assert_by_index_ranges(service, steps, len(asked))
 
@@ -123,7 +123,7 @@ async def test_given_targets_are_looked_up_one_by_one(service: Service, asked: l
 
     dialect = service.database.dialect
     question = GivenTargets(segments, "anna")
-    steps = await plan(service, question, those_among, keys(dialect, given))
+    steps = await plan(service, question, those_among, key_parameters(dialect, given))
 
     if dialect == "sqlite":
         scanned = [step for step in steps if step.startswith("SCAN") and step != "SCAN segments"]

@@ -130,18 +130,18 @@ async def test_a_stop_does_not_wait_for_a_long_count(postgres_url: str) -> None:
     database = open_database(postgres_url)
     claimed = text("SELECT count(*) FROM segments WHERE count_due_at > now() + interval '1 min'")
     async with running(settings(postgres_url)) as server, asyncio.timeout(60):
-        async with database.write() as blocking:
+        async with database.transaction() as blocking:
             await blocking.execute(text("LOCK TABLE users"))
             await create(server, Segment(id="s", type=USER, all_users=True))
             count = 0
             while not count:
-                async with database.read() as connection:
+                async with database.snapshot() as connection:
                     count = (await connection.scalars(claimed)).one()
 
             server.stop.set()
             await asyncio.wait({server.end})
 
-        async with database.read() as connection:
+        async with database.snapshot() as connection:
             assert (await connection.scalars(claimed)).one() == 0
     await database.close()
 
@@ -155,14 +155,14 @@ async def test_a_server_whose_worker_fails_for_a_reason_that_nobody_knows_goes_o
         watch = health.Watch(health_pb2.HealthCheckRequest())
         assert (await watch.read()).status == SERVING
 
-        async with database.write() as connection:
+        async with database.transaction() as connection:
             await connection.execute(text("ALTER TABLE segments RENAME TO hidden"))
         assert (await watch.read()).status == NOT_SERVING
         anna = User(id="anna", name="Anna")
         request = chat_service_pb2.UpsertUsersRequest(users=[anna])
         answer = await server.chat().UpsertUsers(request)
 
-        async with database.write() as connection:
+        async with database.transaction() as connection:
             await connection.execute(text("ALTER TABLE hidden RENAME TO segments"))
         assert (await watch.read()).status == SERVING
         watch.cancel()

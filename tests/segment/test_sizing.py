@@ -9,7 +9,7 @@ from chat_store.errors import StoreUnavailableError
 from herald_rpc.wire.fields import timestamp
 from herald_rpc.wire.structs import to_struct
 from segment_service.sizing import SizingWorker
-from segment_service.sql.sizing import SqlCountingStore
+from segment_service.sql.sizing import SqlSizingStore
 from segment_service.sql.targets import SqlTargetStore
 from tests.segment.running import CHANNEL, Clock, Service
 from tests.segment.test_segments import updated
@@ -34,7 +34,7 @@ class HeldCounts(SqlTargetStore):
 
 def held(service: Service) -> tuple[SizingWorker, HeldCounts]:
     targets = HeldCounts(service.database)
-    counting = SqlCountingStore(service.database)
+    counting = SqlSizingStore(service.database)
     return SizingWorker(counting, targets, service.clock, MINUTE), targets
 
 
@@ -133,7 +133,7 @@ async def test_two_replicas_never_count_the_same_at_once(
     await service.all_users()
     worker, targets = held(service)
     replica = open_database(service.url)
-    other = SizingWorker(SqlCountingStore(replica), SqlTargetStore(replica), service.clock, MINUTE)
+    other = SizingWorker(SqlSizingStore(replica), SqlTargetStore(replica), service.clock, MINUTE)
 
     async with asyncio.TaskGroup() as group:
         counting = group.create_task(worker.run_once())
@@ -150,7 +150,7 @@ async def test_many_workers_share_what_is_due(service: Service) -> None:
         await service.all_users()
     replica = open_database(service.url)
     workers = [
-        SizingWorker(SqlCountingStore(database), SqlTargetStore(database), service.clock, MINUTE)
+        SizingWorker(SqlSizingStore(database), SqlTargetStore(database), service.clock, MINUTE)
         for database in (service.database, replica)
         for _ in range(2)
     ]
@@ -169,7 +169,7 @@ async def test_what_a_crashed_replica_was_counting_is_counted_by_another(
     id_ = await service.all_users()
     # claimed, and never heard of again
     now = service.clock()
-    assert await SqlCountingStore(service.database).claim(now, now + timedelta(minutes=2))
+    assert await SqlSizingStore(service.database).claim(now, now + timedelta(minutes=2))
 
     assert await all_counted(service.sizing()) == 0
     service.clock.move(120)
@@ -181,13 +181,11 @@ async def test_a_count_of_an_old_filter_is_not_written(service: Service) -> None
     await service.people(["anna", "bert"], country="USA")
     await service.people(["carl"], country="DE")
     id_ = await service.matching({"country": "USA"})
-    claim = await SqlCountingStore(service.database).claim(
-        service.clock(), service.clock() + MINUTE
-    )
+    claim = await SqlSizingStore(service.database).claim(service.clock(), service.clock() + MINUTE)
     assert claim
 
     await updated(service, id=id_, filter=to_struct({"country": "DE"}))
-    await SqlCountingStore(service.database).finish(claim, 2, service.clock(), service.clock())
+    await SqlSizingStore(service.database).finish(claim, 2, service.clock(), service.clock())
 
     assert not (await service.get(id_)).HasField("size_updated_at")
     assert await all_counted(service.sizing()) == 1
@@ -197,7 +195,7 @@ async def test_a_count_of_an_old_filter_is_not_written(service: Service) -> None
 async def test_a_count_that_lost_its_claim_is_not_written(service: Service) -> None:
     await service.people(["anna"])
     id_ = await service.all_users()
-    store = SqlCountingStore(service.database)
+    store = SqlSizingStore(service.database)
     slow = await store.claim(service.clock(), service.clock() + MINUTE)
     assert slow
     service.clock.move(61)
@@ -265,7 +263,7 @@ async def test_one_segment_that_can_not_be_counted_does_not_hold_up_the_others(
     await service.people(["anna"])
     poisoned, sound = await service.all_users(), await service.all_users()
     worker = SizingWorker(
-        SqlCountingStore(service.database), Poisoned(service.database), service.clock, MINUTE
+        SqlSizingStore(service.database), Poisoned(service.database), service.clock, MINUTE
     )
 
     assert await all_counted(worker) == 2
@@ -274,7 +272,7 @@ async def test_one_segment_that_can_not_be_counted_does_not_hold_up_the_others(
 
 
 async def test_the_worker_goes_on_when_the_database_is_back(service: Service) -> None:
-    class OutFor(SqlCountingStore):
+    class OutFor(SqlSizingStore):
         outages = 2
 
         async def claim(self, *_: object) -> None:
@@ -294,7 +292,7 @@ async def test_the_worker_goes_on_when_the_database_is_back(service: Service) ->
 async def test_the_worker_outlasts_what_nobody_foresaw_and_is_not_well_meanwhile(
     service: Service,
 ) -> None:
-    class BrokenTwice(SqlCountingStore):
+    class BrokenTwice(SqlSizingStore):
         async def claim(self, *_: object) -> None:
             told.append(worker.is_well)
             if len(told) < 3:

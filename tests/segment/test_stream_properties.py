@@ -79,7 +79,7 @@ class Audience:
     async def begin(self) -> None:
         """Two lists, a filter for each group, and if `everyone` all users or sender's channels."""
         service = self.service
-        async with service.database.write() as connection:
+        async with service.database.transaction() as connection:
             for table in (users, channels, members):
                 await connection.execute(delete(table))
         self.segments = [await service.listing(type_=self.type) for _ in range(2)]

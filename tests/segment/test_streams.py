@@ -11,7 +11,7 @@ from herald.segment.v1.segment_service_pb2 import StreamTargetsRequest, StreamTa
 from herald_rpc.wire.structs import to_struct
 from segment_service import segments
 from segment_service.sql.targets import SqlTargetStore
-from segment_service.streams import StreamPlace, TargetStreams
+from segment_service.streams import TargetCursor, TargetStreams
 from tests.segment.refusals import CODES, Refusal, refusal_in, refused
 from tests.segment.running import CHANNEL, USER, Service, running
 from tests.segment.test_segments import updated
@@ -134,7 +134,7 @@ async def test_pages_that_wait_for_slow_readers_are_bounded_in_all(
     everyone = [f"user-{number:05}-{'x' * 240}" for number in range(10_000)]
     id_ = await sqlite_service.listing(*everyone)
     streams = TargetStreams(SqlTargetStore(sqlite_service.database), asyncio.Event())
-    place = StreamPlace((id_,), "", segments.Shard(), "")
+    place = TargetCursor((id_,), "", segments.Shard(), "")
 
     async with AsyncExitStack() as stack:
         unread = [

@@ -199,7 +199,7 @@ async def test_what_lies_beyond_both_ends_is_read_as_the_end(
     unreadable = UNREADABLE[database.dialect]
     users = [chat_pb2.User(id=id_) for id_ in unreadable]
     await everything.ask(chat.UpsertUsersRequest(users=users))
-    async with database.write() as connection:
+    async with database.transaction() as connection:
         for id_, stored in unreadable.items():
             statement = f"UPDATE users SET last_active = {stored} WHERE id = '{id_}'"
             await connection.execute(text(statement))

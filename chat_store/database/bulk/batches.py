@@ -18,22 +18,22 @@ from chat_store.database.bulk.prepared import prepared_once
 from chat_store.database.bulk.row_sources import Parameters
 from chat_store.database.engine import Database
 
-_SQLITE_TAKEN = {sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_UNIQUE}
-_POSTGRES_TAKEN = "23505"
+_SQLITE_KEY_CONFLICTS = {sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_UNIQUE}
+_POSTGRES_KEY_CONFLICT = "23505"
 
 
 @dataclass(frozen=True, slots=True)
 class Write:
     """A statement that is built once, and the parameters of one execution.
 
-    `otherwise` is raised if it writes another number of rows than `rows`, or one whose key is
+    `on_mismatch` is raised if it writes another number of rows than `rows`, or one whose key is
     taken.
     """
 
     statement: ClauseElement
     parameters: Parameters
     rows: int = 0
-    otherwise: Exception | None = None
+    on_mismatch: Exception | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,20 +43,20 @@ class _Execution:
     write: Write
 
     def check(self, rows: int) -> None:
-        if self.write.otherwise is not None and rows != self.write.rows:
-            raise self.write.otherwise
+        if self.write.on_mismatch is not None and rows != self.write.rows:
+            raise self.write.on_mismatch
 
     @contextmanager
-    def unless_taken(self) -> Iterator[None]:
+    def translated_conflicts(self) -> Iterator[None]:
         try:
             yield
         except (sqlite3.IntegrityError, IntegrityError) as error:
-            if self.write.otherwise is not None and _is_taken(error):
-                raise self.write.otherwise from error
+            if self.write.on_mismatch is not None and _is_key_conflict(error):
+                raise self.write.on_mismatch from error
             raise
 
 
-async def write_all(database: Database, step: str, writes: Iterable[Write]) -> None:
+async def execute_in_transaction(database: Database, step: str, writes: Iterable[Write]) -> None:
     """In their order, in one transaction, which is durable on return."""
     dialect = database.sql_dialect
     executions = []
@@ -64,11 +64,11 @@ async def write_all(database: Database, step: str, writes: Iterable[Write]) -> N
         statement = prepared_once(write.statement, dialect)
         executions.append(_Execution(statement.text, statement.bound(write.parameters), write))
     if database.dialect == "sqlite":
-        await database.write_apart(step, partial(_execute, executions))
+        await database.transaction_in_thread(step, partial(_execute, executions))
         return
-    async with database.write(step) as connection:
+    async with database.transaction(step) as connection:
         for execution in executions:
-            with execution.unless_taken():
+            with execution.translated_conflicts():
                 done = await connection.exec_driver_sql(execution.text, execution.parameters)
             execution.check(done.rowcount)
 
@@ -76,15 +76,15 @@ async def write_all(database: Database, step: str, writes: Iterable[Write]) -> N
 def _execute(executions: Sequence[_Execution], connection: sqlite3.Connection) -> None:
     for execution in executions:
         with (
-            execution.unless_taken(),
+            execution.translated_conflicts(),
             closing(connection.execute(execution.text, execution.parameters)) as cursor,
         ):
             execution.check(cursor.rowcount)
 
 
-def _is_taken(error: Exception) -> bool:
+def _is_key_conflict(error: Exception) -> bool:
     """Whether a row was refused for its key, and not for anything else that is wrong with it."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     if isinstance(cause, sqlite3.IntegrityError):
-        return cause.sqlite_errorcode in _SQLITE_TAKEN
-    return getattr(cause, "sqlstate", None) == _POSTGRES_TAKEN
+        return cause.sqlite_errorcode in _SQLITE_KEY_CONFLICTS
+    return getattr(cause, "sqlstate", None) == _POSTGRES_KEY_CONFLICT

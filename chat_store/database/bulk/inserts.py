@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from chat_store.database.bulk.row_sources import Parameters, packed, records
+from chat_store.database.bulk.row_sources import Parameters, row_parameters, row_source
 from chat_store.database.engine import DialectName
 from chat_store.models import Values
 
@@ -34,12 +34,12 @@ def insert_rows(
     keep_if_none: Sequence[str] = (),
     default_if_none: Sequence[str] = (),
     returning: Sequence[str] = (),
-    all_new: bool = False,
+    raise_on_conflict: bool = False,
 ) -> tuple[Insert, Parameters]:
     """An INSERT of all rows at once, and its parameters.
 
     A row whose key is taken is left alone, or has the columns of `replace` overwritten. With
-    `all_new` it is an error instead, and PostgreSQL need not look for each key beforehand.
+    `raise_on_conflict` it is an error instead, and PostgreSQL need not look for each key beforehand.
     `constants` are the same in every row and travel once. A None in a column of
     `default_if_none` means the constant of the same name; in one of `keep_if_none`, what is
     stored, or else that constant. `returning` are the columns to be answered of written rows.
@@ -54,11 +54,11 @@ def insert_rows(
         tuple(keep_if_none),
         tuple(default_if_none),
         tuple(returning),
-        all_new=all_new,
+        raise_on_conflict=raise_on_conflict,
     )
     types = {name: table.c[name].type for name in values}
-    same = {_same(name): value for name, value in constants.items()}
-    return statement, {**packed(dialect, types, values), **same}
+    same = {_constant_name(name): value for name, value in constants.items()}
+    return statement, {**row_parameters(dialect, types, values), **same}
 
 
 def insert_records(
@@ -97,10 +97,10 @@ def _insert(
     default_if_none: Sequence[str],
     returning: Sequence[str],
     *,
-    all_new: bool,
+    raise_on_conflict: bool,
 ) -> Insert:
-    given = records(dialect, {name: table.c[name].type for name in names})
-    same = {name: bindparam(_same(name), type_=table.c[name].type) for name in constants}
+    given = row_source(dialect, {name: table.c[name].type for name in names})
+    same = {name: bindparam(_constant_name(name), type_=table.c[name].type) for name in constants}
     columns: dict[str, ColumnElement[Any]] = {**same, **given.c}
     source: FromClause = given.source
     stored = table.alias("stored")
@@ -112,14 +112,14 @@ def _insert(
         columns[name] = func.coalesce(given.c[name], *kept, same[name], type_=table.c[name].type)
     rows = select(*columns.values()).select_from(source).where(text("true"))
     insert: Insert
-    if all_new:
+    if raise_on_conflict:
         insert = table.insert().from_select(list(columns), rows)
     else:
         insert = insert_from(dialect, table, list(columns), rows, replace)
     return insert.returning(*(table.c[name] for name in returning)) if returning else insert
 
 
-def _same(name: str) -> str:
+def _constant_name(name: str) -> str:
     return f"every_{name}"
 
 

@@ -34,35 +34,37 @@ _KEYS = "keys"
 
 
 @dataclass(frozen=True, slots=True)
-class RecordSet:
+class RowSource:
     """Rows that travel as parameters, to be selected from or joined with in a statement."""
 
     source: FromClause
     c: Mapping[str, ColumnElement[Any]]
 
 
-def record_set(
+def inline_rows(
     dialect: DialectName, types: Types, values: Values, name: str = "given"
-) -> RecordSet:
+) -> RowSource:
     """Reads `values` (column name → one value per row) as a table with the columns of `types`.
 
     One JSON parameter through `json_each` on SQLite, one array a column through `unnest` on
     PostgreSQL. The statement's text does not depend on the number of rows.
     """
-    given = packed(dialect, types, values, name)
-    return _records(dialect, types, name, lambda key, type_: bindparam(None, given[key], type_))
+    given = row_parameters(dialect, types, values, name)
+    return _row_source(dialect, types, name, lambda key, type_: bindparam(None, given[key], type_))
 
 
-def records(dialect: DialectName, types: Types, name: str = "given") -> RecordSet:
-    """The same for a statement that is built once: it is executed with `packed` values.
+def row_source(dialect: DialectName, types: Types, name: str = "given") -> RowSource:
+    """The same for a statement that is built once: it is executed with `row_parameters` values.
 
     Building one takes SQLAlchemy longer than the database takes to write a hundred rows.
     """
-    return _records(dialect, types, name, lambda key, type_: bindparam(key, type_=type_))
+    return _row_source(dialect, types, name, lambda key, type_: bindparam(key, type_=type_))
 
 
-def packed(dialect: DialectName, types: Types, values: Values, name: str = "given") -> Parameters:
-    """The parameters of `records`."""
+def row_parameters(
+    dialect: DialectName, types: Types, values: Values, name: str = "given"
+) -> Parameters:
+    """The parameters of `row_source`."""
     if dialect == "sqlite":
         columns = [
             [moment and to_microseconds(moment) for moment in values[column]]
@@ -84,12 +86,12 @@ def packed(dialect: DialectName, types: Types, values: Values, name: str = "give
     }
 
 
-def _records(
+def _row_source(
     dialect: DialectName,
     types: Types,
     name: str,
     bind: Callable[[str, TypeEngine[Any]], BindParameter[Any]],
-) -> RecordSet:
+) -> RowSource:
     if dialect == "sqlite":
         source = func.json_each(bind(name, Text())).table_valued("value", name=name)
         row = source.c.value
@@ -99,12 +101,12 @@ def _records(
             for index in range(len(types))
         )
         columns = zip(types.items(), values, strict=True)
-        return RecordSet(
+        return RowSource(
             source, {column: type_coerce(value, type_) for (column, type_), value in columns}
         )
     arrays = (bind(f"{name}_{column}", ARRAY(_element(type_))) for column, type_ in types.items())
     table = func.unnest(*arrays).table_valued(*types, name=name).render_derived()
-    return RecordSet(
+    return RowSource(
         table,
         {
             column: cast(table.c[column], postgresql.JSONB)
@@ -119,8 +121,8 @@ def _element(type_: TypeEngine[Any]) -> TypeEngine[Any]:
     return Text() if type_ is JsonValue or isinstance(type_, String) else type_
 
 
-def among_keys(dialect: DialectName, column: ColumnElement[str]) -> ColumnElement[bool]:
-    """Whether the column is one of the `keys` that a statement is executed with."""
+def in_keys(dialect: DialectName, column: ColumnElement[str]) -> ColumnElement[bool]:
+    """Whether the column is one of the `key_parameters` that a statement is executed with."""
     if dialect == "sqlite":
         given = func.json_each(bindparam(_KEYS, type_=Text)).table_valued("value", name="given")
         return column.in_(select(given.c.value))
@@ -128,7 +130,7 @@ def among_keys(dialect: DialectName, column: ColumnElement[str]) -> ColumnElemen
     return column == any_(bindparam(_KEYS, type_=ARRAY(Text)))
 
 
-def keys(dialect: DialectName, values: Iterable[str]) -> Parameters:
-    """The parameters of a statement with `among_keys`."""
+def key_parameters(dialect: DialectName, values: Iterable[str]) -> Parameters:
+    """The parameters of a statement with `in_keys`."""
     given = list(values)
     return {_KEYS: orjson.dumps(given).decode() if dialect == "sqlite" else given}

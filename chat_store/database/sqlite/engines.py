@@ -17,7 +17,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from chat_store.database.sqlite.functions import register
-from chat_store.database.sqlite.write_lock import Rule
+from chat_store.database.sqlite.write_lock import LockPolicy
 
 _T = TypeVar("_T")
 
@@ -40,7 +40,7 @@ _READER_BUSY_MILLISECONDS = 5_000
 _WRITER_BUSY_MILLISECONDS = 0
 _LOCK_POLL_SECONDS = 0.001
 # the name of the execution option that says so
-_ALONE = "herald_statements_alone"
+_AUTOCOMMIT = "herald_statements_alone"
 # one writer in its transaction, and the next one waiting for the lock
 _WRITERS = 2
 
@@ -52,45 +52,47 @@ def sqlite_file(url: URL) -> Path:
     return Path(url.database)
 
 
-def reading_engine(url: URL, pool_size: int, **options: Any) -> AsyncEngine:
+def create_snapshot_engine(url: URL, pool_size: int, **options: Any) -> AsyncEngine:
     settings = (f"PRAGMA cache_size=-{_READER_CACHE}", *_PRAGMAS)
     engine = _engine(url, pool_size, settings, _READER_BUSY_MILLISECONDS, options)
     event.listen(engine.sync_engine, "begin", _begin)
     return engine
 
 
-def writing_engine(url: URL, **options: Any) -> AsyncEngine:
-    """A transaction of one of its connections begins by `begins`."""
+def create_write_engine(url: URL, **options: Any) -> AsyncEngine:
+    """A transaction of one of its connections begins by `begin_immediate`."""
     settings = (f"PRAGMA cache_size=-{_WRITER_CACHE}", *_PRAGMAS)
     return _engine(url, _WRITERS, settings, _WRITER_BUSY_MILLISECONDS, options)
 
 
-def without_transactions(engine: AsyncEngine) -> AsyncEngine:
+def with_autocommit(engine: AsyncEngine) -> AsyncEngine:
     """The same connections; each statement is one of its own."""
-    return engine.execution_options(**{_ALONE: True})
+    return engine.execution_options(**{_AUTOCOMMIT: True})
 
 
-async def begins(connection: AsyncConnection, rule: Rule, within_seconds: float) -> bool:
+async def begin_immediate(
+    connection: AsyncConnection, policy: LockPolicy, within_seconds: float
+) -> bool:
     """Takes the write lock, as soon as the rule lets it; false if that takes too long."""
     # past SQLAlchemy and the event loop: asking again through them costs far more
     driver = await _driver_of(connection)
     until = monotonic() + within_seconds
-    if not await driver.in_thread(partial(driver.take_lock, rule, until)):
+    if not await driver.in_thread(partial(driver.take_lock, policy, until)):
         return False
     await connection.begin()
     return True
 
 
-async def transacts(
+async def run_transaction(
     work: Callable[[sqlite3.Connection], None],
     connection: AsyncConnection,
-    rule: Rule,
+    policy: LockPolicy,
     within_seconds: float,
 ) -> bool:
-    """As `begins`, and goes on: when it says true, `work` is done and committed."""
+    """As `begin_immediate`, and goes on: when it says true, `work` is done and committed."""
     driver = await _driver_of(connection)
     until = monotonic() + within_seconds
-    return await driver.in_thread(partial(driver.transact, work, rule, until))
+    return await driver.in_thread(partial(driver.transact, work, policy, until))
 
 
 async def _driver_of(connection: AsyncConnection) -> "_Connection":
@@ -153,9 +155,9 @@ class _Connection(aiosqlite.Connection):
         done: _T = await self._execute(work, self._conn)
         return done
 
-    def take_lock(self, rule: Rule, until: float, connection: sqlite3.Connection) -> bool:
+    def take_lock(self, policy: LockPolicy, until: float, connection: sqlite3.Connection) -> bool:
         """In the thread; false if it is not had `until` then, or the caller is gone."""
-        while not rule(partial(_takes_lock, connection)):
+        while not policy(partial(_try_begin_immediate, connection)):
             if monotonic() >= until or self._stopped.wait(_LOCK_POLL_SECONDS):
                 return False
         return True
@@ -163,12 +165,12 @@ class _Connection(aiosqlite.Connection):
     def transact(
         self,
         work: Callable[[sqlite3.Connection], None],
-        rule: Rule,
+        policy: LockPolicy,
         until: float,
         connection: sqlite3.Connection,
     ) -> bool:
         """As `take_lock`; then `work` is done, and committed unless the caller is gone."""
-        if not self.take_lock(rule, until, connection):
+        if not self.take_lock(policy, until, connection):
             return False
         # an exception closes the connection, which rolls back
         work(connection)
@@ -183,7 +185,7 @@ class _Connection(aiosqlite.Connection):
             self._stopped.clear()
 
 
-def _takes_lock(connection: sqlite3.Connection) -> bool:
+def _try_begin_immediate(connection: sqlite3.Connection) -> bool:
     try:
         connection.execute("BEGIN IMMEDIATE")
     except sqlite3.OperationalError as error:
@@ -318,5 +320,5 @@ def _engine(
 
 
 def _begin(connection: Connection) -> None:
-    if _ALONE not in connection.get_execution_options():
+    if _AUTOCOMMIT not in connection.get_execution_options():
         connection.exec_driver_sql("BEGIN")
