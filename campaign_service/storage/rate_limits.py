@@ -1,7 +1,7 @@
-"""The limits' own clocks in SQL: when the next message may be sent.
+"""The rate limiters in SQL (GCRA): when the next message may be sent.
 
-Each pace is the moment up to which its turns are given away (GCRA). All replicas and shards move
-the same one, so that together they keep below the limit.
+A limiter's row holds the moment up to which its messages are reserved. All replicas and shards
+move the same row, so that together they keep below the limit.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from campaign_service.storage.ports import Reservation
-from campaign_service.storage.tables import campaign_paces
+from campaign_service.storage.tables import rate_limits
 from chat_store.database.columns import Count, from_microseconds, to_microseconds
 from chat_store.database.engine import DialectName
 
@@ -40,30 +40,30 @@ async def reserve(
     rows = [
         {
             "campaign_id": key,
-            "next_at": missed_from + intervals[key],
-            "soonest_at": moment + shortest_intervals[key],
+            "scheduled_at": missed_from + intervals[key],
+            "not_before": moment + shortest_intervals[key],
         }
         # always in this order, so that no two transactions wait for each other
         for key in sorted(limits)
     ]
-    reservation = (sqlite.insert if dialect == "sqlite" else postgresql.insert)(campaign_paces)
+    reservation = (sqlite.insert if dialect == "sqlite" else postgresql.insert)(rate_limits)
     reservation = reservation.values(rows)
     latest = func.max if dialect == "sqlite" else func.greatest
-    stored, new = campaign_paces.c, reservation.excluded
+    stored, new = rate_limits.c, reservation.excluded
     from_, at = literal(missed_from, Count), literal(moment, Count)
     statement = reservation.on_conflict_do_update(
         index_elements=["campaign_id"],
         set_={
-            "next_at": latest(stored.next_at, from_) + new.next_at - from_,
-            "soonest_at": latest(stored.next_at, stored.soonest_at, at) + new.soonest_at - at,
+            "scheduled_at": latest(stored.scheduled_at, from_) + new.scheduled_at - from_,
+            "not_before": latest(stored.scheduled_at, stored.not_before, at) + new.not_before - at,
         },
-    ).returning(stored.campaign_id, stored.next_at, stored.soonest_at)
+    ).returning(stored.campaign_id, stored.scheduled_at, stored.not_before)
     reserved = (await connection.execute(statement)).all()
     return Reservation(
         scheduled_at=from_microseconds(
-            max(row.next_at - intervals[row.campaign_id] for row in reserved)
+            max(row.scheduled_at - intervals[row.campaign_id] for row in reserved)
         ),
         not_before=from_microseconds(
-            max(row.soonest_at - shortest_intervals[row.campaign_id] for row in reserved)
+            max(row.not_before - shortest_intervals[row.campaign_id] for row in reserved)
         ),
     )

@@ -108,15 +108,15 @@ campaign_outcomes = Table(
     sqlite_with_rowid=False,
 )
 
-# When the next message may be sent, in microseconds since the epoch: of each campaign that has a
-# limit, and of all together under the empty id. `next_at` is when it is due, `soonest_at` when it
-# may go if those before were late.
-campaign_paces = Table(
-    "campaign_paces",
+# The limiters, in microseconds since the epoch: one for each campaign with a limit, and one for all
+# campaigns together under the empty id. `scheduled_at` is when the next message is due, `not_before`
+# the earliest moment at which it may be sent if those before it were late.
+rate_limits = Table(
+    "rate_limits",
     metadata,
     Column("campaign_id", Key, primary_key=True),
-    Column("next_at", Count, nullable=False),
-    Column("soonest_at", Count, nullable=False),
+    Column("scheduled_at", Count, nullable=False),
+    Column("not_before", Count, nullable=False),
     sqlite_with_rowid=False,
 )
 

@@ -14,7 +14,7 @@ from sqlalchemy import delete, func, insert, select
 from campaign_service.sending.rate_limiter import RateLimiter, applicable_limits
 from campaign_service.storage.ports import GLOBAL_LIMIT, Reservation
 from campaign_service.storage.runs import SqlRunStore
-from campaign_service.storage.tables import campaign_paces, campaign_shards
+from campaign_service.storage.tables import campaign_shards, rate_limits
 from chat_store.database.columns import to_microseconds
 from chat_store.database.engine import Database, open_database
 from chat_store.sql.stores import sql_chat_store
@@ -226,7 +226,7 @@ async def test_without_a_limit_or_a_message_nothing_is_reserved(
     assert await pace.wait_for_reservation(messages, asyncio.Event()) == NOTHING
 
     async with database.snapshot() as connection:
-        assert await connection.scalar(select(func.count()).select_from(campaign_paces)) == 0
+        assert await connection.scalar(select(func.count()).select_from(rate_limits)) == 0
 
 
 # --- whoever waits
@@ -249,13 +249,13 @@ def limited(limit: int, user_ids: list[str] | None, **changes: Any) -> campaign_
 async def turns_given_away(database: Database, until: datetime) -> None:
     async with database.transaction() as connection:
         moment = to_microseconds(until)
-        values = {"campaign_id": "spring", "next_at": moment, "soonest_at": moment}
-        await connection.execute(insert(campaign_paces).values(values))
+        values = {"campaign_id": "spring", "scheduled_at": moment, "not_before": moment}
+        await connection.execute(insert(rate_limits).values(values))
 
 
 async def next_turn(database: Database) -> int:
     async with database.snapshot() as connection:
-        moment: int = (await connection.scalars(select(campaign_paces.c.next_at))).one()
+        moment: int = (await connection.scalars(select(rate_limits.c.scheduled_at))).one()
     return moment
 
 
@@ -276,7 +276,7 @@ async def test_a_campaign_that_waits_for_its_turn_is_stopped_at_once(sqlite_url:
         await waits_for_an_hour(services, database)
         stopped = await services.stop()
         async with database.transaction() as connection:
-            await connection.execute(delete(campaign_paces))
+            await connection.execute(delete(rate_limits))
         await services.start()
         done = await services.until_completed()
     await database.close()
