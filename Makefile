@@ -18,10 +18,10 @@ help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*##/\1\t/' | expand -t 18
 
 demo: $(CORE)  ## Run the main job on a fresh machine: 10,000 users, one campaign
-	$(BIN)/python -m tests.demo
+	$(BIN)/python -m tests.tools.demo
 
 run: $(CORE)  ## Run both servers on ./data, to be used
-	$(BIN)/python -m tests.pair
+	$(BIN)/python -m tests.tools.run_servers
 
 test: $(DEV)  ## Run the tests, on SQLite and on a real PostgreSQL, but those that take minutes
 	$(BIN)/pytest -q -n 2 --dist loadgroup -m "not nightly"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from chat_store.database.engine import Database, open_database
-from tests.harness.postgres import FORGETFUL, Postgres, migrated, temporary_postgres
+from tests.harness.postgres import FAST_AND_UNSAFE, Postgres, migrated, temporary_postgres
 
 # gRPC's threads of this process would crash the copy of it that becomes a PostgreSQL
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
@@ -25,7 +25,7 @@ settings.load_profile("herald")
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    with temporary_postgres(FORGETFUL) as server:
+    with temporary_postgres(FAST_AND_UNSAFE) as server:
         yield server
 
 
@@ -48,7 +48,7 @@ def postgres_url(postgres: Postgres) -> Iterator[str]:
     """A migrated, empty PostgreSQL database."""
     name = postgres.fresh_database()
     yield postgres.url(name)
-    postgres.give_back(name)
+    postgres.recycle(name)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -1,6 +1,6 @@
 """`make bench`: what a campaign and its segments cost, measured on the real server processes.
 
-A scenario is a module with `measure(place) -> Iterator[Line]`, named in `_SCENARIOS`. `make soak`
+A scenario is a module with `measure(bench_database) -> Iterator[Line]`, named in `_SCENARIOS`. `make soak`
 runs the one that takes hours.
 """
 
@@ -28,14 +28,14 @@ from tests.bench import (
     soak,
     throughput,
 )
-from tests.bench.places import Kind, Line, Place, open_place
-from tests.harness.main_job import LateError
+from tests.bench.databases import BenchDatabase, Kind, Line, open_bench_database
+from tests.harness.hello_campaign import LateError
 from tests.harness.processes import ServerError
 
 
 @dataclass(frozen=True, slots=True)
 class _Measurement:
-    measure: Callable[[Place], Iterator[Line]]
+    measure: Callable[[BenchDatabase], Iterator[Line]]
     users: int
     kinds: tuple[Kind, ...] = tuple(Kind)
     by_default: bool = True
@@ -76,10 +76,10 @@ def main(
         chosen = {name: _SCENARIOS[name] for name in asked if kind in _SCENARIOS[name].kinds}
         for size, names in groupby(chosen, key=lambda name: users or chosen[name].users):
             console.print(f"\n[bold]{kind}[/bold], {size:,} users")
-            with open_place(kind, size) as place:
+            with open_bench_database(kind, size) as bench_database:
                 for name in names:
                     try:
-                        for line in chosen[name].measure(place):
+                        for line in chosen[name].measure(bench_database):
                             _show(console, line)
                     except (AssertionError, LateError, ServerError, grpc.RpcError) as error:
                         broken = True

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator
 
+from tests.bench.baseline import MESSAGES
 from tests.bench.campaigns import to_channels
-from tests.bench.contest import Contest, contested
-from tests.bench.floor import MESSAGES
-from tests.bench.places import Line, Place
+from tests.bench.comparison import Comparison, compared
+from tests.bench.databases import BenchDatabase, Line
 
 _GOAL = 0.4
 
 
-def measure(place: Place) -> Iterator[Line]:
-    yield from contested(place, Contest("campaign to channels", to_channels, MESSAGES, _GOAL))
+def measure(bench_database: BenchDatabase) -> Iterator[Line]:
+    yield from compared(
+        bench_database, Comparison("campaign to channels", to_channels, MESSAGES, _GOAL)
+    )

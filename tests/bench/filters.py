@@ -13,7 +13,7 @@ from herald.segment.v1 import segment_pb2
 from herald.segment.v1 import segment_service_pb2 as pb
 from herald.segment.v1.segment_service_pb2_grpc import SegmentServiceStub
 from herald_rpc.wire.structs import to_struct
-from tests.bench.places import Line, Place
+from tests.bench.databases import BenchDatabase, Line
 from tests.harness.processes import free_address, open_channel, servers
 
 _OPERANDS = (10, 100, 1_000, 10_000)
@@ -34,22 +34,22 @@ _FIELDS: dict[str, Callable[[int], Any]] = {
 _NAMES = {"a custom string": "text", "a custom number": "number", "a custom array": "tags"}
 
 
-def measure(place: Place) -> Iterator[Line]:
+def measure(bench_database: BenchDatabase) -> Iterator[Line]:
     """The best of a few rounds: whatever else the machine does only adds time."""
-    url = place.empty()
+    url = bench_database.empty()
     # counting in the background would take a part of a core from what is measured
     settings = {"HERALD_SIZING_INTERVAL_SECONDS": "86400"}
-    logs = place.folder / "logs"
+    logs = bench_database.folder / "logs"
     logs.mkdir(exist_ok=True)
     server, _ = servers(url, free_address(), free_address(), settings=settings, logs=logs)
     with server, open_channel(server.address) as channel:
-        _fill(ChatServiceStub(channel), place.users)
+        _fill(ChatServiceStub(channel), bench_database.users)
         stub = SegmentServiceStub(channel)
         for field, operand in _FIELDS.items():
             fewest = 0.0
             for operands in _OPERANDS:
                 document = {_NAMES.get(field, field): {"$in": [*map(operand, range(operands))]}}
-                line, seconds = _measured(stub, field, operands, document, place.users)
+                line, seconds = _measured(stub, field, operands, document, bench_database.users)
                 fewest = fewest or seconds
                 times = seconds / fewest
                 ratio = f"{times:.1f} times that of 10, goal: under {_GOAL_TIMES}"

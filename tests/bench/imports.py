@@ -4,28 +4,33 @@ import time
 from collections.abc import Iterator
 
 from chat_store.imports.lines import CHUNK_RECORDS
-from tests.bench.bare import open_bare
-from tests.bench.places import Line, Place
+from tests.bench.bare_driver import open_bare_driver
+from tests.bench.databases import BenchDatabase, Line
 
 
-def measure(place: Place) -> Iterator[Line]:
-    seconds, bare = place.import_seconds(), _bare_seconds(place)
+def measure(bench_database: BenchDatabase) -> Iterator[Line]:
+    seconds, driver = bench_database.import_seconds(), _bare_seconds(bench_database)
     yield Line(
         "import",
-        f"{place.users / seconds:,.0f} users/s",
-        f"{seconds:.1f} s, one round; {bare / seconds:.2f} of the "
-        f"bare insert's {place.users / bare:,.0f}",
+        f"{bench_database.users / seconds:,.0f} users/s",
+        f"{seconds:.1f} s, one round; {driver / seconds:.2f} of the "
+        f"bare insert's {bench_database.users / driver:,.0f}",
     )
 
 
-def _bare_seconds(place: Place) -> float:
+def _bare_seconds(bench_database: BenchDatabase) -> float:
     """In transactions of the import's size; without the time to read what is to be written."""
     seconds = 0.0
-    with open_bare(place.fresh()) as imported, open_bare(place.empty()) as empty:
+    with (
+        open_bare_driver(bench_database.fresh()) as imported,
+        open_bare_driver(bench_database.empty()) as empty,
+    ):
         for chunk in imported.read("users", "SELECT * FROM users", CHUNK_RECORDS):
             begin = time.perf_counter()
             empty.insert(chunk)
             seconds += time.perf_counter() - begin
         ((written,),) = empty.fetch("SELECT count(*) FROM users")
-    assert written == place.users, f"{written} users of {place.users} were imported"
+    assert written == bench_database.users, (
+        f"{written} users of {bench_database.users} were imported"
+    )
     return seconds

@@ -16,9 +16,9 @@ import grpc
 from herald.campaign.v1 import campaign_pb2, campaign_service_pb2
 from herald.chat.v1 import chat_pb2, chat_service_pb2
 from herald.segment.v1 import segment_pb2, segment_service_pb2
-from tests.bench.places import Line, Place
+from tests.bench.databases import BenchDatabase, Line
 from tests.bench.runs import assert_exact, patience
-from tests.harness import main_job
+from tests.harness import hello_campaign
 from tests.harness.processes import Pair, running_pair
 
 _CALLS_PER_SECOND = 10
@@ -40,12 +40,12 @@ class _Latencies:
     meanwhile: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
 
-def measure(place: Place) -> Iterator[Line]:
+def measure(bench_database: BenchDatabase) -> Iterator[Line]:
     """GetCampaign by itself, as who watches a campaign calls; then all calls in the same moments."""
     alone, together = _Latencies(), _Latencies()
     for _ in range(_ROUNDS):
-        _measure(place, alone, ["GetCampaign"])
-        _measure(place, together, list(_GOAL_MILLISECONDS))
+        _measure(bench_database, alone, ["GetCampaign"])
+        _measure(bench_database, together, list(_GOAL_MILLISECONDS))
     yield from _lines(alone, "meanwhile")
     yield from _lines(together, "meanwhile, with the others")
 
@@ -66,24 +66,24 @@ def _lines(found: _Latencies, when: str) -> Iterator[Line]:
         )
 
 
-def _measure(place: Place, found: _Latencies, names: Collection[str]) -> None:
-    url = place.fresh()
-    with running_pair(url, place.folder / "logs") as pair:
+def _measure(bench_database: BenchDatabase, found: _Latencies, names: Collection[str]) -> None:
+    url = bench_database.fresh()
+    with running_pair(url, bench_database.folder / "logs") as pair:
         _create_list(pair)
-        main_job.upsert_sender(pair)
-        audience = main_job.create_segment(pair, main_job.EVERYONE_BUT_THE_SENDER)
-        campaign = main_job.create_campaign(pair, audience)
+        hello_campaign.upsert_sender(pair)
+        audience = hello_campaign.create_segment(pair, hello_campaign.EVERYONE_BUT_THE_SENDER)
+        campaign = hello_campaign.create_campaign(pair, audience)
         completed = threading.Event()
         calls = _calls(pair, campaign, completed)
         calls = {name: call for name, call in calls.items() if name in names}
         _warm_up(calls)
         with _probing(calls, found.idle):
             threading.Event().wait(_IDLE_SECONDS)
-        main_job.start(pair, campaign)
+        hello_campaign.start(pair, campaign)
         with _probing(calls, found.meanwhile):
-            assert completed.wait(patience(place)), "the campaign is stuck"
-        campaign = main_job.get(pair, campaign)
-    assert_exact(url, campaign, place.users, channels_created=place.users)
+            assert completed.wait(patience(bench_database)), "the campaign is stuck"
+        campaign = hello_campaign.get(pair, campaign)
+    assert_exact(url, campaign, bench_database.users, channels_created=bench_database.users)
 
 
 @contextmanager
@@ -141,17 +141,17 @@ def _calls(
         request = segment_service_pb2.AddTargetsRequest(
             segment_id=_LIST_ID, target_ids=[f"newcomer-{number}"]
         )
-        return pair.segments.AddTargets.future(request, timeout=main_job.CALL_SECONDS)
+        return pair.segments.AddTargets.future(request, timeout=hello_campaign.CALL_SECONDS)
 
     def upsert_users(number: int) -> "grpc.Future[Any]":
         # a role of their own keeps them out of the campaign's audience
         user = chat_pb2.User(id=f"newcomer-{number}", role="newcomer")
         request = chat_service_pb2.UpsertUsersRequest(users=[user])
-        return pair.chat.UpsertUsers.future(request, timeout=main_job.CALL_SECONDS)
+        return pair.chat.UpsertUsers.future(request, timeout=hello_campaign.CALL_SECONDS)
 
     def get_campaign(_number: int) -> "grpc.Future[Any]":
         request = campaign_service_pb2.GetCampaignRequest(id=campaign.id)
-        future = pair.campaigns.GetCampaign.future(request, timeout=main_job.CALL_SECONDS)
+        future = pair.campaigns.GetCampaign.future(request, timeout=hello_campaign.CALL_SECONDS)
         future.add_done_callback(look)
         return future
 
@@ -166,7 +166,7 @@ def _calls(
 def _create_list(pair: Pair) -> None:
     segment = segment_pb2.Segment(id=_LIST_ID, type=segment_pb2.SEGMENT_TYPE_USER)
     request = segment_service_pb2.CreateSegmentRequest(segment=segment)
-    pair.segments.CreateSegment(request, timeout=main_job.CALL_SECONDS)
+    pair.segments.CreateSegment(request, timeout=hello_campaign.CALL_SECONDS)
 
 
 def _percentile(seconds: list[float], percent: int) -> str:

@@ -2,17 +2,17 @@
 
 from collections.abc import Iterator
 
+from tests.bench.baseline import MESSAGES
 from tests.bench.campaigns import into_channels_by_id, into_channels_of_two
-from tests.bench.contest import Contest, contested
-from tests.bench.floor import MESSAGES
-from tests.bench.places import Line, Place
+from tests.bench.comparison import Comparison, compared
+from tests.bench.databases import BenchDatabase, Line
 
 _GOAL = 0.4
 
 
-def measure(place: Place) -> Iterator[Line]:
-    for contest in (
-        Contest("messages, channels by id", into_channels_by_id, MESSAGES, _GOAL),
-        Contest("messages, channels of two", into_channels_of_two, MESSAGES, _GOAL),
+def measure(bench_database: BenchDatabase) -> Iterator[Line]:
+    for comparison in (
+        Comparison("messages, channels by id", into_channels_by_id, MESSAGES, _GOAL),
+        Comparison("messages, channels of two", into_channels_of_two, MESSAGES, _GOAL),
     ):
-        yield from contested(place, contest)
+        yield from compared(bench_database, comparison)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from tests.bench.samples import Sample, rates
+from tests.bench.latency_samples import Sample, rates
 
 _MOST_POINTS = 300
 _INCHES = (10, 4)

@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from tests.people import COUNTRIES, people
+from tests.harness.sample_users import COUNTRIES, people
 
 _AGES = range(16, 44)
 HALF = {"age": {"$gte": 30}}

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tests.bench.campaigns import into_new_channels
-from tests.bench.contest import speed
-from tests.bench.fleet import running_fleet
-from tests.bench.places import Line, Place
+from tests.bench.comparison import speed
+from tests.bench.databases import BenchDatabase, Line
+from tests.bench.replica_campaigns import running_replicas
 from tests.bench.runs import assert_exact, until_completed
-from tests.harness import main_job
+from tests.harness import hello_campaign
 
 _ROUNDS = 3
 # campaign servers, segment servers
@@ -23,31 +23,31 @@ class _Round:
     processor_seconds: tuple[float, ...]
 
 
-def measure(place: Place) -> Iterator[Line]:
+def measure(bench_database: BenchDatabase) -> Iterator[Line]:
     """The best of a few rounds of each, in turns."""
     rounds: dict[tuple[int, int], list[_Round]] = {fleet: [] for fleet in _FLEETS}
     for _ in range(_ROUNDS):
         for (campaigns, segments), measured in rounds.items():
-            measured.append(_measured(place, campaigns, segments))
+            measured.append(_measured(bench_database, campaigns, segments))
     alone = min(each.seconds for each in rounds[_FLEETS[0]])
     for (campaigns, segments), measured in rounds.items():
         best = min(measured, key=lambda each: each.seconds)
         shares = " + ".join(f"{seconds:.1f}" for seconds in best.processor_seconds)
         yield Line(
             f"campaign servers: {campaigns}, segment servers: {segments}",
-            speed(place.users, best.seconds),
+            speed(bench_database.users, best.seconds),
             f"{best.seconds:.2f} s, best of {_ROUNDS}; {alone / best.seconds:.2f} of one of each; "
             f"campaign servers used {shares} s of the cores",
         )
 
 
-def _measured(place: Place, campaigns: int, segments: int) -> _Round:
-    url = place.fresh()
-    logs = place.folder / "logs"
-    with running_fleet(url, logs, segments=segments, campaigns=campaigns) as fleet:
+def _measured(bench_database: BenchDatabase, campaigns: int, segments: int) -> _Round:
+    url = bench_database.fresh()
+    logs = bench_database.folder / "logs"
+    with running_replicas(url, logs, segments=segments, campaigns=campaigns) as fleet:
         before = [server.processor_seconds() for server in fleet.campaigns]
-        campaign = until_completed(place, fleet.pair, into_new_channels(fleet.pair))
+        campaign = until_completed(bench_database, fleet.pair, into_new_channels(fleet.pair))
         after = [server.processor_seconds() for server in fleet.campaigns]
-    assert_exact(url, campaign, place.users, channels_created=place.users)
+    assert_exact(url, campaign, bench_database.users, channels_created=bench_database.users)
     used = tuple(end - begin for begin, end in zip(before, after, strict=True))
-    return _Round(main_job.run_seconds(campaign), used)
+    return _Round(hello_campaign.run_seconds(campaign), used)

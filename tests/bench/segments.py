@@ -13,8 +13,8 @@ from google.protobuf import json_format
 from herald.segment.v1 import segment_pb2
 from herald.segment.v1 import segment_service_pb2 as pb
 from herald.segment.v1.segment_service_pb2_grpc import SegmentServiceStub
-from tests.bench.bare import Bare, Rows, open_bare
-from tests.bench.places import Kind, Line, Place
+from tests.bench.bare_driver import BareDriver, Rows, open_bare_driver
+from tests.bench.databases import BenchDatabase, Kind, Line
 from tests.bench.population import HALF, ONE_IN_100
 from tests.harness.processes import Server, free_address, open_channel, servers
 
@@ -52,25 +52,25 @@ class _Audience:
     rows: str
 
 
-def measure(place: Place) -> Iterator[Line]:
+def measure(bench_database: BenchDatabase) -> Iterator[Line]:
     """The best of a few rounds on either side: whatever else the machine does only adds time."""
-    url = place.fresh()
-    with open_bare(url) as bare:
-        with _serving(place, url) as (_, stub):
-            ids = [id_ for (id_,) in bare.fetch("SELECT id FROM users ORDER BY id")]
+    url = bench_database.fresh()
+    with open_bare_driver(url) as driver:
+        with _serving(bench_database, url) as (_, stub):
+            ids = [id_ for (id_,) in driver.fetch("SELECT id FROM users ORDER BY id")]
             listed = ids[::2]
-            audiences = _audiences(place.kind, listed)
+            audiences = _audiences(bench_database.kind, listed)
             for audience in audiences:
                 stub.CreateSegment(pb.CreateSegmentRequest(segment=audience.segment))
                 _wait_until_counted(stub, audience)
             _add(stub, audiences[-1].segment.id, listed)
-            bare.settle()
+            driver.settle()
             for audience in audiences:
-                yield from _streamed(stub, bare, audience)
+                yield from _streamed(stub, driver, audience)
             for audience in audiences:
-                yield _counted(stub, bare, audience)
-            yield _added(stub, bare, ids[:: max(1, len(ids) // _MOST_ADDED)][:_MOST_ADDED])
-        yield _grown(place, url, audiences[0], ids)
+                yield _counted(stub, driver, audience)
+            yield _added(stub, driver, ids[:: max(1, len(ids) // _MOST_ADDED)][:_MOST_ADDED])
+        yield _grown(bench_database, url, audiences[0], ids)
 
 
 def _audiences(kind: Kind, listed: list[str]) -> list[_Audience]:
@@ -88,12 +88,12 @@ def _audiences(kind: Kind, listed: list[str]) -> list[_Audience]:
     return [*audiences, _Audience(f"a list of {len(listed):,}", listing, "target_id", rows)]
 
 
-def _streamed(stub: SegmentServiceStub, bare: Bare, audience: _Audience) -> Iterator[Line]:
+def _streamed(stub: SegmentServiceStub, driver: BareDriver, audience: _Audience) -> Iterator[Line]:
     query = f"SELECT {audience.key} {audience.rows} ORDER BY {audience.key}"
     bare_seconds = []
     served_seconds: dict[int, list[float]] = {size: [] for size in _PAGE_SIZES}
     for _ in range(_ROUNDS):
-        seconds, rows = _timed(partial(bare.fetch, query))
+        seconds, rows = _timed(partial(driver.fetch, query))
         bare_seconds.append(seconds)
         expected = [id_ for (id_,) in rows]
         for size, all_seconds in served_seconds.items():
@@ -109,10 +109,10 @@ def _streamed(stub: SegmentServiceStub, bare: Bare, audience: _Audience) -> Iter
         )
 
 
-def _counted(stub: SegmentServiceStub, bare: Bare, audience: _Audience) -> Line:
+def _counted(stub: SegmentServiceStub, driver: BareDriver, audience: _Audience) -> Line:
     request = pb.CountTargetsRequest(segment_ids=[audience.segment.id])
     count = partial(stub.CountTargets, request, timeout=_CALL_SECONDS)
-    bare_count = partial(bare.fetch, f"SELECT count(*) {audience.rows}")
+    bare_count = partial(driver.fetch, f"SELECT count(*) {audience.rows}")
     bare_seconds, served_seconds = [], []
     for _ in range(_ROUNDS):
         seconds, ((expected,),) = _timed(bare_count)
@@ -128,7 +128,7 @@ def _counted(stub: SegmentServiceStub, bare: Bare, audience: _Audience) -> Line:
     )
 
 
-def _added(stub: SegmentServiceStub, bare: Bare, ids: list[str]) -> Line:
+def _added(stub: SegmentServiceStub, driver: BareDriver, ids: list[str]) -> Line:
     bare_seconds, served_seconds = [], []
     for number in range(_ROUNDS):
         segment = segment_pb2.Segment(id=f"added-{number}", type=segment_pb2.SEGMENT_TYPE_USER)
@@ -136,8 +136,8 @@ def _added(stub: SegmentServiceStub, bare: Bare, ids: list[str]) -> Line:
         seconds, added = _timed(partial(_add, stub, segment.id, ids))
         served_seconds.append(seconds)
         assert added == len(ids), f"{added} targets of {len(ids)} were added"
-        (rows,) = _same_rows(bare, segment.id, len(ids))
-        seconds, _ = _timed(partial(bare.insert, rows))
+        (rows,) = _same_rows(driver, segment.id, len(ids))
+        seconds, _ = _timed(partial(driver.insert, rows))
         bare_seconds.append(seconds)
     return Line(
         f"AddTargets of {len(ids):,}",
@@ -147,15 +147,17 @@ def _added(stub: SegmentServiceStub, bare: Bare, ids: list[str]) -> Line:
     )
 
 
-def _same_rows(bare: Bare, segment_id: str, most: int) -> list[Rows]:
+def _same_rows(driver: BareDriver, segment_id: str, most: int) -> list[Rows]:
     """Those of the segment, as those of another one."""
     query = f"""SELECT 'bare-{segment_id}' AS segment_id, target_id, created_at
         FROM segment_targets WHERE segment_id = '{segment_id}' ORDER BY target_id"""
-    return list(bare.read("segment_targets", query, most))
+    return list(driver.read("segment_targets", query, most))
 
 
-def _grown(place: Place, url: str, audience: _Audience, expected: list[str]) -> Line:
-    with _serving(place, url) as (server, stub):
+def _grown(
+    bench_database: BenchDatabase, url: str, audience: _Audience, expected: list[str]
+) -> Line:
+    with _serving(bench_database, url) as (server, stub):
         warming_up = stub.StreamTargets(_streaming(audience, _PAGE_SIZES[0]))
         next(warming_up)
         warming_up.cancel()
@@ -171,13 +173,15 @@ def _grown(place: Place, url: str, audience: _Audience, expected: list[str]) -> 
 
 
 @contextmanager
-def _serving(place: Place, url: str) -> Iterator[tuple[Server, SegmentServiceStub]]:
+def _serving(
+    bench_database: BenchDatabase, url: str
+) -> Iterator[tuple[Server, SegmentServiceStub]]:
     # counting in the background would take a part of a core from what is measured
     settings = {"HERALD_SIZING_INTERVAL_SECONDS": "86400"}
     server, _ = servers(
-        url, free_address(), free_address(), settings=settings, logs=place.folder / "logs"
+        url, free_address(), free_address(), settings=settings, logs=bench_database.folder / "logs"
     )
-    (place.folder / "logs").mkdir(exist_ok=True)
+    (bench_database.folder / "logs").mkdir(exist_ok=True)
     with server, open_channel(server.address) as channel:
         yield server, SegmentServiceStub(channel)
 

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator
 
+from tests.bench.baseline import NEW_CHANNELS
 from tests.bench.campaigns import into_new_channels
-from tests.bench.contest import Contest, contested
-from tests.bench.floor import NEW_CHANNELS
-from tests.bench.places import Line, Place
+from tests.bench.comparison import Comparison, compared
+from tests.bench.databases import BenchDatabase, Line
 
 _GOAL = 0.5
 
 
-def measure(place: Place) -> Iterator[Line]:
-    yield from contested(place, Contest("campaign", into_new_channels, NEW_CHANNELS, _GOAL))
+def measure(bench_database: BenchDatabase) -> Iterator[Line]:
+    yield from compared(
+        bench_database, Comparison("campaign", into_new_channels, NEW_CHANNELS, _GOAL)
+    )

@@ -10,7 +10,7 @@ from chat_store.database.engine import open_database
 from chat_store.sql.stores import sql_chat_store
 from herald.segment.v1 import segment_pb2
 from tests.campaign.builders import SENDER_ID, a_user
-from tests.campaign.services import Services, running
+from tests.campaign.server_pair import ServerPair, start_pair
 from tests.harness.postgres import Postgres
 
 
@@ -26,13 +26,13 @@ def shared_database_url(
     postgres: Postgres = request.getfixturevalue("postgres")
     name = postgres.fresh_database()
     yield postgres.url(name)
-    postgres.give_back(name)
+    postgres.recycle(name)
 
 
 @pytest_asyncio.fixture(scope="module")
 async def refusing_services(
     sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Services]:
+) -> AsyncIterator[ServerPair]:
     """For calls that change nothing; with users, of whom some are gone, and segments alike."""
     folder = tmp_path_factory.mktemp("refusing")
     url = f"sqlite+aiosqlite:///{shutil.copy(sqlite_template, folder / 'herald.db')}"
@@ -43,7 +43,7 @@ async def refusing_services(
     await users.deactivate(["asleep"], now)
     await users.delete(["gone"], now)
     await database.close()
-    async with running(url) as services:
+    async with start_pair(url) as services:
         await services.add_list("vips", ["ann"])
         await services.add_list("rooms", [], segment_pb2.SEGMENT_TYPE_CHANNEL)
         await services.add_list("old", [])

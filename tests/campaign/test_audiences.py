@@ -13,8 +13,8 @@ from chat_store.sql.tables import messages
 from chat_store.store import ChannelDraft
 from herald.segment.v1 import segment_pb2
 from tests.campaign.builders import SENDER_ID, a_campaign_message, a_channel, a_user
-from tests.campaign.services import Services, running
-from tests.harness.accounts import assert_conserved
+from tests.campaign.server_pair import ServerPair, start_pair
+from tests.harness.reconciliation import assert_everyone_has_one_outcome
 
 CHANNEL = segment_pb2.SEGMENT_TYPE_CHANNEL
 CALL = 1_000
@@ -30,7 +30,7 @@ async def with_channels(database: Database, drafts: Sequence[ChannelDraft]) -> N
     await sql_chat_store(database).channels.upsert(drafts, datetime.now(UTC))
 
 
-async def to_channels(services: Services, segment: segment_pb2.Segment) -> None:
+async def to_channels(services: ServerPair, segment: segment_pb2.Segment) -> None:
     """A campaign to the segment's channels, from its start to its end."""
     await services.create_segment(segment)
     await services.create(
@@ -64,13 +64,13 @@ async def test_ten_thousand_users_of_whom_some_are_not_there(
     await users.deactivate(deactivated, now)
     await users.delete(deleted, now)
 
-    async with running(database_url) as services:
+    async with start_pair(database_url) as services:
         created = await services.create(a_campaign_message({"user_ids": them}))
         started = await services.start()
         done = await services.until_completed()
 
     assert len(created.user_ids) == started.stats.targets_total == len(them)
-    account = assert_conserved(database_url, "spring", len(them))
+    account = assert_everyone_has_one_outcome(database_url, "spring", len(them))
     assert account.reasons == {
         "user_not_found": len(unknown),
         "user_deactivated": len(deactivated),
@@ -101,10 +101,10 @@ async def test_the_channels_that_a_filter_finds(database: Database, database_url
     segment = segment_pb2.Segment(id="first-floor", type=CHANNEL)
     segment.filter.update({"floor": 1, "members": {"$in": ["ann"]}})
 
-    async with running(database_url, page_size=4) as services:
+    async with start_pair(database_url, page_size=4) as services:
         await to_channels(services, segment)
 
-    assert_conserved(database_url, "spring", 10)
+    assert_everyone_has_one_outcome(database_url, "spring", 10)
     assert await receivers(database) == [f"messaging:room{n:02}" for n in range(1, 30, 3)]
 
 
@@ -119,10 +119,10 @@ async def test_all_channels_that_the_sender_is_in(database: Database, database_u
     )
     segment = segment_pb2.Segment(id="mine", type=CHANNEL, all_sender_channels=True)
 
-    async with running(database_url, page_size=4) as services:
+    async with start_pair(database_url, page_size=4) as services:
         await to_channels(services, segment)
 
-    assert_conserved(database_url, "spring", 15)
+    assert_everyone_has_one_outcome(database_url, "spring", 15)
     assert await receivers(database) == [f"messaging:room{n:02}" for n in range(1, 30, 2)]
 
 
@@ -135,7 +135,7 @@ async def test_three_overlapping_segments_of_three_kinds(
     named.filter.update({"id": {"$gte": "user-100", "$lt": "user-200"}})
     everyone = segment_pb2.Segment(id="all", type=segment_pb2.SEGMENT_TYPE_USER, all_users=True)
 
-    async with running(database_url, page_size=17) as services:
+    async with start_pair(database_url, page_size=17) as services:
         await services.add_list("listed", [*them[150:250], "stranger"])
         await services.create_segment(named)
         await services.create_segment(everyone)
@@ -146,6 +146,6 @@ async def test_three_overlapping_segments_of_three_kinds(
         await services.until_completed()
 
     # the sender is one of all users
-    account = assert_conserved(database_url, "spring", len(them) + 2)
+    account = assert_everyone_has_one_outcome(database_url, "spring", len(them) + 2)
     assert account.reasons == {"user_not_found": 1}
     assert Counter(await receivers(database)) == Counter([SENDER_ID, *them])

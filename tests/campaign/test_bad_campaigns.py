@@ -10,8 +10,8 @@ import pytest
 from herald.campaign.v1 import campaign_pb2
 from herald.campaign.v1 import campaign_service_pb2 as pb
 from tests.campaign.builders import SENDER_ID, a_campaign_message
-from tests.campaign.services import Services
-from tests.campaign.told import refusal_of
+from tests.campaign.refusals import refusal_of
+from tests.campaign.server_pair import ServerPair
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 LONG = "x" * 256
@@ -205,13 +205,13 @@ REFERENCES: dict[str, tuple[dict[str, Any], str, str, dict[str, str]]] = {
 }
 
 
-def created(services: Services, campaign: campaign_pb2.Campaign) -> Any:
+def created(services: ServerPair, campaign: campaign_pb2.Campaign) -> Any:
     return services.campaigns.CreateCampaign(pb.CreateCampaignRequest(campaign=campaign))
 
 
 @pytest.mark.parametrize(("changes", "field"), FIELDS.values(), ids=FIELDS)
 async def test_a_field_that_breaks_a_rule_is_refused(
-    refusing_services: Services, changes: dict[str, Any], field: str
+    refusing_services: ServerPair, changes: dict[str, Any], field: str
 ) -> None:
     told = await refusal_of(created(refusing_services, a_campaign_message(changes)))
 
@@ -221,7 +221,7 @@ async def test_a_field_that_breaks_a_rule_is_refused(
 
 @pytest.mark.parametrize(("changes", "field", "limit", "given"), LIMITS.values(), ids=LIMITS)
 async def test_what_is_over_a_limit_is_refused(
-    refusing_services: Services, changes: dict[str, Any], field: str, limit: int, given: int
+    refusing_services: ServerPair, changes: dict[str, Any], field: str, limit: int, given: int
 ) -> None:
     told = await refusal_of(created(refusing_services, a_campaign_message(changes)))
 
@@ -232,7 +232,7 @@ async def test_what_is_over_a_limit_is_refused(
 
 @pytest.mark.parametrize(("changes", "field", "problem"), TEMPLATES.values(), ids=TEMPLATES)
 async def test_a_template_that_can_not_be_used_is_refused(
-    refusing_services: Services, changes: dict[str, Any], field: str, problem: str
+    refusing_services: ServerPair, changes: dict[str, Any], field: str, problem: str
 ) -> None:
     told = await refusal_of(created(refusing_services, a_campaign_message(changes)))
 
@@ -245,7 +245,7 @@ async def test_a_template_that_can_not_be_used_is_refused(
     ("changes", "field", "kind", "metadata"), REFERENCES.values(), ids=REFERENCES
 )
 async def test_what_is_named_must_be_there(
-    refusing_services: Services,
+    refusing_services: ServerPair,
     changes: dict[str, Any],
     field: str,
     kind: str,
@@ -261,7 +261,7 @@ async def test_what_is_named_must_be_there(
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("place", ["message", "channel", "member"])
 async def test_a_number_that_is_not_finite_is_refused(
-    refusing_services: Services, number: float, place: str
+    refusing_services: ServerPair, number: float, place: str
 ) -> None:
     campaign = a_campaign_message()
     member = campaign.channel_template.members_template.add(user_id="ann")
@@ -293,7 +293,7 @@ def _unknown_visibility(campaign: campaign_pb2.Campaign) -> None:
     ],
 )
 async def test_a_value_that_no_enum_has_is_refused(
-    refusing_services: Services, change: Callable[[campaign_pb2.Campaign], None], field: str
+    refusing_services: ServerPair, change: Callable[[campaign_pb2.Campaign], None], field: str
 ) -> None:
     campaign = a_campaign_message()
     change(campaign)
@@ -303,7 +303,7 @@ async def test_a_value_that_no_enum_has_is_refused(
     assert (told.code, told.reason, told.fields) == (INVALID, "INVALID_FIELD", (field,))
 
 
-async def test_an_empty_request_is_refused(refusing_services: Services) -> None:
+async def test_an_empty_request_is_refused(refusing_services: ServerPair) -> None:
     told = await refusal_of(refusing_services.campaigns.CreateCampaign(pb.CreateCampaignRequest()))
 
     assert (told.code, told.fields) == (INVALID, ("campaign.sender_id",))
@@ -321,7 +321,7 @@ async def test_an_empty_request_is_refused(refusing_services: Services) -> None:
     ids=["sender", "audience", "template", "limit", "segment"],
 )
 async def test_a_check_alone_has_the_same_errors(
-    refusing_services: Services, changes: dict[str, Any]
+    refusing_services: ServerPair, changes: dict[str, Any]
 ) -> None:
     campaign = a_campaign_message(changes)
     check = pb.CreateCampaignRequest(campaign=campaign, validate_only=True)
@@ -331,7 +331,7 @@ async def test_a_check_alone_has_the_same_errors(
     assert told == await refusal_of(created(refusing_services, campaign))
 
 
-async def test_what_was_refused_is_not_there(refusing_services: Services) -> None:
+async def test_what_was_refused_is_not_there(refusing_services: ServerPair) -> None:
     campaign = a_campaign_message({"user_ids": None})
     await refusal_of(created(refusing_services, campaign))
 
@@ -374,7 +374,7 @@ async def test_what_was_refused_is_not_there(refusing_services: Services) -> Non
     ],
 )
 async def test_what_is_just_within_the_limits_is_taken(
-    refusing_services: Services, changes: dict[str, Any]
+    refusing_services: ServerPair, changes: dict[str, Any]
 ) -> None:
     given = a_campaign_message({"id": None, **changes})
 

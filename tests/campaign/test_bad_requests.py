@@ -11,8 +11,8 @@ from herald.campaign.v1 import campaign_pb2
 from herald.campaign.v1 import campaign_service_pb2 as pb
 from herald.chat.v1 import sort_pb2
 from tests.campaign.builders import a_campaign_message
-from tests.campaign.services import Services, answered
-from tests.campaign.told import Told, refusal_of
+from tests.campaign.refusals import Refusal, refusal_of
+from tests.campaign.server_pair import ServerPair, answered
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 NOT_FOUND = grpc.StatusCode.NOT_FOUND
@@ -117,7 +117,7 @@ BAD_FILTERS: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("request_", "reason", "field"), BAD_REQUESTS.values(), ids=BAD_REQUESTS)
 async def test_a_bad_request_is_refused_at_its_field(
-    refusing_services: Services, request_: Any, reason: str, field: str
+    refusing_services: ServerPair, request_: Any, reason: str, field: str
 ) -> None:
     await refusing_services.create(a_campaign_message({"id": "known"}))
 
@@ -130,7 +130,7 @@ async def test_a_bad_request_is_refused_at_its_field(
 
 @pytest.mark.parametrize(("filter_", "field"), BAD_FILTERS, ids=str)
 async def test_a_bad_filter_is_refused_at_its_path(
-    refusing_services: Services, filter_: dict[str, Any], field: str
+    refusing_services: ServerPair, filter_: dict[str, Any], field: str
 ) -> None:
     request = pb.QueryCampaignsRequest()
     request.filter.update(filter_)
@@ -152,11 +152,11 @@ async def test_a_bad_filter_is_refused_at_its_path(
     ids=["get", "start", "stop", "update", "delete"],
 )
 async def test_a_campaign_that_is_not_there_is_not_found(
-    refusing_services: Services, request_: Any
+    refusing_services: ServerPair, request_: Any
 ) -> None:
     told = await refusal_of(answered(refusing_services, request_))
 
-    assert told == Told(
+    assert told == Refusal(
         code=NOT_FOUND,
         reason="CAMPAIGN_NOT_FOUND",
         metadata={"campaign_id": "nothing"},
@@ -182,7 +182,7 @@ OTHER_CONTENT = [
 @pytest.mark.parametrize("validate_only", [False, True])
 @pytest.mark.parametrize("changes", OTHER_CONTENT, ids=str)
 async def test_an_id_with_other_content_is_taken(
-    refusing_services: Services, changes: dict[str, Any], *, validate_only: bool
+    refusing_services: ServerPair, changes: dict[str, Any], *, validate_only: bool
 ) -> None:
     created = await refusing_services.create(a_campaign_message({"id": "known"}))
     request = pb.CreateCampaignRequest(
@@ -191,7 +191,7 @@ async def test_an_id_with_other_content_is_taken(
 
     told = await refusal_of(answered(refusing_services, request))
 
-    assert told == Told(
+    assert told == Refusal(
         code=grpc.StatusCode.ALREADY_EXISTS,
         reason="CAMPAIGN_ALREADY_EXISTS",
         metadata={"campaign_id": "known"},

@@ -16,17 +16,17 @@ from chat_store.sql.tables import users
 from herald.campaign.v1 import campaign_pb2
 from herald.campaign.v1 import campaign_service_pb2 as pb
 from tests.campaign.builders import SENDER_ID, a_campaign_message, a_user
-from tests.campaign.services import Services, answered, running
-from tests.campaign.told import Told, refusal_of
+from tests.campaign.refusals import Refusal, refusal_of
+from tests.campaign.server_pair import ServerPair, answered, start_pair
 
 FAILED = grpc.StatusCode.FAILED_PRECONDITION
 
 
 @pytest.fixture
-async def services(database: Database, database_url: str) -> AsyncIterator[Services]:
+async def services(database: Database, database_url: str) -> AsyncIterator[ServerPair]:
     ids = [SENDER_ID, "ann", "bob"]
     await sql_chat_store(database).users.upsert([a_user(id_) for id_ in ids], datetime.now(UTC))
-    async with running(database_url) as services:
+    async with start_pair(database_url) as services:
         yield services
 
 
@@ -34,7 +34,7 @@ async def services(database: Database, database_url: str) -> AsyncIterator[Servi
 
 
 async def test_a_created_campaign_is_a_draft_with_everything_it_was_given(
-    services: Services,
+    services: ServerPair,
 ) -> None:
     await services.add_list("vips", ["ann", "bob"])
     given = a_campaign_message(
@@ -85,7 +85,7 @@ async def test_a_created_campaign_is_a_draft_with_everything_it_was_given(
     assert await services.get() == created
 
 
-async def test_output_only_fields_are_ignored_on_input(services: Services) -> None:
+async def test_output_only_fields_are_ignored_on_input(services: ServerPair) -> None:
     given = a_campaign_message(
         {
             "status": "CAMPAIGN_STATUS_COMPLETED",
@@ -111,7 +111,7 @@ async def test_output_only_fields_are_ignored_on_input(services: Services) -> No
     assert created.etag != "x"
 
 
-async def test_a_campaign_without_an_id_gets_one(services: Services) -> None:
+async def test_a_campaign_without_an_id_gets_one(services: ServerPair) -> None:
     one = await services.create(a_campaign_message({"id": None}))
     other = await services.create(a_campaign_message({"id": None}))
 
@@ -120,7 +120,7 @@ async def test_a_campaign_without_an_id_gets_one(services: Services) -> None:
     assert one.id != other.id
 
 
-async def test_a_repeated_create_gives_what_is_there(services: Services) -> None:
+async def test_a_repeated_create_gives_what_is_there(services: ServerPair) -> None:
     campaign = a_campaign_message({"user_ids": ["bob", "ann"]})
     created = await services.create(campaign)
 
@@ -134,7 +134,7 @@ async def test_a_repeated_create_gives_what_is_there(services: Services) -> None
 
 
 async def test_a_repeated_create_does_not_mind_what_has_gone_since(
-    services: Services, database: Database
+    services: ServerPair, database: Database
 ) -> None:
     campaign = a_campaign_message({"user_ids": None, "segment_ids": ["vips"]})
     await services.add_list("vips", ["ann"])
@@ -145,7 +145,7 @@ async def test_a_repeated_create_does_not_mind_what_has_gone_since(
     assert (await services.create(campaign)).id == "spring"
 
 
-async def test_a_deleted_campaigns_id_stays_taken(services: Services, database: Database) -> None:
+async def test_a_deleted_campaigns_id_stays_taken(services: ServerPair, database: Database) -> None:
     await services.create(a_campaign_message())
     await mark_deleted(database)
 
@@ -156,7 +156,7 @@ async def test_a_deleted_campaigns_id_stays_taken(services: Services, database: 
 
 
 @pytest.mark.parametrize("id_", ["spring", ""], ids=["with an id", "without an id"])
-async def test_a_check_alone_writes_nothing(services: Services, id_: str) -> None:
+async def test_a_check_alone_writes_nothing(services: ServerPair, id_: str) -> None:
     request = pb.CreateCampaignRequest(campaign=a_campaign_message({"id": id_}), validate_only=True)
 
     checked = (await answered(services, request)).campaign
@@ -178,11 +178,11 @@ async def mark_deleted(database: Database) -> None:
         await connection.execute(update(campaigns).values(deleted_at=datetime.now(UTC)))
 
 
-async def in_draft(services: Services) -> None:
+async def in_draft(services: ServerPair) -> None:
     """As it is."""
 
 
-async def in_completed(services: Services) -> None:
+async def in_completed(services: ServerPair) -> None:
     await services.start()
     await services.until_completed()
 
@@ -204,8 +204,8 @@ STOPPABLE = "CAMPAIGN_STATUS_SCHEDULED,CAMPAIGN_STATUS_IN_PROGRESS,CAMPAIGN_STAT
     ids=["stop a draft", "stop a completed", "start a completed"],
 )
 async def test_a_status_that_does_not_allow_the_call_is_told_with_those_that_do(
-    services: Services,
-    bring: Callable[[Services], Awaitable[None]],
+    services: ServerPair,
+    bring: Callable[[ServerPair], Awaitable[None]],
     request_: Any,
     status: str,
     allowed: str,
@@ -215,7 +215,7 @@ async def test_a_status_that_does_not_allow_the_call_is_told_with_those_that_do(
 
     told = await refusal_of(answered(services, request_))
 
-    assert told == Told(
+    assert told == Refusal(
         code=FAILED,
         reason="STATUS_NOT_ALLOWED",
         metadata={
@@ -235,7 +235,7 @@ async def test_a_status_that_does_not_allow_the_call_is_told_with_those_that_do(
     ids=["start", "stop"],
 )
 async def test_a_deleted_campaign_can_only_be_read(
-    services: Services, database: Database, request_: Any
+    services: ServerPair, database: Database, request_: Any
 ) -> None:
     await services.create(a_campaign_message())
     await mark_deleted(database)
@@ -248,19 +248,19 @@ async def test_a_deleted_campaign_can_only_be_read(
     assert (await services.get()).HasField("deleted_at")
 
 
-async def _sender_goes(_services: Services, database: Database) -> None:
+async def _sender_goes(_services: ServerPair, database: Database) -> None:
     await sql_chat_store(database).users.delete([SENDER_ID], datetime.now(UTC))
 
 
-async def _sender_sleeps(_services: Services, database: Database) -> None:
+async def _sender_sleeps(_services: ServerPair, database: Database) -> None:
     await sql_chat_store(database).users.deactivate([SENDER_ID], datetime.now(UTC))
 
 
-async def _member_goes(_services: Services, database: Database) -> None:
+async def _member_goes(_services: ServerPair, database: Database) -> None:
     await sql_chat_store(database).users.delete(["bob"], datetime.now(UTC))
 
 
-async def _segment_goes(services: Services, _database: Database) -> None:
+async def _segment_goes(services: ServerPair, _database: Database) -> None:
     await services.delete_segment("vips")
 
 
@@ -275,9 +275,9 @@ async def _segment_goes(services: Services, _database: Database) -> None:
     ids=["deleted sender", "deactivated sender", "deleted member", "deleted segment"],
 )
 async def test_what_a_campaign_names_must_be_there_when_it_starts(
-    services: Services,
+    services: ServerPair,
     database: Database,
-    happens: Callable[[Services, Database], Awaitable[None]],
+    happens: Callable[[ServerPair, Database], Awaitable[None]],
     reason: str,
     metadata: dict[str, str],
 ) -> None:
@@ -298,7 +298,7 @@ async def test_what_a_campaign_names_must_be_there_when_it_starts(
 
 
 async def test_whoever_asks_again_gets_the_sender_and_the_segments_as_they_are_then(
-    services: Services, database: Database
+    services: ServerPair, database: Database
 ) -> None:
     await services.add_list("vips", [])
     await services.add_list("regulars", ["ann", "bob"])
@@ -324,7 +324,7 @@ async def test_whoever_asks_again_gets_the_sender_and_the_segments_as_they_are_t
 
 
 async def test_a_campaign_whose_sender_was_taken_out_of_the_database_can_be_read(
-    services: Services, database: Database
+    services: ServerPair, database: Database
 ) -> None:
     await services.create(a_campaign_message({}))
     async with database.transaction() as connection:
@@ -336,7 +336,7 @@ async def test_a_campaign_whose_sender_was_taken_out_of_the_database_can_be_read
 
 
 async def test_without_the_segment_server_a_campaign_can_be_read_and_nothing_more(
-    services: Services,
+    services: ServerPair,
 ) -> None:
     await services.add_list("vips", ["ann"])
     campaign = a_campaign_message({"user_ids": None, "segment_ids": ["vips"]})

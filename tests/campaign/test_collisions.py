@@ -18,8 +18,8 @@ from chat_store.sql.stores import sql_chat_store
 from herald.campaign.v1 import campaign_pb2
 from herald.campaign.v1 import campaign_service_pb2 as pb
 from tests.campaign.builders import SENDER_ID, a_campaign_message, a_user
-from tests.campaign.services import Services, answered, running
-from tests.harness.accounts import assert_balanced, recount
+from tests.campaign.server_pair import ServerPair, answered, start_pair
+from tests.harness.reconciliation import assert_consistent, recount
 
 CLIENTS = 32
 LISTENERS = [f"listener-{number:03}" for number in range(100)]
@@ -29,12 +29,12 @@ _numbers = count(1)
 
 
 @pytest_asyncio.fixture(scope="module")
-async def services(shared_database_url: str) -> AsyncIterator[Services]:
+async def services(shared_database_url: str) -> AsyncIterator[ServerPair]:
     database = open_database(shared_database_url)
     users = [a_user(id_) for id_ in (SENDER_ID, *LISTENERS)]
     await sql_chat_store(database).users.upsert(users, datetime.now(UTC))
     await database.close()
-    async with running(shared_database_url) as running_services:
+    async with start_pair(shared_database_url) as running_services:
         yield running_services
 
 
@@ -58,7 +58,7 @@ def a_call(call: str, id_: str, client: int) -> Any:
             return pb.DeleteCampaignRequest(id=id_)
 
 
-async def campaign_in(services: Services, status: str) -> str:
+async def campaign_in(services: ServerPair, status: str) -> str:
     id_ = f"campaign-{next(_numbers)}"
     slowly = {"id": id_, "user_ids": LISTENERS, "max_messages_per_second": 5}
     await services.create(a_campaign_message(slowly))
@@ -74,7 +74,7 @@ async def campaign_in(services: Services, status: str) -> str:
     ("one", "other"), [*combinations_with_replacement(["start", "stop", "update", "delete"], 2)]
 )
 async def test_calls_at_the_same_moment_make_no_state_outside_of_the_table(
-    services: Services,
+    services: ServerPair,
     database: Database,
     shared_database_url: str,
     one: str,
@@ -107,7 +107,7 @@ async def test_calls_at_the_same_moment_make_no_state_outside_of_the_table(
     assert now.etag == str(changes[-1].revision)
     if now.status == campaign_pb2.CAMPAIGN_STATUS_IN_PROGRESS:
         await services.stop(id_)
-    assert_balanced(recount(shared_database_url, id_))
+    assert_consistent(recount(shared_database_url, id_))
 
 
 def may_follow(earlier: Campaign, later: Campaign) -> bool:

@@ -16,7 +16,7 @@ from campaign_service.__main__ import app
 from chat_store.database.engine import Database, open_database
 from chat_store.sql.stores import sql_chat_store
 from tests.campaign.builders import SENDER_ID, a_campaign_message, a_user
-from tests.campaign.services import Services, running
+from tests.campaign.server_pair import ServerPair, start_pair
 
 PEOPLE = [f"u{number:02}" for number in range(30)]
 
@@ -53,11 +53,11 @@ async def verified(database_url: str) -> Result:
     return await asyncio.to_thread(invoked, "verify", "spring", "--database-url", database_url)
 
 
-def watching(services: Services, id_: str = "spring") -> list[str]:
+def watching(services: ServerPair, id_: str = "spring") -> list[str]:
     return ["watch", id_, "--target", services.campaign.address]
 
 
-async def with_draft(database: Database, services: Services, speed: int = 0) -> None:
+async def with_draft(database: Database, services: ServerPair, speed: int = 0) -> None:
     users = [a_user(id_) for id_ in [SENDER_ID, *PEOPLE]]
     await sql_chat_store(database).users.upsert(users, datetime.now(UTC))
     changes = {"user_ids": PEOPLE, "max_messages_per_second": speed}
@@ -67,7 +67,7 @@ async def with_draft(database: Database, services: Services, speed: int = 0) -> 
 async def test_a_campaign_is_watched_over_a_restart_of_the_server(
     sqlite_database: Database, sqlite_url: str
 ) -> None:
-    async with running(sqlite_url, page_size=5) as services:
+    async with start_pair(sqlite_url, page_size=5) as services:
         await with_draft(sqlite_database, services)
         process = await launched(*watching(services))
         unknown = await launched(*watching(services, "autumn"))
@@ -94,7 +94,7 @@ async def test_a_terminal_gets_a_bar_and_a_stop_a_code_of_its_own(
     sqlite_database: Database, sqlite_url: str
 ) -> None:
     ours, theirs = pty.openpty()
-    async with running(sqlite_url, page_size=1) as services:
+    async with start_pair(sqlite_url, page_size=1) as services:
         await with_draft(sqlite_database, services, speed=5)
         await services.start()
         process = await launched(*watching(services), stdout=theirs)
@@ -115,7 +115,7 @@ async def test_a_terminal_gets_a_bar_and_a_stop_a_code_of_its_own(
 
 
 async def test_a_campaign_is_verified(database: Database, database_url: str) -> None:
-    async with running(database_url, page_size=5) as services:
+    async with start_pair(database_url, page_size=5) as services:
         await with_draft(database, services)
         await services.start()
         await services.until_completed()

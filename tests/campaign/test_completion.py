@@ -22,9 +22,16 @@ from chat_store.sql.stores import sql_chat_store
 from segment_service.segments import SegmentSpec, SegmentType
 from segment_service.sql.segments import SqlSegmentStore
 from tests.campaign.builders import MOMENT, a_spec, a_user
-from tests.campaign.replicas import LEASE_TIME, SHARDS, Clock, Replica, World, a_world
-from tests.harness.accounts import outcomes
-from tests.harness.waiters import wait_for_waiters
+from tests.campaign.in_process_replica import (
+    LEASE_TIME,
+    SHARDS,
+    Clock,
+    Environment,
+    InProcessReplica,
+    an_environment,
+)
+from tests.harness.lock_waiters import wait_for_waiters
+from tests.harness.reconciliation import outcomes
 
 LISTED = ["ann", "bob", "cid"]
 LATE = "dan"
@@ -59,14 +66,14 @@ class HeldEnd(SqlRunStore):
 
 
 @pytest.fixture
-async def world(database_url: str) -> AsyncIterator[World]:
+async def world(database_url: str) -> AsyncIterator[Environment]:
     """With a campaign that has been started for a list of three."""
-    async with a_world(database_url) as world:
+    async with an_environment(database_url) as world:
         await _started(world)
         yield world
 
 
-async def _started(world: World) -> None:
+async def _started(world: Environment) -> None:
     chat = sql_chat_store(world.database)
     await chat.users.upsert([a_user(id_) for id_ in (*LISTED, LATE)], MOMENT)
     await world.create_list("list")
@@ -77,15 +84,17 @@ async def _started(world: World) -> None:
     await SqlTransitionStore(world.database, shards=SHARDS).start("spring", len(LISTED), MOMENT)
 
 
-async def sent_by(world: World, runs: SqlRunStore | None = None) -> tuple[Status, str]:
+async def sent_by(world: Environment, runs: SqlRunStore | None = None) -> tuple[Status, str]:
     """How the campaign stands after its senders have done all that they can."""
-    replica = Replica(world.database, world.segments, Clock(), page_size=2)
+    replica = InProcessReplica(world.database, world.segments, Clock(), page_size=2)
     await replica.send(runs)
     campaign = await replica.campaigns.get("spring")
     return campaign.status, campaign.status_reason
 
 
-async def test_a_target_added_between_the_last_page_and_the_end_is_reached(world: World) -> None:
+async def test_a_target_added_between_the_last_page_and_the_end_is_reached(
+    world: Environment,
+) -> None:
     added = HookedEnd(world.database, lambda: world.add_targets("list", [LATE]))
 
     assert await sent_by(world, added) == (Status.COMPLETED, "")
@@ -94,7 +103,7 @@ async def test_a_target_added_between_the_last_page_and_the_end_is_reached(world
 
 
 async def test_a_target_removed_between_the_last_page_and_the_end_keeps_its_outcome(
-    world: World,
+    world: Environment,
 ) -> None:
     removed = HookedEnd(world.database, lambda: world.remove_targets("list", LISTED[:1]))
 
@@ -104,7 +113,7 @@ async def test_a_target_removed_between_the_last_page_and_the_end_keeps_its_outc
 
 
 async def test_a_segment_deleted_between_the_last_page_and_the_end_stops_the_campaign(
-    world: World,
+    world: Environment,
 ) -> None:
     deleted = HookedEnd(world.database, lambda: world.delete("list"))
 
@@ -130,7 +139,7 @@ CHANGES: dict[str, Callable[[SqlSegmentStore], Coroutine[Any, Any, Any]]] = {
 
 @pytest.mark.parametrize("change", CHANGES)
 async def test_a_change_of_a_list_waits_for_the_transaction_that_completes(
-    world: World, change: str
+    world: Environment, change: str
 ) -> None:
     """So that what is answered while the campaign is in progress has been seen by its end."""
     held = HeldEnd(world.database)
@@ -155,7 +164,7 @@ async def test_the_transaction_that_completes_waits_for_a_change_of_a_list_and_s
     postgres_url: str, change: Callable[[AsyncConnection, str], Awaitable[None]]
 ) -> None:
     """SQLite's write transactions exclude each other anyway."""
-    async with a_world(postgres_url) as world:
+    async with an_environment(postgres_url) as world:
         await _started(world)
         runs = SqlRunStore(world.database)
         lease = await _walked(runs)
@@ -202,7 +211,7 @@ async def test_ends_of_campaigns_and_changes_of_their_lists_never_wait_in_a_circ
 
 
 async def test_a_campaign_in_progress_at_the_upgrade_reaches_everybody_and_nobody_twice(
-    world: World,
+    world: Environment,
 ) -> None:
     """Before it, versions were times; targets may have been added since the walk began."""
     runs = SqlRunStore(world.database)

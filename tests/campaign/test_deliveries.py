@@ -29,8 +29,8 @@ from tests.campaign.builders import (
     a_spec,
     a_user,
 )
-from tests.campaign.services import Services, running
-from tests.campaign.told import refusal_of
+from tests.campaign.refusals import refusal_of
+from tests.campaign.server_pair import ServerPair, start_pair
 
 REASONS = list(Reason)
 EVERY_WAY = list(product([None, *Outcome], [False, True]))
@@ -199,7 +199,7 @@ def rows_given(step: str) -> float:
 # --- the call
 
 
-async def deliveries(services: Services, **changes: Any) -> Any:
+async def deliveries(services: ServerPair, **changes: Any) -> Any:
     request = pb.QueryDeliveriesRequest(**{"campaign_id": "spring", **changes})
     return await services.campaigns.QueryDeliveries(request)
 
@@ -217,7 +217,7 @@ async def test_every_target_of_a_run_has_its_delivery(
     await chat.channels.delete(["messaging:lost-acme"], MOMENT)
     template = {"text": "{% if receiver.id == 'late' %}{{ 'x' * 20001 }}{% endif %}"}
     targets = ["nobody", *(user.id for user in people[1:])]
-    async with running(database_url, page_size=2) as services:
+    async with start_pair(database_url, page_size=2) as services:
         await services.create(
             a_campaign_message({"user_ids": targets, "message_template": template})
         )
@@ -274,7 +274,7 @@ BAD_REQUESTS: dict[str, tuple[dict[str, Any], str, str]] = {
 
 @pytest.mark.parametrize(("changes", "reason", "field"), BAD_REQUESTS.values(), ids=BAD_REQUESTS)
 async def test_a_bad_request_is_refused_at_its_field(
-    refusing_services: Services, changes: dict[str, Any], reason: str, field: str
+    refusing_services: ServerPair, changes: dict[str, Any], reason: str, field: str
 ) -> None:
     await refusing_services.create(a_campaign_message())
 
@@ -284,7 +284,7 @@ async def test_a_bad_request_is_refused_at_its_field(
     assert (told.fields, told.metadata["field"]) == ((field,), field)
 
 
-async def test_an_unknown_campaign_has_no_deliveries(refusing_services: Services) -> None:
+async def test_an_unknown_campaign_has_no_deliveries(refusing_services: ServerPair) -> None:
     told = await refusal_of(deliveries(refusing_services, campaign_id="never"))
 
     assert (told.code, told.reason) == (grpc.StatusCode.NOT_FOUND, "CAMPAIGN_NOT_FOUND")
@@ -298,7 +298,7 @@ async def test_a_page_has_25_deliveries_or_at_most_1000_and_a_token_of_its_own(
     await handled(database, some_deliveries([f"{number:04}" for number in range(1_001)]))
     await handled(database, [a_delivery("ann", None, of="other")], "other")
     await database.close()
-    async with running(sqlite_url) as services:
+    async with start_pair(sqlite_url) as services:
         answers = [await deliveries(services, page_size=size) for size in (0, 5, 5_000)]
         token = (await deliveries(services, outcome=SKIPPED, page_size=1)).next_page_token
         mine = {"outcome": SKIPPED, "page_token": token}

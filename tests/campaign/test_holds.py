@@ -27,10 +27,10 @@ from chat_store.database.engine import Database, open_database
 from chat_store.database.sqlite.generation import Generation, GenerationFile
 from chat_store.page_rows import PageRows
 from tests.campaign.builders import a_spec
-from tests.harness import nursery
+from tests.harness import forkserver
+from tests.harness.lock_waiters import wait_for_waiters
 from tests.harness.postgres import Postgres
 from tests.harness.processes import free_address
-from tests.harness.waiters import wait_for_waiters
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -285,7 +285,7 @@ def killed(database_url: str, crash: CrashPoint, folder: Path) -> int:
         "HERALD_SENDER_PROCESSES": "0",
         VARIABLE: str(crash),
     }
-    code = nursery.run("campaign_service", environment, log).wait(60)
+    code = forkserver.run("campaign_service", environment, log).wait(60)
     assert f"killed at {crash}" in log.read_text()
     return code
 

@@ -20,8 +20,8 @@ from herald.campaign.v1 import campaign_pb2
 from tests.campaign.builders import MOMENT, SENDER_ID, a_campaign_message, a_user
 from tests.campaign.hostile import BOMBS, JSON_BOMBS, REFUSED, SLOW
 from tests.campaign.rendering import CUSTOM, VARIABLES, compile_json, compile_text
-from tests.campaign.services import Services, running
-from tests.harness.accounts import assert_conserved
+from tests.campaign.server_pair import ServerPair, start_pair
+from tests.harness.reconciliation import assert_everyone_has_one_outcome
 
 T = TypeVar("T")
 
@@ -137,7 +137,7 @@ async def test_bombs_fail_their_receivers_while_others_are_sent_to_and_answered(
     receivers = [f"bomb{number:03}" for number in range(len(bombs))]
     await with_receivers(sqlite_url, receivers)
     campaigns = list(packed(bombs))
-    async with running(sqlite_url, page_size=20) as services:
+    async with start_pair(sqlite_url, page_size=20) as services:
         for number, (template, hit) in enumerate(campaigns):
             users = [*GOOD, *(receivers[index] for index in hit)]
             message = {"id": f"c{number}", "user_ids": users, "message_template": template}
@@ -150,7 +150,7 @@ async def test_bombs_fail_their_receivers_while_others_are_sent_to_and_answered(
 
     assert sorted(index for _, hit in campaigns for index in hit) == list(range(len(bombs)))
     for number, (_, hit) in enumerate(campaigns):
-        account = assert_conserved(sqlite_url, f"c{number}", len(GOOD) + len(hit))
+        account = assert_everyone_has_one_outcome(sqlite_url, f"c{number}", len(GOOD) + len(hit))
         assert account.messages == len(GOOD), [bombs[index] for index in hit]
         assert account.reasons == {"template_error": len(hit)}
     assert answers.slowest < SLOWEST_ANSWER_SECONDS
@@ -159,7 +159,7 @@ async def test_bombs_fail_their_receivers_while_others_are_sent_to_and_answered(
 class Answers:
     """Asks the server all the while, and notes how long the slowest answer takes."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: ServerPair) -> None:
         self._services = services
         self.slowest = 0.0
 

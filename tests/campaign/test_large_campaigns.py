@@ -15,8 +15,8 @@ from chat_store.sql.stores import sql_chat_store
 from herald.campaign.v1 import campaign_service_pb2 as pb
 from herald.segment.v1 import segment_pb2
 from tests.campaign.builders import MOMENT, SENDER_ID, a_campaign_message, a_user
-from tests.campaign.services import Services, running
-from tests.campaign.told import Told, refusal_of
+from tests.campaign.refusals import Refusal, refusal_of
+from tests.campaign.server_pair import ServerPair, start_pair
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 MESSAGE = "campaign.message_template"
@@ -26,22 +26,22 @@ PRESENT = IDS[:500]
 
 
 @pytest_asyncio.fixture
-async def services(sqlite_url: str) -> AsyncIterator[Services]:
+async def services(sqlite_url: str) -> AsyncIterator[ServerPair]:
     database = open_database(sqlite_url)
     users = [a_user(id_, custom={"a": "x" * 5_000}) for id_ in PRESENT]
     await sql_chat_store(database).users.upsert([a_user(SENDER_ID), *users], MOMENT)
     await database.close()
-    async with running(sqlite_url) as running_services:
+    async with start_pair(sqlite_url) as running_services:
         yield running_services
 
 
-async def refused(services: Services, **message: Any) -> Told:
+async def refused(services: ServerPair, **message: Any) -> Refusal:
     template = {"message_template": {"text": "hi", **message}}
     return await refusal_of(services.create(a_campaign_message(template)))
 
 
 async def test_a_campaign_that_no_answer_could_hold_is_refused_also_when_built_in_steps(
-    services: Services,
+    services: ServerPair,
 ) -> None:
     created = await services.create(a_campaign_message({"user_ids": IDS}))
     members = [{"user_id": id_, "custom": {"a": "x" * 5_000}} for id_ in PRESENT[:250]]
@@ -58,7 +58,7 @@ async def test_a_campaign_that_no_answer_could_hold_is_refused_also_when_built_i
     assert (await services.get()).etag == created.etag
 
 
-async def test_the_users_of_a_large_campaign_come_in_pages_that_fit(services: Services) -> None:
+async def test_the_users_of_a_large_campaign_come_in_pages_that_fit(services: ServerPair) -> None:
     await services.create(a_campaign_message({"user_ids": IDS}))
     seen: list[str] = []
     token = ""
@@ -76,7 +76,7 @@ async def test_the_users_of_a_large_campaign_come_in_pages_that_fit(services: Se
 
 
 async def test_segments_that_are_too_large_together_come_as_far_as_they_fit(
-    services: Services,
+    services: ServerPair,
 ) -> None:
     segment_ids = [f"segment-{number:02}" for number in range(25)]
     filter_ = {"id": {"$in": IDS[:700]}}
@@ -97,7 +97,7 @@ async def test_segments_that_are_too_large_together_come_as_far_as_they_fit(
     assert completed.stats.targets_total == len(PRESENT)
 
 
-async def test_attachments_of_more_than_64_kb_are_refused(services: Services) -> None:
+async def test_attachments_of_more_than_64_kb_are_refused(services: ServerPair) -> None:
     room = MAX_ATTACHMENTS_BYTES - len('[{"a":""},{}]')
     told = await refused(services, attachments=[{"a": "x" * (room + 1)}, {}])
 
@@ -113,7 +113,7 @@ async def test_attachments_of_more_than_64_kb_are_refused(services: Services) ->
     [("custom", 19, "custom"), ("attachments", 18, "attachments[0]")],
 )
 async def test_what_nests_deeper_than_20_is_refused(
-    services: Services, field: str, deep: int, at: str
+    services: ServerPair, field: str, deep: int, at: str
 ) -> None:
     def nested(depth: int) -> Any:
         value = {"a": orjson.loads("[" * depth + "]" * depth)}

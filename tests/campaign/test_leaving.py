@@ -15,10 +15,10 @@ from herald.campaign.v1 import campaign_pb2
 from herald.segment.v1 import segment_pb2
 from herald.segment.v1 import segment_service_pb2 as pb
 from tests.campaign.builders import SENDER_ID, a_campaign_message, a_channel, a_user
-from tests.campaign.services import Services, running
-from tests.harness.accounts import (
-    assert_balanced,
-    assert_conserved,
+from tests.campaign.server_pair import ServerPair, start_pair
+from tests.harness.reconciliation import (
+    assert_consistent,
+    assert_everyone_has_one_outcome,
     count_messages,
     outcomes,
     recount,
@@ -34,7 +34,7 @@ COUNTRY = {"country": "USA"}
 
 @dataclass(frozen=True)
 class Place:
-    services: Services
+    services: ServerPair
     database: Database
 
     async def remove_targets(self, target_ids: list[str]) -> None:
@@ -121,7 +121,7 @@ async def with_targets(place: Place, segment: segment_pb2.Segment) -> tuple[list
     return staying, leaving
 
 
-async def started(services: Services, rate: int, *, to_channels: bool = False) -> None:
+async def started(services: ServerPair, rate: int, *, to_channels: bool = False) -> None:
     changes: dict[str, Any] = {
         "user_ids": None,
         "segment_ids": ["s"],
@@ -144,7 +144,7 @@ async def test_who_has_left_before_a_page_is_written_has_no_outcome(
     database: Database, database_url: str, way: str
 ) -> None:
     segment, leave = WAYS[way]
-    async with running(database_url) as services:
+    async with start_pair(database_url) as services:
         place = Place(services, database)
         staying, leaving = await with_targets(place, segment)
         await started(services, RATE, to_channels=segment.type != segment_pb2.SEGMENT_TYPE_USER)
@@ -156,14 +156,14 @@ async def test_who_has_left_before_a_page_is_written_has_no_outcome(
         done = await services.until_completed()
 
     assert outcomes(database_url, "spring") == dict.fromkeys(staying, "sent")
-    assert_conserved(database_url, "spring", len(staying))
+    assert_everyone_has_one_outcome(database_url, "spring", len(staying))
     assert done.stats.targets_total == len(staying)
 
 
 async def test_who_begins_to_match_ahead_of_the_run_is_reached(
     database: Database, database_url: str
 ) -> None:
-    async with running(database_url) as services:
+    async with start_pair(database_url) as services:
         place = Place(services, database)
         await with_targets(place, _segment(filter=COUNTRY))
         await started(services, RATE)
@@ -181,7 +181,7 @@ async def test_a_segment_that_is_deleted_ends_the_run_at_the_next_page(
     database: Database, database_url: str, rate: int
 ) -> None:
     ids = [f"p{number:04}" for number in range(5 * rate)]
-    async with running(database_url) as services:
+    async with start_pair(database_url) as services:
         place = Place(services, database)
         await people(place, ids)
         await services.add_list("s", ids)
@@ -193,7 +193,7 @@ async def test_a_segment_that_is_deleted_ends_the_run_at_the_next_page(
         stopped = await services.until_stopped()
     assert stopped.status_reason == "segment 's' is not there"
     account = recount(database_url, "spring")
-    assert_balanced(account)
+    assert_consistent(account)
     assert account.messages - when_it_returned <= rate / 2
 
 
@@ -201,7 +201,7 @@ async def test_a_run_waits_for_the_answer_who_is_still_in_a_page(
     database: Database, database_url: str
 ) -> None:
     ids = STAYING[:4]
-    async with running(database_url) as services:
+    async with start_pair(database_url) as services:
         place = Place(services, database)
         await people(place, ids)
         await services.add_list("s", ids)

@@ -29,8 +29,8 @@ from tests.campaign.builders import (
     a_spec,
     a_user,
 )
-from tests.campaign.replicas import HookedRuns
-from tests.harness.accounts import outcomes
+from tests.campaign.in_process_replica import RunStoreWithHooks
+from tests.harness.reconciliation import outcomes
 
 LEASE_TIME = timedelta(seconds=10)
 LIST_ID = "list"
@@ -151,7 +151,7 @@ async def test_who_is_in_a_page_is_asked_again_if_it_has_to_be_planned_again(
         draft = ChannelDraft(a_channel("bob-acme"), ["bob", SENDER_ID])
         await sql_chat_store(database).channels.upsert([draft], MOMENT)
 
-    runs = HookedRuns(database, channel_is_made, at=1)
+    runs = RunStoreWithHooks(database, channel_is_made, at=1)
     lease = await a_lease(database, runs)
     audience = Audience()
 

@@ -46,8 +46,8 @@ from tests.campaign.builders import (
     a_spec,
     a_user,
 )
-from tests.campaign.services import Services, running
-from tests.campaign.told import refusal_of
+from tests.campaign.refusals import refusal_of
+from tests.campaign.server_pair import ServerPair, start_pair
 
 SENT, SKIPPED, FAILED = (
     campaign_pb2.DELIVERY_OUTCOME_SENT,
@@ -135,7 +135,7 @@ async def populate(database: Database) -> None:
     await chat.messages.upsert([imported], now)
 
 
-async def make_segments(services: Services) -> None:
+async def make_segments(services: ServerPair) -> None:
     await services.add_list("people", PEOPLE)
     cids = [*(place.cid for place in PLACES), "messaging:never"]
     await services.add_list("rooms", cids, segment_pb2.SEGMENT_TYPE_CHANNEL)
@@ -148,7 +148,7 @@ async def make_segments(services: Services) -> None:
     await services.create_segment(own)
 
 
-async def previews(services: Services, **changes: Any) -> list[campaign_pb2.Preview]:
+async def previews(services: ServerPair, **changes: Any) -> list[campaign_pb2.Preview]:
     request = pb.PreviewCampaignRequest(**changes)
     return list((await services.campaigns.PreviewCampaign(request)).previews)
 
@@ -171,7 +171,7 @@ async def row_counts(database: Database) -> dict[str, int]:
 @pytest_asyncio.fixture(scope="module")
 async def previewing(
     sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Services]:
+) -> AsyncIterator[ServerPair]:
     """For previews of what is never sent."""
     folder = tmp_path_factory.mktemp("previewing")
     url = f"sqlite+aiosqlite:///{shutil.copy(sqlite_template, folder / 'herald.db')}"
@@ -179,7 +179,7 @@ async def previewing(
     await populate(database)
     await sql_chat_store(database).users.upsert([a_user(id_) for id_ in CROWD], MOMENT)
     await database.close()
-    async with running(url, multi_tenancy=True) as services:
+    async with start_pair(url, multi_tenancy=True) as services:
         await services.add_list("crowd", [*CROWD, *MORE])
         yield services
 
@@ -217,7 +217,7 @@ async def assert_sent_as_previewed(
     await populate(database)
     chat = sql_chat_store(database)
     campaign = a_campaign_message(changes)
-    async with running(database_url, page_size=3) as services:
+    async with start_pair(database_url, page_size=3) as services:
         await make_segments(services)
         await services.create(campaign)
         rows, before = await row_counts(database), await channels_in(database)
@@ -252,7 +252,7 @@ async def assert_sent_as_previewed(
 
 
 async def test_receivers_come_in_the_order_asked_for_and_need_not_be_in_the_audience(
-    previewing: Services,
+    previewing: ServerPair,
 ) -> None:
     campaign = a_campaign_message({"user_ids": ["Zoe"]})
     asked = ["emil", "bob", "stranger", "bob", "ann", "emil"]
@@ -269,7 +269,7 @@ async def test_receivers_come_in_the_order_asked_for_and_need_not_be_in_the_audi
 
 
 async def test_receivers_who_would_share_a_new_channel_all_see_it_made(
-    previewing: Services,
+    previewing: ServerPair,
 ) -> None:
     template = {"type": "messaging", "id": "lobby", "custom": {"first": "{{ receiver.id }}"}}
     text = {"text": "{{ channel.first }}"}
@@ -287,7 +287,7 @@ async def test_receivers_who_would_share_a_new_channel_all_see_it_made(
 )
 @pytest.mark.parametrize(("asked", "given"), [(0, 10), (3, 3), (100, 100), (2**31 - 1, 100)])
 async def test_a_sample_is_the_beginning_of_the_audience(
-    previewing: Services, audience: dict[str, Any], asked: int, given: int
+    previewing: ServerPair, audience: dict[str, Any], asked: int, given: int
 ) -> None:
     campaign = a_campaign_message(audience)
     found = await previews(previewing, campaign=campaign, sample_size=asked)
@@ -306,7 +306,7 @@ async def test_a_sample_is_the_beginning_of_the_audience(
 )
 @pytest.mark.parametrize("create", [True, False])
 async def test_what_depends_on_an_id_that_is_not_there_is_left_out(
-    previewing: Services, template: dict[str, Any], cid: str, *, create: bool
+    previewing: ServerPair, template: dict[str, Any], cid: str, *, create: bool
 ) -> None:
     changes = {
         "id": None,
@@ -330,7 +330,7 @@ async def test_what_depends_on_an_id_that_is_not_there_is_left_out(
         assert dict(message.custom) == {"a": "ann"}
 
 
-async def test_a_hostile_template_fails_its_receiver_alone(previewing: Services) -> None:
+async def test_a_hostile_template_fails_its_receiver_alone(previewing: ServerPair) -> None:
     bomb = "{% for a in 'x' * 9000 %}{% for b in 'x' * 9000 %}x{% endfor %}{% endfor %}"
     text = {"text": f"{{% if receiver.id == 'ann' %}}{bomb}{{% else %}}Hi{{% endif %}}"}
     campaign = a_campaign_message({"message_template": text})
@@ -341,7 +341,7 @@ async def test_a_hostile_template_fails_its_receiver_alone(previewing: Services)
     assert (found[0].cid, found[1].message.text) == ("", "Hi")
 
 
-async def test_previews_end_where_the_answer_would_be_too_large(previewing: Services) -> None:
+async def test_previews_end_where_the_answer_would_be_too_large(previewing: ServerPair) -> None:
     text = {"text": "{{ '€' * 20000 }}"}
     campaign = a_campaign_message({"message_template": text})
     found = await previews(previewing, campaign=campaign, receiver_ids=CROWD)
@@ -351,7 +351,7 @@ async def test_previews_end_where_the_answer_would_be_too_large(previewing: Serv
 
 
 @pytest.mark.parametrize(("team", "outcome"), [("red", SKIPPED), ("", SENT)])
-async def test_a_preview_knows_the_teams(previewing: Services, team: str, outcome: Any) -> None:
+async def test_a_preview_knows_the_teams(previewing: ServerPair, team: str, outcome: Any) -> None:
     template = {"type": "messaging", "id": "{{ receiver.id }}", "team": team}
     campaign = a_campaign_message({"channel_template": template})
     (found,) = await previews(previewing, campaign=campaign, receiver_ids=["ann"])
@@ -423,7 +423,7 @@ BAD_REQUESTS: dict[str, tuple[dict[str, Any], str, str]] = {
 
 @pytest.mark.parametrize(("request_", "reason", "field"), BAD_REQUESTS.values(), ids=BAD_REQUESTS)
 async def test_a_bad_request_is_refused_at_its_field(
-    refusing_services: Services, request_: dict[str, Any], reason: str, field: str
+    refusing_services: ServerPair, request_: dict[str, Any], reason: str, field: str
 ) -> None:
     await refusing_services.create(INLINE)
 
@@ -433,7 +433,7 @@ async def test_a_bad_request_is_refused_at_its_field(
     assert (told.fields, told.metadata["field"]) == ((field,), field)
 
 
-async def test_an_unknown_and_a_deleted_campaign_are_refused(refusing_services: Services) -> None:
+async def test_an_unknown_and_a_deleted_campaign_are_refused(refusing_services: ServerPair) -> None:
     await refusing_services.create(a_campaign_message({"id": "deleted"}))
     await refusing_services.campaigns.DeleteCampaign(pb.DeleteCampaignRequest(id="deleted"))
 
@@ -453,7 +453,7 @@ async def test_what_is_gone_since_then_is_a_failed_precondition(
     await populate(sqlite)
     users = sql_chat_store(sqlite).users
     template = {"type": "messaging", "id": "x", "members": ["extra"]}
-    async with running(sqlite_url) as services:
+    async with start_pair(sqlite_url) as services:
         await make_segments(services)
         await services.create(
             a_campaign_message(
@@ -479,7 +479,7 @@ async def test_without_the_segment_service_the_call_is_to_be_repeated(
     sqlite: Database, sqlite_url: str
 ) -> None:
     await populate(sqlite)
-    async with running(sqlite_url) as services:
+    async with start_pair(sqlite_url) as services:
         await make_segments(services)
         to_segment = a_campaign_message({"user_ids": None, "segment_ids": ["people"]})
         await services.create(to_segment)

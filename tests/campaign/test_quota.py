@@ -23,8 +23,8 @@ from chat_store.sql.stores import sql_chat_store
 from chat_store.sql.tables import messages
 from herald.campaign.v1 import campaign_pb2
 from tests.campaign.builders import SENDER_ID, a_campaign_message, a_spec, a_user
-from tests.campaign.services import running
-from tests.harness.accounts import assert_balanced, assert_conserved, recount
+from tests.campaign.server_pair import start_pair
+from tests.harness.reconciliation import assert_consistent, assert_everyone_has_one_outcome, recount
 
 CROWD = [f"u{number:03}" for number in range(60)]
 NOBODY = [f"nobody-{number}" for number in range(5)]
@@ -105,7 +105,7 @@ async def campaign_in(database: Database, id_: str) -> Campaign:
 async def test_targets_added_after_the_start_do_not_pass_the_quota(
     database: Database, database_url: str
 ) -> None:
-    async with running(database_url, monthly_quota=20) as services:
+    async with start_pair(database_url, monthly_quota=20) as services:
         first = {"id": "first", "user_ids": CROWD[:18]}
         await services.create(a_campaign_message(first))
         await services.start("first")
@@ -125,7 +125,7 @@ async def test_targets_added_after_the_start_do_not_pass_the_quota(
             "and the next page has 1"
         )
         assert sum((await sent_by_month(database)).values()) == 20
-        assert_balanced(recount(database_url, "spring"))
+        assert_consistent(recount(database_url, "spring"))
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await services.start()
         assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -134,7 +134,7 @@ async def test_targets_added_after_the_start_do_not_pass_the_quota(
         await services.restart_campaign(monthly_quota=25)
         assert (await services.start()).status == campaign_pb2.CAMPAIGN_STATUS_IN_PROGRESS
         await services.until_completed()
-    assert_conserved(database_url, "spring", 7)
+    assert_everyone_has_one_outcome(database_url, "spring", 7)
 
 
 async def test_campaigns_in_several_processes_share_the_quota_of_each_month_to_the_last_page(
@@ -159,7 +159,7 @@ async def test_campaigns_in_several_processes_share_the_quota_of_each_month_to_t
             campaigns = [await campaign_in(database, id_) for id_ in audiences]
             stopped = [c.id for c in campaigns if c.status is Status.STOPPED]
             for id_ in audiences:
-                assert_balanced(recount(database_url, id_))
+                assert_consistent(recount(database_url, id_))
             month = (await sent_by_month(database))[f"{clock.now:%Y-%m}"]
             assert month <= quota
             if not stopped:
@@ -173,7 +173,7 @@ async def test_campaigns_in_several_processes_share_the_quota_of_each_month_to_t
     total = sum(len(targets) - len(NOBODY) for targets in audiences.values())
     assert months == -(-total // quota) > 2
     for id_, targets in audiences.items():
-        assert_conserved(database_url, id_, len(targets))
+        assert_everyone_has_one_outcome(database_url, id_, len(targets))
     assert await counted_by_month(database) == await sent_by_month(database)
 
 
@@ -234,5 +234,5 @@ async def test_a_page_without_a_message_is_written_when_the_quota_is_used_up(
 
     await send(database, no_segments, clock, quota=2)
 
-    assert_conserved(database_url, "first", 2)
-    assert_conserved(database_url, "second", len(NOBODY))
+    assert_everyone_has_one_outcome(database_url, "first", 2)
+    assert_everyone_has_one_outcome(database_url, "second", len(NOBODY))

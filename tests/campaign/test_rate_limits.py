@@ -20,8 +20,8 @@ from chat_store.database.engine import Database, open_database
 from chat_store.sql.stores import sql_chat_store
 from herald.campaign.v1 import campaign_pb2
 from tests.campaign.builders import MOMENT, SENDER_ID, a_campaign_message, a_user
-from tests.campaign.services import Services, another_campaign_server, running
-from tests.harness.accounts import assert_conserved
+from tests.campaign.server_pair import ServerPair, another_campaign_server, start_pair
+from tests.harness.reconciliation import assert_everyone_has_one_outcome
 
 NOTHING = timedelta(0)
 MILLISECOND = timedelta(milliseconds=1)
@@ -259,7 +259,7 @@ async def next_turn(database: Database) -> int:
     return moment
 
 
-async def waits_for_an_hour(services: Services, database: Database) -> None:
+async def waits_for_an_hour(services: ServerPair, database: Database) -> None:
     """A campaign of one message a second whose turn is far away."""
     far = datetime.now(UTC) + HOUR
     await turns_given_away(database, far)
@@ -272,7 +272,7 @@ async def waits_for_an_hour(services: Services, database: Database) -> None:
 
 async def test_a_campaign_that_waits_for_its_turn_is_stopped_at_once(sqlite_url: str) -> None:
     database = open_database(sqlite_url)
-    async with running(sqlite_url, sender_slots=1, lease_seconds=1) as services:
+    async with start_pair(sqlite_url, sender_slots=1, lease_seconds=1) as services:
         await waits_for_an_hour(services, database)
         stopped = await services.stop()
         async with database.transaction() as connection:
@@ -290,7 +290,7 @@ async def test_a_campaign_that_waits_for_its_turn_keeps_no_other_one_waiting(
     sqlite_url: str,
 ) -> None:
     database = open_database(sqlite_url)
-    async with running(sqlite_url, sender_slots=1) as services:
+    async with start_pair(sqlite_url, sender_slots=1) as services:
         await waits_for_an_hour(services, database)
         await services.create(limited(0, await with_people(sqlite_url, 2), id="quick"))
         await services.start("quick")
@@ -305,7 +305,7 @@ async def test_a_campaign_that_waits_for_its_turn_keeps_no_other_one_waiting(
 
 async def test_a_server_that_waits_for_a_turn_stops_at_once(sqlite_url: str) -> None:
     database = open_database(sqlite_url)
-    async with running(sqlite_url) as services:
+    async with start_pair(sqlite_url) as services:
         await waits_for_an_hour(services, database)
         async with asyncio.timeout(30):
             await services.campaign.stop()
@@ -320,7 +320,7 @@ async def test_a_server_that_waits_for_a_turn_stops_at_once(sqlite_url: str) -> 
 async def test_a_wait_that_is_longer_than_the_lease_keeps_it(sqlite_url: str) -> None:
     database = open_database(sqlite_url)
     ids = await with_people(sqlite_url, 3)
-    async with running(sqlite_url, lease_seconds=1) as services:
+    async with start_pair(sqlite_url, lease_seconds=1) as services:
         await services.create(limited(1, ids))
         await services.start()
         done = await services.until_completed()
@@ -379,7 +379,7 @@ def most_seen_in_a_window(looks: list[Look]) -> int:
     return most
 
 
-async def completed(services: Services, *ids: str) -> None:
+async def completed(services: ServerPair, *ids: str) -> None:
     """Looks seldom, so as not to be what the campaign is late for."""
     completed = campaign_pb2.CAMPAIGN_STATUS_COMPLETED
     never = asyncio.Event()
@@ -391,14 +391,14 @@ async def completed(services: Services, *ids: str) -> None:
 
 async def test_five_thousand_at_five_hundred_a_second_take_ten_seconds(sqlite_url: str) -> None:
     ids = await with_people(sqlite_url, 5_000)
-    async with running(sqlite_url) as services:
+    async with start_pair(sqlite_url) as services:
         await services.add_list("all", ids)
         await services.create(limited(500, None, segment_ids=["all"]))
         await services.start()
         looks = await watched(sqlite_url, completed(services, "spring"))
         done = await services.get()
 
-    assert_conserved(sqlite_url, "spring", 5_000)
+    assert_everyone_has_one_outcome(sqlite_url, "spring", 5_000)
     assert timedelta(seconds=9) <= run_time(done) <= timedelta(seconds=11)
     assert 0 < most_seen_in_a_window(looks) <= 3 * 50
 
@@ -409,7 +409,7 @@ async def test_two_replicas_keep_one_limit(
     # a shard for each at a time
     monkeypatch.setattr("campaign_service.sending.worker_processes._MOST_LIMITED", 0)
     ids = await with_people(postgres_url, 1_000)
-    async with running(postgres_url, sender_slots=1) as services:
+    async with start_pair(postgres_url, sender_slots=1) as services:
         other = await another_campaign_server(services, sender_slots=1)
         await services.add_list("all", ids)
         await services.create(limited(500, None, segment_ids=["all"]))
@@ -418,7 +418,7 @@ async def test_two_replicas_keep_one_limit(
         done = await services.get()
         await other.stop()
 
-    assert_conserved(postgres_url, "spring", 1_000)
+    assert_everyone_has_one_outcome(postgres_url, "spring", 1_000)
     ends = looks[-1].sent
     at_work = (sum(0 < n < m for n, m in zip(look.sent, ends, strict=True)) for look in looks)
     assert max(at_work) == 2
@@ -428,7 +428,7 @@ async def test_two_replicas_keep_one_limit(
 
 async def test_two_campaigns_keep_the_limit_of_all(sqlite_url: str) -> None:
     ids = await with_people(sqlite_url, 900)
-    async with running(sqlite_url, max_messages_per_second=500) as services:
+    async with start_pair(sqlite_url, max_messages_per_second=500) as services:
         await services.create(limited(100, ids[:100], id="slow"))
         await services.create(limited(0, ids, id="quick"))
         await services.start("slow")

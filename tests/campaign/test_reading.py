@@ -13,34 +13,34 @@ from chat_store.sql.stores import sql_chat_store
 from herald.campaign.v1 import campaign_service_pb2 as pb
 from herald.chat.v1 import sort_pb2
 from tests.campaign.builders import SENDER_ID, a_campaign_message, a_user
-from tests.campaign.services import Services, running
-from tests.campaign.told import refusal_of
+from tests.campaign.refusals import refusal_of
+from tests.campaign.server_pair import ServerPair, start_pair
 
 USERS = [f"u{number:02}" for number in range(25)]
 ASC, DESC = sort_pb2.SORT_DIRECTION_ASC, sort_pb2.SORT_DIRECTION_DESC
 
 
 @pytest.fixture
-async def services(database: Database, database_url: str) -> AsyncIterator[Services]:
+async def services(database: Database, database_url: str) -> AsyncIterator[ServerPair]:
     users = [a_user(id_) for id_ in [SENDER_ID, *USERS]]
     await sql_chat_store(database).users.upsert(users, datetime.now(UTC))
-    async with running(database_url) as services:
+    async with start_pair(database_url) as services:
         yield services
 
 
 @pytest_asyncio.fixture(scope="module")
-async def listed(shared_database_url: str) -> AsyncIterator[Services]:
+async def listed(shared_database_url: str) -> AsyncIterator[ServerPair]:
     """With nine campaigns, for calls that only read."""
     database = open_database(shared_database_url)
     users = [a_user(id_) for id_ in [SENDER_ID, *USERS]]
     await sql_chat_store(database).users.upsert(users, datetime.now(UTC))
     await database.close()
-    async with running(shared_database_url) as services:
+    async with start_pair(shared_database_url) as services:
         await with_campaigns(services)
         yield services
 
 
-async def with_campaigns(services: Services) -> None:
+async def with_campaigns(services: ServerPair) -> None:
     """Of two senders, to segments or users, created in the order of their names."""
     await services.add_list("red", [])
     await services.add_list("blue", [])
@@ -65,7 +65,7 @@ def a_query(filter_: dict[str, Any] | None = None, **arguments: Any) -> pb.Query
     return request
 
 
-async def queried(services: Services, request: pb.QueryCampaignsRequest) -> list[str]:
+async def queried(services: ServerPair, request: pb.QueryCampaignsRequest) -> list[str]:
     response = await services.campaigns.QueryCampaigns(request)
     return [campaign.id for campaign in response.campaigns]
 
@@ -73,7 +73,7 @@ async def queried(services: Services, request: pb.QueryCampaignsRequest) -> list
 # --- the users of a campaign
 
 
-async def page_of_users(services: Services, **arguments: Any) -> pb.GetCampaignResponse:
+async def page_of_users(services: ServerPair, **arguments: Any) -> pb.GetCampaignResponse:
     request = pb.GetCampaignRequest(id="spring", **arguments)
     response: pb.GetCampaignResponse = await services.campaigns.GetCampaign(request)
     return response
@@ -84,7 +84,7 @@ def user_ids(response: pb.GetCampaignResponse) -> list[str]:
 
 
 @pytest.mark.parametrize("size", [1, 7, 24, 25, 26, 1_000])
-async def test_the_users_come_in_pages_there_and_back(services: Services, size: int) -> None:
+async def test_the_users_come_in_pages_there_and_back(services: ServerPair, size: int) -> None:
     await services.create(a_campaign_message({"user_ids": [*reversed(USERS)]}))
 
     pages = [await page_of_users(services, user_page_size=size)]
@@ -101,7 +101,7 @@ async def test_the_users_come_in_pages_there_and_back(services: Services, size: 
     assert pages[0].campaign.users[0].name == "U00"
 
 
-async def test_ids_that_are_no_user_are_left_out_of_the_users(services: Services) -> None:
+async def test_ids_that_are_no_user_are_left_out_of_the_users(services: ServerPair) -> None:
     ids = ["u00", "nobody", "u01"]
     created = await services.create(a_campaign_message({"user_ids": ids}))
 
@@ -110,7 +110,7 @@ async def test_ids_that_are_no_user_are_left_out_of_the_users(services: Services
 
 
 async def test_users_that_are_large_come_in_shorter_pages(
-    services: Services, database: Database
+    services: ServerPair, database: Database
 ) -> None:
     """A client receives no more than 4 MiB unless told otherwise."""
     ids = [f"large{number:04}" for number in range(1_000)]
@@ -125,7 +125,7 @@ async def test_users_that_are_large_come_in_shorter_pages(
     assert [id_ for page in pages for id_ in user_ids(page)] == ids
 
 
-async def test_a_token_of_another_campaigns_users_is_refused(services: Services) -> None:
+async def test_a_token_of_another_campaigns_users_is_refused(services: ServerPair) -> None:
     for id_ in ("spring", "summer"):
         await services.create(a_campaign_message({"id": id_, "user_ids": USERS}))
     token = (await page_of_users(services, user_page_size=5)).next_user_page_token
@@ -161,12 +161,12 @@ async def test_a_token_of_another_campaigns_users_is_refused(services: Services)
     ids=str,
 )
 async def test_campaigns_are_found_by_a_filter_newest_first(
-    listed: Services, filter_: dict[str, Any], ids: str
+    listed: ServerPair, filter_: dict[str, Any], ids: str
 ) -> None:
     assert await queried(listed, a_query(filter_)) == [f"c{digit}" for digit in ids]
 
 
-async def test_a_status_is_found_as_it_changes(services: Services) -> None:
+async def test_a_status_is_found_as_it_changes(services: ServerPair) -> None:
     await with_campaigns(services)
     await services.start("c2")
     await services.until_completed("c2")
@@ -186,7 +186,7 @@ async def test_a_status_is_found_as_it_changes(services: Services) -> None:
     ids=str,
 )
 async def test_campaigns_can_be_sorted(
-    listed: Services, sort: list[tuple[str, bool]], ids: str
+    listed: ServerPair, sort: list[tuple[str, bool]], ids: str
 ) -> None:
     sorts = [
         sort_pb2.Sort(field=field, direction=DESC if descending else ASC)
@@ -197,7 +197,7 @@ async def test_campaigns_can_be_sorted(
 
 
 @pytest.mark.parametrize("size", [1, 2, 4, 9, 100])
-async def test_campaigns_come_in_pages_there_and_back(listed: Services, size: int) -> None:
+async def test_campaigns_come_in_pages_there_and_back(listed: ServerPair, size: int) -> None:
     arguments: dict[str, Any] = {
         "page_size": size,
         "sort": [sort_pb2.Sort(field="name"), sort_pb2.Sort(field="id")],
@@ -228,7 +228,7 @@ async def test_campaigns_come_in_pages_there_and_back(listed: Services, size: in
     ids=["filter", "sort", "user limit"],
 )
 async def test_a_token_of_another_query_is_refused(
-    listed: Services, other: pb.QueryCampaignsRequest
+    listed: ServerPair, other: pb.QueryCampaignsRequest
 ) -> None:
     first = await listed.campaigns.QueryCampaigns(a_query(page_size=2))
     other.page_token = first.next_page_token
@@ -241,7 +241,7 @@ async def test_a_token_of_another_query_is_refused(
 
 @pytest.mark.parametrize(("limit", "shown"), [(0, 0), (3, 3), (25, 25), (5_000, 25)])
 async def test_campaigns_can_be_listed_with_some_of_their_users(
-    listed: Services, limit: int, shown: int
+    listed: ServerPair, limit: int, shown: int
 ) -> None:
     response = await listed.campaigns.QueryCampaigns(
         a_query({"id": {"$in": ["c1", "c2"]}}, user_limit=limit)
@@ -254,7 +254,7 @@ async def test_campaigns_can_be_listed_with_some_of_their_users(
     assert to_segments.sender.id == "u00"
 
 
-async def test_campaigns_that_are_large_come_in_shorter_pages(services: Services) -> None:
+async def test_campaigns_that_are_large_come_in_shorter_pages(services: ServerPair) -> None:
     """A client receives no more than 4 MiB unless told otherwise."""
     ids = [f"large{number}" for number in range(5)]
     for id_ in ids:

@@ -19,10 +19,10 @@ from herald.chat.v1 import chat_pb2, chat_service_pb2, chat_service_pb2_grpc
 from herald.segment.v1 import segment_pb2
 from herald.segment.v1 import segment_service_pb2 as segment_pb
 from tests.campaign.refusing import Refuse, refusing_postgres, refusing_sqlite
-from tests.campaign.services import Served, Services, running
+from tests.campaign.server_pair import Served, ServerPair, start_pair
 from tests.campaign.test_sending import MANY, a_campaign_to, with_people
-from tests.harness.accounts import assert_conserved
 from tests.harness.postgres import Postgres
+from tests.harness.reconciliation import assert_everyone_has_one_outcome
 
 pytestmark = pytest.mark.nightly
 
@@ -106,7 +106,7 @@ async def outlasts(
     monkeypatch.setattr(ReadCounter, "_next", lambda _: _Count("spring"))
     monkeypatch.setattr("campaign_service.reporting.read_counter._SHARE", 1.0)
     with capture_logs() as log:
-        async with running(url, page_size=5, lease_seconds=1) as services:
+        async with start_pair(url, page_size=5, lease_seconds=1) as services:
             database = open_database(url)
             await with_people(database, MANY)
             await database.close()
@@ -136,7 +136,7 @@ async def outlasts(
 
     assert last.status == COMPLETED or INVALID in codes.values()
     if last.status == COMPLETED:
-        assert_conserved(url, "spring", len(MANY))
+        assert_everyone_has_one_outcome(url, "spring", len(MANY))
 
 
 def assert_once_and_with_its_traceback(lines: Sequence[Any], *, with_one: bool) -> None:
@@ -152,7 +152,7 @@ def assert_once_and_with_its_traceback(lines: Sequence[Any], *, with_one: bool) 
     assert all(("exc_info" in line) is with_one for line in failures)
 
 
-def calls(services: Services) -> list[Callable[[], Awaitable[Any]]]:
+def calls(services: ServerPair) -> list[Callable[[], Awaitable[Any]]]:
     """One that reads, one that writes, and two streams; of both servers."""
 
     async def upsert() -> None:
@@ -187,7 +187,7 @@ async def code_of(call: Callable[[], Awaitable[Any]]) -> grpc.StatusCode:
     return grpc.StatusCode.OK
 
 
-async def watched_to_its_end(services: Services) -> campaign_pb2.Campaign:
+async def watched_to_its_end(services: ServerPair) -> campaign_pb2.Campaign:
     """By one who comes back after each failure."""
     request = pb.WatchCampaignRequest(id="spring")
     campaign = campaign_pb2.Campaign()

@@ -39,7 +39,7 @@ from tests.campaign.builders import (
     a_spec,
     a_user,
 )
-from tests.harness.waiters import wait_for_waiters
+from tests.harness.lock_waiters import wait_for_waiters
 
 LEASE_TIME = timedelta(seconds=10)
 UNTIL = MOMENT + LEASE_TIME

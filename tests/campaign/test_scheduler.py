@@ -23,7 +23,7 @@ from chat_store.database.engine import Database
 from chat_store.sql.stores import sql_chat_store
 from herald_rpc.process.outages import Outages
 from tests.campaign.builders import SENDER_ID, a_spec, a_user
-from tests.harness.accounts import recount
+from tests.harness.reconciliation import recount
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.harness import nursery
+from tests.harness import forkserver
 from tests.harness.processes import Server, free_address, servers
 
 # no segment server: nothing is sent
@@ -18,7 +18,7 @@ _NOBODY = "127.0.0.1:1"
 
 @pytest.fixture
 def server(sqlite_url: str, tmp_path: Path) -> Iterator[Server]:
-    _, campaign = servers(sqlite_url, _NOBODY, free_address(), logs=tmp_path, run=nursery.run)
+    _, campaign = servers(sqlite_url, _NOBODY, free_address(), logs=tmp_path, run=forkserver.run)
     campaign.start()
     yield campaign
     campaign.kill()
@@ -51,7 +51,7 @@ async def test_a_server_told_to_send_in_no_other_process_is_one(
     settings = {"HERALD_SENDER_PROCESSES": "0"}
     address = free_address()
     _, campaign = servers(
-        sqlite_url, _NOBODY, address, settings=settings, logs=tmp_path, run=nursery.run
+        sqlite_url, _NOBODY, address, settings=settings, logs=tmp_path, run=forkserver.run
     )
     with campaign:
         assert len(campaign.processes()) == 1

@@ -22,8 +22,8 @@ from herald.segment.v1 import segment_pb2
 from herald_rpc.wire.structs import to_struct
 from segment_service.sql.tables import segments
 from tests.campaign.builders import SENDER_ID, a_campaign_message, a_channel, a_user
-from tests.campaign.services import Services, another_campaign_server, running
-from tests.harness.accounts import assert_balanced, assert_conserved, recount
+from tests.campaign.server_pair import ServerPair, another_campaign_server, start_pair
+from tests.harness.reconciliation import assert_consistent, assert_everyone_has_one_outcome, recount
 
 # so many that a call fits in between, page by page
 MANY = [f"m{number:03}" for number in range(100)]
@@ -59,7 +59,7 @@ def a_campaign_to(*segment_ids: str, **changes: Any) -> campaign_pb2.Campaign:
     return a_campaign_message({"user_ids": None, "segment_ids": list(segment_ids), **changes})
 
 
-async def started_for_many(services: Services, database: Database) -> None:
+async def started_for_many(services: ServerPair, database: Database) -> None:
     await with_people(database, MANY)
     await services.add_list("many", MANY)
     await services.create(a_campaign_to("many"))
@@ -74,7 +74,7 @@ async def test_overlapping_segments_reach_each_target_once(
     database: Database, database_url: str
 ) -> None:
     await with_people(database, FEW)
-    async with running(database_url, page_size=7) as services:
+    async with start_pair(database_url, page_size=7) as services:
         await services.add_list("a", FEW[:40])
         await services.add_list("b", FEW[20:])
         await services.add_list("c", FEW[::3])
@@ -85,7 +85,7 @@ async def test_overlapping_segments_reach_each_target_once(
 
     assert list(created.segment_ids) == ["a", "b", "c", "empty"]
     assert started.stats.targets_total == len(FEW)
-    assert_conserved(database_url, "spring", len(FEW))
+    assert_everyone_has_one_outcome(database_url, "spring", len(FEW))
     sent = await messages_of(database)
     assert [message.target_id for message in sent] == FEW
     assert {message.cid for message in sent} == {f"messaging:{id_}-acme" for id_ in FEW}
@@ -98,13 +98,13 @@ async def test_overlapping_segments_reach_each_target_once(
 
 async def test_users_can_be_the_audience(database: Database, database_url: str) -> None:
     await with_people(database, FEW)
-    async with running(database_url, page_size=7) as services:
+    async with start_pair(database_url, page_size=7) as services:
         given = [*reversed(FEW), *FEW[:9]]
         await services.create(a_campaign_message({"user_ids": given}))
         await services.start()
         done = await services.until_completed()
 
-    assert_conserved(database_url, "spring", len(FEW))
+    assert_everyone_has_one_outcome(database_url, "spring", len(FEW))
     assert [message.target_id for message in await messages_of(database)] == FEW
     assert done.stats.targets_total == len(FEW)
 
@@ -114,7 +114,7 @@ async def test_a_filter_and_all_users_are_evaluated(database: Database, database
     filter_segment = segment_pb2.Segment(id="named", type=segment_pb2.SEGMENT_TYPE_USER)
     filter_segment.filter.update({"id": {"$lt": "m010"}})
     everyone = segment_pb2.Segment(id="all", type=segment_pb2.SEGMENT_TYPE_USER, all_users=True)
-    async with running(database_url, page_size=7) as services:
+    async with start_pair(database_url, page_size=7) as services:
         await services.create_segment(filter_segment)
         await services.create_segment(everyone)
         await services.create(a_campaign_to("named", id="some"))
@@ -125,8 +125,8 @@ async def test_a_filter_and_all_users_are_evaluated(database: Database, database
         await services.until_completed("everyone")
 
     # the sender is a user, too, and sorts before the others
-    assert_conserved(database_url, "some", 11)
-    assert_conserved(database_url, "everyone", len(FEW) + 1)
+    assert_everyone_has_one_outcome(database_url, "some", 11)
+    assert_everyone_has_one_outcome(database_url, "everyone", len(FEW) + 1)
 
 
 async def test_who_can_not_be_reached_is_skipped_with_a_reason(
@@ -138,13 +138,13 @@ async def test_who_can_not_be_reached_is_skipped_with_a_reason(
     await chat.users.deactivate(FEW[10:20], now)
     await chat.users.delete(FEW[20:30], now)
     strangers = [f"{id_}-stranger" for id_ in FEW[:5]]
-    async with running(database_url, page_size=7) as services:
+    async with start_pair(database_url, page_size=7) as services:
         await services.add_list("few", [*FEW, *strangers])
         await services.create(a_campaign_to("few"))
         await services.start()
         done = await services.until_completed()
 
-    account = assert_conserved(database_url, "spring", len(FEW) + 5)
+    account = assert_everyone_has_one_outcome(database_url, "spring", len(FEW) + 5)
     assert account.reasons == {
         "user_deactivated": 10,
         "user_deleted": 10,
@@ -163,14 +163,14 @@ async def test_a_template_that_fails_some_fails_only_those(
 ) -> None:
     await with_people(database, FEW)
     text = "{{ 1 // (receiver.id[1:]|int % 10) }}"
-    async with running(database_url, page_size=7) as services:
+    async with start_pair(database_url, page_size=7) as services:
         await services.create(
             a_campaign_message({"user_ids": FEW, "message_template": {"text": text}})
         )
         await services.start()
         done = await services.until_completed()
 
-    assert_conserved(database_url, "spring", len(FEW))
+    assert_everyone_has_one_outcome(database_url, "spring", len(FEW))
     assert await outcomes_of(database) == dict.fromkeys(FEW[::10], ("failed", "template_error"))
     assert done.stats.targets_failed == 6
 
@@ -183,7 +183,7 @@ async def test_channels_can_be_the_audience(database: Database, database_url: st
     chat = sql_chat_store(database)
     await chat.channels.upsert([ChannelDraft(room, ["ann"]) for room in rooms], now)
     cids = [room.cid for room in rooms]
-    async with running(database_url, page_size=7) as services:
+    async with start_pair(database_url, page_size=7) as services:
         await services.add_list("rooms", [*cids, "messaging:nowhere"], CHANNEL)
         text = "{{ channel.id }} {{ channel.member_count }}"
         await services.create(
@@ -198,7 +198,7 @@ async def test_channels_can_be_the_audience(database: Database, database_url: st
         await services.start()
         done = await services.until_completed()
 
-    assert_conserved(database_url, "spring", 32)
+    assert_everyone_has_one_outcome(database_url, "spring", 32)
     assert await outcomes_of(database) == {
         "messaging:cold": ("skipped", "channel_frozen"),
         "messaging:nowhere": ("skipped", "channel_not_found"),
@@ -214,7 +214,7 @@ async def test_channels_can_be_the_audience(database: Database, database_url: st
 async def test_many_receivers_can_share_one_channel(database: Database, database_url: str) -> None:
     """The first of a page makes it, the others and the pages after find it there."""
     await with_people(database, FEW)
-    async with running(database_url, page_size=7) as services:
+    async with start_pair(database_url, page_size=7) as services:
         await services.create(
             a_campaign_message(
                 {"user_ids": FEW, "channel_template": {"type": "messaging", "id": "lobby"}}
@@ -223,7 +223,7 @@ async def test_many_receivers_can_share_one_channel(database: Database, database
         await services.start()
         done = await services.until_completed()
 
-    assert_conserved(database_url, "spring", len(FEW))
+    assert_everyone_has_one_outcome(database_url, "spring", len(FEW))
     assert done.stats.channels_created == 1
     lobby = await sql_chat_store(database).channels.get("messaging:lobby")
     assert lobby.message_count == len(FEW)
@@ -231,13 +231,13 @@ async def test_many_receivers_can_share_one_channel(database: Database, database
 
 async def test_an_audience_without_anybody_completes(database: Database, database_url: str) -> None:
     await with_people(database, [])
-    async with running(database_url) as services:
+    async with start_pair(database_url) as services:
         await services.add_list("empty", [])
         await services.create(a_campaign_to("empty"))
         await services.start()
         done = await services.until_completed()
 
-    assert_conserved(database_url, "spring", 0)
+    assert_everyone_has_one_outcome(database_url, "spring", 0)
     assert done.stats.progress == 1.0
 
 
@@ -246,7 +246,7 @@ async def test_targets_added_during_the_run_are_reached_before_completion(
 ) -> None:
     late = ["a-first", "m090-late", "zz-last"]
     await with_people(database, [*MANY, *late])
-    async with running(database_url, page_size=4) as services:
+    async with start_pair(database_url, page_size=4) as services:
         await services.add_list("many", MANY)
         await services.add_list("other", FEW)
         await services.create(a_campaign_to("many", "other"))
@@ -258,7 +258,7 @@ async def test_targets_added_during_the_run_are_reached_before_completion(
         assert (await services.get()).status == campaign_pb2.CAMPAIGN_STATUS_IN_PROGRESS
         done = await services.until_completed()
 
-    assert_conserved(database_url, "spring", len(MANY) + len(late))
+    assert_everyone_has_one_outcome(database_url, "spring", len(MANY) + len(late))
     assert {message.target_id for message in await messages_of(database)} == {*MANY, *late}
     assert done.stats.targets_total == len(MANY) + len(late)
 
@@ -269,7 +269,7 @@ async def test_targets_added_during_the_run_are_reached_before_completion(
 async def test_after_a_stop_no_further_message_appears(
     database: Database, database_url: str
 ) -> None:
-    async with running(database_url, page_size=4) as services:
+    async with start_pair(database_url, page_size=4) as services:
         await started_for_many(services, database)
 
         stopped = await services.stop()
@@ -283,13 +283,13 @@ async def test_after_a_stop_no_further_message_appears(
     assert stopped.status == campaign_pb2.CAMPAIGN_STATUS_STOPPED
     assert stopped.status_reason == "stopped by a caller"
     assert again == stopped
-    assert_balanced(account)
+    assert_consistent(account)
 
 
 async def test_a_stopped_campaign_resumes_and_reaches_everyone_once(
     database: Database, database_url: str
 ) -> None:
-    async with running(database_url, page_size=2, lease_seconds=600) as services:
+    async with start_pair(database_url, page_size=2, lease_seconds=600) as services:
         await started_for_many(services, database)
         for _ in range(2):
             stopped = await services.stop()
@@ -297,14 +297,14 @@ async def test_a_stopped_campaign_resumes_and_reaches_everyone_once(
             await services.until_under_way(sent=stopped.stats.messages_sent)
         done = await services.until_completed()
 
-    assert_conserved(database_url, "spring", len(MANY))
+    assert_everyone_has_one_outcome(database_url, "spring", len(MANY))
     assert resumed.status == campaign_pb2.CAMPAIGN_STATUS_IN_PROGRESS
     assert resumed.status_reason == ""
     assert done.stats.started_at == stopped.stats.started_at
 
 
 async def test_starting_twice_has_no_effect(database: Database, database_url: str) -> None:
-    async with running(database_url, page_size=4) as services:
+    async with start_pair(database_url, page_size=4) as services:
         await started_for_many(services, database)
         before = await services.get()
 
@@ -313,19 +313,19 @@ async def test_starting_twice_has_no_effect(database: Database, database_url: st
         assert (again.status, again.etag) == (before.status, before.etag)
         assert again.stats.started_at == before.stats.started_at
         await services.until_completed()
-    assert_conserved(database_url, "spring", len(MANY))
+    assert_everyone_has_one_outcome(database_url, "spring", len(MANY))
 
 
 async def test_starts_at_the_same_time_are_one_start(database: Database, database_url: str) -> None:
     await with_people(database, FEW)
-    async with running(database_url, page_size=7) as services:
+    async with start_pair(database_url, page_size=7) as services:
         await services.create(a_campaign_message({"user_ids": FEW}))
 
         answers = await asyncio.gather(*(services.start() for _ in range(5)))
 
         assert len({answer.stats.started_at.ToNanoseconds() for answer in answers}) == 1
         await services.until_completed()
-    assert_conserved(database_url, "spring", len(FEW))
+    assert_everyone_has_one_outcome(database_url, "spring", len(FEW))
 
 
 # --- what goes away during the run
@@ -334,7 +334,7 @@ async def test_starts_at_the_same_time_are_one_start(database: Database, databas
 async def test_a_segment_deleted_during_the_run_stops_the_campaign(
     database: Database, database_url: str
 ) -> None:
-    async with running(database_url, page_size=4) as services:
+    async with start_pair(database_url, page_size=4) as services:
         await started_for_many(services, database)
 
         await services.delete_segment("many")
@@ -342,7 +342,7 @@ async def test_a_segment_deleted_during_the_run_stops_the_campaign(
         stopped = await services.until_stopped()
 
     assert stopped.status_reason == "segment 'many' is not there"
-    assert_balanced(recount(database_url, "spring"))
+    assert_consistent(recount(database_url, "spring"))
 
 
 async def test_a_segment_with_a_filter_beyond_the_limits_stops_the_campaign(
@@ -354,7 +354,7 @@ async def test_a_segment_with_a_filter_beyond_the_limits_stops_the_campaign(
         id="many", type=segment_pb2.SEGMENT_TYPE_USER, filter=to_struct({"id": {"$exists": True}})
     )
     too_large = {"id": {"$nin": [str(number) for number in range(10_001)]}}
-    async with running(database_url, page_size=4) as services:
+    async with start_pair(database_url, page_size=4) as services:
         await services.create_segment(everyone)
         await services.create(a_campaign_to("many"))
         await services.start()
@@ -367,13 +367,13 @@ async def test_a_segment_with_a_filter_beyond_the_limits_stops_the_campaign(
         stopped = await services.until_stopped()
 
     assert stopped.status_reason == "segment 'many' has a filter that is refused by now"
-    assert_balanced(recount(database_url, "spring"))
+    assert_consistent(recount(database_url, "spring"))
 
 
 async def test_a_sender_deleted_during_the_run_stops_the_campaign(
     database: Database, database_url: str
 ) -> None:
-    async with running(database_url, page_size=4) as services:
+    async with start_pair(database_url, page_size=4) as services:
         await started_for_many(services, database)
 
         await sql_chat_store(database).users.delete([SENDER_ID], datetime.now(UTC))
@@ -382,13 +382,13 @@ async def test_a_sender_deleted_during_the_run_stops_the_campaign(
 
     assert stopped.status_reason == "sender 'acme' is not there"
     assert stopped.stats.messages_sent < len(MANY)
-    assert_balanced(recount(database_url, "spring"))
+    assert_consistent(recount(database_url, "spring"))
 
 
 async def test_a_campaign_waits_for_the_segment_server_and_goes_on(
     database: Database, database_url: str
 ) -> None:
-    async with running(database_url, page_size=4) as services:
+    async with start_pair(database_url, page_size=4) as services:
         await started_for_many(services, database)
         # no page of the audience is left in a buffer then
         await services.campaign.stop()
@@ -402,14 +402,14 @@ async def test_a_campaign_waits_for_the_segment_server_and_goes_on(
         done = await services.until_completed()
 
     assert done.status_reason == ""
-    assert_conserved(database_url, "spring", len(MANY))
+    assert_everyone_has_one_outcome(database_url, "spring", len(MANY))
 
 
 async def test_a_campaign_whose_first_page_has_to_wait_says_so(
     database: Database, database_url: str
 ) -> None:
     await with_people(database, FEW)
-    async with running(database_url, page_size=7) as services:
+    async with start_pair(database_url, page_size=7) as services:
         await services.add_list("few", FEW)
         await services.create(a_campaign_to("few"))
         await services.campaign.stop()
@@ -423,11 +423,11 @@ async def test_a_campaign_whose_first_page_has_to_wait_says_so(
         done = await services.until_completed()
 
     assert done.status_reason == ""
-    assert_conserved(database_url, "spring", len(FEW))
+    assert_everyone_has_one_outcome(database_url, "spring", len(FEW))
 
 
 async def test_a_campaign_that_waits_can_be_stopped(database: Database, database_url: str) -> None:
-    async with running(database_url, page_size=4) as services:
+    async with start_pair(database_url, page_size=4) as services:
         await started_for_many(services, database)
         await services.campaign.stop()
         await services.segment.stop()
@@ -438,14 +438,14 @@ async def test_a_campaign_that_waits_can_be_stopped(database: Database, database
 
         assert stopped.status == campaign_pb2.CAMPAIGN_STATUS_STOPPED
         assert stopped.status_reason == "stopped by a caller"
-    assert_balanced(recount(database_url, "spring"))
+    assert_consistent(recount(database_url, "spring"))
 
 
 async def test_a_campaign_server_that_is_stopped_hands_its_work_over(
     database: Database, database_url: str
 ) -> None:
     """It gives its leases back, so that nobody waits for their end."""
-    async with running(database_url, page_size=4, lease_seconds=600) as services:
+    async with start_pair(database_url, page_size=4, lease_seconds=600) as services:
         await started_for_many(services, database)
 
         await services.campaign.stop()
@@ -453,13 +453,13 @@ async def test_a_campaign_server_that_is_stopped_hands_its_work_over(
         account = recount(database_url, "spring")
         assert account.status == "in_progress"
         assert 0 < account.messages < len(MANY)
-        assert_balanced(account)
+        assert_consistent(account)
         async with database.snapshot() as connection:
             owners = set(await connection.scalars(select(campaign_shards.c.lease_owner)))
         assert owners == {None}
         await services.restart_campaign(page_size=50)
         await services.until_completed()
-    assert_conserved(database_url, "spring", len(MANY))
+    assert_everyone_has_one_outcome(database_url, "spring", len(MANY))
 
 
 # --- side by side
@@ -470,7 +470,7 @@ async def test_two_campaigns_at_once_reach_everyone_once_each(
 ) -> None:
     ids = ["one", "two"]
     await with_people(database, FEW)
-    async with running(database_url, page_size=4) as services:
+    async with start_pair(database_url, page_size=4) as services:
         await services.add_list("few", FEW)
         for id_ in ids:
             await services.create(a_campaign_to("few", id=id_))
@@ -478,7 +478,7 @@ async def test_two_campaigns_at_once_reach_everyone_once_each(
         done = [await services.until_completed(id_) for id_ in ids]
 
     for id_ in ids:
-        assert_conserved(database_url, id_, len(FEW))
+        assert_everyone_has_one_outcome(database_url, id_, len(FEW))
     # they met in the same channels
     assert sum(campaign.stats.channels_created for campaign in done) == len(FEW)
     chat = sql_chat_store(database)
@@ -492,11 +492,11 @@ async def test_two_campaigns_at_once_reach_everyone_once_each(
 async def test_two_campaign_servers_share_the_work(
     database: Database, database_url: str, *, stops: bool
 ) -> None:
-    async with running(database_url, page_size=4) as services:
+    async with start_pair(database_url, page_size=4) as services:
         other = await another_campaign_server(services, page_size=5)
         await started_for_many(services, database)
         if stops:
             await other.stop()
         await services.until_completed()
         await other.stop()
-    assert_conserved(database_url, "spring", len(MANY))
+    assert_everyone_has_one_outcome(database_url, "spring", len(MANY))

@@ -16,8 +16,8 @@ from chat_store.database.engine import open_database
 from herald.campaign.v1 import campaign_service_pb2 as pb
 from herald.campaign.v1 import campaign_service_pb2_grpc
 from tests.campaign.builders import MOMENT, a_spec
-from tests.campaign.services import Served
-from tests.harness.waiters import wait_for_waiters
+from tests.campaign.server_pair import Served
+from tests.harness.lock_waiters import wait_for_waiters
 
 HEALTH = health_pb2.HealthCheckResponse
 

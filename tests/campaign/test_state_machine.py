@@ -15,9 +15,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from campaign_service.campaigns.errors import StatusNotAllowedError
 from campaign_service.campaigns.model import Status, Times
 from campaign_service.storage.ports import Lease
+from tests.campaign.in_process_replica import (
+    LEASE_TIME,
+    Environment,
+    RunStoreWithHooks,
+    an_environment,
+)
 from tests.campaign.model import ACTIVE, EVERYONE, LISTS, Plan
-from tests.campaign.replicas import LEASE_TIME, HookedRuns, World, a_world
-from tests.campaign.story import Story
+from tests.campaign.model_run import ModelRun
 
 HOUR = timedelta(hours=1)
 
@@ -55,9 +60,9 @@ Opening = tuple[str, Plan | None]
 class Campaigns(RuleBasedStateMachine):
     """After every rule everything is recounted, and compared with what it should be."""
 
-    def __init__(self, world: World, runner: asyncio.Runner) -> None:
+    def __init__(self, environment: Environment, runner: asyncio.Runner) -> None:
         super().__init__()
-        self._world = world
+        self._world = environment
         self._runner = runner
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
@@ -95,7 +100,7 @@ class Campaigns(RuleBasedStateMachine):
     async def _set_out(
         self, page_size: int, contents: tuple[frozenset[str], ...], plan: Plan
     ) -> None:
-        self.story = story = Story(self._world, page_size)
+        self.story = story = ModelRun(self._world, page_size)
         await story.set_out(contents)
         await story.create("spring", plan)
 
@@ -189,7 +194,7 @@ class Campaigns(RuleBasedStateMachine):
         async def shut_down(_: Lease) -> None:
             stop.set()
 
-        runs = HookedRuns(self.story.replica.database, shut_down, at, after=after)
+        runs = RunStoreWithHooks(self.story.replica.database, shut_down, at, after=after)
         await self.story.replica.send(runs, stop)
         await self.story.settle(cut_short=runs.reached is not None)
 
@@ -214,7 +219,7 @@ class Campaigns(RuleBasedStateMachine):
             else:
                 crashes.append(asyncio.create_task(crash_after(turns)))
 
-        runs = HookedRuns(self.story.replica.database, crash, at, after=after)
+        runs = RunStoreWithHooks(self.story.replica.database, crash, at, after=after)
         sender = asyncio.create_task(self.story.replica.send(runs))
         with suppress(asyncio.CancelledError):
             await sender
@@ -311,10 +316,10 @@ class Campaigns(RuleBasedStateMachine):
             async def shut_down(_: Lease) -> None:
                 stop.set()
 
-            runs = HookedRuns(other.database, shut_down, taken or 0, after=True)
+            runs = RunStoreWithHooks(other.database, shut_down, taken or 0, after=True)
             await other.send(runs, stop)
 
-        runs = HookedRuns(self.story.replica.database, sleep, at)
+        runs = RunStoreWithHooks(self.story.replica.database, sleep, at)
         await self.story.replica.send(runs)
         # someone else's to the end is no one's any more
         assert taken or runs.refused == (runs.reached is not None)
@@ -332,8 +337,8 @@ def test_a_resumed_run_goes_on_when_its_segments_are_named_in_another_order(
     plan = Plan(lists=("a", "b"))
 
     async def resume() -> None:
-        async with a_world(sqlite_url) as world:
-            story = Story(world, page_size=2)
+        async with an_environment(sqlite_url) as environment:
+            story = ModelRun(environment, page_size=2)
             await story.set_out([frozenset(ACTIVE[:5]), frozenset(ACTIVE[3:]), frozenset()])
             await story.create("spring", plan)
             await story.start("spring", Times())
@@ -355,12 +360,12 @@ def test_a_resumed_run_goes_on_when_its_segments_are_named_in_another_order(
 )
 def test_campaigns_are_what_the_model_says(database_url: str, share: int) -> None:
     with asyncio.Runner() as runner:
-        shared = a_world(database_url)
-        world = runner.run(shared.__aenter__())
+        shared = an_environment(database_url)
+        environment = runner.run(shared.__aenter__())
 
         class Here(Campaigns):
             def __init__(self) -> None:
-                super().__init__(world, runner)
+                super().__init__(environment, runner)
 
         examples = max(1, settings().max_examples // share)
         try:

@@ -16,9 +16,9 @@ from herald.campaign.v1 import campaign_pb2
 from herald.campaign.v1 import campaign_service_pb2 as pb
 from herald_rpc.wire.fields import timestamp
 from tests.campaign.builders import SENDER_ID, a_campaign_message, a_user
-from tests.campaign.services import Services, answered, running
-from tests.campaign.told import refusal_of
-from tests.harness.accounts import recount
+from tests.campaign.refusals import refusal_of
+from tests.campaign.server_pair import ServerPair, answered, start_pair
+from tests.harness.reconciliation import recount
 
 DRAFT = campaign_pb2.CAMPAIGN_STATUS_DRAFT
 SCHEDULED = campaign_pb2.CAMPAIGN_STATUS_SCHEDULED
@@ -75,12 +75,12 @@ def name_of(value: object) -> str:
 
 
 @pytest_asyncio.fixture(scope="module")
-async def services(shared_database_url: str) -> AsyncIterator[Services]:
+async def services(shared_database_url: str) -> AsyncIterator[ServerPair]:
     database = open_database(shared_database_url)
     users = [a_user(id_) for id_ in (SENDER_ID, *LISTENERS)]
     await sql_chat_store(database).users.upsert(users, datetime.now(UTC))
     await database.close()
-    async with running(shared_database_url, sender_slots=8) as running_services:
+    async with start_pair(shared_database_url, sender_slots=8) as running_services:
         yield running_services
 
 
@@ -88,7 +88,7 @@ LISTENERS = [f"listener-{number:03}" for number in range(300)]
 _numbers = count(1)
 
 
-async def campaign_in(services: Services, status: int) -> campaign_pb2.Campaign:
+async def campaign_in(services: ServerPair, status: int) -> campaign_pb2.Campaign:
     """A fresh campaign in that status, which stays there unless somebody moves it."""
     id_ = f"campaign-{next(_numbers)}"
     # one in progress sends a message a second, so that it is not completed soon
@@ -108,7 +108,7 @@ async def campaign_in(services: Services, status: int) -> campaign_pb2.Campaign:
     return campaign
 
 
-async def scheduled(services: Services, id_: str) -> campaign_pb2.Campaign:
+async def scheduled(services: ServerPair, id_: str) -> campaign_pb2.Campaign:
     request = pb.StartCampaignRequest(id=id_, scheduled_for=timestamp(SOME_DAY))
     campaign: campaign_pb2.Campaign = (await answered(services, request)).campaign
     return campaign
@@ -136,7 +136,7 @@ DAY = timedelta(days=1)
 
 @pytest.mark.parametrize(("call", "status"), CELLS, ids=name_of)
 async def test_a_call_moves_a_campaign_as_the_table_says_or_is_refused(
-    services: Services, call: str, status: int
+    services: ServerPair, call: str, status: int
 ) -> None:
     before = await campaign_in(services, status)
     assert before.status == status
@@ -171,7 +171,7 @@ async def test_a_call_moves_a_campaign_as_the_table_says_or_is_refused(
 
 
 @pytest.mark.parametrize("status", TABLE["start"], ids=name_of)
-async def test_the_same_call_twice_is_harmless(services: Services, status: int) -> None:
+async def test_the_same_call_twice_is_harmless(services: ServerPair, status: int) -> None:
     for call, row in TABLE.items():
         if row[status] is None or call == "schedule":
             continue
@@ -186,7 +186,7 @@ async def test_the_same_call_twice_is_harmless(services: Services, status: int) 
 
 
 @pytest.mark.parametrize("status", [DRAFT, SCHEDULED, STOPPED, COMPLETED], ids=name_of)
-async def test_a_deleted_campaign_can_only_be_read(services: Services, status: int) -> None:
+async def test_a_deleted_campaign_can_only_be_read(services: ServerPair, status: int) -> None:
     campaign = await campaign_in(services, status)
     await answered(services, pb.DeleteCampaignRequest(id=campaign.id))
 
@@ -199,7 +199,7 @@ async def test_a_deleted_campaign_can_only_be_read(services: Services, status: i
     assert not (await answered(services, query)).campaigns
 
 
-async def test_a_time_in_the_past_starts_at_once(services: Services) -> None:
+async def test_a_time_in_the_past_starts_at_once(services: ServerPair) -> None:
     campaign = await campaign_in(services, DRAFT)
     yesterday = timestamp(datetime.now(UTC) - DAY)
 
@@ -212,7 +212,7 @@ async def test_a_time_in_the_past_starts_at_once(services: Services) -> None:
     await services.stop(campaign.id)
 
 
-async def test_a_start_without_effect_leaves_the_times(services: Services) -> None:
+async def test_a_start_without_effect_leaves_the_times(services: ServerPair) -> None:
     campaign = await campaign_in(services, DRAFT)
     stop_at = timestamp(OTHER_DAY)
     await answered(services, pb.StartCampaignRequest(id=campaign.id, stop_at=stop_at))
@@ -224,7 +224,7 @@ async def test_a_start_without_effect_leaves_the_times(services: Services) -> No
 
 
 async def test_a_campaign_that_is_stopped_before_it_began_has_sent_nothing(
-    services: Services, shared_database_url: str
+    services: ServerPair, shared_database_url: str
 ) -> None:
     campaign = await campaign_in(services, SCHEDULED)
 

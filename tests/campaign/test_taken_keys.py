@@ -38,7 +38,7 @@ from tests.campaign.builders import (
     a_spec,
     a_user,
 )
-from tests.harness.accounts import assert_conserved, outcomes
+from tests.harness.reconciliation import assert_everyone_has_one_outcome, outcomes
 
 TARGETS = ("ann", "bob", "cal", "dan")
 ELSEWHERE = a_channel("elsewhere")
@@ -248,7 +248,7 @@ async def test_a_target_whose_key_is_taken_has_one_outcome_and_so_has_everyone_e
 
     await a_sender(database, no_segments, runs).run_once(asyncio.Event())
 
-    assert_conserved(database_url, "spring", len(TARGETS))
+    assert_everyone_has_one_outcome(database_url, "spring", len(TARGETS))
     expected = dict.fromkeys(TARGETS, "sent") | {"bob": taken.outcome}
     assert outcomes(database_url, "spring") == expected
     assert [
@@ -277,7 +277,7 @@ async def test_a_page_that_goes_stale_again_and_again_is_left_for_later_and_says
     assert lease
     await runs.release(lease)
     await a_sender(database, no_segments, runs).run_once(asyncio.Event())
-    assert_conserved(database_url, "spring", len(TARGETS))
+    assert_everyone_has_one_outcome(database_url, "spring", len(TARGETS))
     assert (await SqlCampaignStore(database).get("spring")).status_reason == ""
 
 

@@ -27,7 +27,7 @@ from tests.campaign.builders import (
     a_spec,
     a_user,
 )
-from tests.campaign.services import running
+from tests.campaign.server_pair import start_pair
 
 TEAMS = {"ann": ["red"], "bob": ["blue", "red"], "cid": ["blue"], "dan": []}
 MISMATCH = campaign_pb2.DELIVERY_REASON_TEAM_MISMATCH
@@ -98,7 +98,7 @@ async def test_a_campaign_skips_who_is_outside_its_team_and_a_preview_says_so(
     await chat.users.upsert([a_user(SENDER_ID)], now)
     await chat.users.upsert([a_user(id_, teams=teams) for id_, teams in TEAMS.items()], now)
     await chat.channels.upsert([ChannelDraft(a_channel("room"))], now)
-    async with running(database_url, multi_tenancy=True) as services:
+    async with start_pair(database_url, multi_tenancy=True) as services:
         await services.add_list("rooms", ["messaging:room"], segment_pb2.SEGMENT_TYPE_CHANNEL)
         await services.create(in_team_red({"user_ids": list(TEAMS)}))
         preview = await services.campaigns.PreviewCampaign(pb.PreviewCampaignRequest(id="spring"))

@@ -16,9 +16,9 @@ from chat_store.sql.stores import sql_chat_store
 from herald.campaign.v1 import campaign_pb2
 from herald.campaign.v1 import campaign_service_pb2 as pb
 from tests.campaign.builders import CHANNEL_ID, SENDER_ID, a_campaign_message, a_user
-from tests.campaign.services import Services, running
-from tests.campaign.told import refusal_of
-from tests.harness.accounts import assert_balanced, assert_conserved, recount
+from tests.campaign.refusals import refusal_of
+from tests.campaign.server_pair import ServerPair, start_pair
+from tests.harness.reconciliation import assert_consistent, assert_everyone_has_one_outcome, recount
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 STOPPED = campaign_pb2.CAMPAIGN_STATUS_STOPPED
@@ -26,12 +26,12 @@ PEOPLE = ["ann", "bob", "cid", "dan", "eve"]
 
 
 @pytest_asyncio.fixture(scope="module")
-async def services(shared_database_url: str) -> AsyncIterator[Services]:
+async def services(shared_database_url: str) -> AsyncIterator[ServerPair]:
     database = open_database(shared_database_url)
     users = [a_user(id_) for id_ in (SENDER_ID, "other", *PEOPLE)]
     await sql_chat_store(database).users.upsert(users, datetime.now(UTC))
     await database.close()
-    async with running(shared_database_url, page_size=4) as running_services:
+    async with start_pair(shared_database_url, page_size=4) as running_services:
         await running_services.add_list("ones", ["ann", "bob"])
         await running_services.add_list("others", ["cid", "dan"])
         yield running_services
@@ -44,7 +44,7 @@ def id_(request: pytest.FixtureRequest) -> str:
 
 
 async def update(
-    services: Services, changes: dict[str, Any], *paths: str, etag: str = ""
+    services: ServerPair, changes: dict[str, Any], *paths: str, etag: str = ""
 ) -> campaign_pb2.Campaign:
     """`changes` are all that is given, with `paths` as the mask."""
     nothing = dict.fromkeys(
@@ -57,7 +57,9 @@ async def update(
     return changed
 
 
-async def test_a_mask_changes_what_it_names_and_nothing_else(services: Services, id_: str) -> None:
+async def test_a_mask_changes_what_it_names_and_nothing_else(
+    services: ServerPair, id_: str
+) -> None:
     before = await services.create(a_campaign_message({"id": id_, "description": "as it was"}))
 
     after = await update(
@@ -76,7 +78,7 @@ async def test_a_mask_changes_what_it_names_and_nothing_else(services: Services,
     assert (await services.get(id_)).name == "Spring"
 
 
-async def test_a_mask_reaches_into_the_templates(services: Services, id_: str) -> None:
+async def test_a_mask_reaches_into_the_templates(services: ServerPair, id_: str) -> None:
     await services.create(
         a_campaign_message(
             {
@@ -103,7 +105,7 @@ async def test_a_mask_reaches_into_the_templates(services: Services, id_: str) -
 
 @pytest.mark.parametrize("paths", [(), ("*",)], ids=["absent", "star"])
 async def test_without_a_mask_everything_is_replaced(
-    services: Services, id_: str, paths: tuple[str, ...]
+    services: ServerPair, id_: str, paths: tuple[str, ...]
 ) -> None:
     await services.create(a_campaign_message({"id": id_, "name": "Spring", "skip_push": True}))
 
@@ -151,7 +153,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("changes", "paths", "field"), REFUSED.values(), ids=REFUSED)
 async def test_a_change_that_makes_no_valid_campaign_is_refused_whole(
-    services: Services, id_: str, changes: dict[str, Any], paths: list[str], field: str
+    services: ServerPair, id_: str, changes: dict[str, Any], paths: list[str], field: str
 ) -> None:
     before = await services.create(a_campaign_message({"id": id_}))
 
@@ -163,7 +165,7 @@ async def test_a_change_that_makes_no_valid_campaign_is_refused_whole(
     assert (await services.get(id_)).etag == before.etag
 
 
-async def test_all_that_is_missing_is_told_at_once(services: Services, id_: str) -> None:
+async def test_all_that_is_missing_is_told_at_once(services: ServerPair, id_: str) -> None:
     await services.create(a_campaign_message({"id": id_}))
 
     told = await refusal_of(
@@ -181,7 +183,7 @@ async def test_all_that_is_missing_is_told_at_once(services: Services, id_: str)
 
 
 async def test_what_is_gone_and_not_changed_holds_up_no_update(
-    services: Services, id_: str, shared_database_url: str
+    services: ServerPair, id_: str, shared_database_url: str
 ) -> None:
     database = open_database(shared_database_url)
     users = sql_chat_store(database).users
@@ -207,7 +209,7 @@ async def test_what_is_gone_and_not_changed_holds_up_no_update(
     assert after.name == "renamed"
 
 
-async def test_an_etag_guards_against_a_change_in_between(services: Services, id_: str) -> None:
+async def test_an_etag_guards_against_a_change_in_between(services: ServerPair, id_: str) -> None:
     read = await services.create(a_campaign_message({"id": id_}))
     first = await update(services, {"id": id_, "name": "one"}, "name", etag=read.etag)
 
@@ -218,7 +220,9 @@ async def test_an_etag_guards_against_a_change_in_between(services: Services, id
     assert (await services.get(id_)).name == "one"
 
 
-async def test_a_start_changes_the_etag_and_progress_does_not(services: Services, id_: str) -> None:
+async def test_a_start_changes_the_etag_and_progress_does_not(
+    services: ServerPair, id_: str
+) -> None:
     slowly = {"id": id_, "max_messages_per_second": 20}
     created = await services.create(a_campaign_message(slowly))
     started = await services.start(id_)
@@ -229,7 +233,7 @@ async def test_a_start_changes_the_etag_and_progress_does_not(services: Services
 
 
 async def test_changes_of_different_fields_at_the_same_moment_are_all_there(
-    services: Services, id_: str
+    services: ServerPair, id_: str
 ) -> None:
     await services.create(a_campaign_message({"id": id_}))
     changes: dict[str, Any] = {
@@ -255,7 +259,7 @@ async def test_changes_of_different_fields_at_the_same_moment_are_all_there(
     assert after.sender_mode == campaign_pb2.SENDER_MODE_EXCLUDE
 
 
-async def test_a_change_of_nothing_is_none(services: Services, id_: str) -> None:
+async def test_a_change_of_nothing_is_none(services: ServerPair, id_: str) -> None:
     before = await services.create(a_campaign_message({"id": id_, "name": "Spring"}))
 
     after = await update(services, {"id": id_, "name": "Spring"}, "name")
@@ -279,7 +283,7 @@ async def texts(database: Database, id_: str) -> dict[str, str]:
 
 
 async def test_an_edit_while_stopped_gives_nobody_a_second_message(
-    services: Services, database: Database, id_: str, shared_database_url: str
+    services: ServerPair, database: Database, id_: str, shared_database_url: str
 ) -> None:
     crowd = [f"crowd-{number:03}" for number in range(80)]
     await sql_chat_store(database).users.upsert([a_user(u) for u in crowd], datetime.now(UTC))
@@ -312,12 +316,12 @@ async def test_an_edit_while_stopped_gives_nobody_a_second_message(
         "max_messages_per_second",
     )
     assert (edited.status, edited.stats.messages_sent) == (STOPPED, stopped.stats.messages_sent)
-    assert_balanced(recount(shared_database_url, id_))
+    assert_consistent(recount(shared_database_url, id_))
     await services.start(id_)
     done = await services.until_completed(id_)
 
     expected = {*had_the_old, *PEOPLE, *crowd[20:]}
-    assert_conserved(shared_database_url, id_, len(expected))
+    assert_everyone_has_one_outcome(shared_database_url, id_, len(expected))
     sent = await texts(database, id_)
     assert set(sent) == expected
     assert {who for who, text in sent.items() if text == "old"} == set(had_the_old)
@@ -325,7 +329,7 @@ async def test_an_edit_while_stopped_gives_nobody_a_second_message(
 
 
 async def test_an_audience_of_segments_can_become_one_of_users(
-    services: Services, database: Database, id_: str, shared_database_url: str
+    services: ServerPair, database: Database, id_: str, shared_database_url: str
 ) -> None:
     await services.create(
         a_campaign_message(
@@ -351,4 +355,4 @@ async def test_an_audience_of_segments_can_become_one_of_users(
     await services.until_completed(id_)
 
     assert set(await texts(database, id_)) == {*handled, "eve", "dan"}
-    assert_conserved(shared_database_url, id_, len({*handled, "eve", "dan"}))
+    assert_everyone_has_one_outcome(shared_database_url, id_, len({*handled, "eve", "dan"}))

@@ -13,8 +13,8 @@ from campaign_service.storage.audit import audit
 from chat_store.database.engine import Database
 from chat_store.sql.stores import sql_chat_store
 from tests.campaign.builders import SENDER_ID, a_campaign_message, a_user
-from tests.campaign.services import running
-from tests.harness import accounts
+from tests.campaign.server_pair import start_pair
+from tests.harness import reconciliation
 
 PEOPLE = [f"u{number:02}" for number in range(12)]
 NOBODY = ["nobody-1", "nobody-2"]
@@ -89,7 +89,7 @@ async def with_campaign(database: Database, database_url: str) -> None:
         "user_ids": [*PEOPLE, *NOBODY],
         "channel_template": {"type": "messaging", "id": BAD_ID},
     }
-    async with running(database_url, page_size=3) as services:
+    async with start_pair(database_url, page_size=3) as services:
         await services.create(a_campaign_message(changes))
         await services.start()
         await services.until_completed()
@@ -132,7 +132,7 @@ async def test_two_recounts_that_know_nothing_of_each_other_agree(
     database: Database, database_url: str
 ) -> None:
     await with_campaign(database, database_url)
-    ours, theirs = await audit(database, "spring"), accounts.recount(database_url, "spring")
+    ours, theirs = await audit(database, "spring"), reconciliation.recount(database_url, "spring")
 
     assert ours.status == theirs.status == "completed"
     assert (ours.targets_total, ours.messages) == (theirs.targets_total, theirs.messages)
@@ -141,13 +141,13 @@ async def test_two_recounts_that_know_nothing_of_each_other_agree(
     assert {reason: count for (_, reason), count in ours.outcomes.items()} == theirs.reasons
     assert ours.counters.channels_created == theirs.counted_channels == ours.channels == 11
     assert dict(audit_lines(ours))["skipped: user_not_found"] == 2
-    accounts.assert_conserved(database_url, "spring", 14)
+    reconciliation.assert_everyone_has_one_outcome(database_url, "spring", 14)
 
 
 async def test_the_laws_hold_at_any_moment_of_a_run(database: Database, database_url: str) -> None:
     users = [a_user(id_) for id_ in [SENDER_ID, *PEOPLE]]
     await sql_chat_store(database).users.upsert(users, datetime.now(UTC))
-    async with running(database_url, page_size=1) as services:
+    async with start_pair(database_url, page_size=1) as services:
         await services.create(a_campaign_message({"user_ids": PEOPLE}))
         draft = await audit(database, "spring")
         await services.start()

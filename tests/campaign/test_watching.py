@@ -17,24 +17,24 @@ from herald.campaign.v1 import campaign_service_pb2 as pb
 from herald.campaign.v1 import campaign_service_pb2_grpc as pb_grpc
 from herald_rpc.server import page_tokens
 from tests.campaign.builders import SENDER_ID, a_campaign_message, a_user
-from tests.campaign.services import Services, another_campaign_server, running
-from tests.campaign.told import refusal_of
+from tests.campaign.refusals import refusal_of
+from tests.campaign.server_pair import ServerPair, another_campaign_server, start_pair
 
 EVERYONE = [f"u{number:02}" for number in range(30)]
 
 
 @pytest.fixture
-async def services(database: Database, database_url: str) -> AsyncIterator[Services]:
+async def services(database: Database, database_url: str) -> AsyncIterator[ServerPair]:
     """With a draft to thirty users, who are sent to one by one."""
     users = [a_user(id_) for id_ in [SENDER_ID, *EVERYONE]]
     await sql_chat_store(database).users.upsert(users, datetime.now(UTC))
     # a grace beyond the test's own time-out: whoever waits for it fails
-    async with running(database_url, page_size=1, grace_seconds=300) as services:
+    async with start_pair(database_url, page_size=1, grace_seconds=300) as services:
         await services.create(a_campaign_message({"user_ids": EVERYONE}))
         yield services
 
 
-def watch(services: Services, id_: str = "spring", token: str = "") -> Any:
+def watch(services: ServerPair, id_: str = "spring", token: str = "") -> Any:
     request = pb.WatchCampaignRequest(id=id_, resume_token=token)
     return services.campaigns.WatchCampaign(request)
 
@@ -46,7 +46,7 @@ async def rest_of(call: Any) -> list[pb.WatchCampaignResponse]:
     return messages
 
 
-async def schedule(services: Services) -> None:
+async def schedule(services: ServerPair) -> None:
     tomorrow = timestamp_pb2.Timestamp()
     tomorrow.FromDatetime(datetime.now(UTC) + timedelta(days=1))
     await services.campaigns.StartCampaign(
@@ -60,7 +60,7 @@ def statuses(messages: list[pb.WatchCampaignResponse]) -> list[str]:
     return [name for i, name in enumerate(names) if i == 0 or names[i - 1] != name]
 
 
-async def test_a_watcher_sees_a_campaign_from_draft_to_completion(services: Services) -> None:
+async def test_a_watcher_sees_a_campaign_from_draft_to_completion(services: ServerPair) -> None:
     call = watch(services)
     first = await call.read()
     await schedule(services)
@@ -81,7 +81,7 @@ async def test_a_watcher_sees_a_campaign_from_draft_to_completion(services: Serv
     assert not any(message.campaign.user_ids or message.campaign.users for message in messages)
 
 
-async def test_progress_is_told_while_a_campaign_runs(services: Services) -> None:
+async def test_progress_is_told_while_a_campaign_runs(services: ServerPair) -> None:
     slow = {"id": "slow", "user_ids": EVERYONE, "max_messages_per_second": 12}
     await services.create(a_campaign_message(slow))
     await services.start("slow")
@@ -94,7 +94,7 @@ async def test_progress_is_told_while_a_campaign_runs(services: Services) -> Non
 
 
 async def test_a_watcher_resumes_on_another_server_and_misses_no_status(
-    services: Services,
+    services: ServerPair,
 ) -> None:
     call = watch(services)
     token = (await call.read()).resume_token
@@ -123,7 +123,7 @@ async def test_a_watcher_resumes_on_another_server_and_misses_no_status(
         await other.stop()
 
 
-async def test_a_campaign_that_is_deleted_ends_its_stream(services: Services) -> None:
+async def test_a_campaign_that_is_deleted_ends_its_stream(services: ServerPair) -> None:
     call = watch(services)
     await call.read()
     await services.campaigns.DeleteCampaign(pb.DeleteCampaignRequest(id="spring"))
@@ -134,7 +134,7 @@ async def test_a_campaign_that_is_deleted_ends_its_stream(services: Services) ->
     assert again.campaign == last.campaign
 
 
-async def test_the_end_of_the_server_ends_its_streams_at_once(services: Services) -> None:
+async def test_the_end_of_the_server_ends_its_streams_at_once(services: ServerPair) -> None:
     calls = [watch(services) for _ in range(5)]
     waiting = []
     for call in calls:
@@ -148,7 +148,7 @@ async def test_the_end_of_the_server_ends_its_streams_at_once(services: Services
     await services.restart_campaign()
 
 
-async def test_what_cannot_be_watched_is_refused(services: Services) -> None:
+async def test_what_cannot_be_watched_is_refused(services: ServerPair) -> None:
     token = (await watch(services).read()).resume_token
     await services.create(a_campaign_message({"id": "autumn"}))
 

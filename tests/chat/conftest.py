@@ -75,7 +75,7 @@ async def chat(lasting_chat: Chat) -> AsyncIterator[Chat]:
 
 
 @pytest.fixture
-async def peopled(chat: Chat) -> Chat:
+async def chat_with_members(chat: Chat) -> Chat:
     """With anna and bob in the channel `general`, the deleted zoe, and the channel `gone`."""
     users = [chat_pb2.User(id=id_) for id_ in ("anna", "bob", "cleo", "zoe")]
     await chat.call.UpsertUsers(pb.UpsertUsersRequest(users=users))

@@ -227,9 +227,9 @@ NOT_FOUND: list[tuple[str, Any, str, str]] = [
 
 @pytest.mark.parametrize(("method", "request_", "kind", "id_"), NOT_FOUND, ids=names(NOT_FOUND))
 async def test_what_is_not_there_is_named(
-    peopled: Chat, method: str, request_: Any, kind: str, id_: str
+    chat_with_members: Chat, method: str, request_: Any, kind: str, id_: str
 ) -> None:
-    refused = await refusal(getattr(peopled.call, method)(request_))
+    refused = await refusal(getattr(chat_with_members.call, method)(request_))
 
     key = {"USER": "user_id", "CHANNEL": "cid"}[kind]
     assert refused == Refusal(grpc.StatusCode.NOT_FOUND, f"{kind}_NOT_FOUND", {key: id_}, [], id_)
@@ -243,8 +243,10 @@ async def test_what_is_not_there_is_named(
     ],
     ids=["MarkRead", "SetMembership"],
 )
-async def test_who_is_no_member_is_named(peopled: Chat, method: str, request_: Any) -> None:
-    refused = await refusal(getattr(peopled.call, method)(request_))
+async def test_who_is_no_member_is_named(
+    chat_with_members: Chat, method: str, request_: Any
+) -> None:
+    refused = await refusal(getattr(chat_with_members.call, method)(request_))
 
     assert (refused.code, refused.reason) == (grpc.StatusCode.NOT_FOUND, "MEMBER_NOT_FOUND")
     assert refused.metadata == {"cid": CID, "user_id": "cleo"}
@@ -273,15 +275,21 @@ async def test_a_bad_query_is_refused_at_its_path(
     assert (refused.metadata["field"], refused.fields) == (path, [path])
 
 
-async def test_a_token_holds_for_its_own_arguments_only(peopled: Chat) -> None:
-    first = await peopled.call.QueryUsers(pb.QueryUsersRequest(page_size=1))
-    members = await peopled.call.QueryMembers(pb.QueryMembersRequest(cid=CID, page_size=1))
+async def test_a_token_holds_for_its_own_arguments_only(chat_with_members: Chat) -> None:
+    first = await chat_with_members.call.QueryUsers(pb.QueryUsersRequest(page_size=1))
+    members = await chat_with_members.call.QueryMembers(
+        pb.QueryMembersRequest(cid=CID, page_size=1)
+    )
 
     for request in (
         pb.QueryUsersRequest(page_token=first.next_page_token, include_deactivated=True),
         pb.QueryUsersRequest(page_token=first.next_page_token, filter=struct({"name": "x"})),
         pb.QueryUsersRequest(page_token=first.next_page_token, sort=[sort_pb2.Sort(field="id")]),
     ):
-        assert (await refusal(peopled.call.QueryUsers(request))).reason == "INVALID_PAGE_TOKEN"
+        assert (
+            await refusal(chat_with_members.call.QueryUsers(request))
+        ).reason == "INVALID_PAGE_TOKEN"
     other = pb.QueryMembersRequest(cid="messaging:gone", page_token=members.next_page_token)
-    assert (await refusal(peopled.call.QueryMembers(other))).reason == "INVALID_PAGE_TOKEN"
+    assert (
+        await refusal(chat_with_members.call.QueryMembers(other))
+    ).reason == "INVALID_PAGE_TOKEN"

@@ -38,7 +38,7 @@ async def test_a_user_comes_back_as_it_was_given(chat: Chat) -> None:
     assert (await chat.call.GetUser(pb.GetUserRequest(id="anna"))).user == given
 
 
-async def test_a_channel_comes_back_as_it_was_given(peopled: Chat) -> None:
+async def test_a_channel_comes_back_as_it_was_given(chat_with_members: Chat) -> None:
     given = chat_pb2.Channel(
         type="team",
         id="blue-1",
@@ -53,92 +53,100 @@ async def test_a_channel_comes_back_as_it_was_given(peopled: Chat) -> None:
         member_ids=["bob", "anna", "bob"],
     )
 
-    answer = await peopled.call.UpsertChannels(pb.UpsertChannelsRequest(channels=[given]))
+    answer = await chat_with_members.call.UpsertChannels(pb.UpsertChannelsRequest(channels=[given]))
 
     given.ClearField("member_ids")
     given.MergeFrom(chat_pb2.Channel(cid="team:blue-1", member_count=2, updated_at=time(NOON)))
     assert list(answer.channels) == [given]
-    got = await peopled.call.GetChannel(pb.GetChannelRequest(cid="team:blue-1"))
+    got = await chat_with_members.call.GetChannel(pb.GetChannelRequest(cid="team:blue-1"))
     assert got.channel == given
 
 
-async def test_an_insert_leaves_what_is_there_alone(peopled: Chat) -> None:
+async def test_an_insert_leaves_what_is_there_alone(chat_with_members: Chat) -> None:
     request = pb.UpsertUsersRequest(
         users=[chat_pb2.User(id="anna", name="New")], mode=pb.UPSERT_MODE_INSERT
     )
-    assert (await peopled.call.UpsertUsers(request)).users[0].name == ""
+    assert (await chat_with_members.call.UpsertUsers(request)).users[0].name == ""
 
     request.mode = pb.UPSERT_MODE_REPLACE
-    assert (await peopled.call.UpsertUsers(request)).users[0].name == "New"
+    assert (await chat_with_members.call.UpsertUsers(request)).users[0].name == "New"
 
 
-async def test_the_same_members_name_the_same_channel(peopled: Chat) -> None:
+async def test_the_same_members_name_the_same_channel(chat_with_members: Chat) -> None:
     one = chat_pb2.Channel(type="messaging", member_ids=["anna", "cleo"])
     other = chat_pb2.Channel(type="messaging", member_ids=["cleo", "anna", "cleo"], name="Pair")
 
-    answer = await peopled.call.UpsertChannels(pb.UpsertChannelsRequest(channels=[one, other]))
+    answer = await chat_with_members.call.UpsertChannels(
+        pb.UpsertChannelsRequest(channels=[one, other])
+    )
 
     assert answer.channels[0] == answer.channels[1]
     pair = answer.channels[0]
     assert (pair.distinct, pair.member_count, pair.name) == (True, 2, "Pair")
     by_id = chat_pb2.Channel(type="messaging", id=pair.id, name="Renamed")
-    again = await peopled.call.UpsertChannels(pb.UpsertChannelsRequest(channels=[by_id]))
+    again = await chat_with_members.call.UpsertChannels(pb.UpsertChannelsRequest(channels=[by_id]))
     assert (again.channels[0].cid, again.channels[0].name) == (pair.cid, "Renamed")
 
 
-async def test_users_are_found_page_by_page(peopled: Chat) -> None:
+async def test_users_are_found_page_by_page(chat_with_members: Chat) -> None:
     query = pb.QueryUsersRequest(
         filter=struct({"id": {"$in": ["anna", "bob", "cleo", "zoe"]}}),
         sort=[sort_pb2.Sort(field="id", direction=sort_pb2.SORT_DIRECTION_DESC)],
         page_size=2,
     )
-    first = await peopled.call.QueryUsers(query)
+    first = await chat_with_members.call.QueryUsers(query)
     query.page_token = first.next_page_token
-    second = await peopled.call.QueryUsers(query)
+    second = await chat_with_members.call.QueryUsers(query)
     query.page_token = second.prev_page_token
-    back = await peopled.call.QueryUsers(query)
+    back = await chat_with_members.call.QueryUsers(query)
 
     assert [user.id for user in (*first.users, *second.users)] == ["cleo", "bob", "anna"]
     assert (first.prev_page_token, second.next_page_token) == ("", "")
     assert list(back.users) == list(first.users)
 
 
-async def test_deactivated_users_are_found_on_request(peopled: Chat) -> None:
-    answer = await peopled.call.DeactivateUsers(
+async def test_deactivated_users_are_found_on_request(chat_with_members: Chat) -> None:
+    answer = await chat_with_members.call.DeactivateUsers(
         pb.DeactivateUsersRequest(ids=["anna", "anna", "zoe", "nobody"])
     )
     assert answer.deactivated == 1
 
-    without = await peopled.call.QueryUsers(pb.QueryUsersRequest())
-    with_them = await peopled.call.QueryUsers(pb.QueryUsersRequest(include_deactivated=True))
+    without = await chat_with_members.call.QueryUsers(pb.QueryUsersRequest())
+    with_them = await chat_with_members.call.QueryUsers(
+        pb.QueryUsersRequest(include_deactivated=True)
+    )
 
     assert [user.id for user in without.users] == ["bob", "cleo"]
     assert [user.id for user in with_them.users] == ["anna", "bob", "cleo"]
     assert with_them.users[0].deactivated_at == time(NOON)
 
 
-async def test_deleted_users_are_known_and_not_found(peopled: Chat) -> None:
-    assert (await peopled.call.DeleteUsers(pb.DeleteUsersRequest(ids=["zoe", "bob"]))).deleted == 1
+async def test_deleted_users_are_known_and_not_found(chat_with_members: Chat) -> None:
+    assert (
+        await chat_with_members.call.DeleteUsers(pb.DeleteUsersRequest(ids=["zoe", "bob"]))
+    ).deleted == 1
 
-    assert (await peopled.call.GetUser(pb.GetUserRequest(id="bob"))).user.deleted_at == time(NOON)
-    found = await peopled.call.QueryUsers(pb.QueryUsersRequest(include_deactivated=True))
+    assert (
+        await chat_with_members.call.GetUser(pb.GetUserRequest(id="bob"))
+    ).user.deleted_at == time(NOON)
+    found = await chat_with_members.call.QueryUsers(pb.QueryUsersRequest(include_deactivated=True))
     assert [user.id for user in found.users] == ["anna", "cleo"]
 
 
-async def test_channels_are_found_by_their_members(peopled: Chat) -> None:
+async def test_channels_are_found_by_their_members(chat_with_members: Chat) -> None:
     query = pb.QueryChannelsRequest(filter=struct({"members": {"$in": ["anna"]}}))
 
-    found = await peopled.call.QueryChannels(query)
+    found = await chat_with_members.call.QueryChannels(query)
 
     assert [channel.cid for channel in found.channels] == [CID]
-    answer = await peopled.call.DeleteChannels(pb.DeleteChannelsRequest(cids=[CID, CID]))
+    answer = await chat_with_members.call.DeleteChannels(pb.DeleteChannelsRequest(cids=[CID, CID]))
     assert answer.deleted == 1
-    assert not (await peopled.call.QueryChannels(query)).channels
-    got = await peopled.call.GetChannel(pb.GetChannelRequest(cid=CID))
+    assert not (await chat_with_members.call.QueryChannels(query)).channels
+    got = await chat_with_members.call.GetChannel(pb.GetChannelRequest(cid=CID))
     assert got.channel.deleted_at == time(NOON)
 
 
-async def test_members_come_and_go(peopled: Chat) -> None:
+async def test_members_come_and_go(chat_with_members: Chat) -> None:
     given = chat_pb2.Member(
         cid="elsewhere:x",
         user_id="cleo",
@@ -148,12 +156,14 @@ async def test_members_come_and_go(peopled: Chat) -> None:
         archived_at=time(NOON),
     )
     anna = chat_pb2.Member(user_id="anna")
-    answer = await peopled.call.AddMembers(pb.AddMembersRequest(cid=CID, members=[given, anna]))
+    answer = await chat_with_members.call.AddMembers(
+        pb.AddMembersRequest(cid=CID, members=[given, anna])
+    )
     assert answer.added == 1
     removal = pb.RemoveMembersRequest(cid=CID, user_ids=["bob", "bob", "nobody"])
-    assert (await peopled.call.RemoveMembers(removal)).removed == 1
+    assert (await chat_with_members.call.RemoveMembers(removal)).removed == 1
 
-    found = await peopled.call.QueryMembers(pb.QueryMembersRequest(cid=CID))
+    found = await chat_with_members.call.QueryMembers(pb.QueryMembersRequest(cid=CID))
 
     assert list(found.members) == [
         chat_pb2.Member(
@@ -173,7 +183,7 @@ async def test_members_come_and_go(peopled: Chat) -> None:
     ]
 
 
-async def test_messages_are_read_by_channel_and_by_campaign(peopled: Chat) -> None:
+async def test_messages_are_read_by_channel_and_by_campaign(chat_with_members: Chat) -> None:
     whole = StoredMessage(
         id="m2",
         cid=CID,
@@ -188,11 +198,13 @@ async def test_messages_are_read_by_channel_and_by_campaign(peopled: Chat) -> No
         created_at=NOON + timedelta(seconds=1),
     )
     plain = StoredMessage(id="m1", cid=CID, user_id="bob", type="system", created_at=NOON)
-    await peopled.store.messages.upsert([whole, plain], NOON)
+    await chat_with_members.store.messages.upsert([whole, plain], NOON)
 
-    of_channel = await peopled.call.QueryMessages(pb.QueryMessagesRequest(cid=CID))
-    of_campaign = await peopled.call.QueryMessages(pb.QueryMessagesRequest(campaign_id="c"))
-    none = await peopled.call.QueryMessages(pb.QueryMessagesRequest(campaign_id="none"))
+    of_channel = await chat_with_members.call.QueryMessages(pb.QueryMessagesRequest(cid=CID))
+    of_campaign = await chat_with_members.call.QueryMessages(
+        pb.QueryMessagesRequest(campaign_id="c")
+    )
+    none = await chat_with_members.call.QueryMessages(pb.QueryMessagesRequest(campaign_id="none"))
 
     assert list(of_channel.messages) == [
         chat_pb2.Message(
@@ -221,15 +233,23 @@ async def test_messages_are_read_by_channel_and_by_campaign(peopled: Chat) -> No
     assert not none.messages
 
 
-async def test_a_read_position_is_now_unless_told_and_never_moves_back(peopled: Chat) -> None:
-    peopled.clock.moment = NOON + timedelta(hours=1)
+async def test_a_read_position_is_now_unless_told_and_never_moves_back(
+    chat_with_members: Chat,
+) -> None:
+    chat_with_members.clock.moment = NOON + timedelta(hours=1)
     request = pb.MarkReadRequest(cid=CID, user_id="anna")
-    assert (await peopled.call.MarkRead(request)).read_at == time(NOON + timedelta(hours=1))
+    assert (await chat_with_members.call.MarkRead(request)).read_at == time(
+        NOON + timedelta(hours=1)
+    )
 
     request.read_at.CopyFrom(time(NOON))
-    assert (await peopled.call.MarkRead(request)).read_at == time(NOON + timedelta(hours=1))
+    assert (await chat_with_members.call.MarkRead(request)).read_at == time(
+        NOON + timedelta(hours=1)
+    )
     request.read_at.CopyFrom(time(NOON + timedelta(hours=2)))
-    assert (await peopled.call.MarkRead(request)).read_at == time(NOON + timedelta(hours=2))
+    assert (await chat_with_members.call.MarkRead(request)).read_at == time(
+        NOON + timedelta(hours=2)
+    )
 
 
 @pytest.mark.parametrize(("asked", "given"), [(0, 25), (7, 7), (1_000, 1_000), (5_000, 1_000)])

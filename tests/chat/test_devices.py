@@ -48,90 +48,94 @@ async def stored_ids(url: str) -> list[str]:
     "provider", [value for value in chat_pb2.PushProvider.values() if value], ids=str
 )
 async def test_a_device_comes_back_as_it_was_given(
-    peopled: Chat, provider: chat_pb2.PushProvider.ValueType
+    chat_with_members: Chat, provider: chat_pb2.PushProvider.ValueType
 ) -> None:
     given = device("token", provider=provider)
     given.push_provider_name = "beta"
 
-    assert await upserted(peopled, given) == [given]
+    assert await upserted(chat_with_members, given) == [given]
 
 
 async def test_devices_are_answered_in_the_order_given_and_the_last_of_two_counts(
-    peopled: Chat,
+    chat_with_members: Chat,
 ) -> None:
     last = device("z", "bob", FIREBASE)
 
-    answer = await upserted(peopled, device("z"), device("b"), last, device("a"))
+    answer = await upserted(chat_with_members, device("z"), device("b"), last, device("a"))
 
     assert answer == [last, device("b"), last, device("a")]
 
 
-async def test_a_replaced_device_may_be_another_user_s(peopled: Chat) -> None:
+async def test_a_replaced_device_may_be_another_user_s(chat_with_members: Chat) -> None:
     first = device("token")
     first.push_provider_name = "beta"
-    await upserted(peopled, first)
+    await upserted(chat_with_members, first)
 
     moved = device("token", "bob", FIREBASE)
     moved.created_at.CopyFrom(time(LATER))
 
-    assert await upserted(peopled, moved, mode=pb.UPSERT_MODE_REPLACE) == [moved]
+    assert await upserted(chat_with_members, moved, mode=pb.UPSERT_MODE_REPLACE) == [moved]
 
 
-async def test_an_insert_leaves_what_is_there_alone(peopled: Chat) -> None:
-    await upserted(peopled, device("token"))
+async def test_an_insert_leaves_what_is_there_alone(chat_with_members: Chat) -> None:
+    await upserted(chat_with_members, device("token"))
 
     answer = await upserted(
-        peopled, device("token", "bob"), device("new", "bob"), mode=pb.UPSERT_MODE_INSERT
+        chat_with_members, device("token", "bob"), device("new", "bob"), mode=pb.UPSERT_MODE_INSERT
     )
 
     assert answer == [device("token"), device("new", "bob")]
 
 
-async def test_an_unset_created_at_is_now_and_then_as_stored(peopled: Chat) -> None:
+async def test_an_unset_created_at_is_now_and_then_as_stored(chat_with_members: Chat) -> None:
     given = device("token")
     given.ClearField("created_at")
-    (registered,) = await upserted(peopled, given)
-    peopled.clock.moment = LATER
-    (again,) = await upserted(peopled, given)
+    (registered,) = await upserted(chat_with_members, given)
+    chat_with_members.clock.moment = LATER
+    (again,) = await upserted(chat_with_members, given)
 
     assert (registered.created_at, again.created_at) == (time(NOON), time(NOON))
 
 
-async def test_all_devices_are_written_or_none(peopled: Chat) -> None:
+async def test_all_devices_are_written_or_none(chat_with_members: Chat) -> None:
     request = pb.UpsertDevicesRequest(
         devices=[device("a"), device("b", "zoe"), device("c", "nobody")]
     )
 
-    refused = await refusal(peopled.call.UpsertDevices(request))
+    refused = await refusal(chat_with_members.call.UpsertDevices(request))
 
     assert (refused.reason, refused.metadata) == ("USER_NOT_FOUND", {"user_id": "zoe"})
-    assert await stored_ids(peopled.url) == []
+    assert await stored_ids(chat_with_members.url) == []
 
 
-async def test_the_user_of_a_device_that_does_not_count_is_not_asked_for(peopled: Chat) -> None:
-    assert await upserted(peopled, device("a", "nobody"), device("a")) == [device("a")] * 2
+async def test_the_user_of_a_device_that_does_not_count_is_not_asked_for(
+    chat_with_members: Chat,
+) -> None:
+    assert (
+        await upserted(chat_with_members, device("a", "nobody"), device("a")) == [device("a")] * 2
+    )
 
 
-async def test_deleted_devices_are_counted_once_and_gone(peopled: Chat) -> None:
-    await upserted(peopled, device("a"), device("b"), device("c"))
+async def test_deleted_devices_are_counted_once_and_gone(chat_with_members: Chat) -> None:
+    await upserted(chat_with_members, device("a"), device("b"), device("c"))
 
     for deleted in (2, 0):
         request = pb.DeleteDevicesRequest(ids=["a", "c", "a", "none"])
-        assert (await peopled.call.DeleteDevices(request)).deleted == deleted
+        assert (await chat_with_members.call.DeleteDevices(request)).deleted == deleted
 
-    assert await stored_ids(peopled.url) == ["b"]
+    assert await stored_ids(chat_with_members.url) == ["b"]
 
 
 async def test_special_characters_come_back_as_they_were_given(
-    peopled: Chat,
+    chat_with_members: Chat,
 ) -> None:
     ids = ["'\"\\", "%_", "e\u0301 \u202e\u05e9\u05dc\u05d5\u05dd", "a\n\tb", "😀" * 255, "\x01"]
     given = [device(id_) for id_ in ids]
     for each in given:
         each.push_provider_name = each.id
 
-    assert await upserted(peopled, *given) == given
+    assert await upserted(chat_with_members, *given) == given
 
     deletion = pb.DeleteDevicesRequest(ids=ids[:-1])
-    assert (await peopled.call.DeleteDevices(deletion)).deleted == len(ids) - 1
-    assert await stored_ids(peopled.url) == ids[-1:]
+    assert (await chat_with_members.call.DeleteDevices(deletion)).deleted == len(ids) - 1
+    assert await stored_ids(chat_with_members.url) == ids[-1:]

@@ -7,11 +7,11 @@ import pytest
 from chat_store.database.engine import open_database
 from chat_store.database.schema import require_current_schema
 from chat_store.sql.stores import sql_chat_store
-from tests.harness import nursery
+from tests.harness import forkserver
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return nursery.completed("chat_store", *map(str, arguments))
+    return forkserver.completed("chat_store", *map(str, arguments))
 
 
 def write(file: Path, *ids: str) -> Path:

@@ -10,7 +10,7 @@ import pytest
 from chat_store.database.engine import open_database
 from chat_store.database.postgres.urls import PostgresAddress, read_url
 from chat_store.errors import InvalidDatabaseUrlError
-from tests.harness import nursery
+from tests.harness import forkserver
 
 PLAIN = read_url("postgresql://")
 KEEPALIVE = (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -169,7 +169,7 @@ def test_both_servers_and_the_commands_refuse_in_one_line_and_keep_the_password(
     told = []
     for module in ("segment_service", "campaign_service"):
         log = tmp_path / f"{module}.log"
-        process = nursery.run(module, {"HERALD_DATABASE_URL": url}, log)
+        process = forkserver.run(module, {"HERALD_DATABASE_URL": url}, log)
         assert process.wait(60) == 1
         told.append(log.read_text())
     for module, *command in (
@@ -177,7 +177,7 @@ def test_both_servers_and_the_commands_refuse_in_one_line_and_keep_the_password(
         ("chat_store", "import", str(file)),
         ("campaign_service", "verify", "spring"),
     ):
-        done = nursery.completed(module, *command, "--database-url", url)
+        done = forkserver.completed(module, *command, "--database-url", url)
         assert done.returncode == 2
         assert len(done.stderr.splitlines()) == 1
         told.append(done.stderr)

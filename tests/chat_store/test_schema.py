@@ -17,7 +17,7 @@ from chat_store.database.engine import Database, open_database
 from chat_store.errors import DatabaseEncodingError, SchemaMismatchError
 from chat_store.sql import tables as chat_tables
 from segment_service.sql import tables as segment_tables
-from tests.harness import nursery
+from tests.harness import forkserver
 from tests.harness.postgres import Postgres
 
 MIGRATIONS = resources.files("chat_store.database") / "migrations"
@@ -145,7 +145,7 @@ def test_a_database_in_another_encoding_than_utf8_is_refused_by_name(
     foreign: tuple[str, str], tmp_path: Path
 ) -> None:
     url, encoding = foreign
-    migration = nursery.completed("chat_store", "migrate", "--database-url", url)
+    migration = forkserver.completed("chat_store", "migrate", "--database-url", url)
     starts = []
     for module in ("segment_service", "campaign_service"):
         log = tmp_path / f"{module}.log"
@@ -154,7 +154,7 @@ def test_a_database_in_another_encoding_than_utf8_is_refused_by_name(
             "HERALD_SEGMENT_LISTEN": "127.0.0.1:0",
             "HERALD_CAMPAIGN_LISTEN": "127.0.0.1:0",
         }
-        process = nursery.run(module, settings, log)
+        process = forkserver.run(module, settings, log)
         starts.append((process.wait(60), log.read_text()))
 
     assert (migration.returncode, migration.stdout) == (2, "")

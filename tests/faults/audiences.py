@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tests.faults import crowd
+from tests.faults import dataset
 
 # the database that every run finds
 USERS, ROOMS = 4_000, 1_500
@@ -46,8 +46,8 @@ class Audience:
 def everyone(users: int, channels: Channels) -> Audience:
     """All users, the sender among them."""
     numbers = [number for number in range(users) if _is_found("everyone", number)]
-    outcomes = {crowd.user_id(number): _outcome(number, channels) for number in numbers}
-    outcomes[crowd.SENDER_ID] = "channel_not_found" if channels == "rooms" else "sent"
+    outcomes = {dataset.user_id(number): _outcome(number, channels) for number in numbers}
+    outcomes[dataset.SENDER_ID] = "channel_not_found" if channels == "rooms" else "sent"
     return Audience(way="everyone", channels=channels, outcomes=outcomes)
 
 
@@ -56,11 +56,11 @@ def drawn_audience(choose: random.Random, way: Way, *, grows: bool) -> Audience:
     if not way.endswith("rooms"):
         channels = choose.choice(("made", "made", "distinct", "rooms"))
     every, ghosts = _rooms() if way.endswith("rooms") else _users(channels)
-    groups = sorted(choose.sample(range(crowd.GROUPS), k=choose.choice((4, 5))))
+    groups = sorted(choose.sample(range(dataset.GROUPS), k=choose.choice((4, 5))))
     found = {
         id_: outcome
         for number, (id_, outcome) in enumerate(every.items())
-        if crowd.group_of(number) in groups and _is_found(way, number)
+        if dataset.group_of(number) in groups and _is_found(way, number)
     }
     if way in {"filter", "filtered-rooms"}:
         return Audience(way=way, channels=channels, outcomes=found, filtered_groups=groups)
@@ -90,13 +90,13 @@ def drawn_audience(choose: random.Random, way: Way, *, grows: bool) -> Audience:
 
 def _rooms() -> tuple[dict[str, str], dict[str, str]]:
     """Every channel that was ever there, by number, and some that never were."""
-    every = {crowd.room_cid(number): crowd.outcome_of_room(number) for number in range(ROOMS)}
+    every = {dataset.room_cid(number): dataset.outcome_of_room(number) for number in range(ROOMS)}
     return every, {f"messaging:no-room-{number}": "channel_not_found" for number in range(5)}
 
 
 def _users(channels: Channels) -> tuple[dict[str, str], dict[str, str]]:
     """Every user that was ever there, by number, and some that never were."""
-    every = {crowd.user_id(number): _outcome(number, channels) for number in range(USERS)}
+    every = {dataset.user_id(number): _outcome(number, channels) for number in range(USERS)}
     # some sort before all users, some after
     ghosts = ("ghost-1", "ghost-2", "zombie-1", "zombie-2")
     return every, dict.fromkeys(ghosts, "user_not_found")
@@ -104,11 +104,11 @@ def _users(channels: Channels) -> tuple[dict[str, str], dict[str, str]]:
 
 def _outcome(number: int, channels: Channels) -> str:
     if channels == "rooms":
-        return crowd.outcome_of_roommate(number, ROOMS)
-    return crowd.outcome_of_user(number)
+        return dataset.outcome_of_roommate(number, ROOMS)
+    return dataset.outcome_of_user(number)
 
 
 def _is_found(way: Way, number: int) -> bool:
     if way.endswith("rooms"):
-        return crowd.is_found(crowd.outcome_of_room(number))
-    return crowd.is_found(crowd.outcome_of_user(number))
+        return dataset.is_found(dataset.outcome_of_room(number))
+    return dataset.is_found(dataset.outcome_of_user(number))

@@ -11,7 +11,7 @@ import grpc
 from herald.campaign.v1 import campaign_service_pb2_grpc
 from herald.chat.v1 import chat_service_pb2, chat_service_pb2_grpc
 from herald.segment.v1 import segment_service_pb2_grpc
-from tests.faults.patience import Patience
+from tests.faults.fair_timeout import FairTimeout
 
 _CALL_SECONDS = 4.0
 _PAUSE_SECONDS = 0.05
@@ -57,7 +57,7 @@ class Client:
         assert answer.failed == 0, answer
 
     async def call(self, method: Any, request: Any) -> Any:
-        patience = Patience(_PATIENCE_SECONDS)
+        patience = FairTimeout(_PATIENCE_SECONDS)
         while True:
             try:
                 return await method(request, timeout=_CALL_SECONDS)

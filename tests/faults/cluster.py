@@ -10,8 +10,8 @@ from pathlib import Path
 
 from sqlalchemy.engine import make_url
 
-from tests.faults.replica import Replica
 from tests.faults.scenario import Scenario, crashes_for
+from tests.faults.server_process import ServerProcess
 from tests.harness.postgres import Postgres, temporary_postgres
 from tests.harness.processes import free_address
 from tests.harness.proxy import Proxy, relayed
@@ -64,8 +64,8 @@ class Cluster:
         self.scenario = scenario
         self.database_url = database_url
         self.postgres = postgres
-        self.segments: list[Replica] = []
-        self.campaigns: list[Replica] = []
+        self.segments: list[ServerProcess] = []
+        self.campaigns: list[ServerProcess] = []
         self.to_segments: list[Proxy] = []
         self.to_postgres: Proxy | None = None
         self.started = asyncio.Event()
@@ -76,7 +76,7 @@ class Cluster:
         self._folder = Path()
 
     @property
-    def replicas(self) -> list[Replica]:
+    def replicas(self) -> list[ServerProcess]:
         return [*self.segments, *self.campaigns]
 
     async def over_within(self, seconds: float) -> bool:
@@ -88,10 +88,10 @@ class Cluster:
             return False
         return True
 
-    def add_campaign_server(self) -> Replica:
+    def add_campaign_server(self) -> ServerProcess:
         """One more, started at once."""
         address = free_address()
-        replica = Replica(
+        replica = ServerProcess(
             "campaign_service",
             address,
             self._environment
@@ -126,7 +126,7 @@ class Cluster:
         self._tasks = await stack.enter_async_context(asyncio.TaskGroup())
         for number in range(self.scenario.segment_servers):
             address = free_address()
-            replica = Replica(
+            replica = ServerProcess(
                 "segment_service",
                 address,
                 self._environment | {"HERALD_SEGMENT_LISTEN": address},
@@ -147,7 +147,7 @@ class Cluster:
         self.to_postgres = await stack.enter_async_context(relayed(socket))
         return f"postgresql://postgres@{self.to_postgres.address}/{url.database}?sslmode=disable"
 
-    def _start(self, replica: Replica) -> None:
+    def _start(self, replica: ServerProcess) -> None:
         assert self._tasks is not None
         self._tasks.create_task(replica.run())
 

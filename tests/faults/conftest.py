@@ -3,7 +3,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.faults.cluster import RestartablePostgres, restartable_postgres
-from tests.faults.playground import Playground
+from tests.faults.fault_runner import FaultRunner
 
 
 @pytest.fixture(scope="session")
@@ -14,12 +14,12 @@ def mortal_postgres() -> Iterator[RestartablePostgres]:
 
 
 @pytest.fixture(scope="session")
-def sqlite_playground(tmp_path_factory: pytest.TempPathFactory) -> Playground:
-    return Playground(tmp_path_factory.mktemp("faults"), None)
+def sqlite_playground(tmp_path_factory: pytest.TempPathFactory) -> FaultRunner:
+    return FaultRunner(tmp_path_factory.mktemp("faults"), None)
 
 
 @pytest.fixture(scope="session")
 def postgres_playground(
     mortal_postgres: RestartablePostgres, tmp_path_factory: pytest.TempPathFactory
-) -> Playground:
-    return Playground(tmp_path_factory.mktemp("faults"), mortal_postgres)
+) -> FaultRunner:
+    return FaultRunner(tmp_path_factory.mktemp("faults"), mortal_postgres)

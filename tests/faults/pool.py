@@ -12,7 +12,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from tests.faults.cluster import restartable_postgres
-from tests.faults.playground import Playground
+from tests.faults.fault_runner import FaultRunner
 from tests.faults.run import Outcome
 from tests.faults.scenario import Scenario
 
@@ -32,7 +32,7 @@ def _play(users: int, scenario: Scenario) -> Outcome:
 
 
 @cache
-def _playground(users: int) -> Playground:
+def _playground(users: int) -> FaultRunner:
     """One for each process, with a PostgreSQL of its own."""
     stack = ExitStack()
     # what this process leaves behind is taken away when it ends
@@ -41,7 +41,7 @@ def _playground(users: int) -> Playground:
     folder.mkdir(parents=True)
     stack.callback(_remove_unless_broken, folder)
     postgres = stack.enter_context(restartable_postgres())
-    return Playground(folder.resolve(), postgres, users=users)
+    return FaultRunner(folder.resolve(), postgres, users=users)
 
 
 def _remove_unless_broken(folder: Path) -> None:

@@ -15,13 +15,13 @@ from pathlib import Path
 from sqlalchemy.engine import make_url
 
 from herald.campaign.v1 import campaign_pb2
+from tests.faults.campaign_driver import CampaignDriver
 from tests.faults.client import connected
 from tests.faults.cluster import Cluster, RestartablePostgres, running
-from tests.faults.faults import FAULTS
-from tests.faults.replica import UnexpectedEndError
+from tests.faults.fault_kinds import FAULTS
 from tests.faults.scenario import CAMPAIGN_ID, Scenario
-from tests.faults.story import Story
-from tests.harness import accounts, nursery
+from tests.faults.server_process import UnexpectedEndError
+from tests.harness import forkserver, reconciliation
 
 # of a campaign, with all its faults: so long, and as much again for so many targets
 _BOUND_SECONDS = 60.0
@@ -85,11 +85,11 @@ async def play(
     return Outcome(scenario, handled, time.monotonic() - began, fired, problem)
 
 
-async def _tell(cluster: Cluster) -> tuple[Story, campaign_pb2.Campaign]:
+async def _tell(cluster: Cluster) -> tuple[CampaignDriver, campaign_pb2.Campaign]:
     scenario = cluster.scenario
     addresses = [[each.address for each in some] for some in (cluster.segments, cluster.campaigns)]
     async with connected(*addresses) as client:
-        story = Story(cluster, client, _choices(scenario, "story"))
+        story = CampaignDriver(cluster, client, _choices(scenario, "story"))
         await story.prepare()
         async with asyncio.TaskGroup() as group:
             for name in scenario.faults:
@@ -124,11 +124,11 @@ async def _after_start(cluster: Cluster, part: Callable[[], Awaitable[None]]) ->
 
 
 async def _recounted(
-    cluster: Cluster, story: Story, campaign: campaign_pb2.Campaign, folder: Path
+    cluster: Cluster, story: CampaignDriver, campaign: campaign_pb2.Campaign, folder: Path
 ) -> int:
     """How many targets have been handled. Raises for whatever is not as it must be."""
     url = cluster.database_url
-    found = accounts.outcomes(url, CAMPAIGN_ID)
+    found = reconciliation.outcomes(url, CAMPAIGN_ID)
     is_completed = campaign.status == campaign_pb2.CAMPAIGN_STATUS_COMPLETED
     may_have_none = story.perhaps | story.left.keys() if is_completed else story.outcomes.keys()
     astray = {
@@ -139,7 +139,7 @@ async def _recounted(
         and target not in story.perhaps
     }
     assert not astray, f"expected and found, of {len(astray)}: {dict(sorted(astray.items())[:10])}"
-    sent_at = accounts.messages_sent_at(url, CAMPAIGN_ID) if story.left else {}
+    sent_at = reconciliation.messages_sent_at(url, CAMPAIGN_ID) if story.left else {}
     too_late = {
         target: (left_at, sent_at[target])
         for target, left_at in story.left.items()
@@ -148,15 +148,15 @@ async def _recounted(
     assert not too_late, (
         f"sent to {len(too_late)} who had left: {dict(list(too_late.items())[:10])}"
     )
-    account = accounts.recount(url, CAMPAIGN_ID)
-    accounts.assert_balanced(account)
+    account = reconciliation.recount(url, CAMPAIGN_ID)
+    reconciliation.assert_consistent(account)
     stats = campaign.stats
     told = (stats.messages_sent, stats.targets_skipped, stats.targets_failed)
     assert told == (account.messages, account.skipped, account.failed), told
     if is_completed:
-        accounts.assert_conserved(url, CAMPAIGN_ID, len(found))
+        reconciliation.assert_everyone_has_one_outcome(url, CAMPAIGN_ID, len(found))
         assert stats.targets_total == account.targets_total, stats
-        assert accounts.lease_owners(url, CAMPAIGN_ID) == []
+        assert reconciliation.lease_owners(url, CAMPAIGN_ID) == []
     if cluster.postgres is None:
         with closing(sqlite3.connect(str(make_url(url).database))) as connection:
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
@@ -171,7 +171,7 @@ async def _verified(database_url: str, folder: Path) -> None:
     """The operator's own recount says the same."""
     log = folder / "verify.log"
     settings = {"HERALD_DATABASE_URL": database_url}
-    process = nursery.start("campaign_service", settings, log, "verify", CAMPAIGN_ID)
+    process = forkserver.start("campaign_service", settings, log, "verify", CAMPAIGN_ID)
     await asyncio.to_thread(process.join)
     assert process.exitcode == 0, log.read_text()
 

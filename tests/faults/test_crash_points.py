@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from chat_store.database.crash_points import VARIABLE, CrashPoint, Point
-from tests.faults.errands import ERRANDS
+from tests.faults.extra_calls import ERRANDS
 from tests.faults.scenario import NEEDS, REACHABLE, UNREACHABLE
 from tests.faults.steps import LIBRARY_STEPS, module_of, steps_in_source
 

@@ -10,7 +10,7 @@ import pytest
 
 from chat_store.database.crash_points import CrashPoint, Point
 from tests.faults.audiences import USERS
-from tests.faults.playground import Playground
+from tests.faults.fault_runner import FaultRunner
 from tests.faults.run import Outcome
 from tests.faults.scenario import Dialect, chosen, crowded
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.timeout(150)
     ids=" ".join,
 )
 async def test_a_campaign_on_sqlite_outlasts(
-    faults: Sequence[str], sqlite_playground: Playground
+    faults: Sequence[str], sqlite_playground: FaultRunner
 ) -> None:
     _assert_well(await _played(sqlite_playground, "sqlite", faults))
 
@@ -48,28 +48,28 @@ async def test_a_campaign_on_sqlite_outlasts(
     ids=" ".join,
 )
 async def test_a_campaign_on_postgres_outlasts(
-    faults: Sequence[str], postgres_playground: Playground
+    faults: Sequence[str], postgres_playground: FaultRunner
 ) -> None:
     _assert_well(await _played(postgres_playground, "postgresql", faults))
 
 
 @pytest.mark.xdist_group("faults on sqlite")
 async def test_a_campaign_on_sqlite_outlasts_a_crash_at_a_page_and_one_in_the_recovery(
-    sqlite_playground: Playground,
+    sqlite_playground: FaultRunner,
 ) -> None:
     await _assert_outlasts_two_crashes(sqlite_playground, "sqlite")
 
 
 @pytest.mark.xdist_group("faults on postgres")
 async def test_a_campaign_on_postgres_outlasts_a_crash_at_a_page_and_one_in_the_recovery(
-    postgres_playground: Playground,
+    postgres_playground: FaultRunner,
 ) -> None:
     await _assert_outlasts_two_crashes(postgres_playground, "postgresql")
 
 
 @pytest.mark.xdist_group("faults on postgres")
 async def test_three_campaign_servers_and_two_segment_servers_lose_one_of_each_every_second(
-    postgres_playground: Playground,
+    postgres_playground: FaultRunner,
 ) -> None:
     outcome = await postgres_playground.play(crowded(seed=1, users=USERS, rate=USERS // 3))
 
@@ -77,7 +77,7 @@ async def test_three_campaign_servers_and_two_segment_servers_lose_one_of_each_e
     assert outcome.fired["kill"] >= 4
 
 
-async def _assert_outlasts_two_crashes(playground: Playground, dialect: Dialect) -> None:
+async def _assert_outlasts_two_crashes(playground: FaultRunner, dialect: Dialect) -> None:
     crashes = [
         CrashPoint("run.page", Point.BEFORE_COMMIT, 3),
         CrashPoint("run.page", Point.AFTER_COMMIT, 2),
@@ -91,7 +91,7 @@ async def _assert_outlasts_two_crashes(playground: Playground, dialect: Dialect)
 
 
 async def _played(
-    playground: Playground,
+    playground: FaultRunner,
     dialect: Dialect,
     faults: Sequence[str],
     crashes: Sequence[CrashPoint] = (),

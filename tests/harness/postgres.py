@@ -14,8 +14,8 @@ from typing import Self
 
 from chat_store.database.engine import open_database
 from chat_store.database.schema import migrate
-from tests.harness.apart import await_apart
-from tests.harness.leash import leashed
+from tests.harness.event_loops import run_in_new_loop
+from tests.harness.parent_death import die_with_parent
 
 with warnings.catch_warnings():
     # of a container without XDG_RUNTIME_DIR; the wheel's lock goes to the temporary folder then
@@ -59,7 +59,7 @@ FROM pg_stat_all_tables WHERE relname IN (
 
 # What a test has acknowledged need not survive a power cut, and statistics that come by themselves,
 # once the template has them, make each copy of it differ from what it was.
-FORGETFUL = {
+FAST_AND_UNSAFE = {
     "fsync": "off",
     "full_page_writes": "off",
     "synchronous_commit": "off",
@@ -91,7 +91,7 @@ class Postgres:
         program = [self._wheel.bin_path / "postgres", "-D", self._data, "-k", self._data, "-h", ""]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                leashed([*map(str, program), *options], signal.SIGINT),
+                die_with_parent([*map(str, program), *options], signal.SIGINT),
                 stdout=log,
                 stderr=log,
                 # ^C in a terminal is for the tests, which then stop it
@@ -158,7 +158,7 @@ class Postgres:
         self.execute(f"CREATE DATABASE {name} TEMPLATE {template or self._empty()}")
         return name
 
-    def give_back(self, name: str) -> None:
+    def recycle(self, name: str) -> None:
         """Takes a database that is used no more; the next test gets it, emptied.
 
         That takes a tenth of the time of another copy. It is dropped if its schema was changed.
@@ -239,7 +239,7 @@ def temporary_postgres(settings: dict[str, str] | None = None) -> Iterator[Postg
 
 def migrated(url: str) -> None:
     """Brings a database to the current schema; from any thread, event loop or none."""
-    await_apart(_migrate(url))
+    run_in_new_loop(_migrate(url))
 
 
 async def _migrate(url: str) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import nursery
-from tests.harness.many_users import insert_users
+from tests.harness import forkserver
+from tests.harness.bulk_users import insert_users
 from tests.harness.postgres import Postgres
 from tests.harness.processes import Pair, running_pair
 
@@ -18,7 +18,7 @@ _CROWD = 60_000
 
 
 @dataclass(frozen=True, slots=True)
-class Crowd:
+class LargeUserBase:
     """Both real servers on a database with very many users in it."""
 
     database_url: str
@@ -29,13 +29,13 @@ class Crowd:
 @pytest.fixture
 def pair(database_url: str, tmp_path: Path) -> Iterator[Pair]:
     """Both real servers, on each kind of database."""
-    with running_pair(database_url, tmp_path / "logs", _SETTINGS, nursery.run) as running:
+    with running_pair(database_url, tmp_path / "logs", _SETTINGS, forkserver.run) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def sqlite_crowd(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("crowd")
+def large_sqlite_file(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("large_base")
     file = Path(shutil.copy(sqlite_template, folder / "herald.db"))
     with closing(sqlite3.connect(file, isolation_level=None)) as connection:
         connection.execute(insert_users("sqlite", _CROWD))
@@ -43,7 +43,7 @@ def sqlite_crowd(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="session")
-def postgres_crowd(postgres: Postgres) -> str:
+def large_postgres_database(postgres: Postgres) -> str:
     name = postgres.fresh_database()
     postgres.execute(insert_users("postgresql", _CROWD), name)
     postgres.execute("VACUUM ANALYZE", name)
@@ -51,13 +51,13 @@ def postgres_crowd(postgres: Postgres) -> str:
 
 
 @pytest.fixture
-def crowded_sqlite_url(sqlite_crowd: Path, tmp_path: Path) -> str:
-    return f"sqlite+aiosqlite:///{shutil.copy(sqlite_crowd, tmp_path / 'herald.db')}"
+def large_sqlite_url(large_sqlite_file: Path, tmp_path: Path) -> str:
+    return f"sqlite+aiosqlite:///{shutil.copy(large_sqlite_file, tmp_path / 'herald.db')}"
 
 
 @pytest.fixture
-def crowded_postgres_url(postgres: Postgres, postgres_crowd: str) -> Iterator[str]:
-    name = postgres.fresh_database(postgres_crowd)
+def large_postgres_url(postgres: Postgres, large_postgres_database: str) -> Iterator[str]:
+    name = postgres.fresh_database(large_postgres_database)
     yield postgres.url(name)
     postgres.drop_database(name)
 
@@ -69,7 +69,7 @@ def crowded_postgres_url(postgres: Postgres, postgres_crowd: str) -> Iterator[st
         for kind in ("sqlite", "postgres")
     ]
 )
-def crowd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Crowd]:
-    url: str = request.getfixturevalue(f"crowded_{request.param}_url")
-    with running_pair(url, tmp_path / "logs", _SETTINGS, nursery.run) as running:
-        yield Crowd(url, _CROWD, running)
+def large_base(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LargeUserBase]:
+    url: str = request.getfixturevalue(f"large_{request.param}_url")
+    with running_pair(url, tmp_path / "logs", _SETTINGS, forkserver.run) as running:
+        yield LargeUserBase(url, _CROWD, running)

@@ -27,11 +27,16 @@ from sqlalchemy.engine import make_url
 from chat_store.database.engine import open_database
 from herald.campaign.v1 import campaign_pb2, campaign_service_pb2
 from herald.chat.v1 import chat_pb2, chat_service_pb2
-from tests.harness import main_job, nursery
-from tests.harness.accounts import assert_balanced, assert_conserved, count_messages, recount
-from tests.harness.apart import await_apart
-from tests.harness.postgres import FORGETFUL, Postgres, temporary_postgres
+from tests.harness import forkserver, hello_campaign
+from tests.harness.event_loops import run_in_new_loop
+from tests.harness.postgres import FAST_AND_UNSAFE, Postgres, temporary_postgres
 from tests.harness.processes import Pair, Server, free_address, running_pair, servers
+from tests.harness.reconciliation import (
+    assert_consistent,
+    assert_everyone_has_one_outcome,
+    count_messages,
+    recount,
+)
 from tests.journeys.test_outages import NOT_SERVING, SERVING, health, wait_for_health
 
 IN_PROGRESS = campaign_pb2.CAMPAIGN_STATUS_IN_PROGRESS
@@ -132,19 +137,19 @@ def operator(
 
 @contextmanager
 def running(database_url: str, folder: Path) -> Iterator[Pair]:
-    with running_pair(database_url, folder / "logs", SETTINGS, nursery.run) as pair:
+    with running_pair(database_url, folder / "logs", SETTINGS, forkserver.run) as pair:
         yield pair
 
 
 def _create(pair: Pair, id_: str, segment_id: str, rate: int = 0) -> campaign_pb2.Campaign:
     campaign = campaign_pb2.Campaign(
         id=id_,
-        sender_id=main_job.SENDER.id,
+        sender_id=hello_campaign.SENDER.id,
         segment_ids=[segment_id],
-        message_template=campaign_pb2.MessageTemplate(text=main_job.TEXT),
+        message_template=campaign_pb2.MessageTemplate(text=hello_campaign.TEXT),
         create_channels=True,
         channel_template=campaign_pb2.ChannelTemplate(
-            type=main_job.CHANNEL_TYPE, id=main_job.CHANNEL_ID
+            type=hello_campaign.CHANNEL_TYPE, id=hello_campaign.CHANNEL_ID
         ),
         max_messages_per_second=rate,
     )
@@ -157,20 +162,22 @@ def one_in_progress_and_one_scheduled(
 ) -> tuple[campaign_pb2.Campaign, campaign_pb2.Campaign]:
     people = [chat_pb2.User(id=f"user-{number:03}", role="user") for number in range(PEOPLE)]
     pair.chat.UpsertUsers(chat_service_pb2.UpsertUsersRequest(users=people), timeout=SECONDS)
-    main_job.upsert_sender(pair)
-    segment = main_job.create_segment(pair, main_job.EVERYONE_BUT_THE_SENDER)
+    hello_campaign.upsert_sender(pair)
+    segment = hello_campaign.create_segment(pair, hello_campaign.EVERYONE_BUT_THE_SENDER)
     spring = _create(pair, "spring", segment.id, rate=10)
     autumn = _create(pair, "autumn", segment.id)
     later = campaign_service_pb2.StartCampaignRequest(id="autumn")
     later.scheduled_for.FromDatetime(datetime.now(UTC) + timedelta(hours=1))
     pair.campaigns.StartCampaign(later, timeout=SECONDS)
-    main_job.start(pair, spring)
+    hello_campaign.start(pair, spring)
     _until_more_are_sent(pair, spring, 0)
     return spring, autumn
 
 
 def _until_more_are_sent(pair: Pair, campaign: campaign_pb2.Campaign, sent: int) -> None:
-    main_job.wait_until(pair, campaign, lambda state: state.stats.messages_sent > sent, SECONDS)
+    hello_campaign.wait_until(
+        pair, campaign, lambda state: state.stats.messages_sent > sent, SECONDS
+    )
 
 
 def _hour_has_passed(database_url: str) -> None:
@@ -185,7 +192,7 @@ def _hour_has_passed(database_url: str) -> None:
             )
         await database.close()
 
-    await_apart(move())
+    run_in_new_loop(move())
 
 
 def _healths(server: Server) -> dict[str, int]:
@@ -213,11 +220,11 @@ def assert_held(pair: Pair, database_url: str, messages: int) -> None:
     }
     assert "restored --resume | --stop" in server.log_tail()
     for id_, status in (("spring", IN_PROGRESS), ("autumn", SCHEDULED)):
-        campaign = main_job.get(pair, campaign_pb2.Campaign(id=id_))
+        campaign = hello_campaign.get(pair, campaign_pb2.Campaign(id=id_))
         assert campaign.status == status
         assert campaign.status_reason.startswith("held, because")
         with pytest.raises(grpc.RpcError) as refused:
-            main_job.start(pair, campaign)
+            hello_campaign.start(pair, campaign)
         assert _reason(refused.value) == (
             grpc.StatusCode.FAILED_PRECONDITION,
             "ERROR_REASON_DATABASE_HELD",
@@ -260,19 +267,19 @@ def test_a_backup_that_is_restored_as_the_readme_says_sends_nothing_until_the_op
         assert re.search(r"autumn \(scheduled\)\n\s+spring \(in progress\)", told)
         if decision == "stop":
             for campaign in (spring, autumn):
-                stopped = main_job.get(pair, campaign)
+                stopped = hello_campaign.get(pair, campaign)
                 assert stopped.status == STOPPED
                 assert stopped.status_reason == (
                     "stopped by an operator, because the database was restored from a backup"
                 )
-                assert_balanced(recount(url, campaign.id))
+                assert_consistent(recount(url, campaign.id))
             assert count_messages(url, "spring") == in_the_backup
             for campaign in (spring, autumn):
-                main_job.start(pair, campaign)
+                hello_campaign.start(pair, campaign)
         for campaign in (spring, autumn):
-            completed = main_job.wait_until_completed(pair, campaign, SECONDS)
+            completed = hello_campaign.wait_until_completed(pair, campaign, SECONDS)
             assert completed.status_reason == ""
-            assert_conserved(url, campaign.id, PEOPLE)
+            assert_everyone_has_one_outcome(url, campaign.id, PEOPLE)
         pair.campaign.restart()
 
 
@@ -297,9 +304,9 @@ def test_a_dump_that_is_restored_into_another_database_of_the_cluster_is_held_th
             assert count_messages(there.database_url, "spring") == sent
             assert "resumed: 2 campaigns" in there.decides("resume")
             wait_for_health(copy, SERVING, SECONDS)
-        main_job.wait_until_completed(pair, spring, SECONDS)
+        hello_campaign.wait_until_completed(pair, spring, SECONDS)
 
-    assert_conserved(here.database_url, "spring", PEOPLE)
+    assert_everyone_has_one_outcome(here.database_url, "spring", PEOPLE)
     postgres.drop_database(away)
     postgres.drop_database(home)
 
@@ -316,7 +323,7 @@ def running_held(
         free_address(),
         settings=settings,
         logs=folder,
-        run=nursery.run,
+        run=forkserver.run,
     )
     campaign.start(held=True)
     try:
@@ -334,7 +341,7 @@ def test_a_database_that_is_restored_under_running_servers_is_held_before_they_s
     with running(operator.database_url, tmp_path) as pair:
         spring, _ = one_in_progress_and_one_scheduled(pair)
         operator.backs_up()
-        main_job.wait_until_completed(pair, spring, SECONDS)
+        hello_campaign.wait_until_completed(pair, spring, SECONDS)
         operator.restores()
         sent = count_messages(operator.database_url, "spring")
         wait_for_health(pair.campaign, NOT_SERVING, SECONDS)
@@ -342,18 +349,18 @@ def test_a_database_that_is_restored_under_running_servers_is_held_before_they_s
         assert sent < PEOPLE
         assert_held(pair, operator.database_url, sent)
         operator.decides("resume")
-        main_job.wait_until_completed(pair, spring, SECONDS)
-        assert_conserved(operator.database_url, "spring", PEOPLE)
+        hello_campaign.wait_until_completed(pair, spring, SECONDS)
+        assert_everyone_has_one_outcome(operator.database_url, "spring", PEOPLE)
     postgres.drop_database(name)
 
 
 def test_a_replica_that_takes_over_goes_on_by_itself(tmp_path: Path) -> None:
     replicas = Path(tempfile.mkdtemp(prefix="herald-replica-"))
     try:
-        with temporary_postgres(FORGETFUL) as primary:
+        with temporary_postgres(FAST_AND_UNSAFE) as primary:
             name = primary.fresh_database()
             primary.replicate_to(replicas)
-            with Postgres(replicas, FORGETFUL) as replica:
+            with Postgres(replicas, FAST_AND_UNSAFE) as replica:
                 with running(primary.url(name), tmp_path / "before") as pair:
                     spring, _ = one_in_progress_and_one_scheduled(pair)
                 # a primary that stops waits for what its replicas have not got yet
@@ -361,10 +368,10 @@ def test_a_replica_that_takes_over_goes_on_by_itself(tmp_path: Path) -> None:
                 replica.execute("SELECT pg_promote()")
                 left = recount(replica.url(name), "spring")
                 with running(replica.url(name), tmp_path / "after") as pair:
-                    main_job.wait_until_completed(pair, spring, SECONDS)
+                    hello_campaign.wait_until_completed(pair, spring, SECONDS)
                     assert set(_healths(pair.campaign).values()) == {SERVING}
                 assert 0 < left.messages < PEOPLE
-                assert_conserved(replica.url(name), "spring", PEOPLE)
+                assert_everyone_has_one_outcome(replica.url(name), "spring", PEOPLE)
     finally:
         shutil.rmtree(replicas)
 
@@ -385,9 +392,9 @@ def test_a_server_that_is_started_held_sends_nothing_until_the_operator_decides(
             assert_held(pair, url, sent)
             told = operator.decides("resume")
             wait_for_health(pair.campaign, SERVING, SECONDS)
-            main_job.wait_until_completed(pair, spring, SECONDS)
+            hello_campaign.wait_until_completed(pair, spring, SECONDS)
 
         assert "a start with HERALD_START_HELD=true holds it again" in told
-        assert_conserved(url, "spring", PEOPLE)
+        assert_everyone_has_one_outcome(url, "spring", PEOPLE)
         with running_held(url, operator.folder / "again", pair.segment, held):
             wait_for_health(pair.campaign, NOT_SERVING, SECONDS)

@@ -5,8 +5,8 @@ import pytest
 from rich.console import Console
 
 from herald.campaign.v1 import campaign_pb2
-from tests import demo
-from tests.harness import nursery
+from tests.harness import forkserver
+from tests.tools import demo
 
 
 def test_the_demo_works_and_works_again_over_what_it_left_behind(tmp_path: Path) -> None:
@@ -14,7 +14,7 @@ def test_the_demo_works_and_works_again_over_what_it_left_behind(tmp_path: Path)
 
     for _ in range(2):
         output = StringIO()
-        campaign = demo.run(folder, 400, Console(file=output, width=100), nursery.run)
+        campaign = demo.run(folder, 400, Console(file=output, width=100), forkserver.run)
 
         assert campaign.stats.messages_sent == campaign.stats.targets_total > 0
         assert "I'm Maria!" in output.getvalue()

@@ -17,7 +17,7 @@ import pytest
 from herald.segment.v1 import segment_pb2
 from herald.segment.v1 import segment_service_pb2 as pb
 from herald.segment.v1.segment_service_pb2_grpc import SegmentServiceStub
-from tests.harness import nursery
+from tests.harness import forkserver
 from tests.harness.processes import Server, free_address
 from tests.journeys.flooding import OVERLOADED, PAGE, told
 
@@ -33,7 +33,7 @@ def segment_server(database_url: str, log: Path, **settings: str) -> Iterator[Se
     address = free_address()
     environment = {"HERALD_DATABASE_URL": database_url, "HERALD_SEGMENT_LISTEN": address}
     with Server(
-        "segment_service", address, {**environment, **settings}, log, nursery.run
+        "segment_service", address, {**environment, **settings}, log, forkserver.run
     ) as server:
         yield server
 

@@ -25,9 +25,9 @@ from herald.segment.v1 import segment_pb2
 from herald.segment.v1 import segment_service_pb2 as pb
 from herald.segment.v1.segment_service_pb2_grpc import SegmentServiceStub
 from herald_rpc.client.channels import open_channel
-from tests.harness import main_job, nursery
-from tests.harness.accounts import assert_conserved
+from tests.harness import forkserver, hello_campaign
 from tests.harness.processes import Pair, Server, free_address, running_pair
+from tests.harness.reconciliation import assert_everyone_has_one_outcome
 from tests.journeys.test_outages import (
     PEOPLE,
     create_campaign,
@@ -65,7 +65,7 @@ def segment_servers(how_many: int, database_url: str, logs: Path) -> Iterator[li
                     address,
                     {"HERALD_DATABASE_URL": database_url, "HERALD_SEGMENT_LISTEN": address},
                     logs / f"segment-{number}.log",
-                    nursery.run,
+                    forkserver.run,
                 )
             )
             for number, address in enumerate(free_address() for _ in range(how_many))
@@ -207,7 +207,7 @@ def all_calls() -> list[tuple[Callable[[SegmentClient], Coroutine[Any, Any, obje
 
 def counted(pair: Pair, campaign: campaign_pb2.Campaign) -> None:
     """Waits until no segment server writes, for one that is frozen keeps SQLite's lock."""
-    main_job.wait_until(
+    hello_campaign.wait_until(
         pair,
         campaign,
         lambda state: all(segment.HasField("size_updated_at") for segment in state.segments),
@@ -236,29 +236,29 @@ def test_start_campaign_is_not_held_up_by_one_of_two_that_is_frozen(
 def test_a_campaign_waits_for_its_only_segment_server_while_it_is_frozen(
     sqlite_url: str, tmp_path: Path
 ) -> None:
-    with running_pair(sqlite_url, tmp_path / "logs", SLOW, nursery.run) as pair:
+    with running_pair(sqlite_url, tmp_path / "logs", SLOW, forkserver.run) as pair:
         upsert_people(pair)
         draft, campaign = create_campaign(pair), started(pair)
         counted(pair, draft)
         counted(pair, campaign)
         with frozen(pair.segment):
-            waiting = main_job.wait_until(
+            waiting = hello_campaign.wait_until(
                 pair, campaign, lambda state: bool(state.status_reason), 2 * LEFT_SECONDS
             )
             start = campaign_service_pb2.StartCampaignRequest(id=draft.id)
             told = refusal(pair.campaigns.StartCampaign, start, LEFT_SECONDS)
-        main_job.wait_until_completed(pair, campaign, 60)
+        hello_campaign.wait_until_completed(pair, campaign, 60)
 
     assert "segment service" in waiting.status_reason
     assert waiting.stats.messages_sent < PEOPLE
     assert told is grpc.StatusCode.UNAVAILABLE
-    assert_conserved(sqlite_url, campaign.id, PEOPLE)
+    assert_everyone_has_one_outcome(sqlite_url, campaign.id, PEOPLE)
 
 
 def test_watch_leaves_a_frozen_campaign_server_and_comes_back(
     sqlite_url: str, tmp_path: Path
 ) -> None:
-    with running_pair(sqlite_url, tmp_path / "logs", SLOW, nursery.run) as pair:
+    with running_pair(sqlite_url, tmp_path / "logs", SLOW, forkserver.run) as pair:
         upsert_people(pair)
         campaign = create_campaign(pair)
         command = [sys.executable, "-m", "campaign_service", "watch", campaign.id]
@@ -270,7 +270,7 @@ def test_watch_leaves_a_frozen_campaign_server_and_comes_back(
                 late = subprocess.run(
                     command, timeout=2 * LEFT_SECONDS, check=False, capture_output=True, text=True
                 )
-            main_job.start(pair, campaign)
+            hello_campaign.start(pair, campaign)
             shown = watching.stdout.read()
 
     assert (late.returncode, late.stderr.startswith("UNAVAILABLE")) == (1, True)

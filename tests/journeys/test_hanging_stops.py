@@ -14,10 +14,10 @@ from sqlalchemy.engine import make_url
 
 from herald.campaign.v1 import campaign_pb2
 from herald.chat.v1 import chat_pb2, chat_service_pb2
-from tests.harness import main_job, nursery
-from tests.harness.accounts import assert_conserved, lease_owners
-from tests.harness.postgres import FORGETFUL, Postgres, temporary_postgres
+from tests.harness import forkserver, hello_campaign
+from tests.harness.postgres import FAST_AND_UNSAFE, Postgres, temporary_postgres
 from tests.harness.processes import Pair, Server, running_pair, servers
+from tests.harness.reconciliation import assert_everyone_has_one_outcome, lease_owners
 
 GRACE_SECONDS = 1.0
 # beyond the grace, and what a busy machine may add
@@ -156,7 +156,7 @@ CASES = [
 @pytest.fixture(scope="module")
 def own_postgres() -> Iterator[Postgres]:
     """To be frozen: other tests go on with theirs."""
-    with temporary_postgres(FORGETFUL) as server:
+    with temporary_postgres(FAST_AND_UNSAFE) as server:
         yield server
 
 
@@ -167,10 +167,10 @@ def sending(
     settings: dict[str, str],
     postgres: Postgres | None = None,
 ) -> Iterator[Running]:
-    with running_pair(database_url, logs, {**SETTINGS, **settings}, nursery.run) as pair:
+    with running_pair(database_url, logs, {**SETTINGS, **settings}, forkserver.run) as pair:
         people = [chat_pb2.User(id=f"{number:03}", role="user") for number in range(PEOPLE)]
         pair.chat.UpsertUsers(chat_service_pb2.UpsertUsersRequest(users=people), timeout=30)
-        campaign = main_job.start_for_everyone(pair)
+        campaign = hello_campaign.start_for_everyone(pair)
         yield Running(pair, campaign, database_url, postgres)
 
 
@@ -225,8 +225,8 @@ def test_the_shards_of_frozen_senders_are_sent_after_the_lease_by_others(
         settings = {**SETTINGS, **IN_ITS_OWN_PROCESS}
         addresses = pair.segment.address, pair.campaign.address
         _, another = servers(
-            database_url, *addresses, settings=settings, logs=tmp_path, run=nursery.run
+            database_url, *addresses, settings=settings, logs=tmp_path, run=forkserver.run
         )
         stack.enter_context(another)
-        main_job.wait_until_completed(pair, campaign, _RUN_SECONDS)
-    assert_conserved(database_url, campaign.id, PEOPLE)
+        hello_campaign.wait_until_completed(pair, campaign, _RUN_SECONDS)
+    assert_everyone_has_one_outcome(database_url, campaign.id, PEOPLE)

@@ -6,12 +6,12 @@ from typing import Any
 from google.protobuf import json_format
 
 from herald.chat.v1 import chat_pb2, chat_service_pb2
-from tests.harness import main_job, nursery
-from tests.harness.accounts import assert_conserved
+from tests.harness import forkserver, hello_campaign
 from tests.harness.processes import Pair
-from tests.people import people, write_people
+from tests.harness.reconciliation import assert_everyone_has_one_outcome
+from tests.harness.sample_users import people, write_people
 
-_SENDER = main_job.SENDER
+_SENDER = hello_campaign.SENDER
 
 
 def test_a_campaign_greets_every_user_of_its_segment_by_name_in_a_channel_of_their_own(
@@ -19,12 +19,12 @@ def test_a_campaign_greets_every_user_of_its_segment_by_name_in_a_channel_of_the
 ) -> None:
     them = _import_people(database_url, tmp_path / "users.jsonl", 1_000)
     audience = {person["id"]: person for person in them if person["country"] == "USA"}
-    main_job.upsert_sender(pair)
-    segment = main_job.create_segment(pair, {"country": "USA"})
+    hello_campaign.upsert_sender(pair)
+    segment = hello_campaign.create_segment(pair, {"country": "USA"})
 
-    campaign = main_job.create_campaign(pair, segment)
-    main_job.start(pair, campaign)
-    campaign = main_job.wait_until_completed(pair, campaign, 60)
+    campaign = hello_campaign.create_campaign(pair, segment)
+    hello_campaign.start(pair, campaign)
+    campaign = hello_campaign.wait_until_completed(pair, campaign, 60)
 
     messages = list(_messages_of(pair, campaign.id))
     assert [(message.cid, message.text) for message in messages] == [
@@ -45,7 +45,7 @@ def test_a_campaign_greets_every_user_of_its_segment_by_name_in_a_channel_of_the
     assert stats.channels_created == len(audience)
     assert stats.targets_skipped == stats.targets_failed == 0
     assert stats.progress == 1
-    assert_conserved(database_url, campaign.id, len(audience))
+    assert_everyone_has_one_outcome(database_url, campaign.id, len(audience))
 
 
 def test_the_channels_of_a_campaign_have_the_receiver_and_the_sender_in_them(
@@ -53,8 +53,8 @@ def test_the_channels_of_a_campaign_have_the_receiver_and_the_sender_in_them(
 ) -> None:
     them = _import_people(database_url, tmp_path / "users.jsonl", 20)
 
-    campaign = main_job.start_for_everyone(pair)
-    main_job.wait_until_completed(pair, campaign, 60)
+    campaign = hello_campaign.start_for_everyone(pair)
+    hello_campaign.wait_until_completed(pair, campaign, 60)
 
     for person in them:
         channel, members = _channel(pair, f"messaging:{person['id']}-maria")
@@ -73,7 +73,7 @@ def _import_people(database_url: str, file: Path, how_many: int) -> list[dict[st
     """Writes so many people to `file`, and imports them; returns them."""
     them = list(islice(people(), how_many))
     write_people(file, them)
-    done = nursery.completed("chat_store", "import", str(file), "--database-url", database_url)
+    done = forkserver.completed("chat_store", "import", str(file), "--database-url", database_url)
     assert done.returncode == 0, done.stderr
     return them
 
@@ -81,7 +81,7 @@ def _import_people(database_url: str, file: Path, how_many: int) -> list[dict[st
 def _messages_of(pair: Pair, campaign_id: str) -> Iterator[chat_pb2.Message]:
     request = chat_service_pb2.QueryMessagesRequest(campaign_id=campaign_id, page_size=50)
     while True:
-        page = pair.chat.QueryMessages(request, timeout=main_job.CALL_SECONDS)
+        page = pair.chat.QueryMessages(request, timeout=hello_campaign.CALL_SECONDS)
         yield from page.messages
         if not page.next_page_token:
             return
@@ -90,9 +90,9 @@ def _messages_of(pair: Pair, campaign_id: str) -> Iterator[chat_pb2.Message]:
 
 def _channel(pair: Pair, cid: str) -> tuple[chat_pb2.Channel, dict[str, tuple[str, bool]]]:
     channel = pair.chat.GetChannel(
-        chat_service_pb2.GetChannelRequest(cid=cid), timeout=main_job.CALL_SECONDS
+        chat_service_pb2.GetChannelRequest(cid=cid), timeout=hello_campaign.CALL_SECONDS
     ).channel
     members = pair.chat.QueryMembers(
-        chat_service_pb2.QueryMembersRequest(cid=cid), timeout=main_job.CALL_SECONDS
+        chat_service_pb2.QueryMembersRequest(cid=cid), timeout=hello_campaign.CALL_SECONDS
     ).members
     return channel, {member.user_id: (member.channel_role, member.hidden) for member in members}

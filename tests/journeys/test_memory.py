@@ -13,9 +13,9 @@ from herald.segment.v1 import segment_pb2
 from herald.segment.v1 import segment_service_pb2 as pb
 from herald.segment.v1.segment_service_pb2_grpc import SegmentServiceStub
 from herald_rpc.wire.structs import to_struct
-from tests.harness import nursery
+from tests.harness import forkserver
 from tests.harness.processes import Server, free_address, servers
-from tests.segment.running import NO_WIDE_WINDOW
+from tests.segment.segment_server import NO_WIDE_WINDOW
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(300)]
 
@@ -88,7 +88,9 @@ def server(sqlite_url: str, tmp_path: Path) -> Iterator[Server]:
     """One that serves a single stream at a time."""
     settings = {"HERALD_MAX_STREAMS": "1"}
     addresses = free_address(), free_address()
-    segment, _ = servers(sqlite_url, *addresses, settings=settings, logs=tmp_path, run=nursery.run)
+    segment, _ = servers(
+        sqlite_url, *addresses, settings=settings, logs=tmp_path, run=forkserver.run
+    )
     with segment:
         yield segment
 

@@ -20,10 +20,10 @@ from herald.chat.v1 import chat_pb2, chat_service_pb2
 from herald.chat.v1.chat_service_pb2_grpc import ChatServiceStub
 from herald.event.v1.event_service_pb2_grpc import EventServiceStub
 from herald.segment.v1.segment_service_pb2_grpc import SegmentServiceStub
-from tests.harness import main_job, nursery
-from tests.harness.accounts import assert_conserved
+from tests.harness import forkserver, hello_campaign
 from tests.harness.postgres import Postgres
 from tests.harness.processes import Pair, Server, free_address, open_channel, running_pair
+from tests.harness.reconciliation import assert_everyone_has_one_outcome
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -94,14 +94,14 @@ def upsert_request(weight: int = 0) -> chat_service_pb2.UpsertUsersRequest:
 
 def create_campaign(pair: Pair) -> campaign_pb2.Campaign:
     """To everyone but the sender, in channels without ids of their own: such long ones can't be."""
-    main_job.upsert_sender(pair)
-    segment = main_job.create_segment(pair, main_job.EVERYONE_BUT_THE_SENDER)
+    hello_campaign.upsert_sender(pair)
+    segment = hello_campaign.create_segment(pair, hello_campaign.EVERYONE_BUT_THE_SENDER)
     campaign = campaign_pb2.Campaign(
-        sender_id=main_job.SENDER.id,
+        sender_id=hello_campaign.SENDER.id,
         segment_ids=[segment.id],
-        message_template=campaign_pb2.MessageTemplate(text=main_job.TEXT),
+        message_template=campaign_pb2.MessageTemplate(text=hello_campaign.TEXT),
         create_channels=True,
-        channel_template=campaign_pb2.ChannelTemplate(type=main_job.CHANNEL_TYPE),
+        channel_template=campaign_pb2.ChannelTemplate(type=hello_campaign.CHANNEL_TYPE),
     )
     request = campaign_service_pb2.CreateCampaignRequest(campaign=campaign)
     return pair.campaigns.CreateCampaign(request, timeout=30).campaign
@@ -109,14 +109,14 @@ def create_campaign(pair: Pair) -> campaign_pb2.Campaign:
 
 def started(pair: Pair) -> campaign_pb2.Campaign:
     campaign = create_campaign(pair)
-    main_job.start(pair, campaign)
+    hello_campaign.start(pair, campaign)
     return campaign
 
 
 def under_way(
     pair: Pair, campaign: campaign_pb2.Campaign, sent: int, seconds: float = BACK_SECONDS
 ) -> campaign_pb2.Campaign:
-    state = main_job.wait_until(
+    state = hello_campaign.wait_until(
         pair, campaign, lambda state: state.stats.messages_sent >= sent, seconds
     )
     assert state.status == IN_PROGRESS
@@ -126,7 +126,7 @@ def under_way(
 def test_everything_outlasts_a_database_that_is_down(
     postgres: Postgres, postgres_url: str, tmp_path: Path
 ) -> None:
-    with running_pair(postgres_url, tmp_path / "logs", SETTINGS, nursery.run) as pair:
+    with running_pair(postgres_url, tmp_path / "logs", SETTINGS, forkserver.run) as pair:
         upsert_people(pair)
         campaign = started(pair)
         under_way(pair, campaign, 200)
@@ -146,12 +146,12 @@ def test_everything_outlasts_a_database_that_is_down(
             postgres.start()
         for server in (pair.segment, pair.campaign):
             wait_for_health(server, SERVING)
-        main_job.wait_until_completed(pair, campaign, 60)
+        hello_campaign.wait_until_completed(pair, campaign, 60)
 
     assert told is grpc.StatusCode.UNAVAILABLE
     assert set(meanwhile) == {grpc.StatusCode.UNAVAILABLE}
     assert max(b - a for a, b in zip(before, after, strict=True)) < 20 * MIB
-    assert_conserved(postgres_url, campaign.id, PEOPLE)
+    assert_everyone_has_one_outcome(postgres_url, campaign.id, PEOPLE)
 
 
 @pytest.mark.timeout(900)
@@ -161,7 +161,7 @@ def test_everything_outlasts_a_database_that_turns_read_only(
     """As after a failover, or when a provider finds the disk full."""
     name = make_url(postgres_url).database
     cut = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
-    with running_pair(postgres_url, tmp_path / "logs", PATIENT, nursery.run) as pair:
+    with running_pair(postgres_url, tmp_path / "logs", PATIENT, forkserver.run) as pair:
         upsert_people(pair)
         campaign = started(pair)
         under_way(pair, campaign, 200, PATIENT_SECONDS)
@@ -171,20 +171,20 @@ def test_everything_outlasts_a_database_that_turns_read_only(
         for server in (pair.segment, pair.campaign):
             wait_for_health(server, NOT_SERVING, PATIENT_SECONDS)
         told = refusal(pair.chat.UpsertUsers, upsert_request(), 10)
-        readable = main_job.wait_until(
+        readable = hello_campaign.wait_until(
             pair, campaign, lambda state: bool(state.status_reason), PATIENT_SECONDS
         )
         postgres.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
         for server in (pair.segment, pair.campaign):
             wait_for_health(server, SERVING, PATIENT_SECONDS)
         pair.chat.UpsertUsers(upsert_request(), timeout=10)
-        done = main_job.wait_until_completed(pair, campaign, PATIENT_SECONDS)
+        done = hello_campaign.wait_until_completed(pair, campaign, PATIENT_SECONDS)
 
     assert told is grpc.StatusCode.UNAVAILABLE
     assert readable.status == IN_PROGRESS
     assert readable.status_reason == "retrying: the database is read-only"
     assert done.status_reason == ""
-    assert_conserved(postgres_url, campaign.id, PEOPLE)
+    assert_everyone_has_one_outcome(postgres_url, campaign.id, PEOPLE)
 
 
 @pytest.mark.timeout(900)
@@ -197,15 +197,15 @@ def test_everything_outlasts_statements_that_an_operator_cancels(
         f" WHERE datname = '{name}' AND state = 'active' OFFSET 0) AS cancelled"
     )
     cancelled = 0
-    with running_pair(postgres_url, tmp_path / "logs", PATIENT, nursery.run) as pair:
+    with running_pair(postgres_url, tmp_path / "logs", PATIENT, forkserver.run) as pair:
         upsert_people(pair)
         campaign = started(pair)
         under_way(pair, campaign, 200, PATIENT_SECONDS)
         while cancelled < 20:
             cancelled += int(postgres.execute(cancel))
-        main_job.wait_until_completed(pair, campaign, PATIENT_SECONDS)
+        hello_campaign.wait_until_completed(pair, campaign, PATIENT_SECONDS)
 
-    assert_conserved(postgres_url, campaign.id, PEOPLE)
+    assert_everyone_has_one_outcome(postgres_url, campaign.id, PEOPLE)
 
 
 def test_a_flood_on_a_locked_database_is_refused_and_leaves_no_trace(
@@ -214,7 +214,7 @@ def test_a_flood_on_a_locked_database_is_refused_and_leaves_no_trace(
     settings = {**SETTINGS, "HERALD_MAX_CALLS": "16"}
     with ExitStack() as stack:
         pair = stack.enter_context(
-            running_pair(sqlite_url, tmp_path / "logs", settings, nursery.run)
+            running_pair(sqlite_url, tmp_path / "logs", settings, forkserver.run)
         )
         upsert_people(pair)
         campaign = started(pair)
@@ -226,7 +226,7 @@ def test_a_flood_on_a_locked_database_is_refused_and_leaves_no_trace(
         lock.execute("BEGIN IMMEDIATE")
         wait_for_health(pair.segment, NOT_SERVING)
         in_time = refusal(pair.chat.UpsertUsers, upsert_request(), 3)
-        readable = main_job.get(pair, campaign)
+        readable = hello_campaign.get(pair, campaign)
         before = pair.segment.peak_memory()
         flood = codes_of_a_flood(pair, calls=1_000, weight=4_000, seconds=4)
         grown = pair.segment.peak_memory() - before
@@ -234,7 +234,7 @@ def test_a_flood_on_a_locked_database_is_refused_and_leaves_no_trace(
 
         wait_for_health(pair.segment, SERVING)
         pair.chat.UpsertUsers(upsert_request(), timeout=10)
-        main_job.wait_until_completed(pair, campaign, 60)
+        hello_campaign.wait_until_completed(pair, campaign, 60)
 
     assert in_time is grpc.StatusCode.UNAVAILABLE
     assert readable.status == IN_PROGRESS
@@ -245,7 +245,7 @@ def test_a_flood_on_a_locked_database_is_refused_and_leaves_no_trace(
     }
     assert flood[grpc.StatusCode.RESOURCE_EXHAUSTED] > 900
     assert grown < 50 * MIB
-    assert_conserved(sqlite_url, campaign.id, PEOPLE)
+    assert_everyone_has_one_outcome(sqlite_url, campaign.id, PEOPLE)
 
 
 def codes_of_a_flood(
@@ -277,7 +277,7 @@ def two_segment_servers(database_url: str, logs: Path) -> Iterator[tuple[Pair, S
             address,
             {**common, "HERALD_SEGMENT_LISTEN": address},
             logs / f"{name}.log",
-            nursery.run,
+            forkserver.run,
         )
         for name, address in (("first", free_address()), ("second", free_address()))
     )
@@ -291,7 +291,7 @@ def two_segment_servers(database_url: str, logs: Path) -> Iterator[tuple[Pair, S
             "HERALD_SEGMENT_TARGET": f"{first.address},{second.address}",
         },
         logs / "campaign.log",
-        nursery.run,
+        forkserver.run,
     )
     with (
         first,
@@ -338,19 +338,19 @@ def test_a_run_goes_on_as_long_as_one_of_the_segment_servers_is_there(
         while_it_hangs = refusal(pair.campaigns.StartCampaign, start, 3)
         second.kill()
         start_anew(pair.campaign)
-        with_none = main_job.wait_until(
+        with_none = hello_campaign.wait_until(
             pair, campaign, lambda state: bool(state.status_reason), BACK_SECONDS
         )
         while_it_is_gone = refusal(pair.campaigns.StartCampaign, start, 3)
 
         pair.segment.start()
-        main_job.wait_until_completed(pair, campaign, 60)
+        hello_campaign.wait_until_completed(pair, campaign, 60)
 
     assert with_one.status == with_none.status == IN_PROGRESS
     assert "segment service" in with_none.status_reason
     assert with_none.stats.messages_sent < PEOPLE
     assert {while_it_hangs, while_it_is_gone} == {grpc.StatusCode.UNAVAILABLE}
-    assert_conserved(sqlite_url, campaign.id, PEOPLE)
+    assert_everyone_has_one_outcome(sqlite_url, campaign.id, PEOPLE)
 
 
 def start_anew(server: Server) -> None:

@@ -20,7 +20,7 @@ def running(sqlite_url: str, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         "HERALD_CAMPAIGN_LISTEN": free_address(),
     }
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.pair"],
+        [sys.executable, "-m", "tests.tools.run_servers"],
         cwd=tmp_path,
         env={**os.environ, **environment},
         stdout=subprocess.PIPE,

@@ -13,13 +13,13 @@ from herald_rpc.server.serving import serving
 from herald_rpc.wire.failures import chat_failure
 from segment_service.chat_servicer import ChatServicer
 from tests.harness.postgres import Postgres
-from tests.queries.asking import Asking
-from tests.segment.running import running
+from tests.queries.query_clients import QueryClients
+from tests.segment.segment_server import start_segment_server
 
 
 @asynccontextmanager
-async def _served(url: str) -> AsyncIterator[Asking]:
-    async with running(url) as segments:
+async def _served(url: str) -> AsyncIterator[QueryClients]:
+    async with start_segment_server(url) as segments:
         servicer = ChatServicer(segments.chat, segments.clock)
         add_to = partial(pb_grpc.add_ChatServiceServicer_to_server, servicer)
         async with (
@@ -31,33 +31,33 @@ async def _served(url: str) -> AsyncIterator[Asking]:
             ) as server,
             grpc.aio.insecure_channel(server.address) as channel,
         ):
-            yield Asking(segments, channel, pb_grpc.ChatServiceStub(channel))
+            yield QueryClients(segments, channel, pb_grpc.ChatServiceStub(channel))
 
 
 @pytest_asyncio.fixture(scope="session")
 async def lasting_sqlite_asking(
     sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Asking]:
+) -> AsyncIterator[QueryClients]:
     """One pair of services for all tests of this process, which leave it empty."""
     file = shutil.copy(sqlite_template, tmp_path_factory.mktemp("queries") / "herald.db")
-    async with _served(f"sqlite+aiosqlite:///{file}") as asking:
-        yield asking
+    async with _served(f"sqlite+aiosqlite:///{file}") as clients:
+        yield clients
 
 
 @pytest_asyncio.fixture(scope="session")
-async def lasting_postgres_asking(postgres: Postgres) -> AsyncIterator[Asking]:
-    async with _served(postgres.url(postgres.fresh_database())) as asking:
-        yield asking
+async def lasting_postgres_asking(postgres: Postgres) -> AsyncIterator[QueryClients]:
+    async with _served(postgres.url(postgres.fresh_database())) as clients:
+        yield clients
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def lasting_asking(request: pytest.FixtureRequest) -> Asking:
-    asking: Asking = request.getfixturevalue(f"lasting_{request.param}_asking")
-    return asking
+def lasting_asking(request: pytest.FixtureRequest) -> QueryClients:
+    clients: QueryClients = request.getfixturevalue(f"lasting_{request.param}_asking")
+    return clients
 
 
 @pytest_asyncio.fixture
-async def asking(lasting_asking: Asking) -> AsyncIterator[Asking]:
+async def clients(lasting_asking: QueryClients) -> AsyncIterator[QueryClients]:
     """SegmentService and ChatService on an empty database of each kind, at noon."""
     yield lasting_asking
     await lasting_asking.segments.empty()

@@ -7,9 +7,9 @@ from herald.chat.v1 import chat_service_pb2 as chat_pb
 from herald.segment.v1 import segment_service_pb2 as pb
 from herald.segment.v1.segment_pb2 import Segment
 from herald_rpc.wire.structs import to_struct
-from tests.queries.asking import Asking, person
+from tests.queries.query_clients import QueryClients, person
 from tests.segment.refusals import CODES, refused
-from tests.segment.running import USER
+from tests.segment.segment_server import USER
 
 
 def largest(clauses: int = 250) -> dict[str, Any]:
@@ -20,23 +20,25 @@ def largest(clauses: int = 250) -> dict[str, Any]:
     return found
 
 
-async def test_a_filter_of_250_clauses_at_depth_20_answers_and_comes_back(asking: Asking) -> None:
-    await asking.given(person("anna", custom={"key-249": 249}), person("bert"))
-    id_ = await asking.segments.matching(largest())
+async def test_a_filter_of_250_clauses_at_depth_20_answers_and_comes_back(
+    clients: QueryClients,
+) -> None:
+    await clients.given(person("anna", custom={"key-249": 249}), person("bert"))
+    id_ = await clients.segments.matching(largest())
 
-    targets = await asking.segments.query_targets(id_)
+    targets = await clients.segments.query_targets(id_)
 
     assert [target.target_id for target in targets.targets] == ["anna"]
-    assert await asking.segments.targets(id_) == ["anna"]
-    assert await asking.users(largest()) == ["anna"]
-    assert (await asking.segments.get(id_)).filter == to_struct(largest())
-    listed = await asking.segments.stub.QuerySegments(pb.QuerySegmentsRequest())
+    assert await clients.segments.targets(id_) == ["anna"]
+    assert await clients.users(largest()) == ["anna"]
+    assert (await clients.segments.get(id_)).filter == to_struct(largest())
+    listed = await clients.segments.stub.QuerySegments(pb.QuerySegmentsRequest())
     assert listed.segments[0].filter == to_struct(largest())
 
 
-async def test_one_clause_more_is_refused_at_its_path(asking: Asking) -> None:
+async def test_one_clause_more_is_refused_at_its_path(clients: QueryClients) -> None:
     path = "filter" + ".$and[0].$or[0]" * 9 + ".$or[250].key-250"
-    for call in (asking.users(largest(251)), asking.segments.matching(largest(251))):
+    for call in (clients.users(largest(251)), clients.segments.matching(largest(251))):
         refusal = await refused(call)
         assert (refusal.code, refusal.reason) == (CODES.INVALID_ARGUMENT, "INVALID_FILTER")
         assert refusal.fields == (path,)
@@ -51,7 +53,7 @@ def field(number: int, content: bytes) -> bytes:
 
 
 async def test_a_filter_deeper_than_a_message_can_hold_is_a_malformed_request(
-    asking: Asking,
+    clients: QueryClients,
 ) -> None:
     """Protobuf reads 100 messages within each other, so a 21st level has no path to be told at."""
     deeper = to_struct({"age": 1}).SerializeToString()
@@ -59,7 +61,7 @@ async def test_a_filter_deeper_than_a_message_can_hold_is_a_malformed_request(
         value = field(2, field(6, field(1, field(5, deeper))))
         deeper = field(1, field(1, b"$and") + value)
     query = field(chat_pb.QueryUsersRequest.FILTER_FIELD_NUMBER, deeper)
-    call: Any = asking.channel.unary_unary("/herald.chat.v1.ChatService/QueryUsers", None, None)
+    call: Any = clients.channel.unary_unary("/herald.chat.v1.ChatService/QueryUsers", None, None)
 
     refusal = await refused(call(query))
 
@@ -80,10 +82,10 @@ def mixed(segment: int) -> dict[str, Any]:
     return {"$or": [*clauses, nobody, {"last": segment}]}
 
 
-async def test_25_segments_of_500_clauses_together_are_one_audience(asking: Asking) -> None:
-    await asking.given(*(person(f"user-{n:02}", custom={"last": n}) for n in range(30)))
+async def test_25_segments_of_500_clauses_together_are_one_audience(clients: QueryClients) -> None:
+    await clients.given(*(person(f"user-{n:02}", custom={"last": n}) for n in range(30)))
     segments = [Segment(id=f"s-{n}", type=USER, filter=to_struct(mixed(n))) for n in range(25)]
-    await asyncio.gather(*map(asking.segments.create, segments))
+    await asyncio.gather(*map(clients.segments.create, segments))
     ids = [segment.id for segment in segments]
 
-    assert await asking.segments.targets(*ids) == [f"user-{n:02}" for n in range(25)]
+    assert await clients.segments.targets(*ids) == [f"user-{n:02}" for n in range(25)]

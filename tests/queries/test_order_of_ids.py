@@ -3,7 +3,7 @@
 import pytest
 
 from herald.chat.v1.sort_pb2 import SORT_DIRECTION_DESC, Sort
-from tests.queries.asking import BY_ID_DOWN, Asking, person
+from tests.queries.query_clients import BY_ID_DOWN, QueryClients, person
 
 # astral characters sort after U+FFxx in bytes, before them in UTF-16
 IN_ORDER = sorted(
@@ -13,9 +13,9 @@ IN_ORDER = sorted(
 
 
 @pytest.mark.parametrize("kind", ["list", "filter"])
-async def test_targets_are_in_bytewise_order_both_ways(asking: Asking, kind: str) -> None:
-    await asking.given(*(person(id_) for id_ in reversed(IN_ORDER)))
-    segments = asking.segments
+async def test_targets_are_in_bytewise_order_both_ways(clients: QueryClients, kind: str) -> None:
+    await clients.given(*(person(id_) for id_ in reversed(IN_ORDER)))
+    segments = clients.segments
     if kind == "list":
         id_ = await segments.listing(*reversed(IN_ORDER))
     else:
@@ -30,9 +30,9 @@ async def test_targets_are_in_bytewise_order_both_ways(asking: Asking, kind: str
     assert [target.target_id for target in back.targets] == IN_ORDER[::-1]
 
 
-async def test_users_sorted_on_id_are_in_bytewise_order_both_ways(asking: Asking) -> None:
-    await asking.given(*(person(id_) for id_ in IN_ORDER))
+async def test_users_sorted_on_id_are_in_bytewise_order_both_ways(clients: QueryClients) -> None:
+    await clients.given(*(person(id_) for id_ in IN_ORDER))
 
-    assert await asking.users({}) == IN_ORDER
-    assert await asking.users({}, sort=BY_ID_DOWN) == IN_ORDER[::-1]
-    assert await asking.users({"id": {"$gt": "\ufffd"}}) == IN_ORDER[-3:]
+    assert await clients.users({}) == IN_ORDER
+    assert await clients.users({}, sort=BY_ID_DOWN) == IN_ORDER[::-1]
+    assert await clients.users({"id": {"$gt": "\ufffd"}}) == IN_ORDER[-3:]

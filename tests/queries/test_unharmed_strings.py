@@ -13,9 +13,9 @@ from chat_store.models import WriteMode
 from herald.chat.v1 import chat_service_pb2 as pb
 from herald.segment.v1 import segment_service_pb2 as segment_pb
 from herald_rpc.wire.structs import to_struct
-from tests.queries.asking import Asking, person
+from tests.queries.query_clients import QueryClients, person
 from tests.segment.refusals import CODES, refused
-from tests.segment.running import USER
+from tests.segment.segment_server import USER
 
 TEXTS = {
     "quotes": 'O\'Neil "x" `y`',
@@ -35,8 +35,8 @@ LOOK_ALIKES = ["100x", "axb", "ab", "é", "O Neil", "b", "zzz"]
 EVERYONE = sorted([*TEXTS.values(), *LOOK_ALIKES], key=str.encode)
 
 
-async def test_texts_travel_unharmed_as_targets(asking: Asking) -> None:
-    segments = asking.segments
+async def test_texts_travel_unharmed_as_targets(clients: QueryClients) -> None:
+    segments = clients.segments
     id_ = await segments.listing(*EVERYONE)
 
     assert await segments.targets(id_) == EVERYONE
@@ -49,28 +49,30 @@ async def test_texts_travel_unharmed_as_targets(asking: Asking) -> None:
 
 
 async def test_texts_are_found_exactly_as_ids_names_custom_values_and_keys(
-    asking: Asking,
+    clients: QueryClients,
 ) -> None:
     customs = {text: {"x": text, "in": {text: [text]}} for text in EVERYONE}
-    await asking.given(*(person(text, name=text, custom=customs[text]) for text in EVERYONE))
+    await clients.given(*(person(text, name=text, custom=customs[text]) for text in EVERYONE))
 
     for text in TEXTS.values():
         for filter_ in _finding(text):
-            assert await asking.users(filter_) == [text], filter_
+            assert await clients.users(filter_) == [text], filter_
         if any(map(str.isalnum, text)):
-            assert text in await asking.users({"x": {"$autocomplete": text}})
-    stored = (await asking.chat.QueryUsers(pb.QueryUsersRequest(page_size=100))).users
+            assert text in await clients.users({"x": {"$autocomplete": text}})
+    stored = (await clients.chat.QueryUsers(pb.QueryUsersRequest(page_size=100))).users
     assert {user.id: user.custom for user in stored} == {
         text: to_struct(custom) for text, custom in customs.items()
     }
 
 
-async def test_texts_are_ordered_bytewise_in_columns_and_in_custom_objects(asking: Asking) -> None:
-    await asking.given(*(person(text, name=text, custom={"x": text}) for text in EVERYONE))
+async def test_texts_are_ordered_bytewise_in_columns_and_in_custom_objects(
+    clients: QueryClients,
+) -> None:
+    await clients.given(*(person(text, name=text, custom={"x": text}) for text in EVERYONE))
 
     for place, text in enumerate(EVERYONE):
         for field in ("name", "x"):
-            assert await asking.users({field: {"$gt": text}}) == EVERYONE[place + 1 :]
+            assert await clients.users({field: {"$gt": text}}) == EVERYONE[place + 1 :]
 
 
 def _finding(text: str) -> Iterator[dict[str, Any]]:
@@ -83,30 +85,30 @@ def _finding(text: str) -> Iterator[dict[str, Any]]:
         yield {f"in.{text}": {"$contains": text}}
 
 
-async def test_texts_are_imported_unharmed(asking: Asking) -> None:
+async def test_texts_are_imported_unharmed(clients: QueryClients) -> None:
     """Ids of an import are plain, as the original's are; everything else is free."""
     texts = [*TEXTS.values()]
     lines = [
         json.dumps({"type": "user", "data": {"id": f"user-{n}", "name": text, "x": text}}).encode()
         for n, text in enumerate(texts)
     ]
-    segments = asking.segments
+    segments = clients.segments
 
     result = await import_lines(lines, segments.chat, WriteMode.REPLACE, segments.clock)
 
     assert (result.users, result.failed) == (len(texts), 0)
     for n, text in enumerate(texts):
-        assert await asking.users({"name": text, "x": {"$in": [text]}}) == [f"user-{n}"]
+        assert await clients.users({"name": text, "x": {"$in": [text]}}) == [f"user-{n}"]
 
 
-async def test_ids_of_255_characters_are_told_apart_by_the_last(asking: Asking) -> None:
+async def test_ids_of_255_characters_are_told_apart_by_the_last(clients: QueryClients) -> None:
     """All of four bytes each, which a list of users and of targets holds as they are."""
     ids = ["🦊" * 254 + last for last in "ab🦊"]
-    await asking.given(*map(person, ids))
-    listed = await asking.segments.listing(*ids)
+    await clients.given(*map(person, ids))
+    listed = await clients.segments.listing(*ids)
 
-    assert await asking.users({"id": {"$in": ids[1:]}}) == ids[1:]
-    assert await asking.segments.targets(listed) == ids
+    assert await clients.users({"id": {"$in": ids[1:]}}) == ids[1:]
+    assert await clients.segments.targets(listed) == ids
 
 
 BAD = {"a surrogate": rb"\ud800", "surrogates turned round": rb"\udc00\ud800", "NUL": rb"\u0000"}
@@ -121,16 +123,16 @@ PLACES = [
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
 async def test_an_import_refuses_each_line_with_a_text_that_can_not_be_kept(
-    asking: Asking, bad: bytes
+    clients: QueryClients, bad: bytes
 ) -> None:
     data = [*(place % bad for place in PLACES), b'"id": "good"']
     lines = [b'{"type": "user", "data": {%s}}' % given for given in data]
-    segments = asking.segments
+    segments = clients.segments
 
     result = await import_lines(lines, segments.chat, WriteMode.REPLACE, segments.clock)
 
     assert [error.line for error in result.errors] == [1, 2, 3, 4, 5]
-    assert await asking.users({}) == ["good"]
+    assert await clients.users({}) == ["good"]
 
 
 NUL: dict[str, tuple[dict[str, Any], str]] = {
@@ -142,21 +144,23 @@ NUL: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-async def test_a_nul_in_a_filter_is_refused_at_its_field(asking: Asking) -> None:
+async def test_a_nul_in_a_filter_is_refused_at_its_field(clients: QueryClients) -> None:
     for filter_, field in NUL.values():
-        for call in (asking.users(filter_), asking.segments.matching(filter_)):
+        for call in (clients.users(filter_), clients.segments.matching(filter_)):
             refusal = await refused(call)
             assert (refusal.reason, refusal.fields) == ("INVALID_FILTER", (field,))
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
-async def test_a_number_that_is_none_is_refused_at_its_field(asking: Asking, number: float) -> None:
+async def test_a_number_that_is_none_is_refused_at_its_field(
+    clients: QueryClients, number: float
+) -> None:
     filter_ = {"$or": [{"id": "a"}, {"age": {"$in": [1, number]}}]}
     users = pb.UpsertUsersRequest(users=[person("a"), person("b", custom={"x": [number]})])
 
-    queried = await refused(asking.users(filter_))
-    created = await refused(asking.segments.matching(filter_))
-    stored = await refused(asking.chat.UpsertUsers(users))
+    queried = await refused(clients.users(filter_))
+    created = await refused(clients.segments.matching(filter_))
+    stored = await refused(clients.chat.UpsertUsers(users))
 
     assert queried.fields == created.fields == ("filter.$or[1].age.$in[1]",)
     assert {queried.code, created.code, stored.code} == {CODES.INVALID_ARGUMENT}
@@ -167,7 +171,7 @@ async def test_a_number_that_is_none_is_refused_at_its_field(asking: Asking, num
     "broken", [b"\xff", b"\xed\xa0\x80", b"\xc0\x80"], ids=["no UTF-8", "a surrogate", "overlong"]
 )
 async def test_bytes_that_are_no_text_are_a_malformed_request(
-    asking: Asking, broken: bytes
+    clients: QueryClients, broken: bytes
 ) -> None:
     placeholder = b"x" * len(broken)
     text = placeholder.decode()
@@ -178,12 +182,12 @@ async def test_bytes_that_are_no_text_are_a_malformed_request(
     }
     for method, request in requests.items():
         raw = request.SerializeToString().replace(placeholder, broken)
-        call: Any = asking.channel.unary_unary(f"/herald.chat.v1.ChatService/{method}", None, None)
+        call: Any = clients.channel.unary_unary(f"/herald.chat.v1.ChatService/{method}", None, None)
 
         refusal = await refused(call(raw))
 
         assert (refusal.code, refusal.reason) == (CODES.INVALID_ARGUMENT, "MALFORMED_REQUEST")
-    assert await asking.users({}) == []
+    assert await clients.users({}) == []
 
 
 CASES = {
@@ -203,22 +207,24 @@ CASES = {
 
 
 @pytest.mark.parametrize("operator", ["$q", "$autocomplete"])
-async def test_any_case_is_unicode_s_character_by_character(asking: Asking, operator: str) -> None:
+async def test_any_case_is_unicode_s_character_by_character(
+    clients: QueryClients, operator: str
+) -> None:
     """A composed é is not an e with its accent, and ß no ss: a text is found as long as it is."""
     people = {f"user-{n}": text for n, (text, *_) in enumerate(CASES.values())}
-    await asking.given(*(person(id_, name=x, custom={"x": [x]}) for id_, x in people.items()))
+    await clients.given(*(person(id_, name=x, custom={"x": [x]}) for id_, x in people.items()))
 
     for id_, (text, other_case, another) in zip(people, CASES.values(), strict=True):
         for field in ("name", "x"):
-            assert await asking.users({field: {operator: text}}) == [id_]
-            assert await asking.users({field: {operator: other_case}}) == [id_]
-            assert await asking.users({field: {operator: another}}) == []
+            assert await clients.users({field: {operator: text}}) == [id_]
+            assert await clients.users({field: {operator: other_case}}) == [id_]
+            assert await clients.users({field: {operator: another}}) == []
 
 
-async def test_a_segment_keeps_its_own_texts_unharmed(asking: Asking) -> None:
+async def test_a_segment_keeps_its_own_texts_unharmed(clients: QueryClients) -> None:
     filter_ = {"$or": [{"x": text} for text in TEXTS.values()]}
-    id_ = await asking.segments.matching(filter_, USER)
+    id_ = await clients.segments.matching(filter_, USER)
 
-    answer = await asking.segments.stub.GetSegment(segment_pb.GetSegmentRequest(id=id_))
+    answer = await clients.segments.stub.GetSegment(segment_pb.GetSegmentRequest(id=id_))
 
     assert answer.segment.filter == to_struct(filter_)

@@ -12,7 +12,7 @@ from herald.segment.v1 import segment_service_pb2 as pb
 from herald.segment.v1.segment_pb2 import Segment, Shard
 from herald_rpc.wire.structs import to_struct
 from tests.segment.refusals import CODES, refused
-from tests.segment.running import CHANNEL, USER, Service
+from tests.segment.segment_server import CHANNEL, USER, SegmentServer
 
 INVALID, LIMIT, FILTER, SORT = (
     "INVALID_FIELD",
@@ -413,7 +413,7 @@ LIMITS = {
 }
 
 
-async def call(service: Service, method: str, request: Any) -> Any:
+async def call(service: SegmentServer, method: str, request: Any) -> Any:
     answer = getattr(service.stub, method)(request)
     if method == "StreamTargets":
         return [page async for page in answer]
@@ -421,7 +421,7 @@ async def call(service: Service, method: str, request: Any) -> Any:
 
 
 @pytest.fixture
-async def known(sqlite_service: Service) -> Service:
+async def known(sqlite_service: SegmentServer) -> SegmentServer:
     """A service that knows a segment of each kind, called after it."""
     await sqlite_service.listing("anna", id_="list")
     await sqlite_service.matching({"country": "USA"}, id_="filter")
@@ -430,7 +430,7 @@ async def known(sqlite_service: Service) -> Service:
 
 @pytest.mark.parametrize(("method", "request_", "reason", "field"), CASES.values(), ids=CASES)
 async def test_bad_input_is_refused_at_its_field(
-    known: Service, method: str, request_: Any, reason: str, field: str
+    known: SegmentServer, method: str, request_: Any, reason: str, field: str
 ) -> None:
     refusal = await refused(call(known, method, request_))
 
@@ -441,7 +441,7 @@ async def test_bad_input_is_refused_at_its_field(
 
 @pytest.mark.parametrize(("case", "limit"), LIMITS.items(), ids=LIMITS)
 async def test_a_limit_is_told_with_what_was_given(
-    known: Service, case: str, limit: tuple[str, str]
+    known: SegmentServer, case: str, limit: tuple[str, str]
 ) -> None:
     method, request, _, _ = CASES[case]
 
@@ -472,13 +472,13 @@ NAMING: dict[str, Callable[[str], Any]] = {
 
 
 @pytest.fixture
-async def of_channels(sqlite_service: Service) -> Service:
+async def of_channels(sqlite_service: SegmentServer) -> SegmentServer:
     await sqlite_service.create(Segment(id="senders", type=CHANNEL, all_sender_channels=True))
     return sqlite_service
 
 
 @pytest.mark.parametrize("method", NAMING)
-async def test_an_unknown_segment_is_not_found(of_channels: Service, method: str) -> None:
+async def test_an_unknown_segment_is_not_found(of_channels: SegmentServer, method: str) -> None:
     refusal = await refused(call(of_channels, method, NAMING[method]("x")))
 
     assert (refusal.code, refusal.reason) == (CODES.NOT_FOUND, "SEGMENT_NOT_FOUND")
@@ -488,7 +488,7 @@ async def test_an_unknown_segment_is_not_found(of_channels: Service, method: str
 
 @pytest.mark.parametrize("method", ASKING)
 async def test_the_targets_of_a_deleted_segment_can_not_be_asked_for(
-    of_channels: Service, method: str
+    of_channels: SegmentServer, method: str
 ) -> None:
     id_ = await of_channels.listing("a:b", type_=CHANNEL)
     await of_channels.delete(id_)
@@ -502,7 +502,7 @@ async def test_the_targets_of_a_deleted_segment_can_not_be_asked_for(
 
 @pytest.mark.parametrize("method", ASKING)
 async def test_a_senders_channels_can_not_be_asked_for_without_the_sender(
-    of_channels: Service, method: str
+    of_channels: SegmentServer, method: str
 ) -> None:
     refusal = await refused(call(of_channels, method, ASKING[method]("senders")))
 
@@ -512,7 +512,7 @@ async def test_a_senders_channels_can_not_be_asked_for_without_the_sender(
 
 
 async def test_of_several_segments_the_first_that_is_not_there_is_named(
-    sqlite_service: Service,
+    sqlite_service: SegmentServer,
 ) -> None:
     await sqlite_service.listing(id_="there")
     await sqlite_service.listing(id_="gone")

@@ -13,20 +13,20 @@ from herald.segment.v1.segment_pb2 import ClauseExplanation
 from herald.segment.v1.segment_service_pb2 import ExplainTargetRequest, ExplainTargetResponse
 from herald_rpc.wire.structs import to_value
 from segment_service.explanations import shown
-from tests.segment.running import CHANNEL, Service
+from tests.segment.segment_server import CHANNEL, SegmentServer
 from tests.segment.test_large_filters import ANSWER_BYTES, assert_others_are_answered
 
 MEMBERS = 5_000
 CLAUSES = 250
 
 
-async def explained(service: Service, id_: str, target_id: str) -> ExplainTargetResponse:
+async def explained(service: SegmentServer, id_: str, target_id: str) -> ExplainTargetResponse:
     request = ExplainTargetRequest(segment_id=id_, target_id=target_id)
     return await service.stub.ExplainTarget(request)
 
 
 async def test_of_many_members_the_first_ten_are_shown_and_how_many_there_are(
-    service: Service,
+    service: SegmentServer,
 ) -> None:
     await service.channel("messaging:a", [f"user-{n:03}" for n in range(120)])
     id_ = await service.matching({"members": "user-119"}, CHANNEL)
@@ -97,7 +97,7 @@ def clause(random: Random, custom: dict[str, Any], member: str) -> dict[str, Any
 @settings(max_examples=3)
 @given(seed=st.integers(0, 2**63))
 async def test_the_largest_channel_is_explained_in_an_answer_that_every_client_receives(
-    service: Service, seed: int
+    service: SegmentServer, seed: int
 ) -> None:
     random = Random(seed)  # noqa: S311 - no secret
     letter = random.choice("a€😀")

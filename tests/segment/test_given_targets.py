@@ -6,13 +6,13 @@ import pytest
 
 from herald.segment.v1.segment_pb2 import Segment
 from herald_rpc.wire.structs import to_struct
-from tests.segment.running import CHANNEL, USER, Service
+from tests.segment.segment_server import CHANNEL, USER, SegmentServer
 from tests.segment.test_segments import updated
 
 EVERYONE = ["anna", "bert", "carl", "dora"]
 
 
-async def test_given_targets_come_back_once_and_ascending_bytewise(service: Service) -> None:
+async def test_given_targets_come_back_once_and_ascending_bytewise(service: SegmentServer) -> None:
     await service.people(["bert", "Zoe", "émile"], country="USA")
     segments = [
         await service.listing("anna", "bert", "nobody"),
@@ -27,7 +27,7 @@ async def test_given_targets_come_back_once_and_ascending_bytewise(service: Serv
 
 
 async def test_given_channels_are_looked_up_in_lists_filters_and_the_senders_own(
-    service: Service,
+    service: SegmentServer,
 ) -> None:
     await service.channel("messaging:a", ["anna"])
     await service.channel("messaging:b", ["anna", "bert"], team="red")
@@ -46,30 +46,30 @@ async def test_given_channels_are_looked_up_in_lists_filters_and_the_senders_own
     ]
 
 
-async def test_ten_thousand_of_the_longest_ids_can_be_given(service: Service) -> None:
+async def test_ten_thousand_of_the_longest_ids_can_be_given(service: SegmentServer) -> None:
     given = [f"{number:05}{'x' * 250}" for number in range(10_000)]
     id_ = await service.listing(*given[::2])
 
     assert await service.among(given, id_) == given[::2]
 
 
-async def _removed(service: Service) -> None:
+async def _removed(service: SegmentServer) -> None:
     await service.remove("asked", "bert")
 
 
-async def _changed(service: Service) -> None:
+async def _changed(service: SegmentServer) -> None:
     await service.people(["bert"], country="FR")
 
 
-async def _deactivated(service: Service) -> None:
+async def _deactivated(service: SegmentServer) -> None:
     await service.chat.users.deactivate(["bert"], service.clock())
 
 
-async def _deleted(service: Service) -> None:
+async def _deleted(service: SegmentServer) -> None:
     await service.chat.users.delete(["bert"], service.clock())
 
 
-async def _filter_changed(service: Service) -> None:
+async def _filter_changed(service: SegmentServer) -> None:
     await updated(service, ["filter"], id="asked", filter=to_struct({"id": {"$ne": "bert"}}))
 
 
@@ -89,7 +89,7 @@ async def _filter_changed(service: Service) -> None:
     ),
 )
 async def test_who_has_left_is_not_among_them_any_more(
-    service: Service, segment: Segment, leaves: Callable[[Service], Awaitable[None]]
+    service: SegmentServer, segment: Segment, leaves: Callable[[SegmentServer], Awaitable[None]]
 ) -> None:
     await service.people(EVERYONE, country="USA")
     segment.id, segment.type = "asked", USER

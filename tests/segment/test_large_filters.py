@@ -16,7 +16,7 @@ from herald.segment.v1.segment_pb2 import Segment
 from herald_rpc.wire.structs import to_struct
 from segment_service.sql.tables import segments
 from tests.segment.refusals import CODES, refused
-from tests.segment.running import NOON, USER, Service
+from tests.segment.segment_server import NOON, USER, SegmentServer
 from tests.segment.test_segments import updated
 
 pytestmark = pytest.mark.nightly
@@ -37,7 +37,7 @@ class Meanwhile:
 
 
 @asynccontextmanager
-async def others(service: Service) -> AsyncIterator[Meanwhile]:
+async def others(service: SegmentServer) -> AsyncIterator[Meanwhile]:
     """Asks for a small segment, again and again."""
     small = await service.listing()
     seen = Meanwhile()
@@ -56,7 +56,7 @@ async def others(service: Service) -> AsyncIterator[Meanwhile]:
         asking.cancel()
 
 
-async def assert_others_are_answered(service: Service, call: Awaitable[Any]) -> None:
+async def assert_others_are_answered(service: SegmentServer, call: Awaitable[Any]) -> None:
     async with others(service) as meanwhile:
         begin = perf_counter()
         await call
@@ -65,7 +65,7 @@ async def assert_others_are_answered(service: Service, call: Awaitable[Any]) -> 
     assert meanwhile.slowest < seconds / 2
 
 
-CALLS: dict[str, Callable[[Service, str], Awaitable[Any]]] = {
+CALLS: dict[str, Callable[[SegmentServer, str], Awaitable[Any]]] = {
     "TargetExists": lambda service, id_: service.exists(id_, "anna"),
     "QueryTargets": lambda service, id_: service.query_targets(id_),
     "CountTargets": lambda service, id_: service.count(id_),
@@ -74,7 +74,7 @@ CALLS: dict[str, Callable[[Service, str], Awaitable[Any]]] = {
         pb.ExplainTargetRequest(segment_id=id_, target_id="anna")
     ),
 }
-ANSWERS: dict[str, Callable[[Service, str], Awaitable[Any]]] = {
+ANSWERS: dict[str, Callable[[SegmentServer, str], Awaitable[Any]]] = {
     "GetSegment": lambda service, id_: service.get(id_),
     "QuerySegments": lambda service, id_: service.stub.QuerySegments(
         pb.QuerySegmentsRequest(filter=to_struct({"id": {"$in": [id_]}}))
@@ -85,7 +85,7 @@ EACH_CALL = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 
 @EACH_CALL
 async def test_other_calls_are_answered_while_a_large_filter_is_evaluated(
-    service: Service, call: Callable[[Service, str], Awaitable[Any]]
+    service: SegmentServer, call: Callable[[SegmentServer, str], Awaitable[Any]]
 ) -> None:
     await service.people(["anna"], a7=[7])
     id_ = await service.matching(LARGEST)
@@ -95,7 +95,7 @@ async def test_other_calls_are_answered_while_a_large_filter_is_evaluated(
 
 @pytest.mark.parametrize("call", ANSWERS.values(), ids=ANSWERS)
 async def test_other_calls_are_answered_while_a_large_filter_is_read(
-    sqlite_service: Service, call: Callable[[Service, str], Awaitable[Any]]
+    sqlite_service: SegmentServer, call: Callable[[SegmentServer, str], Awaitable[Any]]
 ) -> None:
     id_ = await sqlite_service.matching(LARGEST)
 
@@ -103,7 +103,7 @@ async def test_other_calls_are_answered_while_a_large_filter_is_read(
 
 
 async def test_other_calls_are_answered_while_a_large_filter_is_created_and_changed(
-    sqlite_service: Service,
+    sqlite_service: SegmentServer,
 ) -> None:
     segment = Segment(id="large", type=USER, filter=to_struct(LARGEST))
     other = Segment(id="large", filter=to_struct(LARGEST | {"b": 1}))
@@ -117,7 +117,7 @@ async def test_other_calls_are_answered_while_a_large_filter_is_created_and_chan
 
 
 async def test_what_was_evaluated_once_is_evaluated_fast_until_it_changes(
-    service: Service,
+    service: SegmentServer,
 ) -> None:
     await service.people(["anna"], a7=[7])
     id_ = await service.matching(LARGEST)
@@ -138,7 +138,7 @@ async def test_what_was_evaluated_once_is_evaluated_fast_until_it_changes(
 # --- stored when it was still allowed
 
 
-async def stored_before(service: Service) -> str:
+async def stored_before(service: SegmentServer) -> str:
     """A segment whose filter is larger than one can be given by now."""
     id_ = await service.matching({"age": 1}, id_="old")
     async with service.database.transaction() as connection:
@@ -149,7 +149,7 @@ async def stored_before(service: Service) -> str:
 
 @EACH_CALL
 async def test_a_filter_that_is_larger_than_allowed_by_now_is_not_evaluated(
-    service: Service, call: Callable[[Service, str], Awaitable[Any]]
+    service: SegmentServer, call: Callable[[SegmentServer, str], Awaitable[Any]]
 ) -> None:
     id_ = await stored_before(service)
 
@@ -163,7 +163,7 @@ async def test_a_filter_that_is_larger_than_allowed_by_now_is_not_evaluated(
     }
 
 
-async def test_it_can_be_read_and_changed(service: Service) -> None:
+async def test_it_can_be_read_and_changed(service: SegmentServer) -> None:
     await service.people(["anna"], age=3)
     id_ = await stored_before(service)
 
@@ -174,7 +174,7 @@ async def test_it_can_be_read_and_changed(service: Service) -> None:
     assert await service.targets(id_) == ["anna"]
 
 
-async def test_it_is_left_alone_by_the_worker_that_counts(service: Service) -> None:
+async def test_it_is_left_alone_by_the_worker_that_counts(service: SegmentServer) -> None:
     id_ = await stored_before(service)
     worker = service.sizing(HOUR)
 

@@ -11,14 +11,14 @@ from herald.segment.v1.segment_service_pb2 import AddTargetsRequest, RemoveTarge
 from herald_rpc.wire.fields import timestamp
 from herald_rpc.wire.structs import to_struct
 from tests.segment.refusals import CODES, refused
-from tests.segment.running import CHANNEL, NOON, USER, Service
+from tests.segment.segment_server import CHANNEL, NOON, USER, SegmentServer
 
 
-def change(service: Service, kind: str, id_: str, *target_ids: str) -> Awaitable[Any]:
+def change(service: SegmentServer, kind: str, id_: str, *target_ids: str) -> Awaitable[Any]:
     return {"add": service.add, "remove": service.remove}[kind](id_, *target_ids)
 
 
-async def test_listed_targets_are_in_and_counted(service: Service) -> None:
+async def test_listed_targets_are_in_and_counted(service: SegmentServer) -> None:
     id_ = await service.listing()
     service.clock.move(60)
 
@@ -37,7 +37,7 @@ async def test_listed_targets_are_in_and_counted(service: Service) -> None:
     assert await service.targets(id_) == ["anna", "bert"]
 
 
-async def test_adding_twice_is_once_and_tells_how_many_were_new(service: Service) -> None:
+async def test_adding_twice_is_once_and_tells_how_many_were_new(service: SegmentServer) -> None:
     id_ = await service.listing("anna", "bert")
 
     response = await service.add(id_, "carl", "bert", "carl")
@@ -45,7 +45,7 @@ async def test_adding_twice_is_once_and_tells_how_many_were_new(service: Service
     assert (response.added, response.segment.size) == (1, 3)
 
 
-async def test_what_is_listed_again_keeps_the_time_it_was_added(service: Service) -> None:
+async def test_what_is_listed_again_keeps_the_time_it_was_added(service: SegmentServer) -> None:
     id_ = await service.listing("anna")
     service.clock.move(60)
     await service.add(id_, "anna", "bert")
@@ -59,7 +59,7 @@ async def test_what_is_listed_again_keeps_the_time_it_was_added(service: Service
 
 
 async def test_removing_tells_how_many_were_in_and_passes_over_the_others(
-    service: Service,
+    service: SegmentServer,
 ) -> None:
     id_ = await service.listing("anna", "bert", "carl")
 
@@ -69,7 +69,7 @@ async def test_removing_tells_how_many_were_in_and_passes_over_the_others(
     assert await service.targets(id_) == ["bert"]
 
 
-async def test_a_list_is_no_other_list(service: Service) -> None:
+async def test_a_list_is_no_other_list(service: SegmentServer) -> None:
     one, other = await service.listing("anna"), await service.listing("anna", "bert")
 
     await service.remove(other, "anna")
@@ -79,7 +79,7 @@ async def test_a_list_is_no_other_list(service: Service) -> None:
 
 
 async def test_size_updated_at_grows_with_every_change_also_when_the_clock_does_not(
-    service: Service,
+    service: SegmentServer,
 ) -> None:
     id_ = await service.listing()
     changes: list[Any] = [await service.add(id_, name) for name in ("anna", "bert")]
@@ -93,7 +93,7 @@ async def test_size_updated_at_grows_with_every_change_also_when_the_clock_does_
 
 @pytest.mark.parametrize("kind", ["add", "remove"])
 async def test_a_change_that_changes_nothing_leaves_size_updated_at(
-    service: Service, kind: str
+    service: SegmentServer, kind: str
 ) -> None:
     id_ = await service.listing("anna")
     before = await service.get(id_)
@@ -104,7 +104,7 @@ async def test_a_change_that_changes_nothing_leaves_size_updated_at(
     assert answer.segment == before
 
 
-async def test_changes_at_the_same_time_lose_none(service: Service) -> None:
+async def test_changes_at_the_same_time_lose_none(service: SegmentServer) -> None:
     id_ = await service.listing(*(f"old-{number}" for number in range(11)))
     adding = (service.add(id_, f"new-{number}", "shared") for number in range(10))
     removing = (service.remove(id_, f"old-{number}", "old-10") for number in range(10))
@@ -115,7 +115,9 @@ async def test_changes_at_the_same_time_lose_none(service: Service) -> None:
     assert len({answer.segment.size_updated_at.ToNanoseconds() for answer in answers}) == 20
 
 
-async def test_ten_thousand_targets_are_added_and_removed_in_one_call(service: Service) -> None:
+async def test_ten_thousand_targets_are_added_and_removed_in_one_call(
+    service: SegmentServer,
+) -> None:
     ids = [f"user-{number}" for number in range(10_000)]
     id_ = await service.listing()
 
@@ -123,14 +125,14 @@ async def test_ten_thousand_targets_are_added_and_removed_in_one_call(service: S
     assert (await service.remove(id_, *ids)).segment.size == 0
 
 
-async def test_any_text_can_be_a_user_id(service: Service) -> None:
+async def test_any_text_can_be_a_user_id(service: SegmentServer) -> None:
     odd = ["a'b", 'a"b', "ü", "🦉", "a\nb", "\\", "%", "x" * 255, "\ufeff", "e\u0301", "é"]
     id_ = await service.listing(*odd)
 
     assert await service.targets(id_) == sorted(odd, key=str.encode)
 
 
-async def test_a_channel_list_takes_cids(service: Service) -> None:
+async def test_a_channel_list_takes_cids(service: SegmentServer) -> None:
     id_ = await service.listing("messaging:general", "team:!members-x:y", type_=CHANNEL)
 
     assert await service.targets(id_) == ["messaging:general", "team:!members-x:y"]
@@ -138,7 +140,7 @@ async def test_a_channel_list_takes_cids(service: Service) -> None:
 
 @pytest.mark.parametrize("bad", ["general", "messaging:", ":general", ":"])
 async def test_what_is_no_cid_is_refused_and_nothing_of_the_call_is_added(
-    service: Service, bad: str
+    service: SegmentServer, bad: str
 ) -> None:
     id_ = await service.listing(type_=CHANNEL)
 
@@ -160,7 +162,7 @@ async def test_what_is_no_cid_is_refused_and_nothing_of_the_call_is_added(
     ids=["filter", "all users", "all sender channels"],
 )
 async def test_a_segment_with_a_definition_has_no_list(
-    service: Service, kind: str, segment: Segment, definition: str
+    service: SegmentServer, kind: str, segment: Segment, definition: str
 ) -> None:
     await service.create(segment)
 
@@ -172,7 +174,9 @@ async def test_a_segment_with_a_definition_has_no_list(
 
 
 @pytest.mark.parametrize("kind", ["add", "remove"])
-async def test_the_list_of_a_deleted_segment_stays_as_it_is(service: Service, kind: str) -> None:
+async def test_the_list_of_a_deleted_segment_stays_as_it_is(
+    service: SegmentServer, kind: str
+) -> None:
     id_ = await service.listing("anna")
     await service.delete(id_)
 
@@ -184,7 +188,7 @@ async def test_the_list_of_a_deleted_segment_stays_as_it_is(service: Service, ki
 
 
 @pytest.mark.parametrize("kind", ["add", "remove"])
-async def test_an_unknown_segment_has_no_list(service: Service, kind: str) -> None:
+async def test_an_unknown_segment_has_no_list(service: SegmentServer, kind: str) -> None:
     refusal = await refused(change(service, kind, "x", "anna"))
 
     assert (refusal.code, refusal.reason) == (CODES.NOT_FOUND, "SEGMENT_NOT_FOUND")
@@ -194,7 +198,7 @@ async def test_an_unknown_segment_has_no_list(service: Service, kind: str) -> No
 
 @pytest.mark.parametrize("kind", ["add", "remove"])
 async def test_more_than_ten_thousand_targets_are_refused_even_if_they_are_few(
-    sqlite_service: Service, kind: str
+    sqlite_service: SegmentServer, kind: str
 ) -> None:
     id_ = await sqlite_service.listing()
     target_ids = ["anna"] * 10_001

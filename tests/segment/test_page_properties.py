@@ -15,7 +15,7 @@ from herald.segment.v1.segment_pb2 import Segment
 from herald.segment.v1.segment_service_pb2 import QuerySegmentsRequest
 from herald_rpc.wire.structs import to_struct
 from segment_service.sql.tables import segments
-from tests.segment.running import CHANNEL, USER, Service
+from tests.segment.segment_server import CHANNEL, USER, SegmentServer
 
 EXAMPLES = max(15, settings().max_examples // 3)
 SIZES = st.integers(1, 4)
@@ -71,7 +71,7 @@ class Walk:
 class Segments:
     """Those of the database, by id, and the fields that they are sorted on."""
 
-    def __init__(self, service: Service, data: st.DataObject, wanted: Sequence[Sort]) -> None:
+    def __init__(self, service: SegmentServer, data: st.DataObject, wanted: Sequence[Sort]) -> None:
         self._service = service
         self._data = data
         self._wanted = wanted
@@ -153,7 +153,7 @@ NEWEST_FIRST = [Sort(field="created_at", direction=SORT_DIRECTION_DESC)]
 @settings(max_examples=EXAMPLES)
 @given(data=st.data(), sort=SORTS, first=st.integers(0, 6), turns=st.integers(0, 6))
 async def test_segments_are_paged_to_and_fro_while_some_come_and_go(
-    service: Service, data: st.DataObject, sort: list[Sort], first: int, turns: int
+    service: SegmentServer, data: st.DataObject, sort: list[Sort], first: int, turns: int
 ) -> None:
     async with service.database.transaction() as connection:
         await connection.execute(delete(segments))
@@ -178,7 +178,7 @@ async def test_segments_are_paged_to_and_fro_while_some_come_and_go(
 class Targets:
     """Those of one segment, in ascending order or else descending, from `least` on."""
 
-    def __init__(self, service: Service, data: st.DataObject, how: str) -> None:
+    def __init__(self, service: SegmentServer, data: st.DataObject, how: str) -> None:
         self._service = service
         self._data = data
         self._lists = how == "list"
@@ -247,7 +247,7 @@ class Targets:
 @settings(max_examples=EXAMPLES)
 @given(data=st.data(), first=st.frozensets(NAMES, max_size=9), turns=st.integers(0, 6))
 async def test_targets_are_paged_to_and_fro_in_either_order_while_some_come_and_go(
-    service: Service, how: str, data: st.DataObject, first: frozenset[str], turns: int
+    service: SegmentServer, how: str, data: st.DataObject, first: frozenset[str], turns: int
 ) -> None:
     async with service.database.transaction() as connection:
         await connection.execute(delete(users))

@@ -15,7 +15,7 @@ from segment_service.segments import Shard, audience
 from segment_service.sql.given_targets import GivenTargets, those_among
 from segment_service.sql.segments import load_segments
 from segment_service.sql.target_pages import TargetPageQuery, page_of_targets
-from tests.segment.running import CHANNEL, Service, running
+from tests.segment.segment_server import CHANNEL, SegmentServer, start_segment_server
 
 MANY = 4_000
 PAGE = 100
@@ -26,14 +26,14 @@ EXPLAIN = {
 
 
 @pytest.fixture
-async def service(database_url: str) -> AsyncIterator[Service]:
+async def service(database_url: str) -> AsyncIterator[SegmentServer]:
     """On a database of its own: a plan depends on what its tables have held before."""
-    async with running(database_url) as service:
+    async with start_segment_server(database_url) as service:
         yield service
 
 
 async def plan(
-    service: Service, asked: Any, build: Callable[..., Any], values: Mapping[str, Any]
+    service: SegmentServer, asked: Any, build: Callable[..., Any], values: Mapping[str, Any]
 ) -> list[str]:
     """The steps by which the database answers the statement."""
     database = service.database
@@ -54,7 +54,7 @@ def rows_given(step: str) -> float:
     return float(rest.split()[0]) if rest else 0
 
 
-async def many_channels(service: Service) -> None:
+async def many_channels(service: SegmentServer) -> None:
     await service.people(["anna"])
     drafts = [
         ChannelDraft(Channel(type="messaging", id=f"{number:05}"), ["anna"])
@@ -78,7 +78,7 @@ def is_of_channels(asked: list[str]) -> bool:
     return bool({"channels", "senders"} & set(asked))
 
 
-async def made(service: Service, asked: list[str]) -> tuple[str, ...]:
+async def made(service: SegmentServer, asked: list[str]) -> tuple[str, ...]:
     """Segments of these kinds over 4,000 users or channels, and statistics about them."""
     names = [f"user-{number:05}" for number in range(MANY)]
     cids = [f"messaging:{number:05}" for number in range(MANY)]
@@ -102,7 +102,7 @@ async def made(service: Service, asked: list[str]) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("asked", AUDIENCES, ids=" + ".join)
 async def test_a_page_of_the_whole_and_of_a_shard_is_read_by_index_ranges(
-    service: Service, asked: list[str]
+    service: SegmentServer, asked: list[str]
 ) -> None:
     segments = await made(service, asked)
 
@@ -116,7 +116,9 @@ async def test_a_page_of_the_whole_and_of_a_shard_is_read_by_index_ranges(
 
 
 @pytest.mark.parametrize("asked", AUDIENCES, ids=" + ".join)
-async def test_given_targets_are_looked_up_one_by_one(service: Service, asked: list[str]) -> None:
+async def test_given_targets_are_looked_up_one_by_one(
+    service: SegmentServer, asked: list[str]
+) -> None:
     segments = await made(service, asked)
     prefix = "messaging:" if is_of_channels(asked) else "user-"
     given = [f"{prefix}{number:05}" for number in range(0, MANY, MANY // PAGE)]
@@ -136,7 +138,7 @@ async def test_given_targets_are_looked_up_one_by_one(service: Service, asked: l
         assert max(map(rows_given, steps)) <= PAGE * len(asked), steps
 
 
-def assert_by_index_ranges(service: Service, steps: list[str], branches: int) -> None:
+def assert_by_index_ranges(service: SegmentServer, steps: list[str], branches: int) -> None:
     if service.database.dialect == "sqlite":
         # of a handful of segments it is asked along whether they are as they were
         scanned = [step for step in steps if step.startswith("SCAN") and step != "SCAN segments"]

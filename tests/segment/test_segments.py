@@ -17,7 +17,7 @@ from herald.segment.v1.segment_service_pb2 import (
 from herald_rpc.wire.fields import timestamp
 from herald_rpc.wire.structs import json_object, to_struct
 from tests.segment.refusals import CODES, refused
-from tests.segment.running import CHANNEL, NOON, USER, Service
+from tests.segment.segment_server import CHANNEL, NOON, USER, SegmentServer
 
 AMERICANS = {"country": "USA", "age": {"$gte": 30}}
 
@@ -36,26 +36,28 @@ def named(id_: str, base: Segment, **changes: Any) -> Segment:
     return segment
 
 
-async def updated(service: Service, mask: list[str] | None = None, **changes: Any) -> Segment:
+async def updated(service: SegmentServer, mask: list[str] | None = None, **changes: Any) -> Segment:
     update_mask = None if mask is None else FieldMask(paths=mask)
     request = UpdateSegmentRequest(segment=Segment(**changes), update_mask=update_mask)
     return (await service.stub.UpdateSegment(request)).segment
 
 
-async def found(service: Service, filter_: dict[str, Any], **arguments: Any) -> list[str]:
+async def found(service: SegmentServer, filter_: dict[str, Any], **arguments: Any) -> list[str]:
     response = await query(service, filter_, **arguments)
     return [segment.id for segment in response.segments]
 
 
 async def query(
-    service: Service, filter_: dict[str, Any], **arguments: Any
+    service: SegmentServer, filter_: dict[str, Any], **arguments: Any
 ) -> QuerySegmentsResponse:
     request = QuerySegmentsRequest(filter=to_struct(filter_), **arguments)
     return await service.stub.QuerySegments(request)
 
 
 @pytest.mark.parametrize("base", DEFINITIONS.values(), ids=DEFINITIONS)
-async def test_a_new_segment_is_as_given_and_stays_so(service: Service, base: Segment) -> None:
+async def test_a_new_segment_is_as_given_and_stays_so(
+    service: SegmentServer, base: Segment
+) -> None:
     given = named("s", base, name="Ünïcode 🦉", description="what for")
 
     created = await service.create(given)
@@ -66,7 +68,7 @@ async def test_a_new_segment_is_as_given_and_stays_so(service: Service, base: Se
     assert await service.get("s") == expected
 
 
-async def test_output_only_fields_are_ignored_on_input(service: Service) -> None:
+async def test_output_only_fields_are_ignored_on_input(service: SegmentServer) -> None:
     long_ago = timestamp(NOON.replace(year=1999))
 
     created = await service.create(
@@ -86,14 +88,14 @@ async def test_output_only_fields_are_ignored_on_input(service: Service) -> None
     )
 
 
-async def test_a_segment_without_an_id_gets_one_each_time(service: Service) -> None:
+async def test_a_segment_without_an_id_gets_one_each_time(service: SegmentServer) -> None:
     first, second = [await service.create(Segment(type=USER)) for _ in range(2)]
 
     assert first.id
     assert first.id != second.id
 
 
-async def test_the_longest_texts_are_taken_in_characters_not_bytes(service: Service) -> None:
+async def test_the_longest_texts_are_taken_in_characters_not_bytes(service: SegmentServer) -> None:
     longest = Segment(id="ü" * 255, type=USER, name="ü" * 128, description="ü" * 256)
 
     created = await service.create(longest)
@@ -103,7 +105,7 @@ async def test_the_longest_texts_are_taken_in_characters_not_bytes(service: Serv
 
 @pytest.mark.parametrize("base", DEFINITIONS.values(), ids=DEFINITIONS)
 async def test_creating_the_same_again_returns_what_is_there(
-    service: Service, base: Segment
+    service: SegmentServer, base: Segment
 ) -> None:
     created = await service.create(named("s", base, name="n"))
     service.clock.move(60)
@@ -111,13 +113,13 @@ async def test_creating_the_same_again_returns_what_is_there(
     assert await service.create(named("s", base, name="n")) == created
 
 
-async def test_a_repeated_create_returns_the_list_as_it_has_grown(service: Service) -> None:
+async def test_a_repeated_create_returns_the_list_as_it_has_grown(service: SegmentServer) -> None:
     await service.listing("anna", id_="s")
 
     assert (await service.create(Segment(id="s", type=USER))).size == 1
 
 
-async def test_a_filter_is_the_same_whatever_the_order_of_its_keys(service: Service) -> None:
+async def test_a_filter_is_the_same_whatever_the_order_of_its_keys(service: SegmentServer) -> None:
     forwards, backwards = AMERICANS, dict(reversed(AMERICANS.items()))
     await service.matching(forwards, id_="s")
 
@@ -137,7 +139,7 @@ OTHER_CONTENT = {
 
 
 @pytest.mark.parametrize("other", OTHER_CONTENT.values(), ids=OTHER_CONTENT)
-async def test_an_id_with_other_content_is_taken(service: Service, other: Segment) -> None:
+async def test_an_id_with_other_content_is_taken(service: SegmentServer, other: Segment) -> None:
     await service.create(Segment(id="s", type=USER, name="n", filter=to_struct(AMERICANS)))
 
     refusal = await refused(service.create(other))
@@ -147,7 +149,7 @@ async def test_an_id_with_other_content_is_taken(service: Service, other: Segmen
     assert refusal.resource == ("herald.Segment", "s")
 
 
-async def test_the_id_of_a_deleted_segment_stays_taken(service: Service) -> None:
+async def test_the_id_of_a_deleted_segment_stays_taken(service: SegmentServer) -> None:
     await service.listing(id_="s")
     await service.delete("s")
 
@@ -156,7 +158,7 @@ async def test_the_id_of_a_deleted_segment_stays_taken(service: Service) -> None
     assert (refusal.code, refusal.reason) == (CODES.ALREADY_EXISTS, "SEGMENT_ALREADY_EXISTS")
 
 
-async def test_of_many_that_create_the_same_id_one_content_wins(service: Service) -> None:
+async def test_of_many_that_create_the_same_id_one_content_wins(service: SegmentServer) -> None:
     calls = (
         service.create(Segment(id="s", type=USER, name=f"name {number % 2}"))
         for number in range(10)
@@ -169,7 +171,7 @@ async def test_of_many_that_create_the_same_id_one_content_wins(service: Service
     assert created == [winner] * 5
 
 
-async def test_an_update_changes_what_is_set_and_moves_updated_at(service: Service) -> None:
+async def test_an_update_changes_what_is_set_and_moves_updated_at(service: SegmentServer) -> None:
     await service.create(Segment(id="s", type=USER, name="n", description="d", all_users=True))
     service.clock.move(60)
 
@@ -187,7 +189,7 @@ async def test_an_update_changes_what_is_set_and_moves_updated_at(service: Servi
     assert await service.get("s") == segment
 
 
-async def test_an_update_that_changes_nothing_moves_nothing(service: Service) -> None:
+async def test_an_update_that_changes_nothing_moves_nothing(service: SegmentServer) -> None:
     before = await service.create(Segment(id="s", type=USER, name="n"))
     service.clock.move(60)
 
@@ -195,7 +197,7 @@ async def test_an_update_that_changes_nothing_moves_nothing(service: Service) ->
 
 
 async def test_each_change_moves_updated_at_even_under_a_clock_that_goes_back(
-    service: Service,
+    service: SegmentServer,
 ) -> None:
     before = await service.create(Segment(id="s", type=USER))
     service.clock.move(-60)
@@ -207,7 +209,7 @@ async def test_each_change_moves_updated_at_even_under_a_clock_that_goes_back(
     assert times == sorted(set(times))
 
 
-async def test_a_mask_names_what_changes_and_can_empty_it(service: Service) -> None:
+async def test_a_mask_names_what_changes_and_can_empty_it(service: SegmentServer) -> None:
     await service.create(Segment(id="s", type=USER, name="n", description="d"))
 
     segment = await updated(service, ["description"], id="s", name="ignored")
@@ -215,7 +217,7 @@ async def test_a_mask_names_what_changes_and_can_empty_it(service: Service) -> N
     assert (segment.name, segment.description) == ("n", "")
 
 
-async def test_a_star_replaces_everything_that_can_change(service: Service) -> None:
+async def test_a_star_replaces_everything_that_can_change(service: SegmentServer) -> None:
     await service.create(
         Segment(id="s", type=USER, name="n", description="d", filter=to_struct(AMERICANS))
     )
@@ -226,13 +228,15 @@ async def test_a_star_replaces_everything_that_can_change(service: Service) -> N
     assert json_object(segment.filter, "") == {"country": "DE"}
 
 
-async def test_a_star_empties_a_list_segment_that_has_no_filter_to_lose(service: Service) -> None:
+async def test_a_star_empties_a_list_segment_that_has_no_filter_to_lose(
+    service: SegmentServer,
+) -> None:
     await service.create(Segment(id="s", type=USER, name="n"))
 
     assert (await updated(service, ["*"], id="s", description="d")).name == ""
 
 
-async def test_a_new_filter_replaces_the_whole_old_one_at_once(service: Service) -> None:
+async def test_a_new_filter_replaces_the_whole_old_one_at_once(service: SegmentServer) -> None:
     await service.people(["anna"], country="USA")
     await service.people(["bert"], country="DE")
     await service.matching({"country": "USA", "age": 3}, id_="s")
@@ -242,7 +246,7 @@ async def test_a_new_filter_replaces_the_whole_old_one_at_once(service: Service)
     assert await service.targets("s") == ["bert"]
 
 
-async def test_what_never_changes_may_be_repeated_in_an_update(service: Service) -> None:
+async def test_what_never_changes_may_be_repeated_in_an_update(service: SegmentServer) -> None:
     await service.create(Segment(id="s", type=USER, all_users=True))
 
     segment = await updated(service, id="s", type=USER, all_users=True, name="n")
@@ -280,7 +284,7 @@ FORBIDDEN_UPDATES: dict[str, tuple[str, Segment, list[str] | None, str]] = {
     ("base", "change", "mask", "field"), FORBIDDEN_UPDATES.values(), ids=FORBIDDEN_UPDATES
 )
 async def test_an_update_of_anything_else_is_refused(
-    service: Service, base: str, change: Segment, mask: list[str] | None, field: str
+    service: SegmentServer, base: str, change: Segment, mask: list[str] | None, field: str
 ) -> None:
     before = await service.create(named("s", DEFINITIONS[base], name="n"))
     request = UpdateSegmentRequest(
@@ -294,7 +298,9 @@ async def test_an_update_of_anything_else_is_refused(
     assert await service.get("s") == before
 
 
-async def test_a_deleted_segment_is_still_known_with_the_time_of_its_end(service: Service) -> None:
+async def test_a_deleted_segment_is_still_known_with_the_time_of_its_end(
+    service: SegmentServer,
+) -> None:
     await service.listing("anna", id_="s")
     service.clock.move(60)
 
@@ -305,7 +311,7 @@ async def test_a_deleted_segment_is_still_known_with_the_time_of_its_end(service
     assert deleted.size == 1
 
 
-async def test_deleting_twice_is_no_error_and_changes_nothing(service: Service) -> None:
+async def test_deleting_twice_is_no_error_and_changes_nothing(service: SegmentServer) -> None:
     await service.listing(id_="s")
     await service.delete("s")
     deleted = await service.get("s")
@@ -316,7 +322,7 @@ async def test_deleting_twice_is_no_error_and_changes_nothing(service: Service) 
     assert await service.get("s") == deleted
 
 
-async def test_a_deleted_segment_can_not_be_updated(service: Service) -> None:
+async def test_a_deleted_segment_can_not_be_updated(service: SegmentServer) -> None:
     await service.listing(id_="s")
     await service.delete("s")
 
@@ -327,7 +333,7 @@ async def test_a_deleted_segment_can_not_be_updated(service: Service) -> None:
     assert refusal.preconditions == (("SEGMENT_DELETED", "s"),)
 
 
-async def test_queries_find_deleted_segments_only_on_request(service: Service) -> None:
+async def test_queries_find_deleted_segments_only_on_request(service: SegmentServer) -> None:
     await service.listing(id_="gone")
     await service.listing(id_="here")
     await service.delete("gone")
@@ -353,7 +359,7 @@ FILTERS: dict[str, tuple[dict[str, Any], list[str]]] = {
 
 @pytest.mark.parametrize(("filter_", "expected"), FILTERS.values(), ids=FILTERS)
 async def test_segments_are_found_by_each_of_their_fields(
-    service: Service, filter_: dict[str, Any], expected: list[str]
+    service: SegmentServer, filter_: dict[str, Any], expected: list[str]
 ) -> None:
     for segment in (
         Segment(id="list", type=USER, name="VIPs"),
@@ -368,7 +374,7 @@ async def test_segments_are_found_by_each_of_their_fields(
     assert await found(service, filter_, sort=[Sort(field="id")]) == expected
 
 
-async def test_the_newest_come_first_and_ties_are_broken_by_id(service: Service) -> None:
+async def test_the_newest_come_first_and_ties_are_broken_by_id(service: SegmentServer) -> None:
     for minute in ("ca", "b"):
         for id_ in minute:
             await service.listing(id_=id_)
@@ -391,7 +397,7 @@ async def test_the_newest_come_first_and_ties_are_broken_by_id(service: Service)
     ids=["newest first", "name", "name down", "type down", "flag and age", "id down"],
 )
 async def test_pages_forth_and_back_are_the_whole_in_order(
-    service: Service, sort: list[Sort], page_size: int
+    service: SegmentServer, sort: list[Sort], page_size: int
 ) -> None:
     for number in range(7):
         type_ = USER if number % 3 else CHANNEL
@@ -420,7 +426,7 @@ async def test_pages_forth_and_back_are_the_whole_in_order(
     assert all(tokens[1:])
 
 
-async def test_too_large_a_page_is_taken_as_the_largest(service: Service) -> None:
+async def test_too_large_a_page_is_taken_as_the_largest(service: SegmentServer) -> None:
     for number in range(101):
         await service.listing(id_=f"s{number:03}")
 
@@ -438,7 +444,7 @@ async def test_too_large_a_page_is_taken_as_the_largest(service: Service) -> Non
     ids=["filter", "sort", "show_deleted"],
 )
 async def test_a_page_token_is_bound_to_the_other_arguments(
-    service: Service, other: dict[str, Any]
+    service: SegmentServer, other: dict[str, Any]
 ) -> None:
     for id_ in "ab":
         await service.listing(id_=id_)
@@ -452,7 +458,9 @@ async def test_a_page_token_is_bound_to_the_other_arguments(
     assert refusal.fields == ("page_token",)
 
 
-async def test_a_page_is_shorter_where_it_would_be_too_large_to_receive(service: Service) -> None:
+async def test_a_page_is_shorter_where_it_would_be_too_large_to_receive(
+    service: SegmentServer,
+) -> None:
     ids = [f"s{number}" for number in range(5)]
     for id_ in ids:
         await service.matching({"id": {"$in": ["x" * 1000] * 1000}}, id_=id_)
@@ -464,7 +472,7 @@ async def test_a_page_is_shorter_where_it_would_be_too_large_to_receive(service:
     assert 1 < len(first.segments) < 5
 
 
-async def test_deleting_an_unknown_segment_is_refused(service: Service) -> None:
+async def test_deleting_an_unknown_segment_is_refused(service: SegmentServer) -> None:
     refusal = await refused(service.stub.DeleteSegment(DeleteSegmentRequest(id="x")))
 
     assert (refusal.code, refusal.reason) == (CODES.NOT_FOUND, "SEGMENT_NOT_FOUND")

@@ -26,7 +26,7 @@ from segment_service.server import CHAT_SERVICE, SEGMENT_SERVICE, run_until
 from segment_service.settings import SegmentSettings
 from tests.harness.postgres import Postgres
 from tests.segment.refusals import CODES
-from tests.segment.running import NO_WIDE_WINDOW, USER
+from tests.segment.segment_server import NO_WIDE_WINDOW, USER
 from tests.segment.test_streams import more_than_is_sent_ahead, read_until_refused
 
 SERVING = health_pb2.HealthCheckResponse.SERVING

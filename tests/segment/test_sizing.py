@@ -11,7 +11,7 @@ from herald_rpc.wire.structs import to_struct
 from segment_service.sizing import SizingWorker
 from segment_service.sql.sizing import SqlSizingStore
 from segment_service.sql.targets import SqlTargetStore
-from tests.segment.running import CHANNEL, Clock, Service
+from tests.segment.segment_server import CHANNEL, Clock, SegmentServer
 from tests.segment.test_segments import updated
 
 MINUTE = timedelta(minutes=1)
@@ -32,7 +32,7 @@ class HeldCounts(SqlTargetStore):
         return size
 
 
-def held(service: Service) -> tuple[SizingWorker, HeldCounts]:
+def held(service: SegmentServer) -> tuple[SizingWorker, HeldCounts]:
     targets = HeldCounts(service.database)
     counting = SqlSizingStore(service.database)
     return SizingWorker(counting, targets, service.clock, MINUTE), targets
@@ -45,7 +45,7 @@ async def all_counted(worker: SizingWorker) -> int:
     return counted
 
 
-async def test_new_segments_with_a_filter_or_all_users_are_counted(service: Service) -> None:
+async def test_new_segments_with_a_filter_or_all_users_are_counted(service: SegmentServer) -> None:
     await service.people(["anna", "bert"], country="USA")
     await service.people(["carl"], country="DE")
     everyone, matching = await service.all_users(), await service.matching({"country": "USA"})
@@ -60,7 +60,7 @@ async def test_new_segments_with_a_filter_or_all_users_are_counted(service: Serv
     assert (await service.get(everyone)).updated_at == before.updated_at
 
 
-async def test_a_channel_filter_is_counted(service: Service) -> None:
+async def test_a_channel_filter_is_counted(service: SegmentServer) -> None:
     await service.channel("messaging:a", team="red")
     id_ = await service.matching({"team": "red"}, CHANNEL)
 
@@ -69,7 +69,7 @@ async def test_a_channel_filter_is_counted(service: Service) -> None:
     assert (await service.get(id_)).size == 1
 
 
-async def test_lists_and_a_senders_channels_are_never_counted(service: Service) -> None:
+async def test_lists_and_a_senders_channels_are_never_counted(service: SegmentServer) -> None:
     await service.channel("messaging:a", ["anna"])
     listing, senders = await service.listing("anna"), await service.senders_channels()
     before = [await service.get(id_) for id_ in (listing, senders)]
@@ -81,7 +81,9 @@ async def test_lists_and_a_senders_channels_are_never_counted(service: Service) 
     assert before[1].size == 0
 
 
-async def test_a_size_is_refreshed_after_each_interval_and_not_before(service: Service) -> None:
+async def test_a_size_is_refreshed_after_each_interval_and_not_before(
+    service: SegmentServer,
+) -> None:
     id_ = await service.all_users()
     worker = service.sizing(MINUTE)
     await all_counted(worker)
@@ -97,7 +99,7 @@ async def test_a_size_is_refreshed_after_each_interval_and_not_before(service: S
 
 
 async def test_a_new_filter_is_counted_at_once_and_keeps_the_old_size_until_then(
-    service: Service,
+    service: SegmentServer,
 ) -> None:
     await service.people(["anna", "bert"], country="USA")
     await service.people(["carl"], country="DE")
@@ -111,7 +113,7 @@ async def test_a_new_filter_is_counted_at_once_and_keeps_the_old_size_until_then
     assert (await service.get(id_)).size == 1
 
 
-async def test_a_new_name_is_no_reason_to_count(service: Service) -> None:
+async def test_a_new_name_is_no_reason_to_count(service: SegmentServer) -> None:
     id_ = await service.all_users()
     await all_counted(service.sizing())
 
@@ -120,7 +122,7 @@ async def test_a_new_name_is_no_reason_to_count(service: Service) -> None:
     assert await all_counted(service.sizing()) == 0
 
 
-async def test_a_deleted_segment_is_not_counted(service: Service) -> None:
+async def test_a_deleted_segment_is_not_counted(service: SegmentServer) -> None:
     id_ = await service.all_users()
     await service.delete(id_)
 
@@ -128,7 +130,7 @@ async def test_a_deleted_segment_is_not_counted(service: Service) -> None:
 
 
 async def test_two_replicas_never_count_the_same_at_once(
-    service: Service,
+    service: SegmentServer,
 ) -> None:
     await service.all_users()
     worker, targets = held(service)
@@ -145,7 +147,7 @@ async def test_two_replicas_never_count_the_same_at_once(
     assert counting.result()
 
 
-async def test_many_workers_share_what_is_due(service: Service) -> None:
+async def test_many_workers_share_what_is_due(service: SegmentServer) -> None:
     for _ in range(6):
         await service.all_users()
     replica = open_database(service.url)
@@ -163,7 +165,7 @@ async def test_many_workers_share_what_is_due(service: Service) -> None:
 
 
 async def test_what_a_crashed_replica_was_counting_is_counted_by_another(
-    service: Service,
+    service: SegmentServer,
 ) -> None:
     await service.people(["anna"])
     id_ = await service.all_users()
@@ -177,7 +179,7 @@ async def test_what_a_crashed_replica_was_counting_is_counted_by_another(
     assert (await service.get(id_)).size == 1
 
 
-async def test_a_count_of_an_old_filter_is_not_written(service: Service) -> None:
+async def test_a_count_of_an_old_filter_is_not_written(service: SegmentServer) -> None:
     await service.people(["anna", "bert"], country="USA")
     await service.people(["carl"], country="DE")
     id_ = await service.matching({"country": "USA"})
@@ -192,7 +194,7 @@ async def test_a_count_of_an_old_filter_is_not_written(service: Service) -> None
     assert (await service.get(id_)).size == 1
 
 
-async def test_a_count_that_lost_its_claim_is_not_written(service: Service) -> None:
+async def test_a_count_that_lost_its_claim_is_not_written(service: SegmentServer) -> None:
     await service.people(["anna"])
     id_ = await service.all_users()
     store = SqlSizingStore(service.database)
@@ -206,7 +208,7 @@ async def test_a_count_that_lost_its_claim_is_not_written(service: Service) -> N
     assert (await service.get(id_)).size == 1
 
 
-async def test_a_new_name_does_not_void_the_count_under_way(service: Service) -> None:
+async def test_a_new_name_does_not_void_the_count_under_way(service: SegmentServer) -> None:
     await service.people(["anna"])
     id_ = await service.all_users()
     worker, targets = held(service)
@@ -221,7 +223,7 @@ async def test_a_new_name_does_not_void_the_count_under_way(service: Service) ->
 
 
 async def test_a_segment_that_is_deleted_while_it_is_counted_stays_as_it_was(
-    service: Service,
+    service: SegmentServer,
 ) -> None:
     await service.people(["anna"])
     id_ = await service.all_users()
@@ -237,7 +239,7 @@ async def test_a_segment_that_is_deleted_while_it_is_counted_stays_as_it_was(
     assert await all_counted(service.sizing()) == 0
 
 
-async def test_a_count_that_is_cut_off_is_due_again_at_once(service: Service) -> None:
+async def test_a_count_that_is_cut_off_is_due_again_at_once(service: SegmentServer) -> None:
     await service.people(["anna"])
     id_ = await service.all_users()
     worker, targets = held(service)
@@ -252,7 +254,7 @@ async def test_a_count_that_is_cut_off_is_due_again_at_once(service: Service) ->
 
 
 async def test_one_segment_that_can_not_be_counted_does_not_hold_up_the_others(
-    service: Service,
+    service: SegmentServer,
 ) -> None:
     class Poisoned(SqlTargetStore):
         async def count(self, segment_ids: Sequence[str], sender_id: str) -> int:
@@ -271,7 +273,7 @@ async def test_one_segment_that_can_not_be_counted_does_not_hold_up_the_others(
     assert (await service.get(sound)).size == 1
 
 
-async def test_the_worker_goes_on_when_the_database_is_back(service: Service) -> None:
+async def test_the_worker_goes_on_when_the_database_is_back(service: SegmentServer) -> None:
     class OutFor(SqlSizingStore):
         outages = 2
 
@@ -290,7 +292,7 @@ async def test_the_worker_goes_on_when_the_database_is_back(service: Service) ->
 
 
 async def test_the_worker_outlasts_what_nobody_foresaw_and_is_not_well_meanwhile(
-    service: Service,
+    service: SegmentServer,
 ) -> None:
     class BrokenTwice(SqlSizingStore):
         async def claim(self, *_: object) -> None:

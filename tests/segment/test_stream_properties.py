@@ -21,10 +21,10 @@ from herald.segment.v1.segment_service_pb2 import (
     StreamTargetsResponse,
 )
 from herald.segment.v1.segment_service_pb2_grpc import SegmentServiceStub
-from tests.harness import nursery
+from tests.harness import forkserver
 from tests.harness.processes import Server, free_address, open_channel
 from tests.segment.refusals import refused
-from tests.segment.running import CHANNEL, USER, Service, running
+from tests.segment.segment_server import CHANNEL, USER, SegmentServer, start_segment_server
 
 SENDER = "the sender"
 GROUPS = "xyz"
@@ -68,7 +68,7 @@ def journeys(ids: st.SearchStrategy[str]) -> st.SearchStrategy[list[Leg]]:
 class Audience:
     """Segments of one type, and who is in them."""
 
-    service: Service
+    service: SegmentServer
     type: "segment_pb2.SegmentType.ValueType"
     groups: Collection[str]
     everyone: bool
@@ -132,14 +132,14 @@ class Audience:
 
 
 @pytest.fixture
-async def servers(service: Service) -> AsyncIterator[Sequence[Service]]:
+async def servers(service: SegmentServer) -> AsyncIterator[Sequence[SegmentServer]]:
     """Two on one database."""
-    async with running(service.url) as other:
+    async with start_segment_server(service.url) as other:
         yield service, other
 
 
 async def read(
-    service: Service, segments: Sequence[str], token: str, leg: Leg
+    service: SegmentServer, segments: Sequence[str], token: str, leg: Leg
 ) -> tuple[list[str], str]:
     """The targets of the leg's pages, and the token after them."""
     call = service.stub.StreamTargets(
@@ -162,7 +162,7 @@ async def read(
 TO_THE_END = Leg(on_replica=True, page_size=4, pages=10**6, added_before=Added())
 
 
-async def travel(servers: Sequence[Service], audience: Audience, legs: Sequence[Leg]) -> None:
+async def travel(servers: Sequence[SegmentServer], audience: Audience, legs: Sequence[Leg]) -> None:
     await audience.begin()
     token, place = "", ""
     for leg in (*legs, TO_THE_END):
@@ -187,7 +187,7 @@ GROUPS_ASKED = st.frozensets(st.sampled_from(GROUPS), max_size=2)
 @settings(max_examples=EXAMPLES)
 @given(GROUPS_ASKED, st.booleans(), additions(names, 12), journeys(names))
 async def test_a_stream_of_users_goes_on_exactly_where_it_was_cut_on_either_server(
-    servers: Sequence[Service],
+    servers: Sequence[SegmentServer],
     groups: frozenset[str],
     everyone: bool,  # noqa: FBT001 - drawn
     at_first: Added,
@@ -205,7 +205,7 @@ async def test_a_stream_of_users_goes_on_exactly_where_it_was_cut_on_either_serv
 @settings(max_examples=EXAMPLES)
 @given(GROUPS_ASKED, st.booleans(), additions(cids, 8), journeys(cids))
 async def test_a_stream_of_channels_goes_on_exactly_where_it_was_cut_on_either_server(
-    servers: Sequence[Service],
+    servers: Sequence[SegmentServer],
     groups: frozenset[str],
     everyone: bool,  # noqa: FBT001 - drawn
     at_first: Added,
@@ -221,7 +221,7 @@ async def test_a_stream_of_channels_goes_on_exactly_where_it_was_cut_on_either_s
 
 @pytest.mark.parametrize("of_type", [USER, CHANNEL], ids=["users", "channels"])
 async def test_the_shards_of_every_count_are_the_whole_in_order_and_no_target_is_in_two(
-    servers: Sequence[Service], of_type: "segment_pb2.SegmentType.ValueType"
+    servers: Sequence[SegmentServer], of_type: "segment_pb2.SegmentType.ValueType"
 ) -> None:
     audience = Audience(servers[0], of_type, {"x"}, everyone=True)
     await audience.begin()
@@ -252,7 +252,7 @@ async def test_the_shards_of_every_count_are_the_whole_in_order_and_no_target_is
     data=st.data(),
 )
 async def test_a_shard_is_resumed_within_itself_and_its_token_is_refused_elsewhere(
-    servers: Sequence[Service],
+    servers: Sequence[SegmentServer],
     listed: frozenset[str],
     count: int,
     page_size: int,
@@ -301,4 +301,4 @@ def test_another_process_goes_on_where_a_killed_one_was_cut(
 def _process(database_url: str, log: Path) -> Server:
     address = free_address()
     settings = {"HERALD_DATABASE_URL": database_url, "HERALD_SEGMENT_LISTEN": address}
-    return Server("segment_service", address, settings, log, nursery.run)
+    return Server("segment_service", address, settings, log, forkserver.run)

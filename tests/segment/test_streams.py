@@ -13,7 +13,7 @@ from segment_service import segments
 from segment_service.sql.targets import SqlTargetStore
 from segment_service.streams import TargetCursor, TargetStreams
 from tests.segment.refusals import CODES, Refusal, refusal_in, refused
-from tests.segment.running import CHANNEL, USER, Service, running
+from tests.segment.segment_server import CHANNEL, USER, SegmentServer, start_segment_server
 from tests.segment.test_segments import updated
 
 MIB = 2**20
@@ -36,7 +36,7 @@ def more_than_is_sent_ahead() -> list[str]:
 
 
 async def test_a_stream_gives_every_target_of_several_segments_once_in_bytewise_order(
-    service: Service,
+    service: SegmentServer,
 ) -> None:
     await service.people(["bert", "Zoe", "émile"], country="USA")
     segments = [
@@ -49,7 +49,9 @@ async def test_a_stream_gives_every_target_of_several_segments_once_in_bytewise_
     assert await service.targets(*segments) == ["Zoe", "anna", "bert", "nobody", "émile"]
 
 
-async def test_channels_of_lists_filters_and_the_sender_are_one_stream(service: Service) -> None:
+async def test_channels_of_lists_filters_and_the_sender_are_one_stream(
+    service: SegmentServer,
+) -> None:
     await service.channel("messaging:a", ["anna"])
     await service.channel("messaging:b", ["anna", "bert"], team="red")
     await service.channel("messaging:c", ["bert"], team="red")
@@ -67,11 +69,11 @@ async def test_channels_of_lists_filters_and_the_sender_are_one_stream(service: 
     ]
 
 
-async def test_a_stream_of_nobody_ends_well_and_empty(service: Service) -> None:
+async def test_a_stream_of_nobody_ends_well_and_empty(service: SegmentServer) -> None:
     assert await service.targets(await service.listing(), await service.all_users()) == []
 
 
-async def test_a_page_has_at_most_as_many_targets_as_asked_for(service: Service) -> None:
+async def test_a_page_has_at_most_as_many_targets_as_asked_for(service: SegmentServer) -> None:
     id_ = await service.listing(*"abcde")
 
     pages = await service.pages(id_, page_size=2)
@@ -90,7 +92,7 @@ async def test_a_page_has_at_most_as_many_targets_as_asked_for(service: Service)
     ],
 )
 async def test_a_stream_with_a_limit_ends_after_so_many_pages(
-    service: Service, page_limit: int, pages: list[str]
+    service: SegmentServer, page_limit: int, pages: list[str]
 ) -> None:
     id_ = await service.listing(*"abcde")
 
@@ -102,7 +104,7 @@ async def test_a_stream_with_a_limit_ends_after_so_many_pages(
 
 
 async def test_a_page_has_1000_targets_unless_told_otherwise_and_10000_at_most(
-    sqlite_service: Service,
+    sqlite_service: SegmentServer,
 ) -> None:
     everyone = [f"user-{number:05}" for number in range(10_001)]
     id_ = await sqlite_service.listing(*everyone[1:])
@@ -116,7 +118,7 @@ async def test_a_page_has_1000_targets_unless_told_otherwise_and_10000_at_most(
 
 
 async def test_a_message_of_very_long_ids_is_shorter_and_the_stream_goes_on(
-    sqlite_service: Service,
+    sqlite_service: SegmentServer,
 ) -> None:
     everyone = sorted("🦉" * 250 + f"{number:05}" for number in range(4_500))
     id_ = await sqlite_service.listing(*everyone[:3_000])
@@ -129,7 +131,7 @@ async def test_a_message_of_very_long_ids_is_shorter_and_the_stream_goes_on(
 
 
 async def test_pages_that_wait_for_slow_readers_are_bounded_in_all(
-    sqlite_service: Service,
+    sqlite_service: SegmentServer,
 ) -> None:
     everyone = [f"user-{number:05}-{'x' * 240}" for number in range(10_000)]
     id_ = await sqlite_service.listing(*everyone)
@@ -150,7 +152,9 @@ async def test_pages_that_wait_for_slow_readers_are_bounded_in_all(
     assert at_last == everyone
 
 
-async def test_resuming_with_any_page_s_token_gives_exactly_the_rest(service: Service) -> None:
+async def test_resuming_with_any_page_s_token_gives_exactly_the_rest(
+    service: SegmentServer,
+) -> None:
     id_ = await service.listing(*"abcde")
     pages = await service.pages(id_, page_size=2)
 
@@ -160,7 +164,7 @@ async def test_resuming_with_any_page_s_token_gives_exactly_the_rest(service: Se
 
 
 async def test_what_is_added_ahead_of_the_token_is_seen_and_behind_it_is_not(
-    service: Service,
+    service: SegmentServer,
 ) -> None:
     id_ = await service.listing(*"bdf")
     first = (await service.pages(id_, page_size=1))[0]
@@ -171,7 +175,7 @@ async def test_what_is_added_ahead_of_the_token_is_seen_and_behind_it_is_not(
     assert await service.targets(id_, resume_token=first.resume_token) == ["c", "f", "g"]
 
 
-async def test_a_stream_under_way_sees_what_is_added_far_ahead(service: Service) -> None:
+async def test_a_stream_under_way_sees_what_is_added_far_ahead(service: SegmentServer) -> None:
     id_ = await service.listing(*more_than_is_sent_ahead())
     call = service.stub.StreamTargets(StreamTargetsRequest(segment_ids=[id_], page_size=20))
     pages = aiter(call)
@@ -184,7 +188,7 @@ async def test_a_stream_under_way_sees_what_is_added_far_ahead(service: Service)
     assert seen == [*more_than_is_sent_ahead(), "zoe"]
 
 
-async def test_a_new_filter_is_used_from_the_token_on(service: Service) -> None:
+async def test_a_new_filter_is_used_from_the_token_on(service: SegmentServer) -> None:
     await service.people("abcd", country="USA")
     await service.people("ef", country="DE")
     id_ = await service.matching({"country": "USA"})
@@ -195,7 +199,7 @@ async def test_a_new_filter_is_used_from_the_token_on(service: Service) -> None:
     assert await service.targets(id_, page_size=2, resume_token=first.resume_token) == ["e", "f"]
 
 
-async def test_who_left_ahead_of_the_token_is_not_in_the_rest(service: Service) -> None:
+async def test_who_left_ahead_of_the_token_is_not_in_the_rest(service: SegmentServer) -> None:
     await service.people("abcd")
     id_ = await service.all_users()
     first = (await service.pages(id_, page_size=1))[0]
@@ -205,7 +209,7 @@ async def test_who_left_ahead_of_the_token_is_not_in_the_rest(service: Service) 
     assert await service.targets(id_, resume_token=first.resume_token) == ["b", "d"]
 
 
-async def test_deleting_one_of_its_segments_ends_a_stream_under_way(service: Service) -> None:
+async def test_deleting_one_of_its_segments_ends_a_stream_under_way(service: SegmentServer) -> None:
     one = await service.listing(*more_than_is_sent_ahead())
     other = await service.listing("anna")
     call = service.stub.StreamTargets(StreamTargetsRequest(segment_ids=[one, other], page_size=20))
@@ -219,7 +223,7 @@ async def test_deleting_one_of_its_segments_ends_a_stream_under_way(service: Ser
 
 
 async def test_a_shutdown_ends_a_stream_under_way_with_unavailable(database_url: str) -> None:
-    async with running(database_url) as service:
+    async with start_segment_server(database_url) as service:
         id_ = await service.listing(*more_than_is_sent_ahead())
         call = service.stub.StreamTargets(StreamTargetsRequest(segment_ids=[id_], page_size=20))
         await call.read()
@@ -230,7 +234,7 @@ async def test_a_shutdown_ends_a_stream_under_way_with_unavailable(database_url:
     assert (refusal.code, refusal.reason) == (CODES.UNAVAILABLE, "UNAVAILABLE")
 
 
-async def test_a_caller_that_hangs_up_leaves_no_connection_behind(service: Service) -> None:
+async def test_a_caller_that_hangs_up_leaves_no_connection_behind(service: SegmentServer) -> None:
     id_ = await service.listing(*more_than_is_sent_ahead())
     for _ in range(40):
         call = service.stub.StreamTargets(StreamTargetsRequest(segment_ids=[id_], page_size=20))
@@ -240,7 +244,7 @@ async def test_a_caller_that_hangs_up_leaves_no_connection_behind(service: Servi
     assert await service.exists(id_, "anna") is False
 
 
-async def test_readers_that_do_not_read_hold_no_connections(service: Service) -> None:
+async def test_readers_that_do_not_read_hold_no_connections(service: SegmentServer) -> None:
     """More streams than the pool has connections, none of them read beyond the first page."""
     id_ = await service.listing(*more_than_is_sent_ahead())
     request = StreamTargetsRequest(segment_ids=[id_], page_size=20)
@@ -264,7 +268,7 @@ async def test_readers_that_do_not_read_hold_no_connections(service: Service) ->
     ids=["order of segments", "fewer segments", "sender", "shard"],
 )
 async def test_a_resume_token_is_bound_to_the_other_arguments(
-    sqlite_service: Service, other: dict[str, object]
+    sqlite_service: SegmentServer, other: dict[str, object]
 ) -> None:
     for id_ in "ab":
         await sqlite_service.listing("x", "y", id_=id_)
@@ -279,7 +283,7 @@ async def test_a_resume_token_is_bound_to_the_other_arguments(
 
 
 async def test_a_resume_token_holds_for_any_page_size_and_for_no_shard_as_for_one(
-    sqlite_service: Service,
+    sqlite_service: SegmentServer,
 ) -> None:
     id_ = await sqlite_service.listing(*"abc")
     token = (await sqlite_service.pages(id_, page_size=1))[0].resume_token
@@ -289,7 +293,7 @@ async def test_a_resume_token_holds_for_any_page_size_and_for_no_shard_as_for_on
         assert rest == ["b", "c"]
 
 
-async def test_a_page_token_is_no_resume_token(sqlite_service: Service) -> None:
+async def test_a_page_token_is_no_resume_token(sqlite_service: SegmentServer) -> None:
     id_ = await sqlite_service.listing(*"abc")
     token = (await sqlite_service.query_targets(id_, page_size=1)).next_page_token
 
@@ -299,7 +303,7 @@ async def test_a_page_token_is_no_resume_token(sqlite_service: Service) -> None:
 
 
 async def test_a_small_shard_goes_on_over_stretches_that_have_none_of_it(
-    service: Service, monkeypatch: pytest.MonkeyPatch
+    service: SegmentServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("segment_service.sql.target_pages._MOST_WALKED", 5)
     names = [f"{number:03}" for number in range(100)]
@@ -314,7 +318,7 @@ async def test_a_small_shard_goes_on_over_stretches_that_have_none_of_it(
     assert sorted(seen) == names
 
 
-async def test_a_shard_is_the_same_part_in_lists_filters_and_unions(service: Service) -> None:
+async def test_a_shard_is_the_same_part_in_lists_filters_and_unions(service: SegmentServer) -> None:
     names = [f"user-{number}" for number in range(300)]
     await service.people(names)
     listing, everybody = await service.listing(*names), await service.all_users()
@@ -330,7 +334,7 @@ async def test_a_shard_is_the_same_part_in_lists_filters_and_unions(service: Ser
 
 @pytest.mark.parametrize("type_", [USER, CHANNEL], ids=["users", "channels"])
 async def test_segments_of_one_type_with_one_of_the_other_are_refused(
-    service: Service, type_: "object"
+    service: SegmentServer, type_: "object"
 ) -> None:
     other = CHANNEL if type_ == USER else USER
     first = await service.listing(type_=type_)

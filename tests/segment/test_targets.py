@@ -10,23 +10,23 @@ from herald.segment.v1.segment_pb2 import ClauseExplanation, Segment
 from herald.segment.v1.segment_service_pb2 import ExplainTargetRequest, ExplainTargetResponse
 from herald_rpc.wire.structs import to_struct, to_value
 from tests.segment.refusals import CODES, refused
-from tests.segment.running import CHANNEL, USER, Service
+from tests.segment.segment_server import CHANNEL, USER, SegmentServer
 
 
 async def explained(
-    service: Service, id_: str, target_id: str, sender_id: str = ""
+    service: SegmentServer, id_: str, target_id: str, sender_id: str = ""
 ) -> ExplainTargetResponse:
     return await service.stub.ExplainTarget(
         ExplainTargetRequest(segment_id=id_, target_id=target_id, sender_id=sender_id)
     )
 
 
-async def people_of_two_countries(service: Service) -> None:
+async def people_of_two_countries(service: SegmentServer) -> None:
     await service.people(["anna", "bert"], country="USA")
     await service.people(["carl", "dora"], country="DE")
 
 
-async def test_a_filter_holds_those_who_match_now(service: Service) -> None:
+async def test_a_filter_holds_those_who_match_now(service: SegmentServer) -> None:
     await people_of_two_countries(service)
     id_ = await service.matching({"country": "USA"})
 
@@ -36,14 +36,14 @@ async def test_a_filter_holds_those_who_match_now(service: Service) -> None:
     assert await service.targets(id_) == ["anna", "carl"]
 
 
-async def test_all_users_are_all_users(service: Service) -> None:
+async def test_all_users_are_all_users(service: SegmentServer) -> None:
     await people_of_two_countries(service)
 
     assert await service.targets(await service.all_users()) == ["anna", "bert", "carl", "dora"]
 
 
 async def test_deactivated_and_deleted_users_are_in_no_evaluated_segment(
-    service: Service,
+    service: SegmentServer,
 ) -> None:
     await service.people(["anna", "bert", "carl"], country="USA")
     await service.chat.users.deactivate(["anna"], service.clock())
@@ -60,7 +60,7 @@ async def test_deactivated_and_deleted_users_are_in_no_evaluated_segment(
         ]
 
 
-async def test_a_list_has_whom_it_lists_existing_or_not(service: Service) -> None:
+async def test_a_list_has_whom_it_lists_existing_or_not(service: SegmentServer) -> None:
     await service.people(["anna", "bert"])
     await service.chat.users.delete(["bert"], service.clock())
     id_ = await service.listing("anna", "bert", "nobody")
@@ -69,7 +69,7 @@ async def test_a_list_has_whom_it_lists_existing_or_not(service: Service) -> Non
     assert await service.exists(id_, "nobody")
 
 
-async def test_a_channel_filter_holds_channels_that_are_not_deleted(service: Service) -> None:
+async def test_a_channel_filter_holds_channels_that_are_not_deleted(service: SegmentServer) -> None:
     await service.channel("messaging:a", ["anna"], team="red")
     await service.channel("messaging:b", ["anna"], team="red")
     await service.channel("messaging:c", ["bert"], team="red")
@@ -84,7 +84,7 @@ async def test_a_channel_filter_holds_channels_that_are_not_deleted(service: Ser
 
 
 async def test_a_senders_channels_are_those_that_the_sender_is_a_member_of(
-    service: Service,
+    service: SegmentServer,
 ) -> None:
     await service.channel("messaging:b", ["anna", "bert"])
     await service.channel("messaging:a", ["anna"])
@@ -104,7 +104,7 @@ async def test_a_senders_channels_are_those_that_the_sender_is_a_member_of(
 
 
 async def test_an_unknown_sender_has_no_channels_and_a_deleted_one_keeps_them(
-    service: Service,
+    service: SegmentServer,
 ) -> None:
     await service.channel("messaging:a", ["anna"])
     await service.chat.users.delete(["anna"], service.clock())
@@ -114,21 +114,21 @@ async def test_an_unknown_sender_has_no_channels_and_a_deleted_one_keeps_them(
     assert await service.targets(id_, sender_id="anna") == ["messaging:a"]
 
 
-async def test_other_segments_ignore_the_sender(service: Service) -> None:
+async def test_other_segments_ignore_the_sender(service: SegmentServer) -> None:
     id_ = await service.listing("anna")
 
     assert await service.exists(id_, "anna", sender_id="nobody")
     assert await service.count(id_, sender_id="nobody") == 1
 
 
-async def test_an_id_is_in_a_segment_as_a_whole_and_with_its_case(service: Service) -> None:
+async def test_an_id_is_in_a_segment_as_a_whole_and_with_its_case(service: SegmentServer) -> None:
     id_ = await service.listing("Anna")
 
     found = [await service.exists(id_, name) for name in ("Anna", "anna", "Ann", "Anna ")]
     assert found == [True, False, False, False]
 
 
-async def test_each_target_of_several_segments_is_counted_once(service: Service) -> None:
+async def test_each_target_of_several_segments_is_counted_once(service: SegmentServer) -> None:
     await people_of_two_countries(service)
     segments = [
         await service.matching({"country": "USA"}),
@@ -143,7 +143,7 @@ async def test_each_target_of_several_segments_is_counted_once(service: Service)
     assert await service.count(segments[3]) == 1
 
 
-async def test_twenty_five_segments_are_asked_together(service: Service) -> None:
+async def test_twenty_five_segments_are_asked_together(service: SegmentServer) -> None:
     await service.people(f"user-{number:02}" for number in range(12))
     segments = [
         await service.listing(f"user-{number:02}", "everywhere") for number in range(13)
@@ -155,7 +155,7 @@ async def test_twenty_five_segments_are_asked_together(service: Service) -> None
 
 
 async def test_targets_of_a_list_come_with_the_time_they_were_added_others_without(
-    service: Service,
+    service: SegmentServer,
 ) -> None:
     await service.people(["anna"])
 
@@ -183,7 +183,7 @@ QUERIES: dict[str, tuple[dict[str, Any], list[str]]] = {
 @pytest.mark.parametrize("kind", ["list", "filter", "all users"])
 @pytest.mark.parametrize(("filter_", "expected"), QUERIES.values(), ids=QUERIES)
 async def test_targets_are_found_by_their_ids(
-    service: Service, kind: str, filter_: dict[str, Any], expected: list[str]
+    service: SegmentServer, kind: str, filter_: dict[str, Any], expected: list[str]
 ) -> None:
     ids = ["B", "a", "b", "c", "d", "é"]
     await service.people(ids, country="USA")
@@ -202,7 +202,7 @@ async def test_targets_are_found_by_their_ids(
 @pytest.mark.parametrize("kind", ["list", "filter", "channels", "senders channels"])
 @pytest.mark.parametrize("down", [False, True], ids=["ascending", "descending"])
 async def test_pages_of_targets_forth_and_back_are_the_whole_in_bytewise_order(
-    service: Service, kind: str, *, down: bool
+    service: SegmentServer, kind: str, *, down: bool
 ) -> None:
     names = ["Zoe", "anna", "Émile", "bert", "émile", "🦉", "b", "Z"]
     if kind in {"list", "filter"}:
@@ -243,7 +243,9 @@ async def test_pages_of_targets_forth_and_back_are_the_whole_in_bytewise_order(
     assert forth == back == whole
 
 
-async def test_targets_that_come_and_go_between_pages_move_no_others(service: Service) -> None:
+async def test_targets_that_come_and_go_between_pages_move_no_others(
+    service: SegmentServer,
+) -> None:
     id_ = await service.listing("b", "d", "f", "h")
     first = await service.query_targets(id_, page_size=2)
     await service.add(id_, "a", "e")
@@ -265,7 +267,7 @@ async def test_targets_that_come_and_go_between_pages_move_no_others(service: Se
     ids=["filter", "sort", "sender_id", "segment_id"],
 )
 async def test_a_page_token_of_targets_is_bound_to_the_other_arguments(
-    sqlite_service: Service, other: dict[str, Any]
+    sqlite_service: SegmentServer, other: dict[str, Any]
 ) -> None:
     id_ = await sqlite_service.listing("a", "b")
     await sqlite_service.listing("a", "b", id_="other")
@@ -279,7 +281,7 @@ async def test_a_page_token_of_targets_is_bound_to_the_other_arguments(
 
 
 async def test_pages_of_targets_have_25_unless_told_otherwise_and_10000_at_most(
-    sqlite_service: Service,
+    sqlite_service: SegmentServer,
 ) -> None:
     id_ = await sqlite_service.listing(*(f"user-{number}" for number in range(10_000)))
     await sqlite_service.add(id_, "one more")
@@ -293,7 +295,7 @@ async def test_pages_of_targets_have_25_unless_told_otherwise_and_10000_at_most(
 
 
 async def test_a_page_of_very_long_ids_is_shorter_to_stay_receivable(
-    sqlite_service: Service,
+    sqlite_service: SegmentServer,
 ) -> None:
     ids = sorted("🦉" * 250 + f"{number:05}" for number in range(4_500))
     id_ = await sqlite_service.listing(*ids[:3_000])
@@ -308,7 +310,7 @@ async def test_a_page_of_very_long_ids_is_shorter_to_stay_receivable(
     assert 1_000 < len(first.targets) < 4_500
 
 
-async def test_an_explanation_tells_each_clause_with_what_it_saw(service: Service) -> None:
+async def test_an_explanation_tells_each_clause_with_what_it_saw(service: SegmentServer) -> None:
     await service.users(User(id="anna", name="Anna", custom={"age": 28, "country": "USA"}))
     id_ = await service.matching(
         {
@@ -342,7 +344,9 @@ async def test_an_explanation_tells_each_clause_with_what_it_saw(service: Servic
     )
 
 
-async def test_a_deleted_user_may_hold_every_clause_and_still_not_be_in(service: Service) -> None:
+async def test_a_deleted_user_may_hold_every_clause_and_still_not_be_in(
+    service: SegmentServer,
+) -> None:
     await service.people(["anna"], country="USA")
     await service.chat.users.delete(["anna"], service.clock())
     id_ = await service.matching({"country": "USA"})
@@ -353,7 +357,7 @@ async def test_a_deleted_user_may_hold_every_clause_and_still_not_be_in(service:
     )
 
 
-async def test_a_channel_is_explained_with_its_members(service: Service) -> None:
+async def test_a_channel_is_explained_with_its_members(service: SegmentServer) -> None:
     await service.users(User(id="anna", name="Anna"), User(id="bert"))
     await service.channel("messaging:a", ["bert", "anna"], team="red")
     id_ = await service.matching(
@@ -376,14 +380,16 @@ async def test_a_channel_is_explained_with_its_members(service: Service) -> None
 
 
 @pytest.mark.parametrize("type_", [USER, CHANNEL], ids=["user", "channel"])
-async def test_whoever_is_not_there_has_nothing_to_explain(service: Service, type_: Any) -> None:
+async def test_whoever_is_not_there_has_nothing_to_explain(
+    service: SegmentServer, type_: Any
+) -> None:
     id_ = await service.matching({"created_at": {"$exists": False}}, type_)
 
     assert await explained(service, id_, "messaging:x") == ExplainTargetResponse()
 
 
 async def test_without_a_filter_an_explanation_is_whether_the_target_is_in(
-    service: Service,
+    service: SegmentServer,
 ) -> None:
     await service.channel("messaging:a", ["anna"])
     listing = await service.listing("anna")
@@ -396,7 +402,7 @@ async def test_without_a_filter_an_explanation_is_whether_the_target_is_in(
     assert await explained(service, senders, "messaging:a", "bert") == ExplainTargetResponse()
 
 
-async def test_a_filter_of_the_largest_size_can_be_evaluated(service: Service) -> None:
+async def test_a_filter_of_the_largest_size_can_be_evaluated(service: SegmentServer) -> None:
     await service.people(["anna"], last=249)
     clauses = [{f"field-{number}": number} for number in range(249)]
     id_ = await service.matching({"$or": [*clauses, {"last": 249}]})
@@ -404,7 +410,9 @@ async def test_a_filter_of_the_largest_size_can_be_evaluated(service: Service) -
     assert await service.targets(id_) == ["anna"]
 
 
-async def test_the_deepest_filter_that_a_message_can_hold_is_evaluated(service: Service) -> None:
+async def test_the_deepest_filter_that_a_message_can_hold_is_evaluated(
+    service: SegmentServer,
+) -> None:
     """Protobuf reads 100 messages inside each other, and a list in a filter's key takes five."""
     await service.people(["anna"], age=30)
     filter_: dict[str, Any] = {"age": 30}
@@ -416,7 +424,7 @@ async def test_the_deepest_filter_that_a_message_can_hold_is_evaluated(service: 
 
 
 async def test_an_all_users_segment_is_never_of_channels_nor_the_other_way_round(
-    sqlite_service: Service,
+    sqlite_service: SegmentServer,
 ) -> None:
     users = Segment(id="s", type=CHANNEL, all_users=True)
     channels = Segment(id="s", type=USER, all_sender_channels=True)

@@ -13,7 +13,7 @@ from google.protobuf.message_factory import GetMessageClass
 from herald.campaign.v1 import campaign_service_pb2
 from herald.chat.v1 import chat_service_pb2, chat_service_pb2_grpc
 from herald.segment.v1 import segment_service_pb2
-from tests.campaign.services import Services, running
+from tests.campaign.server_pair import ServerPair, start_pair
 
 # databases, each in a time zone that it shares with the servers
 PLACES = [
@@ -29,7 +29,7 @@ CAMPAIGNS = campaign_service_pb2.DESCRIPTOR.services_by_name["CampaignService"]
 
 @dataclass(frozen=True)
 class Everything:
-    services: Services
+    services: ServerPair
     to_segment: grpc.aio.Channel
     _to_campaign: list[grpc.aio.Channel] = field(default_factory=list)
 
@@ -82,7 +82,7 @@ _METHODS = {method.input_type.full_name: method for method in methods()}
 @asynccontextmanager
 async def everything_on(database_url: str) -> AsyncIterator[Everything]:
     async with (
-        running(database_url) as services,
+        start_pair(database_url) as services,
         grpc.aio.insecure_channel(services.segment.address) as to_segment,
     ):
         everything = Everything(services, to_segment)

@@ -12,13 +12,13 @@ from herald.campaign.v1 import campaign_pb2
 from herald.campaign.v1 import campaign_service_pb2 as campaigns_pb
 from herald.segment.v1 import segment_pb2
 from herald.segment.v1 import segment_service_pb2 as segments_pb
-from tests.faults import crowd
+from tests.faults import dataset
 from tests.faults.client import Client
 from tests.faults.cluster import Cluster
-from tests.faults.errands import ERRANDS
-from tests.faults.patience import Patience
+from tests.faults.extra_calls import ERRANDS
+from tests.faults.fair_timeout import FairTimeout
 from tests.faults.scenario import CAMPAIGN_ID, Scenario
-from tests.harness.accounts import DATABASE_IS_DOWN, recount
+from tests.harness.reconciliation import DATABASE_IS_DOWN, recount
 
 _POLL_SECONDS = 0.1
 _BATCH = 500
@@ -28,11 +28,11 @@ _TEMPLATES = {
 }
 
 
-class StoryError(Exception):
+class CampaignDriverError(Exception):
     """The campaign did what no campaign may do."""
 
 
-class Story:
+class CampaignDriver:
     """`outcomes` is what has to have become of everyone in the end; it grows with the audience."""
 
     def __init__(self, cluster: Cluster, client: Client, choose: random.Random) -> None:
@@ -84,7 +84,7 @@ class Story:
             await asyncio.sleep(self._choose.uniform(0.2, 1.0))
             later = await self._messages()
             if later != at_the_stop:
-                raise StoryError(f"{later - at_the_stop} messages came after StopCampaign")
+                raise CampaignDriverError(f"{later - at_the_stop} messages came after StopCampaign")
             self._cluster.fired["stop-and-go"] += 1
             start = campaigns_pb.StartCampaignRequest(id=CAMPAIGN_ID)
             await self._unless_completed(self._client.campaigns.StartCampaign, start)
@@ -137,7 +137,7 @@ class Story:
         gone = [
             id_
             for id_ in self._audience.outcomes
-            if id_ not in listed and crowd.group_of(crowd.number_of(id_)) == leaves
+            if id_ not in listed and dataset.group_of(dataset.number_of(id_)) == leaves
         ]
         self._has_left(gone, "change-filter")
 
@@ -157,14 +157,18 @@ class Story:
 
     def _is_filtered(self, id_: str) -> bool:
         groups = self._audience.filtered_groups
-        return bool(groups) and crowd.group_of(crowd.number_of(id_)) in groups
+        return bool(groups) and dataset.group_of(dataset.number_of(id_)) in groups
 
     async def _take_ids(self) -> None:
         """Messages of somebody else have the ids that three targets' messages would get."""
         sent = [id_ for id_, outcome in sorted(self.outcomes.items()) if outcome == "sent"]
         taken = self._choose.sample(sent, k=3)
-        channel = {"type": "messaging", "id": "elsewhere", "created_by": crowd.SENDER_ID}
-        message = {"channel_type": "messaging", "channel_id": "elsewhere", "user": crowd.SENDER_ID}
+        channel = {"type": "messaging", "id": "elsewhere", "created_by": dataset.SENDER_ID}
+        message = {
+            "channel_type": "messaging",
+            "channel_id": "elsewhere",
+            "user": dataset.SENDER_ID,
+        }
         prefix = message_id_prefix(CAMPAIGN_ID)
         records = [
             {"type": "channel", "data": channel},
@@ -178,12 +182,12 @@ class Story:
         self._cluster.fired["take-ids"] += 1
 
     async def completed(self, seconds: float) -> campaign_pb2.Campaign:
-        """The campaign at its end. Raises `StoryError` for another end, or none in time.
+        """The campaign at its end. Raises `CampaignDriverError` for another end, or none in time.
 
         A campaign whose segment was deleted may end STOPPED, and then sends nothing more.
         """
         campaign = campaign_pb2.Campaign()
-        patience = Patience(seconds)
+        patience = FairTimeout(seconds)
         while campaign.status != campaign_pb2.CAMPAIGN_STATUS_COMPLETED:
             await asyncio.sleep(_POLL_SECONDS)
             stopped = self._stopped
@@ -193,21 +197,25 @@ class Story:
                 await self._ended_by_deletion(campaign)
                 return campaign
             if by_itself and not stopped and not self._stopped:
-                raise StoryError(f"stopped by itself: {campaign.status_reason}")
+                raise CampaignDriverError(f"stopped by itself: {campaign.status_reason}")
             try:
                 patience.spend()
             except TimeoutError:
-                raise StoryError(f"not completed within {seconds:.0f} s: {campaign}") from None
+                raise CampaignDriverError(
+                    f"not completed within {seconds:.0f} s: {campaign}"
+                ) from None
         return campaign
 
     async def _ended_by_deletion(self, campaign: campaign_pb2.Campaign) -> None:
         if self.deleted not in campaign.status_reason:
-            raise StoryError(f"the reason does not name {self.deleted}: {campaign.status_reason}")
+            raise CampaignDriverError(
+                f"the reason does not name {self.deleted}: {campaign.status_reason}"
+            )
         at_the_end = await self._messages()
         await asyncio.sleep(self._choose.uniform(0.2, 0.5))
         later = await self._messages()
         if later != at_the_end:
-            raise StoryError(f"{later - at_the_end} messages came after the end")
+            raise CampaignDriverError(f"{later - at_the_end} messages came after the end")
 
     async def get(self) -> campaign_pb2.Campaign:
         request = campaigns_pb.GetCampaignRequest(id=CAMPAIGN_ID)
@@ -242,10 +250,10 @@ class Story:
 
     def _definition(self) -> campaign_pb2.Campaign:
         audience = self._audience
-        text = crowd.ROOM_TEXT if audience.is_rooms else crowd.TEXT
+        text = dataset.ROOM_TEXT if audience.is_rooms else dataset.TEXT
         campaign = campaign_pb2.Campaign(
             id=CAMPAIGN_ID,
-            sender_id=crowd.SENDER_ID,
+            sender_id=dataset.SENDER_ID,
             message_template=campaign_pb2.MessageTemplate(text=text),
             max_messages_per_second=self.scenario.rate,
         )

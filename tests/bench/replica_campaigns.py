@@ -14,7 +14,7 @@ from tests.harness.processes import Pair, Server, free_address, open_channel
 
 
 @dataclass(frozen=True, slots=True)
-class Fleet:
+class ReplicaCampaigns:
     """`pair` is the first of each, to be called; the others only work."""
 
     pair: Pair
@@ -22,9 +22,9 @@ class Fleet:
 
 
 @contextmanager
-def running_fleet(
+def running_replicas(
     database_url: str, logs: Path, *, segments: int, campaigns: int
-) -> Iterator[Fleet]:
+) -> Iterator[ReplicaCampaigns]:
     """So many servers until the context ends. The campaign servers know all segment servers."""
     logs.mkdir(parents=True, exist_ok=True)
     settings = {**PRODUCTION, "HERALD_DATABASE_URL": database_url}
@@ -58,4 +58,4 @@ def running_fleet(
             campaigns=CampaignServiceStub(to_campaign),
             events=EventServiceStub(to_campaign),
         )
-        yield Fleet(pair, campaign_servers)
+        yield ReplicaCampaigns(pair, campaign_servers)

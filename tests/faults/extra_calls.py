@@ -16,7 +16,7 @@ from herald.chat.v1 import chat_pb2
 from herald.chat.v1 import chat_service_pb2 as chat_pb
 from herald.segment.v1 import segment_pb2
 from herald.segment.v1 import segment_service_pb2 as segments_pb
-from tests.faults import crowd
+from tests.faults import dataset
 from tests.faults.client import Client
 
 # each with things of its own, by that id
@@ -57,7 +57,7 @@ async def _delete_channels(client: Client, id_: str) -> None:
 
 async def _add_members(client: Client, id_: str) -> None:
     await _upsert_channels(client, id_)
-    member = chat_pb2.Member(user_id=crowd.SENDER_ID)
+    member = chat_pb2.Member(user_id=dataset.SENDER_ID)
     await client.call(
         client.chat.AddMembers,
         chat_pb.AddMembersRequest(cid=cid_of("messaging", id_), members=[member]),
@@ -67,7 +67,9 @@ async def _add_members(client: Client, id_: str) -> None:
 
 async def _remove_members(client: Client, id_: str) -> None:
     await _add_members(client, id_)
-    request = chat_pb.RemoveMembersRequest(cid=cid_of("messaging", id_), user_ids=[crowd.SENDER_ID])
+    request = chat_pb.RemoveMembersRequest(
+        cid=cid_of("messaging", id_), user_ids=[dataset.SENDER_ID]
+    )
     await client.call(client.chat.RemoveMembers, request)
     assert (await _channel(client, id_)).member_count == 0
 
@@ -75,7 +77,7 @@ async def _remove_members(client: Client, id_: str) -> None:
 async def _set_membership(client: Client, id_: str) -> None:
     await _add_members(client, id_)
     request = chat_pb.SetMembershipRequest(
-        cid=cid_of("messaging", id_), user_id=crowd.SENDER_ID, hidden=True
+        cid=cid_of("messaging", id_), user_id=dataset.SENDER_ID, hidden=True
     )
     await client.call(client.chat.SetMembership, request)
     answer = await client.call(
@@ -86,13 +88,13 @@ async def _set_membership(client: Client, id_: str) -> None:
 
 async def _mark_read(client: Client, id_: str) -> None:
     await _add_members(client, id_)
-    request = chat_pb.MarkReadRequest(cid=cid_of("messaging", id_), user_id=crowd.SENDER_ID)
+    request = chat_pb.MarkReadRequest(cid=cid_of("messaging", id_), user_id=dataset.SENDER_ID)
     await client.call(client.chat.MarkRead, request)
 
 
 async def _upsert_devices(client: Client, id_: str) -> None:
     device = chat_pb2.Device(
-        id=id_, user_id=crowd.SENDER_ID, push_provider=chat_pb2.PUSH_PROVIDER_APN
+        id=id_, user_id=dataset.SENDER_ID, push_provider=chat_pb2.PUSH_PROVIDER_APN
     )
     await client.call(client.chat.UpsertDevices, chat_pb.UpsertDevicesRequest(devices=[device]))
 
@@ -125,7 +127,7 @@ async def _delete_segment(client: Client, id_: str) -> None:
 
 async def _remove_targets(client: Client, id_: str) -> None:
     await _create_segment(client, id_)
-    ids = [crowd.user_id(number) for number in range(10)]
+    ids = [dataset.user_id(number) for number in range(10)]
     added = segments_pb.AddTargetsRequest(segment_id=id_, target_ids=ids)
     await client.call(client.segments.AddTargets, added)
     removed = segments_pb.RemoveTargetsRequest(segment_id=id_, target_ids=ids[:4])
@@ -152,7 +154,7 @@ async def _delete_campaign(client: Client, id_: str) -> None:
 async def _abort_run(client: Client, id_: str) -> None:
     """A campaign whose segment is deleted while it runs: stopped by itself, with the reason."""
     await _create_segment(client, id_)
-    ids = [crowd.user_id(number) for number in range(60)]
+    ids = [dataset.user_id(number) for number in range(60)]
     added = segments_pb.AddTargetsRequest(segment_id=id_, target_ids=ids)
     await client.call(client.segments.AddTargets, added)
     await _create_campaign(client, id_, segment_ids=[id_], max_messages_per_second=60)
@@ -196,8 +198,8 @@ async def _create_campaign(client: Client, id_: str, **changes: Any) -> None:
     campaign = campaign_pb2.Campaign(
         **{
             "id": id_,
-            "sender_id": crowd.SENDER_ID,
-            "user_ids": [] if "segment_ids" in changes else [crowd.user_id(1)],
+            "sender_id": dataset.SENDER_ID,
+            "user_ids": [] if "segment_ids" in changes else [dataset.user_id(1)],
             "message_template": campaign_pb2.MessageTemplate(text="Hi"),
             **changes,
         }

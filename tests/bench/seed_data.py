@@ -3,8 +3,8 @@
 From 1,000 to 10,000,000 of them, in a few statements that both databases understand.
 """
 
-from tests.bench.bare import Bare
-from tests.harness.main_job import CHANNEL_TYPE, SENDER
+from tests.bench.bare_driver import BareDriver
+from tests.harness.hello_campaign import CHANNEL_TYPE, SENDER
 
 _CID = f"'{CHANNEL_TYPE}:' || id || '-{SENDER.id}'"
 
@@ -22,7 +22,7 @@ _MEMBERS = f"""
     WHERE role = 'user' ORDER BY users.id, seat"""
 
 
-def fill_channels(bare: Bare) -> None:
+def fill_channels(driver: BareDriver) -> None:
     """Makes the channel of the sender and each user, with the id that the main job gives it."""
-    bare.fill(_CHANNELS, _MEMBERS)
-    bare.settle()
+    driver.fill(_CHANNELS, _MEMBERS)
+    driver.settle()

@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 from sqlalchemy.engine import make_url
 
-from tests.harness.apart import await_apart
+from tests.harness.event_loops import run_in_new_loop
 
 # what a question meets while PostgreSQL is away
 DATABASE_IS_DOWN = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
@@ -57,7 +57,7 @@ _LEASES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class CampaignTotals:
     """What the tables say about a campaign: rows counted one by one, and the counters."""
 
     status: str
@@ -74,17 +74,17 @@ class Account:
     shards: int
     finished_shards: int
     handled_twice: int
-    astray: int
+    orphaned: int
 
 
-def recount(database_url: str, campaign_id: str) -> Account:
+def recount(database_url: str, campaign_id: str) -> CampaignTotals:
     answers = _ask(database_url, campaign_id, _QUESTIONS)
     ((status, targets_total),) = answers["campaign"]
     ((messages, targets, ids),) = answers["messages"]
     assert messages == ids
     ((sent, skipped, failed, channels, shards, finished),) = answers["shards"]
     kinds = dict(answers["outcome_kinds"])
-    return Account(
+    return CampaignTotals(
         status=status,
         targets_total=targets_total,
         messages=messages,
@@ -99,7 +99,7 @@ def recount(database_url: str, campaign_id: str) -> Account:
         shards=shards,
         finished_shards=int(finished),
         handled_twice=answers["handled_twice"][0][0],
-        astray=answers["astray"][0][0],
+        orphaned=answers["astray"][0][0],
     )
 
 
@@ -135,31 +135,33 @@ def _moment(stored: Any) -> datetime:
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=stored)
 
 
-def assert_balanced(account: Account) -> None:
+def assert_consistent(totals: CampaignTotals) -> None:
     """Holds at any moment: each target once, and every counter says what the rows say."""
-    assert account.messages == account.targets_with_message == account.counted_sent, account
-    assert account.skipped == account.counted_skipped, account
-    assert account.failed == account.counted_failed, account
-    assert account.handled_twice == 0, account
-    assert account.astray == 0, account
+    assert totals.messages == totals.targets_with_message == totals.counted_sent, totals
+    assert totals.skipped == totals.counted_skipped, totals
+    assert totals.failed == totals.counted_failed, totals
+    assert totals.handled_twice == 0, totals
+    assert totals.orphaned == 0, totals
 
 
-def assert_conserved(database_url: str, campaign_id: str, expected_targets: int) -> Account:
+def assert_everyone_has_one_outcome(
+    database_url: str, campaign_id: str, expected_targets: int
+) -> CampaignTotals:
     """Holds once the campaign is completed: everyone of the audience has exactly one outcome."""
-    account = recount(database_url, campaign_id)
-    assert_balanced(account)
-    assert account.status == "completed", account
-    assert account.finished_shards == account.shards > 0, account
-    handled = account.messages + account.skipped + account.failed
-    assert handled == account.targets_total == expected_targets, account
-    return account
+    totals = recount(database_url, campaign_id)
+    assert_consistent(totals)
+    assert totals.status == "completed", totals
+    assert totals.finished_shards == totals.shards > 0, totals
+    handled = totals.messages + totals.skipped + totals.failed
+    assert handled == totals.targets_total == expected_targets, totals
+    return totals
 
 
 def _ask(database_url: str, campaign_id: str, questions: _Questions) -> dict[str, list[Any]]:
     url = make_url(database_url)
     if url.get_backend_name() == "postgresql":
         dsn = url.set(drivername="postgresql").render_as_string(hide_password=False)
-        return await_apart(_ask_postgres(dsn, campaign_id, questions))
+        return run_in_new_loop(_ask_postgres(dsn, campaign_id, questions))
     with closing(sqlite3.connect(f"file:{url.database}?mode=ro", uri=True)) as connection:
         connection.execute("BEGIN")
         return {

@@ -16,7 +16,7 @@ from herald.campaign.v1 import campaign_pb2, campaign_service_pb2
 from herald.chat.v1 import chat_pb2, chat_service_pb2
 from herald.segment.v1 import segment_pb2, segment_service_pb2
 from tests.harness.processes import Pair
-from tests.people import people, write_people
+from tests.harness.sample_users import people, write_people
 
 TEXT = "Hi {{ receiver.name }} I'm {{ sender.name }}!"
 CHANNEL_TYPE = "messaging"

@@ -13,7 +13,7 @@ from herald.chat.v1 import chat_service_pb2_grpc as pb_grpc
 from herald.chat.v1.sort_pb2 import SORT_DIRECTION_DESC, Sort
 from herald_rpc.wire.fields import timestamp
 from herald_rpc.wire.structs import to_struct
-from tests.segment.running import NOON, Service
+from tests.segment.segment_server import NOON, SegmentServer
 
 BY_ID = Sort(field="id")
 BY_ID_DOWN = Sort(field="id", direction=SORT_DIRECTION_DESC)
@@ -28,8 +28,8 @@ def person(id_: str, *, minute: int = 0, **values: Any) -> chat_pb2.User:
 
 
 @dataclass(frozen=True)
-class Asking:
-    segments: Service
+class QueryClients:
+    segments: SegmentServer
     channel: grpc.aio.Channel
     chat: "pb_grpc.ChatServiceAsyncStub"
 

@@ -11,7 +11,7 @@ from grpc_status import rpc_status
 
 
 @dataclass(frozen=True)
-class Told:
+class Refusal:
     """`fields` are the paths of the BadRequest, `preconditions` its types by subject."""
 
     code: grpc.StatusCode
@@ -22,7 +22,7 @@ class Told:
     resource: tuple[str, str] | None
 
 
-async def refusal_of(call: Awaitable[Any]) -> Told:
+async def refusal_of(call: Awaitable[Any]) -> Refusal:
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await call
     error: Any = refused.value
@@ -38,7 +38,7 @@ async def refusal_of(call: Awaitable[Any]) -> Told:
         assert any(detail.Unpack(known) for known in (info, bad, failed, resource)), detail
     assert info.domain == "herald"
     assert all(violation.description for violation in bad.field_violations)
-    return Told(
+    return Refusal(
         code=refused.value.code(),
         reason=info.reason.removeprefix("ERROR_REASON_"),
         metadata=dict(info.metadata),

@@ -13,9 +13,9 @@ from itertools import count, islice
 from pathlib import Path
 
 from tests.bench.population import population
-from tests.harness.main_job import import_file
+from tests.harness.hello_campaign import import_file
 from tests.harness.postgres import Postgres, migrated, temporary_postgres
-from tests.people import write_people
+from tests.harness.sample_users import write_people
 
 # what the server's own default is
 PAGE_SIZE = 1_000
@@ -27,7 +27,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class BenchDatabase:
     """`fresh` makes one more migrated database that holds the users, and nothing else.
 
     One that `empty` makes doesn't hold them either. `import_seconds` tells what it took to get
@@ -52,7 +52,7 @@ class Line:
 
 
 @contextmanager
-def open_place(kind: Kind, users: int) -> Iterator[Place]:
+def open_bench_database(kind: Kind, users: int) -> Iterator[BenchDatabase]:
     """In the system's temporary folder, with production's durability."""
     folder = Path(tempfile.mkdtemp(prefix="herald-bench-"))
     try:
@@ -65,7 +65,7 @@ def open_place(kind: Kind, users: int) -> Iterator[Place]:
         shutil.rmtree(folder)
 
 
-def _sqlite(folder: Path, users: int) -> Place:
+def _sqlite(folder: Path, users: int) -> BenchDatabase:
     numbers = count(1)
     template = folder / "template.db"
 
@@ -87,10 +87,10 @@ def _sqlite(folder: Path, users: int) -> Place:
             source.backup(copy)
         return _sqlite_url(file)
 
-    return Place(Kind.SQLITE, users, folder, import_seconds, fresh, empty)
+    return BenchDatabase(Kind.SQLITE, users, folder, import_seconds, fresh, empty)
 
 
-def _postgres(postgres: Postgres, folder: Path, users: int) -> Place:
+def _postgres(postgres: Postgres, folder: Path, users: int) -> BenchDatabase:
     def made(template: str = "") -> str:
         name = postgres.fresh_database(template)
         # what was written before is not to be paid for during a measurement
@@ -113,7 +113,7 @@ def _postgres(postgres: Postgres, folder: Path, users: int) -> Place:
         name, _ = template()
         return made(name)
 
-    return Place(Kind.POSTGRESQL, users, folder, import_seconds, fresh, made)
+    return BenchDatabase(Kind.POSTGRESQL, users, folder, import_seconds, fresh, made)
 
 
 def _import(database_url: str, folder: Path, users: int) -> float:

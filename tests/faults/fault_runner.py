@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.faults import crowd
+from tests.faults import dataset
 from tests.faults.audiences import ROOMS, USERS
 from tests.faults.cluster import RestartablePostgres
 from tests.faults.run import Outcome, play
@@ -13,7 +13,7 @@ from tests.faults.scenario import Scenario
 from tests.harness.postgres import migrated
 
 
-class Playground:
+class FaultRunner:
     """What a broken run has left stays in `folder`, with its logs and `problem.txt`.
 
     Without a PostgreSQL it is for scenarios on SQLite.
@@ -55,7 +55,7 @@ class Playground:
                 self._template[dialect] = str(self._folder / "crowd.db")
                 url = f"sqlite+aiosqlite:///{self._template[dialect]}"
                 migrated(url)
-            await crowd.populate(url, self._users, self._rooms)
+            await dataset.populate(url, self._users, self._rooms)
         return self._template[dialect]
 
     @contextmanager

@@ -34,7 +34,7 @@ from herald.segment.v1 import segment_service_pb2 as pb
 from segment_service.settings import SegmentSettings
 from tests.campaign.builders import MOMENT, SENDER_ID, a_channel, a_user
 from tests.campaign.model import ACTIVE, DEACTIVATED, DELETED, MATCHING, ROOMED
-from tests.campaign.services import Served
+from tests.campaign.server_pair import Served
 
 LEASE_TIME = timedelta(seconds=30)
 SHARDS = 2
@@ -52,7 +52,7 @@ class Clock:
         return self.now
 
 
-class HookedRuns(SqlRunStore):
+class RunStoreWithHooks(SqlRunStore):
     """Calls what it is given right before, or right after, its `at`-th page is committed."""
 
     def __init__(self, database: Database, hook: Hook, at: int, *, after: bool = False) -> None:
@@ -82,7 +82,7 @@ class HookedRuns(SqlRunStore):
             await self._hook(lease)
 
 
-class Replica:
+class InProcessReplica:
     """One process of the campaign service: it knows nothing but the database."""
 
     def __init__(
@@ -122,7 +122,7 @@ class Replica:
 
 
 @dataclass
-class World:
+class Environment:
     """One database, and the segment server on it; each story in it has ids of its own.
 
     `database` is that of a process that comes and goes, `other` that of one that stays.
@@ -154,7 +154,7 @@ class World:
 
 
 @asynccontextmanager
-async def a_world(url: str) -> AsyncIterator[World]:
+async def an_environment(url: str) -> AsyncIterator[Environment]:
     await _populate(url)
     options = SegmentSettings(database_url=url, segment_listen="127.0.0.1:0", grace_seconds=1)
     served = await Served.start(segment_service.server.run_until, options)
@@ -166,10 +166,12 @@ async def a_world(url: str) -> AsyncIterator[World]:
             )
             filtering.filter.update({"id": {"$in": sorted(MATCHING)}})
             await stub.CreateSegment(pb.CreateSegmentRequest(segment=filtering))
-            world = World(url, open_database(url), open_database(url), stub, SegmentClient(channel))
-            yield world
-            await world.database.close()
-            await world.other.close()
+            environment = Environment(
+                url, open_database(url), open_database(url), stub, SegmentClient(channel)
+            )
+            yield environment
+            await environment.database.close()
+            await environment.other.close()
     finally:
         await served.stop()
 

@@ -10,9 +10,9 @@ from functools import partial
 
 from tests.faults.cluster import Cluster
 from tests.faults.refusals import lock_sqlite, refuse_writes
-from tests.faults.replica import Replica
 from tests.faults.scenario import CAMPAIGN_ID
-from tests.harness.accounts import DATABASE_IS_DOWN, lease_owners
+from tests.faults.server_process import ServerProcess
+from tests.harness.reconciliation import DATABASE_IS_DOWN, lease_owners
 
 Fault = Callable[[Cluster, random.Random], Awaitable[None]]
 
@@ -88,7 +88,7 @@ async def freeze_segment(cluster: Cluster, choose: random.Random) -> None:
         cluster.fired["freeze-segment"] += not over
 
 
-async def _at_work(cluster: Cluster) -> list[Replica]:
+async def _at_work(cluster: Cluster) -> list[ServerProcess]:
     """The campaign servers that have a lease, or all where that can't be told."""
     try:
         owners = await asyncio.to_thread(lease_owners, cluster.database_url, CAMPAIGN_ID)

@@ -5,7 +5,9 @@ import signal
 from collections.abc import Sequence
 
 
-def leashed(command: Sequence[str], at_the_end: signal.Signals = signal.SIGTERM) -> list[str]:
+def die_with_parent(
+    command: Sequence[str], at_the_end: signal.Signals = signal.SIGTERM
+) -> list[str]:
     """The command, under a guard that signals it when its parent is gone, even killed.
 
     Linux only; elsewhere the command as it is. To be started from the main thread: the kernel

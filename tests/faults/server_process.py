@@ -14,7 +14,7 @@ import orjson
 import psutil
 
 from chat_store.database.crash_points import VARIABLE, CrashPoint
-from tests.harness import nursery
+from tests.harness import forkserver
 
 _PAUSE_AFTER_REFUSAL = 0.2
 _STOP_SECONDS = 20.0
@@ -29,7 +29,7 @@ class UnexpectedEndError(Exception):
     """A server ended, or said something, that no fault explains."""
 
 
-class Replica:
+class ServerProcess:
     """Each life of it takes the next of the `crashes` with it, and dies there if it gets there.
 
     `fired` counts what has happened to it.
@@ -68,7 +68,7 @@ class Replica:
                 self._told_to_die = False
                 self._life_begins_at = self._log.stat().st_size if self._log.exists() else 0
                 environment = self._environment | ({VARIABLE: str(crash)} if crash else {})
-                self._process = nursery.start(self.module, environment, self._log)
+                self._process = forkserver.start(self.module, environment, self._log)
                 async with asyncio.TaskGroup() as group:
                     end = group.create_task(_end_of(self._process))
                     if crash:

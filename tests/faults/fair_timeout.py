@@ -6,7 +6,7 @@ import time
 _LONGEST_STEP = 6.0
 
 
-class Patience:
+class FairTimeout:
     """Begins to run out at once."""
 
     def __init__(self, seconds: float) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 
-from tests.bench.bare import Arrivals, Rows, open_bare
+from tests.bench.bare_driver import Arrivals, Rows, open_bare_driver
 
 # how many rows a target has in which table
 NEW_CHANNELS = {"channels": 1, "members": 2, "messages": 1}
@@ -32,9 +32,9 @@ def what_was_written(
     database_url: str, rows_per_target: Mapping[str, int], page_size: int
 ) -> Written:
     """Of the only campaign of a database; `rows_per_target` says which tables it wrote to."""
-    with open_bare(database_url) as bare:
+    with open_bare_driver(database_url) as driver:
         tables = [
-            list(bare.read(table, _ROWS.format(table=table), page_size * rows))
+            list(driver.read(table, _ROWS.format(table=table), page_size * rows))
             for table, rows in rows_per_target.items()
         ]
     messages = tables[list(rows_per_target).index("messages")]
@@ -47,10 +47,10 @@ def floor_seconds(database_url: str, written: Written, *, with_arrivals: bool = 
     `with_arrivals`, the counts of channels that were there before are moved, too.
     """
     arrivals = written.arrivals if with_arrivals else repeat(None)
-    with open_bare(database_url) as bare:
+    with open_bare_driver(database_url) as driver:
         begin = time.perf_counter()
         for page, of_page in zip(written.pages, arrivals, strict=False):
-            bare.insert(*page, arrivals=of_page)
+            driver.insert(*page, arrivals=of_page)
         return time.perf_counter() - begin
 
 

@@ -18,18 +18,18 @@ from campaign_service.storage.history import revisions_after
 from chat_store.database.engine import Database
 from chat_store.errors import InvalidInputError
 from tests.campaign.builders import a_channel_template, a_message_template, a_spec
-from tests.campaign.model import LISTS, SENT, STEPS, Expected, Handled, Plan, is_too_late
-from tests.campaign.replicas import (
+from tests.campaign.in_process_replica import (
     EXTRA_ID,
     FILTER_SEGMENT_ID,
     LEASE_TIME,
     Clock,
+    Environment,
     Hook,
-    HookedRuns,
-    Replica,
-    World,
+    InProcessReplica,
+    RunStoreWithHooks,
 )
-from tests.harness.accounts import assert_balanced, assert_conserved, recount
+from tests.campaign.model import LISTS, SENT, STEPS, Expected, Handled, Plan, is_too_late
+from tests.harness.reconciliation import assert_consistent, assert_everyone_has_one_outcome, recount
 
 # what the model does to itself; raises what the call should
 Effect = Callable[[], Callable[[], None]]
@@ -42,8 +42,8 @@ _OUTCOMES = text(
 )
 
 
-class Story:
-    def __init__(self, world: World, page_size: int) -> None:
+class ModelRun:
+    def __init__(self, world: Environment, page_size: int) -> None:
         self.world = world
         self.number = next(world.numbers)
         self.clock = Clock()
@@ -156,7 +156,7 @@ class Story:
 
     async def send_while(self, hook: Hook, at: int, *, after: bool) -> None:
         """To the end; at the `at`-th page `hook` happens."""
-        runs = HookedRuns(self.replica.database, hook, at, after=after)
+        runs = RunStoreWithHooks(self.replica.database, hook, at, after=after)
         await self.replica.send(runs)
         await self.settle(met=runs.reached)
 
@@ -224,9 +224,9 @@ class Story:
         assert stats.targets_handled == len(handled)
         assert handled == known.handled
         if known.status is Status.COMPLETED:
-            assert_conserved(self.world.url, campaign.id, len(handled))
+            assert_everyone_has_one_outcome(self.world.url, campaign.id, len(handled))
         else:
-            assert_balanced(recount(self.world.url, campaign.id))
+            assert_consistent(recount(self.world.url, campaign.id))
         for change in changes:
             _assert_follows(last, change)
             last = self._last_change[name] = change
@@ -235,8 +235,8 @@ class Story:
 
     # --- the rest
 
-    def _a_replica(self, database: Database) -> Replica:
-        return Replica(database, self.world.segments, self.clock, self._page_size)
+    def _a_replica(self, database: Database) -> InProcessReplica:
+        return InProcessReplica(database, self.world.segments, self.clock, self._page_size)
 
     async def _call(self, work: Coroutine[Any, Any, object], effect: Effect) -> None:
         refusal, apply = None, None

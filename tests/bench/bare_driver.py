@@ -35,7 +35,7 @@ class Arrivals:
     moment: Any
 
 
-class Bare(Protocol):
+class BareDriver(Protocol):
     """One connection."""
 
     def fetch(self, query: str) -> Sequence[Sequence[Any]]:
@@ -55,7 +55,7 @@ class Bare(Protocol):
 
 
 @contextmanager
-def open_bare(url: str) -> Iterator[Bare]:
+def open_bare_driver(url: str) -> Iterator[BareDriver]:
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
         with closing(sqlite3.connect(parsed.database or "", isolation_level=None)) as connection:

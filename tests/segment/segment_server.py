@@ -55,7 +55,7 @@ class Clock:
 
 
 @dataclass
-class Service:
+class SegmentServer:
     """The running service, its stub, and builders of what a test needs to be there."""
 
     url: str
@@ -171,7 +171,7 @@ class Service:
 
 
 @asynccontextmanager
-async def running(url: str) -> AsyncIterator[Service]:
+async def start_segment_server(url: str) -> AsyncIterator[SegmentServer]:
     clock, stopping = Clock(), asyncio.Event()
     database = open_database(url)
     targets = SqlTargetStore(database)
@@ -194,5 +194,5 @@ async def running(url: str) -> AsyncIterator[Service]:
     ):
         stub = segment_service_pb2_grpc.SegmentServiceStub(channel)
         chat = sql_chat_store(database)
-        yield Service(url, database, server, stub, chat, targets, clock, stopping)
+        yield SegmentServer(url, database, server, stub, chat, targets, clock, stopping)
     await database.close()

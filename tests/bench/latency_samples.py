@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from herald.campaign.v1 import campaign_pb2
-from tests.bench.places import Line, Place
+from tests.bench.databases import BenchDatabase, Line
 from tests.bench.runs import PRODUCTION, looks
 from tests.harness.processes import Pair, running_pair
 
@@ -32,16 +32,16 @@ class Sample:
 
 
 def sampled_run(
-    place: Place,
+    bench_database: BenchDatabase,
     database_url: str,
     start: Callable[[Pair], campaign_pb2.Campaign],
     every: float,
 ) -> Iterator[Sample]:
     """The campaign of `start`, on two servers of its own, up to and with its end."""
-    with running_pair(database_url, place.folder / "logs", PRODUCTION) as pair:
+    with running_pair(database_url, bench_database.folder / "logs", PRODUCTION) as pair:
         started = start(pair)
         begin = time.monotonic()
-        for campaign in looks(place, pair, started, every):
+        for campaign in looks(bench_database, pair, started, every):
             seconds = time.monotonic() - begin
             yield Sample(seconds, campaign, pair.segment.memory(), pair.campaign.memory())
 
@@ -63,9 +63,9 @@ def warm_up(users: int) -> int:
     return min(WARM_UP_TARGETS, users // 10)
 
 
-def growth(place: Place, samples: Sequence[Sample]) -> Iterator[Line]:
+def growth(bench_database: BenchDatabase, samples: Sequence[Sample]) -> Iterator[Line]:
     """Of the memory, from the end of the warm-up to the most there was after it."""
-    warm = [sample for sample in samples if sample.handled >= warm_up(place.users)]
+    warm = [sample for sample in samples if sample.handled >= warm_up(bench_database.users)]
     for server, sizes in (
         ("segment", [sample.segment_bytes for sample in warm]),
         ("campaign", [sample.campaign_bytes for sample in warm]),

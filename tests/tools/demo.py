@@ -15,7 +15,7 @@ from rich.table import Table
 
 from herald.campaign.v1 import campaign_pb2
 from herald.chat.v1 import chat_pb2, chat_service_pb2
-from tests.harness import main_job
+from tests.harness import hello_campaign
 from tests.harness.processes import Pair, Run, ServerError, run_anew, running_pair
 
 FOLDER = Path("data/demo")
@@ -40,7 +40,7 @@ def run(folder: Path, users: int, console: Console, run: Run = run_anew) -> camp
         _tell(console, "", f"campaign {pair.campaign.address}")
         try:
             file = folder / "users.jsonl"
-            main_job.import_people(database_url, file, users)
+            hello_campaign.import_people(database_url, file, users)
             _tell(console, "users", f"{users:,}, imported from {file}")
             campaign, expected = _define(pair, console)
             campaign = _send(pair, campaign, expected, console)
@@ -56,12 +56,12 @@ def run(folder: Path, users: int, console: Console, run: Run = run_anew) -> camp
 
 def _define(pair: Pair, console: Console) -> tuple[campaign_pb2.Campaign, int]:
     """Makes the sender, the segment and the campaign; also counts whom it is to reach."""
-    main_job.upsert_sender(pair)
-    segment = main_job.create_segment(pair, _FILTER)
-    expected = main_job.count_targets(pair, segment)
+    hello_campaign.upsert_sender(pair)
+    segment = hello_campaign.create_segment(pair, _FILTER)
+    expected = hello_campaign.count_targets(pair, segment)
     _tell(console, "segment", json_format.MessageToJson(segment.filter, indent=None))
     _tell(console, "", f"{expected:,} users")
-    campaign = main_job.create_campaign(pair, segment)
+    campaign = hello_campaign.create_campaign(pair, segment)
     _tell(console, "campaign", campaign.message_template.text)
     return campaign, expected
 
@@ -70,11 +70,11 @@ def _send(
     pair: Pair, campaign: campaign_pb2.Campaign, expected: int, console: Console
 ) -> campaign_pb2.Campaign:
     """Starts the campaign and returns it in its final status."""
-    main_job.start(pair, campaign)
+    hello_campaign.start(pair, campaign)
     columns = (TextColumn("  sending    "), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task("", total=expected)
-        for state in main_job.progress(pair, campaign, _RUN_SECONDS):
+        for state in hello_campaign.progress(pair, campaign, _RUN_SECONDS):
             campaign = state
             progress.update(bar, completed=state.stats.messages_sent)
     return campaign
@@ -92,7 +92,7 @@ def _show(pair: Pair, campaign: campaign_pb2.Campaign, console: Console) -> None
     table.add_row("channels created", f"{stats.channels_created:,}")
     table.add_row("skipped", f"{stats.targets_skipped:,}")
     table.add_row("failed", f"{stats.targets_failed:,}")
-    table.add_row("seconds", f"{main_job.run_seconds(campaign):.2f}")
+    table.add_row("seconds", f"{hello_campaign.run_seconds(campaign):.2f}")
     console.print(table)
 
     table = Table("channel", "message", title="\nSome of its messages", title_justify="left")
@@ -106,7 +106,7 @@ def _some_messages(pair: Pair, campaign: campaign_pb2.Campaign) -> list[chat_pb2
     request = chat_service_pb2.QueryMessagesRequest(
         campaign_id=campaign.id, page_size=_MESSAGES_SHOWN
     )
-    return list(pair.chat.QueryMessages(request, timeout=main_job.CALL_SECONDS).messages)
+    return list(pair.chat.QueryMessages(request, timeout=hello_campaign.CALL_SECONDS).messages)
 
 
 def _verify(campaign: campaign_pb2.Campaign, expected: int) -> None:
@@ -131,7 +131,7 @@ def main(
     except (
         DemoError,
         ServerError,
-        main_job.LateError,
+        hello_campaign.LateError,
         grpc.RpcError,
         subprocess.CalledProcessError,
     ) as error:

@@ -29,7 +29,7 @@ from tests.campaign.builders import (
     a_channel,
     a_user,
 )
-from tests.campaign.services import running
+from tests.campaign.server_pair import start_pair
 
 SECOND = timedelta(seconds=1)
 ROOM = "messaging:room"
@@ -305,7 +305,7 @@ async def test_callers_see_who_has_read(database: Database, database_url: str) -
     now = datetime.now(UTC)
     await chat.users.upsert([a_user(id_) for id_ in (SENDER_ID, "ann", "bob")], now)
     await chat.channels.upsert([ChannelDraft(a_channel("room"))], now)
-    async with running(database_url) as services:
+    async with start_pair(database_url) as services:
         await services.add_list("rooms", [ROOM], segment_pb2.SEGMENT_TYPE_CHANNEL)
         for changes in ({}, {"id": "summer"}):
             await services.create(a_campaign_message(changes))
@@ -332,7 +332,7 @@ async def test_the_worker_counts_for_large_campaigns(
     monkeypatch.setattr(read_counter, "_FEW", 1)
     chat = sql_chat_store(database)
     await chat.users.upsert([a_user(id_) for id_ in (SENDER_ID, "ann", "bob")], datetime.now(UTC))
-    async with running(database_url) as services:
+    async with start_pair(database_url) as services:
         await services.create(a_campaign_message())
         await services.start()
         await services.until_completed()

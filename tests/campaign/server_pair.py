@@ -60,7 +60,7 @@ class Served:
 
 
 @dataclass
-class Services:
+class ServerPair:
     """Both servers on one database, and ready stubs for what they serve."""
 
     database_url: str
@@ -145,12 +145,12 @@ class Services:
 
 
 @asynccontextmanager
-async def running(database_url: str, **settings: Any) -> AsyncIterator[Services]:
+async def start_pair(database_url: str, **settings: Any) -> AsyncIterator[ServerPair]:
     """Both servers until the context ends. `settings` are the campaign server's."""
     async with AsyncExitStack() as channels:
         segment = await _segment(database_url, _ANY_PORT)
         to_segment = await channels.enter_async_context(grpc.aio.insecure_channel(segment.address))
-        services = Services(
+        services = ServerPair(
             database_url=database_url,
             settings=settings,
             segment=segment,
@@ -167,13 +167,13 @@ async def running(database_url: str, **settings: Any) -> AsyncIterator[Services]
             await services.segment.stop()
 
 
-async def answered(services: Services, request: Any) -> Any:
+async def answered(services: ServerPair, request: Any) -> Any:
     """Calls the RPC whose request it is."""
     method = type(request).__name__.removesuffix("Request")
     return await getattr(services.campaigns, method)(request)
 
 
-async def another_campaign_server(services: Services, **settings: Any) -> Served:
+async def another_campaign_server(services: ServerPair, **settings: Any) -> Served:
     async def run_until(stop: asyncio.Event, settings: CampaignSettings, started: Any) -> None:
         sending = InProcessSenders(settings)
         await campaign_service.server.run_until(stop, settings, sending, started)

@@ -30,14 +30,14 @@ _PRELOADED = [
     "segment_service.server",
     "sqlalchemy.dialects.postgresql.asyncpg",
     "sqlalchemy.dialects.sqlite.aiosqlite",
-    "tests.harness.nursery",
+    "tests.harness.forkserver",
     "typer",
 ]
 _SECONDS = 60.0
 _PR_SET_PDEATHSIG = 1
 
 
-class Forked:
+class ForkedProcess:
     """A process out of the nursery, waited for as a `subprocess.Popen` is."""
 
     def __init__(self, process: ForkServerProcess) -> None:
@@ -58,10 +58,10 @@ class Forked:
             os.kill(self.pid, sig)
 
 
-def run(module: str, environment: Mapping[str, str], log: Path | None) -> Forked:
+def run(module: str, environment: Mapping[str, str], log: Path | None) -> ForkedProcess:
     """For a `Server`; it needs a log."""
     assert log
-    return Forked(start(module, environment, log))
+    return ForkedProcess(start(module, environment, log))
 
 
 def start(
@@ -86,7 +86,7 @@ def completed(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs `python -m module` without any HERALD_* variable to its end."""
     with TemporaryDirectory() as folder:
         output, errors = Path(folder, "output"), Path(folder, "errors")
-        process = Forked(start(module, {}, output, *arguments, errors=errors))
+        process = ForkedProcess(start(module, {}, output, *arguments, errors=errors))
         try:
             code = process.wait(_SECONDS)
         except subprocess.TimeoutExpired:
