@@ -190,6 +190,36 @@ async def test_who_is_cancelled_between_two_statements_apart_commits_nothing(
     assert not left_behind(other_process)
 
 
+@pytest.mark.parametrize("loan", LOANS)
+async def test_a_caller_who_is_cancelled_again_and_again_leaves_no_connection_half_closed(
+    sqlite_url: str, loan: str
+) -> None:
+    """The second cancellation comes while the connection is closed because of the first."""
+    database = open_database(sqlite_url)
+    running = asyncio.Event()
+
+    async def run() -> None:
+        async with getattr(database, loan)() as connection:
+            running.set()
+            await connection.execute(text(ENDLESS))
+
+    before = asyncio.all_tasks()
+    task = asyncio.create_task(run())
+    await running.wait()
+    # until the statement is with the driver's thread
+    await asyncio.wait([task], timeout=0.2)
+    while not task.done():
+        task.cancel()
+        await asyncio.sleep(0)
+    await database.close()
+    closing_tasks = asyncio.all_tasks() - before
+    if closing_tasks:
+        await asyncio.wait(closing_tasks, timeout=5)
+
+    assert task.cancelled()
+    assert not asyncio.all_tasks() - before
+
+
 async def test_a_transaction_apart_that_fails_leaves_nothing(
     sqlite: Database, other_process: sqlite3.Connection
 ) -> None:

@@ -119,6 +119,7 @@ class _Connection(aiosqlite.Connection):
         self._thread.daemon = True
         self._set_up = set_up
         self._ending = ending
+        self._ended: asyncio.Future[Any] | None = None
         # whether one was stopped: what became of it is known to the thread alone
         self._stopped = threading.Event()
 
@@ -142,7 +143,10 @@ class _Connection(aiosqlite.Connection):
             raise
 
     def stop(self) -> "asyncio.Future[Any] | None":
-        ended = super().stop()
+        # a thread that has ended would never say that it ends a second time
+        if not self._running:
+            return self._ended
+        self._ended = ended = super().stop()
         if ended:
             self._ending.add(ended)
             ended.add_done_callback(self._ending.discard)
