@@ -28,38 +28,43 @@ _REFUSE_WRITES = """
 CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON {table}
 FOR EACH STATEMENT EXECUTE FUNCTION refuse();
 """
-_ALLOW = "DROP FUNCTION refuse() CASCADE; DROP SEQUENCE refusals;"
+_ALLOW = "DROP FUNCTION IF EXISTS refuse() CASCADE; DROP SEQUENCE IF EXISTS refusals;"
+# null if there was none, and nothing if another attempt has got through after all
+_REFUSED = "SELECT last_value FROM pg_sequences WHERE sequencename = 'refusals'"
 
 
 async def refuse_writes(cluster: Cluster, choose: random.Random) -> None:
     url = make_url(cluster.database_url).set(drivername="postgresql")
+    database = url.render_as_string(hide_password=False)
     for _ in range(3):
         if await cluster.over_within(choose.uniform(0.1, 0.6)):
             return
-        try:
-            connection = await asyncpg.connect(url.render_as_string(hide_password=False))
-        except (OSError, asyncpg.PostgresError):
-            continue  # another fault has the database
-        try:
-            statements = "".join(_REFUSE_WRITES.format(table=table) for table in _TABLES)
-            refuse = _REFUSE.format(code=choose.choice(PASSING)) + statements
-            await _unless_deadlocked(connection, refuse)
-            await cluster.over_within(choose.uniform(0.3, 1.5))
-            called = await connection.fetchval("SELECT is_called FROM refusals")
-            await _unless_deadlocked(connection, _ALLOW)
-            cluster.fired["refuse-writes"] += bool(called)
-        finally:
-            connection.terminate()
+        statements = "".join(_REFUSE_WRITES.format(table=table) for table in _TABLES)
+        refuse = _ALLOW + _REFUSE.format(code=choose.choice(PASSING)) + statements
+        await _insisted(database, refuse)
+        await cluster.over_within(choose.uniform(0.3, 1.5))
+        called = await _insisted(database, _ALLOW, asking=_REFUSED)
+        cluster.fired["refuse-writes"] += bool(called)
 
 
-async def _unless_deadlocked(connection: asyncpg.Connection, statements: str) -> None:
-    """Its locks on the tables come in another order than those of the pages in progress."""
+async def _insisted(database: str, statements: str, asking: str = "SELECT 1") -> object:
+    """Executes the statements whatever other faults do to the database meanwhile.
+
+    Their locks on the tables come in another order than those of the pages in progress: some
+    attempts end in a deadlock.
+    """
     while True:
         try:
-            await connection.execute(statements)
-        except asyncpg.DeadlockDetectedError:
-            continue
-        return
+            connection = await asyncpg.connect(database)
+            try:
+                answer: object = await connection.fetchval(asking)
+                await connection.execute(statements)
+            finally:
+                connection.terminate()
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            await asyncio.sleep(0.05)
+        else:
+            return answer
 
 
 async def lock_sqlite(cluster: Cluster, choose: random.Random) -> None:
