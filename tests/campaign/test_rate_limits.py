@@ -407,7 +407,7 @@ async def test_two_replicas_keep_one_limit(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # a shard for each at a time
-    monkeypatch.setattr("campaign_service.sending.worker_processes._MOST_LIMITED", 0)
+    monkeypatch.setattr("campaign_service.sending.worker_processes._MAX_THROTTLED_RUNS", 0)
     ids = await with_people(postgres_url, 1_000)
     async with start_pair(postgres_url, sender_slots=1) as services:
         other = await another_campaign_server(services, sender_slots=1)

@@ -157,7 +157,7 @@ async def test_many_messages_are_counted_some_at_a_time(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is told meanwhile is the last whole count."""
-    monkeypatch.setattr(read_counter, "_AT_ONCE", 2)
+    monkeypatch.setattr(read_counter, "_BATCH_SIZE", 2)
     await with_messages(database, [sent(target_id) for target_id in ("ann", "bob", "cyd", "dan")])
     messages = sql_chat_store(database).messages
     counts = ReadCounter(messages)
@@ -184,7 +184,7 @@ async def test_what_was_asked_for_while_the_database_was_away_is_counted_when_it
                 raise StoreUnavailableError("down")
             return await super().count_readers_after(*given)
 
-    monkeypatch.setattr(read_counter, "_AT_ONCE", 1)
+    monkeypatch.setattr(read_counter, "_BATCH_SIZE", 1)
     await with_messages(database, [sent("ann"), sent("bob")])
     messages = FragileMessages(database)
     counts = ReadCounter(messages)
@@ -205,7 +205,7 @@ async def test_what_was_asked_for_while_the_database_was_away_is_counted_when_it
 async def test_each_count_is_finished_before_the_next_and_who_asked_first_goes_first(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(read_counter, "_AT_ONCE", 1)
+    monkeypatch.setattr(read_counter, "_BATCH_SIZE", 1)
     given = [sent("ann"), sent("bob"), sent("ann", "summer")]
     await with_messages(database, given)
     messages = sql_chat_store(database).messages
@@ -249,7 +249,7 @@ async def test_channels_have_no_readers(database: Database) -> None:
 async def test_what_is_remembered_is_bounded(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(read_counter, "_MOST_KNOWN", 10)
+    monkeypatch.setattr(read_counter, "_MAX_KNOWN", 10)
     counts = ReadCounter(sql_chat_store(database).messages)
 
     await counts.of([known(f"c{number}", 1_000_000) for number in range(30)])
@@ -289,7 +289,7 @@ async def test_counting_takes_a_small_part_of_the_time(
 async def test_only_a_whole_count_is_followed_by_a_second_of_rest(
     database: Database, monkeypatch: pytest.MonkeyPatch, messages: int, rest: float
 ) -> None:
-    monkeypatch.setattr(read_counter, "_AT_ONCE", 2)
+    monkeypatch.setattr(read_counter, "_BATCH_SIZE", 2)
     await with_messages(database, [sent(target_id) for target_id in ("ann", "bob")[:messages]])
     counts = ReadCounter(sql_chat_store(database).messages)
     await counts.of([known("spring", 1_000_000)])
@@ -329,7 +329,7 @@ async def test_callers_see_who_has_read(database: Database, database_url: str) -
 async def test_the_worker_counts_for_large_campaigns(
     database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(read_counter, "_FEW", 1)
+    monkeypatch.setattr(read_counter, "_INLINE_LIMIT", 1)
     chat = sql_chat_store(database)
     await chat.users.upsert([a_user(id_) for id_ in (SENDER_ID, "ann", "bob")], datetime.now(UTC))
     async with start_pair(database_url) as services:

@@ -104,7 +104,7 @@ async def outlasts(
 ) -> None:
     # somebody always waits for a count of readers
     monkeypatch.setattr(ReadCounter, "_next", lambda _: _Count("spring"))
-    monkeypatch.setattr("campaign_service.reporting.read_counter._SHARE", 1.0)
+    monkeypatch.setattr("campaign_service.reporting.read_counter._MAX_CPU_SHARE", 1.0)
     with capture_logs() as log:
         async with start_pair(url, page_size=5, lease_seconds=1) as services:
             database = open_database(url)

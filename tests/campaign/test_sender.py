@@ -89,7 +89,7 @@ class HeldRuns:
         return getattr(self._runs, name)
 
 
-def a_lookout(slots: int = 1) -> ClaimCoordinator:
+def a_coordinator(slots: int = 1) -> ClaimCoordinator:
     return ClaimCoordinator(asyncio.Semaphore(slots))
 
 
@@ -97,11 +97,11 @@ def a_sender(
     database: Database,
     segments: SegmentClient,
     runs: Any,
-    lookout: ClaimCoordinator | None = None,
+    coordinator: ClaimCoordinator | None = None,
     owner: str = "one",
 ) -> Sender:
-    lookout = lookout or a_lookout()
-    lookout.work_available.set()
+    coordinator = coordinator or a_coordinator()
+    coordinator.work_available.set()
     return Sender(
         SqlCampaignStore(database),
         cast("RunStore", runs),
@@ -109,7 +109,7 @@ def a_sender(
         segments,
         SenderOptions(owner, page_size=10, lease_time=LEASE_TIME),
         now=lambda: MOMENT,
-        coordinator=lookout,
+        coordinator=coordinator,
     )
 
 
@@ -198,7 +198,9 @@ async def test_one_idle_sender_looks_for_all_of_its_process(
 ) -> None:
     monkeypatch.setattr("campaign_service.sending.sender._POLL_SECONDS", 3_600)
     runs = FailingRuns(SqlRunStore(database))
-    senders = [a_sender(database, no_segments, runs, lookout) for lookout in [a_lookout(3)] * 3]
+    senders = [
+        a_sender(database, no_segments, runs, coordinator) for coordinator in [a_coordinator(3)] * 3
+    ]
     stop = asyncio.Event()
     running = [asyncio.create_task(sender.run(stop)) for sender in senders]
     await runs.enough.wait()
@@ -212,14 +214,14 @@ async def test_one_idle_sender_looks_for_all_of_its_process(
 async def test_a_process_at_work_leaves_the_next_shard_to_an_idle_one(
     database: Database, no_segments: SegmentClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("campaign_service.sending.sender._COURTESY_SECONDS", 3_600)
+    monkeypatch.setattr("campaign_service.sending.sender._YIELD_SECONDS", 3_600)
     store = await started(database, shards=2)
     runs, stop = HeldRuns(SqlRunStore(database)), asyncio.Event()
 
     async with asyncio.TaskGroup() as running:
-        for owner, lookout in (("first", a_lookout(2)), ("second", a_lookout(2))):
+        for owner, coordinator in (("first", a_coordinator(2)), ("second", a_coordinator(2))):
             for _ in range(2):
-                sender = a_sender(database, no_segments, runs, lookout, owner)
+                sender = a_sender(database, no_segments, runs, coordinator, owner)
                 running.create_task(sender.run(stop))
             assert await runs.owners.get() == owner
             # time enough for the other sender of the process to take another shard
@@ -233,14 +235,14 @@ async def test_a_process_at_work_leaves_the_next_shard_to_an_idle_one(
 async def test_a_process_walks_as_many_shards_as_it_has_slots(
     database: Database, no_segments: SegmentClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("campaign_service.sending.sender._COURTESY_SECONDS", 0)
+    monkeypatch.setattr("campaign_service.sending.sender._YIELD_SECONDS", 0)
     store = await started(database, shards=3)
     runs, stop = HeldRuns(SqlRunStore(database)), asyncio.Event()
-    lookout = a_lookout(2)
+    coordinator = a_coordinator(2)
 
     async with asyncio.TaskGroup() as running:
         for _ in range(3):
-            running.create_task(a_sender(database, no_segments, runs, lookout).run(stop))
+            running.create_task(a_sender(database, no_segments, runs, coordinator).run(stop))
         for _ in range(2):
             await runs.owners.get()
         # time enough for the third one to take a shard

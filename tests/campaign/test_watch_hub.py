@@ -45,7 +45,7 @@ class Clock:
 class FragileStore(SqlProgressStore):
     down = False
 
-    async def standings(self, campaign_ids: Collection[str]) -> Sequence[ProgressSnapshot]:
+    async def snapshots(self, campaign_ids: Collection[str]) -> Sequence[ProgressSnapshot]:
         if self.down:
             raise StoreUnavailableError("down")
         return await super().snapshots(campaign_ids)

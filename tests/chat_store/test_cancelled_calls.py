@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.engine import make_url
 
-from chat_store.database import engine as database_module
+from chat_store.database import engine as engine_module
 from chat_store.database.engine import Database, open_database
 from chat_store.database.sqlite.engines import begin_immediate, create_write_engine
 from chat_store.errors import StoreUnavailableError
@@ -132,7 +132,7 @@ async def test_all_who_wait_for_the_write_lock_give_up_together(
             pass
 
     await write()
-    monkeypatch.setattr(database_module, "WAIT_SECONDS", 0.5)
+    monkeypatch.setattr(engine_module, "WAIT_SECONDS", 0.5)
     other_process.execute("BEGIN IMMEDIATE")
     begin = monotonic()
     ends = await asyncio.gather(*(write() for _ in range(20)), return_exceptions=True)
@@ -242,7 +242,7 @@ async def test_a_transaction_apart_may_take_longer_than_the_lock_is_waited_for(
             connection.execute("SELECT 1")
 
     await sqlite.transaction_in_thread("", lambda _: None)
-    monkeypatch.setattr(database_module, "WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(engine_module, "WAIT_SECONDS", 0.2)
     await sqlite.transaction_in_thread("", work)
 
 
@@ -275,7 +275,7 @@ async def test_who_waits_for_the_write_lock_after_one_who_gave_up_waits_as_long(
 async def test_a_database_that_cannot_be_written_to_does_not_answer(
     sqlite: Database, other_process: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database_module, "_ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(engine_module, "_AVAILABILITY_SECONDS", 0.2)
     other_process.execute("BEGIN IMMEDIATE")
     while_locked = await sqlite.is_available()
     other_process.execute("ROLLBACK")

@@ -305,7 +305,7 @@ async def test_a_page_token_is_no_resume_token(sqlite_service: SegmentServer) ->
 async def test_a_small_shard_goes_on_over_stretches_that_have_none_of_it(
     service: SegmentServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("segment_service.sql.target_pages._MOST_WALKED", 5)
+    monkeypatch.setattr("segment_service.sql.target_pages._MAX_SCANNED", 5)
     names = [f"{number:03}" for number in range(100)]
     id_ = await service.listing(*names)
 
