@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 
 from tests.bench import (
+    calls,
     channels,
     filters,
     imports,
@@ -50,6 +51,7 @@ _SCENARIOS = {
     # SQLite has one writer
     "replicas": _Measurement(replicas.measure, 60_000, (Kind.POSTGRESQL,)),
     "segments": _Measurement(segments.measure, 1_000_000),
+    "calls": _Measurement(calls.measure, 10_000),
     "filters": _Measurement(filters.measure, 10_000),
     "import": _Measurement(imports.measure, 1_000_000),
     "million": _Measurement(million.measure, 1_000_000),
