@@ -1,7 +1,7 @@
 """Channels and their members in SQL."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import cache, lru_cache
 from operator import itemgetter
@@ -31,6 +31,7 @@ from chat_store.database.bulk.arrays import prepared_columns, tuples_of
 from chat_store.database.bulk.inserts import insert_rows
 from chat_store.database.bulk.prepared import prepared_once
 from chat_store.database.bulk.row_sources import Parameters, in_keys, inline_rows, key_parameters
+from chat_store.database.coalescing import MAX_SMALL, Coalescer
 from chat_store.database.columns import Key
 from chat_store.database.engine import Database, DialectName
 from chat_store.errors import ChannelNotFoundError
@@ -60,17 +61,38 @@ _STATE = case(
 _STATES = tuple(ChannelState)
 
 
+@dataclass(frozen=True, slots=True)
+class _Upsert:
+    drafts: Sequence[ChannelDraft]
+    now: datetime
+    mode: WriteMode
+
+
 class SqlChannelStore:
     """See `chat_store.store.ChannelStore`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._reads = Coalescer(self._found)
+        self._writes = Coalescer(
+            self._upserted,
+            scope_of=lambda upsert: upsert.mode,
+            keys_of=lambda upsert: [draft.channel.cid for draft in upsert.drafts],
+        )
 
     async def upsert(
         self, given: Sequence[ChannelDraft], now: datetime, mode: WriteMode = WriteMode.REPLACE
     ) -> list[Channel]:
+        upsert = _Upsert(given, now, mode)
+        if len(given) > MAX_SMALL:
+            (stored,) = await self._upserted([upsert])
+            return stored
+        return await self._writes.submit(upsert)
+
+    async def _upserted(self, upserts: Sequence[_Upsert]) -> list[list[Channel]]:
         dialect = self._database.dialect
-        drafts = {draft.channel.cid: draft for draft in given}
+        drafts = {draft.channel.cid: draft for upsert in upserts for draft in upsert.drafts}
+        now, mode = max(upsert.now for upsert in upserts), upserts[0].mode
         nameless = [
             cid
             for cid, draft in drafts.items()
@@ -90,13 +112,17 @@ class SqlChannelStore:
             await require_users(connection, dialect, [member.user_id for member in entering])
             await write_members(connection, dialect, entering, now, WriteMode.INSERT)
             stored = await _by_cid(connection, dialect, drafts)
-        return [stored[draft.channel.cid] for draft in given]
+        return [[stored[draft.channel.cid] for draft in upsert.drafts] for upsert in upserts]
 
     async def get(self, cid: str) -> Channel:
-        found = (await self.by_cid([cid])).get(cid)
+        found = await self._reads.submit(cid)
         if found is None:
             raise ChannelNotFoundError(cid)
         return found
+
+    async def _found(self, cids: Sequence[str]) -> list[Channel | None]:
+        found = await self.by_cid(cids)
+        return [found.get(cid) for cid in cids]
 
     async def by_cid(self, cids: Iterable[str]) -> Mapping[str, Channel]:
         async with self._database.autocommit() as connection:

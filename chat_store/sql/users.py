@@ -1,7 +1,7 @@
 """Users in SQL."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import cache, lru_cache
 from typing import Any
@@ -13,6 +13,7 @@ from chat_store.database.bulk.arrays import prepared_columns, tuples_of
 from chat_store.database.bulk.inserts import insert_rows
 from chat_store.database.bulk.prepared import prepared_once
 from chat_store.database.bulk.row_sources import in_keys, inline_rows, key_parameters
+from chat_store.database.coalescing import MAX_SMALL, Coalescer
 from chat_store.database.columns import Key
 from chat_store.database.engine import Database, DialectName
 from chat_store.errors import UserNotFoundError
@@ -36,26 +37,52 @@ _STATE = case(
 _STATES = tuple(UserState)
 
 
+@dataclass(frozen=True, slots=True)
+class _Upsert:
+    users: Sequence[User]
+    now: datetime
+    mode: WriteMode
+
+
 class SqlUserStore:
     """See `chat_store.store.UserStore`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._reads = Coalescer(self._found)
+        self._writes = Coalescer(
+            self._upserted,
+            scope_of=lambda upsert: upsert.mode,
+            keys_of=lambda upsert: [user.id for user in upsert.users],
+        )
 
     async def upsert(
         self, given: Sequence[User], now: datetime, mode: WriteMode = WriteMode.REPLACE
     ) -> list[User]:
+        upsert = _Upsert(given, now, mode)
+        if len(given) > MAX_SMALL:
+            (stored,) = await self._upserted([upsert])
+            return stored
+        return await self._writes.submit(upsert)
+
+    async def _upserted(self, upserts: Sequence[_Upsert]) -> list[list[User]]:
         dialect = self._database.dialect
+        given = [user for upsert in upserts for user in upsert.users]
+        now, mode = max(upsert.now for upsert in upserts), upserts[0].mode
         async with self._database.transaction("users.upsert") as connection:
             await write_users(connection, dialect, given, now, mode)
             stored = await _by_id(connection, dialect, {user.id for user in given})
-        return [stored[user.id] for user in given]
+        return [[stored[user.id] for user in upsert.users] for upsert in upserts]
 
     async def get(self, id_: str) -> User:
-        found = (await self.by_id([id_])).get(id_)
+        found = await self._reads.submit(id_)
         if found is None:
             raise UserNotFoundError(id_)
         return found
+
+    async def _found(self, ids: Sequence[str]) -> list[User | None]:
+        found = await self.by_id(ids)
+        return [found.get(id_) for id_ in ids]
 
     async def by_id(self, ids: Iterable[str]) -> Mapping[str, User]:
         async with self._database.autocommit() as connection:

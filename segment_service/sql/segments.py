@@ -1,6 +1,7 @@
 """Segments in SQL, and the lists of those that have one."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -12,6 +13,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from chat_store.database.bulk.inserts import insert_rows
 from chat_store.database.bulk.prepared import prepared_once
 from chat_store.database.bulk.row_sources import inline_rows
+from chat_store.database.coalescing import MAX_SMALL, Coalescer
 from chat_store.database.columns import Key
 from chat_store.database.engine import Database, DialectName
 from chat_store.filters.parsing import json_size
@@ -55,11 +57,23 @@ _IS_A_LIST = and_(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class _Addition:
+    segment_id: str
+    target_ids: Sequence[str]
+    now: datetime
+
+
 class SqlSegmentStore:
     """See `segment_service.store.SegmentStore`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._additions = Coalescer(
+            self._added,
+            scope_of=lambda addition: addition.segment_id,
+            keys_of=lambda addition: addition.target_ids,
+        )
 
     async def create(self, segment_id: str, spec: SegmentSpec, now: datetime) -> Segment:
         constants = {
@@ -144,18 +158,31 @@ class SqlSegmentStore:
     async def add_targets(
         self, segment_id: str, target_ids: Sequence[str], now: datetime
     ) -> tuple[int, Segment]:
+        addition = _Addition(segment_id, target_ids, now)
+        if len(target_ids) > MAX_SMALL:
+            (added,) = await self._added([addition])
+            return added
+        return await self._additions.submit(addition)
+
+    async def _added(self, additions: Sequence[_Addition]) -> list[tuple[int, Segment]]:
+        """Of calls that have a segment in common, and no target."""
+        segment_id, now = additions[0].segment_id, max(addition.now for addition in additions)
+        target_ids = sorted({id_ for addition in additions for id_ in addition.target_ids})
         async with self._database.transaction("targets.add") as connection:
             stored = await _take(connection, segment_id)
             check_listing(stored)
-            check_targets(stored, target_ids)
+            for addition in additions:
+                check_targets(stored, addition.target_ids)
             insert = insert_rows(
                 self._database.dialect,
                 segment_targets,
-                {"target_id": sorted(set(target_ids))},
+                {"target_id": target_ids},
                 constants={"segment_id": segment_id, "created_at": now},
+                returning=["target_id"],
             )
-            added = (await connection.execute(*insert)).rowcount
-            return added, await _resize(connection, stored, added, now)
+            new = set(await connection.scalars(*insert))
+            segment = await _resize(connection, stored, len(new), now)
+        return [(len(new.intersection(addition.target_ids)), segment) for addition in additions]
 
     async def remove_targets(
         self, segment_id: str, target_ids: Sequence[str], now: datetime
