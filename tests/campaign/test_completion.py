@@ -220,7 +220,14 @@ async def test_a_campaign_in_progress_at_the_upgrade_reaches_everybody_and_nobod
     await world.delete("deleted")
     await world.add_targets("list", [LATE])
     async with world.database.transaction() as connection:
+        if world.database.dialect == "postgresql":
+            await connection.execute(
+                text("ALTER INDEX rate_limits_pkey RENAME TO campaign_paces_pkey")
+            )
         for statement in (
+            "ALTER TABLE rate_limits RENAME TO campaign_paces",
+            "ALTER TABLE campaign_paces RENAME COLUMN scheduled_at TO next_at",
+            "ALTER TABLE campaign_paces RENAME COLUMN not_before TO soonest_at",
             "DROP VIEW holds",
             "DROP TABLE restore_guard",
             "DROP TABLE campaign_months",

@@ -247,7 +247,7 @@ async def test_one_that_fails_for_a_reason_nobody_knows_holds_up_no_other_and_is
     service: Service, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Broken(Lifecycle):
-        async def on_time(self, due: DueTransition) -> None:
+        async def fire_due(self, due: DueTransition) -> None:
             tried.append(due.campaign_id)
             if due.campaign_id == "broken":
                 raise ZeroDivisionError
