@@ -21,7 +21,7 @@ from tests.harness.postgres import Postgres
 # minutes of work, and a wait
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
 SLEEPING = "SELECT pg_sleep(600)"
-LOANS = ("look", "read", "write")
+LOANS = ("autocommit", "snapshot", "transaction")
 
 
 @pytest.fixture

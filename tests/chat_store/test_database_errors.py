@@ -17,7 +17,7 @@ from chat_store.database.errors import POSTGRES, SQLITE, Fault, judgement_on
 from chat_store.errors import RequestTooLargeError, StoreUnavailableError
 from tests.harness.postgres import Postgres
 
-LOANS = ("look", "read", "write")
+LOANS = ("autocommit", "snapshot", "transaction")
 # as in PostgreSQL's documentation, appendix A: of the classes in the table, every code
 CODES = """
     08000 08003 08006 08001 08004 08007 08P01 0A000 25000 25001 25002 25008 25003 25004 25005 25006
@@ -84,7 +84,7 @@ async def test_every_code_of_postgresql_is_told_by_whose_fault_it_is(
 async def test_what_is_told_of_an_error_has_neither_statement_nor_values_in_it(
     postgres_database: Database,
 ) -> None:
-    error = await raised(postgres_database, "write", RAISING.format("25006"))
+    error = await raised(postgres_database, "transaction", RAISING.format("25006"))
 
     assert str(error) == "the database is read-only"
     assert "as told" in str(error.__cause__)
@@ -180,10 +180,10 @@ async def test_a_file_that_is_no_database_is_a_defect_and_a_folder_in_its_place_
     file = tmp_path / "herald.db"
     file.write_bytes(b"no database, but so long that it could be one" * 100)
     database = open_database(f"sqlite+aiosqlite:///{file}")
-    no_database = await raised(database, "read", "SELECT 1")
+    no_database = await raised(database, "snapshot", "SELECT 1")
     file.unlink()
     file.mkdir()
-    folder = await raised(database, "read", "SELECT 1")
+    folder = await raised(database, "snapshot", "SELECT 1")
     file.rmdir()
     async with database.snapshot() as connection:
         mended = await connection.scalar(text("SELECT 1"))
@@ -237,7 +237,7 @@ async def test_a_read_only_postgresql_answers_no_until_it_is_mended(
         for _ in range(8):
             group.create_task(slept(postgres_database))
     meanwhile = await postgres_database.is_available()
-    refused = await raised(postgres_database, "write", "CREATE TABLE more ()")
+    refused = await raised(postgres_database, "transaction", "CREATE TABLE more ()")
     told = postgres_database.refusal
 
     postgres.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
@@ -267,7 +267,7 @@ async def test_an_sqlite_file_that_takes_no_writes_answers_no_until_one_is_taken
 ) -> None:
     async with sqlite_database.transaction() as connection:
         await connection.execute(text("PRAGMA query_only=on"))
-    refused = await raised(sqlite_database, "write", "CREATE TABLE more (content)")
+    refused = await raised(sqlite_database, "transaction", "CREATE TABLE more (content)")
     answers = await sqlite_database.is_available()
     told = sqlite_database.refusal
     # the connection that is read-only was left for another one
@@ -283,7 +283,7 @@ async def test_a_statement_that_somebody_cancels_is_worth_another_try(
 ) -> None:
     async with asyncio.TaskGroup() as group:
         sleeping = group.create_task(
-            raised(postgres_database, "write", "SELECT pg_sleep(600) /* to be cancelled */")
+            raised(postgres_database, "transaction", "SELECT pg_sleep(600) /* to be cancelled */")
         )
         cancel = (
             "SELECT pg_cancel_backend(pid) FROM pg_stat_activity"
@@ -314,7 +314,7 @@ async def test_too_many_connections_are_worth_another_try(
     try:
         postgres.execute("ALTER ROLE guest CONNECTION LIMIT 0")
         guest = open_database(postgres_url.replace("postgres@", "guest@"))
-        error = await raised(guest, "read", "SELECT 1")
+        error = await raised(guest, "snapshot", "SELECT 1")
         await guest.close()
     finally:
         postgres.execute("DROP ROLE guest")
@@ -328,7 +328,7 @@ async def test_a_database_that_is_not_there_and_a_wrong_role_are_worth_another_t
     told = set()
     for url in (postgres.url("none"), postgres.url("postgres").replace("postgres@", "nobody@")):
         database = open_database(url)
-        told.add(str(await raised(database, "read", "SELECT 1")))
+        told.add(str(await raised(database, "snapshot", "SELECT 1")))
         await database.close()
 
     assert told == {"the database refuses access"}
