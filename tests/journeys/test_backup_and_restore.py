@@ -51,7 +51,7 @@ PEOPLE = 60
 SETTINGS = {"HERALD_SENDER_PROCESSES": "0"}
 SECONDS = 180.0
 
-_README = Path(__file__).parents[2] / "README.md"
+_PAGE = Path(__file__).parents[2] / "deploy" / "README.md"
 _SECTION = re.compile(r"^## Backup and restore\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 _PART = re.compile(r"^### ([^\n]+)\n(.*?)(?=^### |\Z)", re.MULTILINE | re.DOTALL)
 _BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -61,7 +61,7 @@ pytestmark = pytest.mark.timeout(600)
 
 @dataclass(frozen=True)
 class Operator:
-    """Somebody with a shell in Herald's folder, who does what the README says."""
+    """Somebody with a shell in Herald's folder, who does what deploy/README.md says."""
 
     folder: Path
     database_url: str
@@ -113,9 +113,9 @@ class Operator:
 
 
 def _commands(part: str) -> list[str]:
-    """The blocks of commands in a part of the README's section."""
-    section = _SECTION.search(_README.read_text())
-    assert section, "the README has no section called Backup and restore"
+    """The blocks of commands in a part of the section."""
+    section = _SECTION.search(_PAGE.read_text())
+    assert section, "the page has no section called Backup and restore"
     return _BLOCK.findall(dict(_PART.findall(section[1]))[part])
 
 
