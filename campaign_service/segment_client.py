@@ -1,7 +1,6 @@
 """The way to the segment service: its answers and refusals in this service's words."""
 
 import asyncio
-import random
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from time import monotonic
 from typing import Any, NoReturn, TypeVar
@@ -14,6 +13,7 @@ from campaign_service.campaigns.errors import ReferenceGoneError, SegmentService
 from campaign_service.segments import AudienceCursor, AudiencePage, SegmentInfo, Waiting
 from herald.segment.v1 import segment_pb2, segment_service_pb2_grpc
 from herald.segment.v1 import segment_service_pb2 as pb
+from herald_rpc.process.waiting import Backoff
 from herald_rpc.server.deadlines import seconds_left
 from herald_rpc.wire.structs import to_struct
 
@@ -24,7 +24,6 @@ _CALL_SECONDS, _ATTEMPTS = 9.0, 3
 # channel's pings after 8 s, and so it is while a stream is read.
 _COUNT_SECONDS = 300.0
 _MAX_QUERY_SIZE = 100
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 # How long the pages of one stream may take their reader. The segment server reads them ahead, so
 # that the last one is as old as that. A call for each page would cost up to 5 % of a fast run.
 _STREAM_SECONDS = 0.2
@@ -154,20 +153,17 @@ class _Retries:
 
     def __init__(self, waiting: Waiting) -> None:
         self._waiting = waiting
-        self._pause = _FIRST_PAUSE
+        self._backoff = Backoff()
 
     def reset(self) -> None:
-        self._pause = _FIRST_PAUSE
+        self._backoff.reset()
 
     async def wait(self, error: grpc.aio.AioRpcError) -> None:
         """Raises `ReferenceGoneError` for an error that no waiting will mend."""
         if error.code() in _PERMANENT:
             _translate(error)
         await self._waiting("waiting for the segment service")
-        # spread out: after an outage all senders come back at once
-        spread_out = self._pause * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
-        await asyncio.sleep(max(spread_out, _retry_delay(error)))
-        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+        await asyncio.sleep(max(self._backoff.next(), _retry_delay(error)))
 
 
 async def _attempted(

@@ -1,7 +1,6 @@
 """`python -m campaign_service watch`: a campaign on the terminal until it is over."""
 
 import asyncio
-import random
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -18,8 +17,7 @@ from herald.campaign.v1 import campaign_pb2 as pb
 from herald.campaign.v1 import campaign_service_pb2 as service_pb
 from herald.campaign.v1 import campaign_service_pb2_grpc
 from herald_rpc.client.channels import TargetError, open_channel
-
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
+from herald_rpc.process.waiting import Backoff
 
 Show = Callable[[str, float], None]
 
@@ -62,7 +60,7 @@ async def _watch(campaign_id: str, target: str) -> ExitCode:
 async def _followed(campaign_id: str, target: str) -> AsyncGenerator[pb.Campaign, None]:
     """The campaign at each of its changes. A server that goes away is waited for."""
     request = service_pb.WatchCampaignRequest(id=campaign_id)
-    pause = _FIRST_PAUSE
+    backoff = Backoff()
     async with open_channel(target) as channel:
         stub = campaign_service_pb2_grpc.CampaignServiceStub(channel)
         while True:
@@ -70,7 +68,7 @@ async def _followed(campaign_id: str, target: str) -> AsyncGenerator[pb.Campaign
             try:
                 async for response in call:
                     request.resume_token = response.resume_token
-                    pause = _FIRST_PAUSE
+                    backoff.reset()
                     yield response.campaign
             except grpc.aio.AioRpcError as error:
                 # one that was never there may be another address
@@ -80,8 +78,7 @@ async def _followed(campaign_id: str, target: str) -> AsyncGenerator[pb.Campaign
                 return
             finally:
                 call.cancel()
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            await asyncio.sleep(backoff.next())
 
 
 @contextmanager

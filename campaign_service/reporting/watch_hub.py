@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from time import monotonic
 
 from campaign_service.campaigns.errors import CampaignNotFoundError, ShuttingDownError
@@ -12,6 +12,7 @@ from campaign_service.reporting.watched_campaign import PROGRESS_SECONDS, Update
 from campaign_service.storage.ports import ProgressStore
 from chat_store.errors import StoreUnavailableError
 from herald_rpc.process.outages import Repeated
+from herald_rpc.process.waiting import wait_at_most
 from herald_rpc.wire.queries import InvalidTokenError
 
 _TICK_SECONDS = 0.2
@@ -142,9 +143,7 @@ class WatchHub:
         return 0.0
 
     async def _pause(self) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_TICK_SECONDS if self._watched else None):
-                await self._wake.wait()
+        await wait_at_most(self._wake, _TICK_SECONDS if self._watched else None)
         self._wake.clear()
 
     def _end(self) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,6 +16,7 @@ from campaign_service.reporting.campaign_view import CampaignViews
 from campaign_service.storage.ports import ProgressStore
 from campaign_service.wire.watch import watch_response
 from herald.campaign.v1 import campaign_service_pb2 as pb
+from herald_rpc.process.waiting import wait_at_most
 
 PROGRESS_SECONDS = 1.0
 _MAX_CACHED_UPDATES = 8
@@ -77,9 +77,7 @@ class WatchedCampaign:
 
     async def wait_for_change(self, seconds: float | None) -> None:
         """Returns when there is some, or after the seconds."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._changed.wait()
+        await wait_at_most(self._changed, seconds)
 
     async def revision_after(self, revision: int) -> Update:
         """The first change after that revision, as it was."""

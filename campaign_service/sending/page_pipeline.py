@@ -19,7 +19,7 @@ from campaign_service.sending.audience import Audience
 from campaign_service.sending.rate_limiter import RateLimiter
 from campaign_service.storage.ports import Lease, RunStore
 from chat_store.errors import StalePageError
-from herald_rpc.process.outages import passed
+from herald_rpc.process.waiting import wait_at_most
 
 _PAGES_IN_HAND = 2
 # How many seconds a page and its plan hold. After that, the audience is asked who is still in it.
@@ -182,7 +182,7 @@ class PagePipeline:
                 await self._runs.commit_page(self._lease, planned, page.cursor)
                 break
             except StalePageError:
-                if await passed(self._stopping, pause):
+                if await wait_at_most(self._stopping, pause):
                     return False
             replanned = await self._unless_stopped(self._planned_again(page))
             if replanned is None:

@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from datetime import datetime, timedelta
 
 from campaign_service.storage.ports import GLOBAL_LIMIT, RunStore
+from herald_rpc.process.waiting import wait_at_most
 
 # A page is a burst: so many a second make the rate a smooth one.
 _PAGES_PER_SECOND = 14
@@ -65,7 +65,5 @@ class RateLimiter:
         self._last_scheduled_at = reservation.scheduled_at
         pause = reservation.not_before - now
         if pause > timedelta(0):
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause.total_seconds()):
-                    await stop.wait()
+            await wait_at_most(stop, pause.total_seconds())
         return pause

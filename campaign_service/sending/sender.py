@@ -23,7 +23,7 @@ from campaign_service.sending.rate_limiter import RateLimiter, applicable_limits
 from campaign_service.storage.ports import CampaignStore, Lease, RunStore
 from chat_store.errors import StalePageError, StoreUnavailableError
 from chat_store.store import ChatStore
-from herald_rpc.process.outages import passed
+from herald_rpc.process.waiting import wait_at_most
 
 logger = structlog.get_logger(__name__)
 
@@ -84,7 +84,7 @@ class Sender:
                             await self._process_shard(lease, stop, release_slot)
                 # a group, where a run ended for two reasons and neither could be written down
                 except Exception as error:  # noqa: BLE001 - no worker may end its server
-                    await passed(stop, self._outages.failed(_LEASES, error))
+                    await wait_at_most(stop, self._outages.failed(_LEASES, error))
         finally:
             stopping.cancel()
 
@@ -99,12 +99,12 @@ class Sender:
         async with self._coordinator.poll_lock:
             await self._coordinator.slots.acquire()
             if self._coordinator.active_leases:
-                await passed(stop, _YIELD_SECONDS)
+                await wait_at_most(stop, _YIELD_SECONDS)
             while not stop.is_set():
                 try:
                     lease = await self._claim()
                 except Exception as error:  # noqa: BLE001 - the turn and the slot are kept
-                    await passed(stop, self._outages.failed(_LEASES, error))
+                    await wait_at_most(stop, self._outages.failed(_LEASES, error))
                     continue
                 self._outages.over(_LEASES)
                 if lease:
@@ -191,7 +191,7 @@ class Sender:
         await self._runs.release(lease, self._now() + pause)
 
     async def _idle(self) -> None:
-        await passed(self._coordinator.work_available, _POLL_SECONDS)
+        await wait_at_most(self._coordinator.work_available, _POLL_SECONDS)
         self._coordinator.work_available.clear()
 
 

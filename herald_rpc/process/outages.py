@@ -1,24 +1,21 @@
 """Workers outlast what they do not know: work that fails is done again, after ever longer pauses."""
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
 
 import structlog
 
-logger = structlog.get_logger(__name__)
+from herald_rpc.process.waiting import LONGEST_PAUSE_SECONDS, Backoff, wait_at_most
 
-_FIRST_PAUSE_SECONDS = 0.2
-_LONGEST_PAUSE_SECONDS = 5.0
-_MOST_DOUBLINGS = 10
+logger = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
 class _Outage:
     since: float
+    backoff: Backoff
     failures: int = 0
     until: float = 0.0
     told: set[type[BaseException]] = field(default_factory=set)
@@ -32,7 +29,7 @@ class Outages:
     """
 
     def __init__(
-        self, *expected: type[Exception], longest_pause_seconds: float = _LONGEST_PAUSE_SECONDS
+        self, *expected: type[Exception], longest_pause_seconds: float = LONGEST_PAUSE_SECONDS
     ) -> None:
         self._expected = expected
         self._longest_pause_seconds = longest_pause_seconds
@@ -40,13 +37,13 @@ class Outages:
 
     def failed(self, name: str, error: Exception) -> float:
         """Returns how many seconds to wait before the next try."""
-        outage = self._by_name.setdefault(name, _Outage(monotonic()))
+        outage = self._by_name.get(name)
+        if outage is None:
+            backoff = Backoff(longest_seconds=self._longest_pause_seconds)
+            outage = self._by_name[name] = _Outage(monotonic(), backoff)
         outage.failures += 1
         self._log(name, error, outage.told)
-        doubled: float = _FIRST_PAUSE_SECONDS * 2.0 ** min(outage.failures - 1, _MOST_DOUBLINGS)
-        # jitter keeps all those that failed together from coming back together
-        jitter = random.uniform(0.5, 1.0)  # noqa: S311 - no secret
-        pause = jitter * min(doubled, self._longest_pause_seconds)
+        pause = outage.backoff.next()
         outage.until = monotonic() + pause
         return pause
 
@@ -88,7 +85,7 @@ class Repeated:
         self,
         name: str,
         *expected: type[Exception],
-        longest_pause_seconds: float = _LONGEST_PAUSE_SECONDS,
+        longest_pause_seconds: float = LONGEST_PAUSE_SECONDS,
     ) -> None:
         self._name = name
         self._outages = Outages(*expected, longest_pause_seconds=longest_pause_seconds)
@@ -110,15 +107,7 @@ class Repeated:
                 pause = self._outages.failed(self._name, error)
             else:
                 self._outages.over(self._name)
-            await passed(stop, pause)
-
-
-async def passed(event: asyncio.Event, seconds: float) -> bool:
-    """Whether the event is set; returns when it is, or when the time has passed."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    return event.is_set()
+            await wait_at_most(stop, pause)
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:
