@@ -20,6 +20,9 @@ class CampaignSettings(ServerSettings):
     sender_processes: int = Field(default=2, ge=0, le=64)
     """How many processes of this server send, a core each; 0: the one that answers the calls."""
 
+    sender_niceness: int = Field(default=0, ge=0, le=19)
+    """How far these processes, and those of `send`, let others go first: `nice`'s number."""
+
     sender_slots: int = Field(default=4, ge=1, le=64)
     """How many campaigns, or shards of one, a process sends at the same time at full speed."""
 

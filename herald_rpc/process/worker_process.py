@@ -1,62 +1,50 @@
-"""Work in processes of their own, where it holds up nobody else, and which end with this one."""
+"""A command that runs in a process of its own, takes orders from this one and ends with it."""
 
 import asyncio
-import multiprocessing
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+import sys
+from collections.abc import Sequence
 from contextlib import suppress
-from multiprocessing.process import BaseProcess
 from typing import Self
-from weakref import WeakSet
 
 import structlog
 
-from herald_rpc.process.outages import Outages, passed
+from herald_rpc.process.outages import Outages
+from herald_rpc.process.waiting import wait_at_most
 
 logger = structlog.get_logger(__name__)
 
-Work = Callable[[asyncio.Event, asyncio.Event], Awaitable[None]]
-
 _WAKE, _STOP = b"n", b"s"
-# a process that has lived for so long works
-_SETTLED_SECONDS = 5.0
-
-_copies = multiprocessing.get_context("fork")
-# a copy of a process with threads may never run: those that come later begin from nothing
-_replacements = multiprocessing.get_context("spawn")
-# The ends from which this process gives its orders. A copy must keep none of them open: as long as
-# one does, the process at the other end does not notice that this one is gone.
-_order_lines: WeakSet[socket.socket] = WeakSet()
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# a process that has lived for so long works: importing everything takes one to four of them
+_SETTLED_SECONDS = 10.0
+_STOPPED = {0, *(-number for number in _STOP_SIGNALS)}
+_STANDARD_INPUT = 0
 
 
 class WorkerProcessDiedError(Exception):
-    """A process ended before it was told to."""
+    """A process ended before it was told to, or not as it was told to."""
 
-    def __init__(self, name: str, code: int | None) -> None:
+    def __init__(self, name: str, code: int) -> None:
         super().__init__(f"{name} has ended with {code}")
 
 
 class WorkerProcess:
-    """Runs `work(stop, woken)` on an event loop in a copy of this process.
+    """Runs a command that calls `follow_orders`, and replaces it when it ends before it should.
 
-    To be made before this process has threads, connections or an event loop, of which a copy is
-    of no use. The work begins with `run`. When this process is gone, however it ended, so is the
-    other one. One that ends before it was told to is replaced by a new process, which has nothing
-    but the work, pickled, and sets up its logs by itself.
+    The process starts when the context is entered, so that it imports what it needs meanwhile; its
+    work begins with `run`. It inherits the environment and standard error. Leaving the context
+    kills it.
     """
 
-    def __init__(self, name: str, work: Work) -> None:
+    def __init__(self, name: str, command: Sequence[str]) -> None:
         self._name = name
-        self._work = work
-        self._outages = Outages(WorkerProcessDiedError)
-        self._commands, theirs = socket.socketpair()
-        _order_lines.add(self._commands)
-        self._process: BaseProcess = _copies.Process(
-            target=_child_main, args=(theirs, work), name=name, daemon=True
-        )
-        self._begin(theirs)
+        self._command = command
+        self._outages = Outages(WorkerProcessDiedError, OSError)
+        self._orders: socket.socket | None = None
+        self._process: asyncio.subprocess.Process | None = None
 
     @property
     def is_well(self) -> bool:
@@ -65,98 +53,119 @@ class WorkerProcess:
 
     def wake(self) -> None:
         """Sets `woken` over there."""
-        self._send_command(_WAKE)
+        self._send_order(_WAKE)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Returns when the work has: `stop` over there is set when this one is.
+        """Sets `stop` over there when this one is set, and returns when the process has ended.
 
-        Cancelled, it kills the process, also one that is stopped or stuck. Raises `WorkerProcessDiedError`
-        when the process fails after `stop` is set.
+        Cancelled, it kills the process, also one that is stopped or stuck. Raises
+        `WorkerProcessDiedError` when the process fails after `stop` is set.
         """
         while True:
-            await self._ended(stop)
-            died = WorkerProcessDiedError(self._name, self._process.exitcode)
-            if stop.is_set():
-                break
-            await passed(stop, self._outages.failed(self._name, died))
-            if stop.is_set():
+            try:
+                process = self._process or await self._start()
+            except OSError as error:
+                pause = self._outages.failed(self._name, error)
+            else:
+                code = await self._ended(process, stop)
+                self._process = None
+                died = WorkerProcessDiedError(self._name, code)
+                if stop.is_set():
+                    break
+                pause = self._outages.failed(self._name, died)
+            if await wait_at_most(stop, pause):
                 return
-            self._replace()
-        if self._process.exitcode:
+        if code not in _STOPPED:
             raise died
 
-    async def _ended(self, stop: asyncio.Event) -> None:
-        """Lets the process work, and returns when it has ended."""
-        loop, ended = asyncio.get_running_loop(), asyncio.Event()
-        loop.add_reader(self._process.sentinel, ended.set)
+    async def _ended(self, process: asyncio.subprocess.Process, stop: asyncio.Event) -> int:
+        """Lets the process work, and returns its exit code when it has ended."""
         stopping = asyncio.create_task(stop.wait())
-        stopping.add_done_callback(lambda _: self._send_command(_STOP))
+        stopping.add_done_callback(lambda _: self._order_to_stop(process))
+        settled = asyncio.get_running_loop().call_later(
+            _SETTLED_SECONDS, self._outages.over, self._name
+        )
         self.wake()
         try:
-            await passed(ended, _SETTLED_SECONDS)
-            if not ended.is_set():
-                self._outages.over(self._name)
-            await ended.wait()
+            return await process.wait()
         except asyncio.CancelledError:
             logger.warning("a process goes on, and is killed", process=self._name)
-            self._process.kill()
+            _kill(process)
             raise
         finally:
-            loop.remove_reader(self._process.sentinel)
+            settled.cancel()
             stopping.cancel()
-        self._process.join()
 
-    def _replace(self) -> None:
-        self._commands.close()
-        self._commands, theirs = socket.socketpair()
-        _order_lines.add(self._commands)
-        args = (theirs, self._work)
-        self._process = _replacements.Process(
-            target=_child_main, args=args, name=self._name, daemon=True
-        )
-        self._begin(theirs)
-
-    def _begin(self, theirs: socket.socket) -> None:
-        self._process.start()
-        theirs.close()
+    async def _start(self) -> asyncio.subprocess.Process:
+        self._close_orders()
+        orders, theirs = socket.socketpair()
         # an order that finds no room is one too many
-        self._commands.settimeout(0)
+        orders.settimeout(0)
+        self._orders = orders
+        with theirs:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command, stdin=theirs.fileno()
+            )
+        return self._process
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Ends the process at once, if it has not ended."""
-        self._commands.close()
-        self._process.kill()
-        self._process.join()
-
-    def _send_command(self, command: bytes) -> None:
+    def _send_order(self, order: bytes) -> None:
         # one that is about to end, or was paused for long, takes none
         with suppress(OSError):
-            self._commands.send(command)
+            if self._orders:
+                self._orders.send(order)
+
+    def _order_to_stop(self, process: asyncio.subprocess.Process) -> None:
+        self._send_order(_STOP)
+        # ends one that still imports and has nothing in hand; those that listen ignore it
+        with suppress(ProcessLookupError):
+            process.terminate()
+
+    def _close_orders(self) -> None:
+        if self._orders:
+            self._orders.close()
+            self._orders = None
+
+    async def __aenter__(self) -> Self:
+        await self._start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._close_orders()
+        if self._process:
+            _kill(self._process)
+            await self._process.wait()
 
 
-def _child_main(commands: socket.socket, work: Work) -> None:
-    for line in _order_lines:
-        line.close()
-    # a stop signal is for the process that gives the orders, even where all of a group get it
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    asyncio.run(_handle_commands(commands, work))
+def python_command(module: str, *arguments: str) -> list[str]:
+    """Returns the command that runs `python -m module` with this interpreter."""
+    return [sys.executable, "-m", module, *arguments]
 
 
-async def _handle_commands(commands: socket.socket, work: Work) -> None:
-    stop, woken = asyncio.Event(), asyncio.Event()
+async def follow_orders(stop: asyncio.Event, woken: asyncio.Event) -> None:
+    """Takes the orders of a `WorkerProcess` from standard input; returns with the first one.
+
+    Sets `woken` with each order, and `stop` with that to stop. From now on this process ends at
+    once when the other one is gone, whatever has ended that. Stop signals are for the other one,
+    even where all processes of a group get them, and are ignored.
+    """
+    for number in _STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
     def read() -> None:
-        command = commands.recv(1)
-        if command == _STOP:
-            stop.set()
-        elif command != _WAKE:
+        order = b""
+        with suppress(ConnectionError):
+            order = os.read(_STANDARD_INPUT, 1)
+        if not order:
             os._exit(1)
+        if order == _STOP:
+            stop.set()
         woken.set()
 
-    asyncio.get_running_loop().add_reader(commands, read)
+    asyncio.get_running_loop().add_reader(_STANDARD_INPUT, read)
     await woken.wait()
-    await work(stop, woken)
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    # it may have ended by itself
+    with suppress(ProcessLookupError):
+        process.kill()

@@ -1,9 +1,9 @@
-"""The processes that send belong to their server: none of them is alone for long."""
+"""The processes that send for a server belong to it: none of them is alone for long."""
 
 import asyncio
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -16,55 +16,62 @@ from tests.harness.processes import Server, free_address, servers
 _NOBODY = "127.0.0.1:1"
 
 
+def a_server(database_url: str, folder: Path, settings: Mapping[str, str]) -> Server:
+    _, campaign = servers(
+        database_url, _NOBODY, free_address(), settings=settings, logs=folder, run=forkserver.run
+    )
+    return campaign
+
+
 @pytest.fixture
 def server(sqlite_url: str, tmp_path: Path) -> Iterator[Server]:
-    _, campaign = servers(sqlite_url, _NOBODY, free_address(), logs=tmp_path, run=forkserver.run)
+    campaign = a_server(sqlite_url, tmp_path, {"HERALD_SENDER_PROCESSES": "2"})
     campaign.start()
     yield campaign
     campaign.kill()
 
 
-async def test_a_server_sends_in_processes_of_their_own(server: Server) -> None:
-    assert len(server.processes()) == 1 + 2
+async def test_a_server_sends_in_commands_that_it_has_started(server: Server) -> None:
+    serving, *senders = server.processes()
+
+    assert len(senders) == 2
+    await sending(senders)
+    for pid in senders:
+        command = psutil.Process(pid).cmdline()
+        assert command[1:] == ["-m", "campaign_service", "send", "--ordered"]
+        assert os.getsid(pid) == os.getsid(serving)
+        assert set(nices_of_threads(pid)) == {own_niceness()}
 
 
-async def test_its_senders_let_all_others_go_first(server: Server) -> None:
-    _, *senders = server.processes()
-
-    await stand_back(senders)
-
-
-async def test_the_thread_that_writes_on_sqlite_does_not_stand_back_with_its_sender(
-    server: Server,
+async def test_senders_that_are_told_to_stand_back_do_so_but_for_the_thread_that_writes_on_sqlite(
+    sqlite_url: str, tmp_path: Path
 ) -> None:
-    _, *senders = server.processes()
+    settings = {"HERALD_SENDER_PROCESSES": "1", "HERALD_SENDER_NICENESS": "7"}
+    with a_server(sqlite_url, tmp_path, settings) as server:
+        _, sender = server.processes()
+        while os.getpriority(os.PRIO_PROCESS, sender) == own_niceness():  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0.01)
 
-    await stand_back(senders)
-    for sender in senders:
+        assert os.getpriority(os.PRIO_PROCESS, sender) == own_niceness() + 7
         nices = nices_of_threads(sender)
-        assert nices.count(os.getpriority(os.PRIO_PROCESS, 0)) == 1, nices
+        assert nices.count(own_niceness()) == 1, nices
 
 
 async def test_a_server_told_to_send_in_no_other_process_is_one(
     sqlite_url: str, tmp_path: Path
 ) -> None:
-    settings = {"HERALD_SENDER_PROCESSES": "0"}
-    address = free_address()
-    _, campaign = servers(
-        sqlite_url, _NOBODY, address, settings=settings, logs=tmp_path, run=forkserver.run
-    )
-    with campaign:
-        assert len(campaign.processes()) == 1
+    with a_server(sqlite_url, tmp_path, {"HERALD_SENDER_PROCESSES": "0"}) as server:
+        assert len(server.processes()) == 1
 
 
 async def test_a_sender_process_that_is_killed_is_replaced_each_time(server: Server) -> None:
-    serving, *senders = server.processes()
+    _, *senders = server.processes()
     for _ in range(2):
         for pid in senders:
             os.kill(pid, signal.SIGKILL)
         await gone(senders)
-        senders = await replacements(serving, 2)
-        await stand_back(senders)
+        senders = await replacements(server, senders)
+        await sending(senders)
 
     assert "sender 0 has ended with -9" in server.log_tail()
     server.stop()
@@ -72,6 +79,17 @@ async def test_a_sender_process_that_is_killed_is_replaced_each_time(server: Ser
 
 
 async def test_a_server_that_is_killed_takes_its_sender_processes_along(server: Server) -> None:
+    _, *senders = server.processes()
+    await sending(senders)
+
+    server.kill()
+
+    await gone(senders)
+
+
+async def test_a_server_that_is_killed_as_it_starts_leaves_no_sender_process(
+    server: Server,
+) -> None:
     _, *senders = server.processes()
 
     server.kill()
@@ -83,6 +101,7 @@ async def test_a_frozen_sender_process_does_not_keep_the_others_of_a_killed_serv
     server: Server,
 ) -> None:
     _, first, second = server.processes()
+    await sending([first, second])
 
     os.kill(second, signal.SIGSTOP)
     server.kill()
@@ -93,10 +112,14 @@ async def test_a_frozen_sender_process_does_not_keep_the_others_of_a_killed_serv
         os.kill(second, signal.SIGKILL)
 
 
+@pytest.mark.parametrize("begun", [True, False], ids=["senders that send", "senders that start"])
 async def test_a_stop_signal_for_all_of_them_is_a_stop_signal_for_the_server(
     server: Server,
+    begun: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
     _, *senders = processes = server.processes()
+    if begun:
+        await sending(senders)
 
     for pid in processes:
         os.kill(pid, signal.SIGTERM)
@@ -105,19 +128,18 @@ async def test_a_stop_signal_for_all_of_them_is_a_stop_signal_for_the_server(
     await gone(senders)
 
 
-async def stand_back(pids: list[int]) -> None:
-    """Returns when all of them do, as each does when it begins; the test's time-out is its bound."""
-    while not all(map(stands_back, pids)):  # noqa: ASYNC110 - no event tells another's niceness
+async def sending(pids: list[int]) -> None:
+    """Returns when all of them have the database open; the test's own time-out is its bound."""
+    while not all(map(has_the_database_open, pids)):  # noqa: ASYNC110 - no event tells of another process
         await asyncio.sleep(0.01)
 
 
-def stands_back(pid: int) -> bool:
-    """Among all processes of the machine, also where a session's share comes first."""
-    shared_by_session = Path(f"/proc/{pid}/autogroup")
-    nice = os.getpriority(os.PRIO_PROCESS, pid) == os.getpriority(os.PRIO_PROCESS, 0) + 15
-    alone = os.getsid(pid) == pid
-    known = not shared_by_session.exists() or shared_by_session.read_text().endswith(" nice 15\n")
-    return nice and alone and known
+def has_the_database_open(pid: int) -> bool:
+    return any(Path(file.path).name == "herald.db" for file in psutil.Process(pid).open_files())
+
+
+def own_niceness() -> int:
+    return os.getpriority(os.PRIO_PROCESS, 0)
 
 
 def nices_of_threads(pid: int) -> list[int]:
@@ -125,17 +147,13 @@ def nices_of_threads(pid: int) -> list[int]:
     return [os.getpriority(os.PRIO_PROCESS, int(thread.name)) for thread in threads]
 
 
-async def replacements(serving: int, number: int) -> list[int]:
-    """Returns when so many new processes send; the test's own time-out is its bound."""
-    while len(senders := senders_of(serving)) < number:  # noqa: ASYNC110 - no event tells of another's child
+async def replacements(server: Server, replaced: list[int]) -> list[int]:
+    """Returns when there are as many new ones; the test's own time-out is its bound."""
+    while True:
+        _, *senders = server.processes()
+        if len(senders) == len(replaced) and not set(senders) & set(replaced):
+            return senders
         await asyncio.sleep(0.01)
-    return senders
-
-
-def senders_of(serving: int) -> list[int]:
-    """Without the process by which Python's multiprocessing keeps track of all others."""
-    children = psutil.Process(serving).children()
-    return [child.pid for child in children if "spawn_main" in " ".join(child.cmdline())]
 
 
 async def gone(pids: list[int]) -> None:

@@ -174,4 +174,5 @@ def _settings(scenario: Scenario) -> dict[str, str]:
         "HERALD_PAGE_SIZE": str(scenario.page_size),
         "HERALD_LEASE_SECONDS": str(scenario.lease_seconds),
         "HERALD_SENDER_SLOTS": str(scenario.slots),
+        "HERALD_SENDER_PROCESSES": str(scenario.sender_processes),
     }

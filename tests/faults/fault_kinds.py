@@ -66,7 +66,7 @@ async def freeze_sender(cluster: Cluster, choose: random.Random) -> None:
     for _ in range(2):
         if await cluster.over_within(choose.uniform(0.2, 0.8)):
             return
-        senders = [pid for each in cluster.campaigns for pid in each.forked]
+        senders = [pid for each in cluster.campaigns for pid in each.senders]
         if not senders:
             continue
         pid = choose.choice(senders)

@@ -79,7 +79,7 @@ _OFTEN = {"run.page": 20, "run.reserve": 20, "run.renew": 4, "run.claim": 3, "si
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """`rate` is messages per second, 0 for no limit.
+    """`rate` is messages per second, 0 for no limit. 0 `sender_processes`: the servers send.
 
     `crashes` are for the servers' first lives, one each.
     """
@@ -91,6 +91,7 @@ class Scenario:
     lease_seconds: float
     rate: int
     slots: int
+    sender_processes: int
     campaign_servers: int
     segment_servers: int
     scheduled: bool
@@ -145,6 +146,7 @@ def crowded(seed: int, users: int, rate: int) -> Scenario:
         lease_seconds=1.0,
         rate=rate,
         slots=4,
+        sender_processes=0,
         campaign_servers=3,
         segment_servers=2,
         scheduled=False,
@@ -183,6 +185,8 @@ def _scenario(
         lease_seconds=choose.choice((1.0, 1.5, 2.0)),
         rate=int(len(audience.outcomes) / choose.uniform(2, 3)) if paced else 0,
         slots=choose.choice((2, 4)),
+        # each start of a sender process takes a second of a core, and a run starts many
+        sender_processes=1 if "freeze-sender" in faults or seed % 4 == 0 else 0,
         campaign_servers=choose.choice((1, 2) if dialect == "sqlite" else (1, 2, 3)),
         segment_servers=choose.choice((1, 2)),
         scheduled=choose.random() < 0.3 or "start-without-segments" in faults,

@@ -132,8 +132,8 @@ class ServerProcess:
         return self.pid is not None and any(line.get("event") == "listening" for line in lines)
 
     @property
-    def forked(self) -> list[int]:
-        """Those of its processes that it has started itself."""
+    def senders(self) -> list[int]:
+        """The processes that it has started to send."""
         return self._processes()[1:]
 
     @property
@@ -199,12 +199,12 @@ class ServerProcess:
         return self.pid is not None
 
     def _processes(self) -> list[int]:
-        """The server's, and those that it has forked."""
+        """The server's, and those that it has started."""
         if self.pid is None:
             return []
         with suppress(psutil.NoSuchProcess):
-            forked = psutil.Process(self.pid).children(recursive=True)
-            return [self.pid, *(process.pid for process in forked)]
+            started = psutil.Process(self.pid).children(recursive=True)
+            return [self.pid, *(process.pid for process in started)]
         return []
 
     def _error(self, problem: str) -> UnexpectedEndError:

@@ -22,7 +22,7 @@ _PRELOADED = [
     "alembic.command",
     "asyncpg",
     "campaign_service.commands.restored",
-    "campaign_service.server",
+    "campaign_service.commands.serve",
     "campaign_service.commands.verify",
     "campaign_service.commands.watch",
     "chat_store.imports.lines",
@@ -59,9 +59,13 @@ class ForkedProcess:
 
 
 def run(module: str, environment: Mapping[str, str], log: Path | None) -> ForkedProcess:
-    """For a `Server`; it needs a log."""
+    """For a `Server`; it needs a log.
+
+    Campaign servers send in their own process unless they are told otherwise: sender processes are
+    commands, which import everything anew.
+    """
     assert log
-    return ForkedProcess(start(module, environment, log))
+    return ForkedProcess(start(module, {"HERALD_SENDER_PROCESSES": "0", **environment}, log))
 
 
 def start(

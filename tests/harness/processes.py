@@ -151,12 +151,12 @@ class Server:
         return self._process.wait()
 
     def processes(self) -> list[int]:
-        """The process ids of the server and of those that it has forked. Linux only."""
+        """The process ids of the server and of those that it has started. Linux only."""
         if self._process is None:
             raise self._error("is not running")
         pid = self._process.pid
-        forked = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return [pid, *map(int, forked)]
+        started = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [pid, *map(int, started)]
 
     def memory(self) -> int:
         """Resident bytes now, of all its processes: what they share counts in each."""

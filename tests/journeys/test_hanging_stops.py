@@ -30,6 +30,7 @@ SETTINGS = {
     # so slow that there is a middle
     "HERALD_MAX_MESSAGES_PER_SECOND": "20",
 }
+IN_SENDER_PROCESSES = {"HERALD_SENDER_PROCESSES": "2"}
 IN_ITS_OWN_PROCESS = {"HERALD_SENDER_PROCESSES": "0"}
 PEOPLE = 200
 _RUN_SECONDS = 120.0
@@ -62,8 +63,12 @@ class Case:
     hang: Hang
     server: str = "campaign"
     kind: str = "sqlite"
-    settings: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=lambda: IN_SENDER_PROCESSES)
     codes: tuple[int, ...] = (0,)
+
+    @property
+    def senders(self) -> str:
+        return f"{self.settings['HERALD_SENDER_PROCESSES']} sender processes"
 
 
 @contextmanager
@@ -186,7 +191,7 @@ def url_of(request: pytest.FixtureRequest) -> Callable[[str], tuple[str, Postgre
 
 
 @pytest.mark.parametrize(
-    "case", CASES, ids=lambda case: " ".join([case.server, case.kind, case.what, *case.settings])
+    "case", CASES, ids=lambda case: f"{case.server} {case.kind} {case.what}, {case.senders}"
 )
 def test_a_server_ends_soon_after_its_grace_whatever_hangs(
     case: Case, url_of: Callable[[str], tuple[str, Postgres | None]], tmp_path: Path
@@ -212,7 +217,7 @@ def test_the_shards_of_frozen_senders_are_sent_after_the_lease_by_others(
     database_url: str, tmp_path: Path
 ) -> None:
     with ExitStack() as stack:
-        running = stack.enter_context(sending(database_url, tmp_path / "logs", {}))
+        running = stack.enter_context(sending(database_url, tmp_path / "logs", IN_SENDER_PROCESSES))
         pair, campaign = running.pair, running.campaign
         while not lease_owners(database_url, campaign.id):
             Event().wait(0.05)

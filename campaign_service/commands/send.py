@@ -1,0 +1,90 @@
+"""`python -m campaign_service send`: a process that sends, and answers no calls."""
+
+import asyncio
+import os
+
+import structlog
+
+from campaign_service.sending.assembly import open_for_senders, run_senders
+from campaign_service.settings import CampaignSettings
+from chat_store.database.engine import Database
+from chat_store.errors import ChatStoreError, for_operators
+from herald_rpc.process import runtime
+from herald_rpc.process.worker_process import follow_orders
+from herald_rpc.server.serving import LAST_RESORT_SECONDS, stop_signal
+from herald_rpc.server.shutdown import run_bounded
+
+logger = structlog.get_logger(__name__)
+
+
+def send(settings: CampaignSettings) -> int:
+    """Sends until a stop signal, and then finishes the pages in hand within the grace.
+
+    Any number of these, on any machines that reach the database and the segment servers, share the
+    work with the senders of the campaign servers.
+    """
+    _tune()
+    try:
+        asyncio.run(_until_stop_signal(settings))
+    except ChatStoreError as error:
+        logger.error("can't start", error=for_operators(error))  # noqa: TRY400 - the text says it all
+        return 1
+    return 0
+
+
+def send_for_server(settings: CampaignSettings) -> None:
+    """The same for a campaign server, which has started this process and prepared the database.
+
+    It says by standard input when to begin and to stop, and takes this process along at its end.
+    """
+    _tune()
+    asyncio.run(_until_ordered_to_stop(settings))
+
+
+def _tune() -> None:
+    runtime.tune()
+    runtime.tune_for_pages()
+
+
+async def _until_stop_signal(settings: CampaignSettings) -> None:
+    async with (
+        stop_signal(settings.grace_seconds + LAST_RESORT_SECONDS) as stop,
+        open_for_senders(settings) as database,
+    ):
+        await _prepare(database)
+        logger.info("sending")
+        sending = _send(settings, database, stop, asyncio.Event())
+        await run_bounded(sending, stop, settings.grace_seconds)
+    logger.info("stopped")
+
+
+async def _until_ordered_to_stop(settings: CampaignSettings) -> None:
+    stop, woken = asyncio.Event(), asyncio.Event()
+    await follow_orders(stop, woken)
+    async with open_for_senders(settings) as database:
+        await _send(settings, database, stop, woken)
+
+
+async def _send(
+    settings: CampaignSettings, database: Database, stop: asyncio.Event, woken: asyncio.Event
+) -> None:
+    if settings.sender_niceness:
+        await _lower_priority(database, settings.sender_niceness)
+    await run_senders(settings, database, stop, woken)
+
+
+async def _prepare(database: Database) -> None:
+    # Alembic is a quarter of what a sender imports, and most of them do without
+    from chat_store.database import schema  # noqa: PLC0415
+
+    await schema.prepare(database)
+
+
+async def _lower_priority(database: Database, niceness: int) -> None:
+    """Lets others go first, but for the thread that writes on SQLite.
+
+    That one would wait for a core with the write lock in its hands, and callers would wait with it.
+    """
+    # starts that thread, which keeps its priority: Linux has one for each thread
+    await database.is_available()
+    os.nice(niceness)

@@ -1,0 +1,61 @@
+"""Puts the senders of one process together."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+from campaign_service.segment_client import SegmentClient
+from campaign_service.sending.claiming import ClaimCoordinator
+from campaign_service.sending.sender import Sender, SenderOptions
+from campaign_service.settings import CampaignSettings
+from campaign_service.storage.campaigns import SqlCampaignStore
+from campaign_service.storage.runs import SqlRunStore
+from chat_store.database.engine import Database, open_database
+from chat_store.sql.stores import sql_chat_store
+from herald_rpc.client.channels import open_channel
+
+# runs beside those in the slots, which wait for their limits most of the time
+_MAX_THROTTLED_RUNS = 32
+
+
+@asynccontextmanager
+async def open_for_senders(settings: CampaignSettings) -> AsyncIterator[Database]:
+    """The database, as those use it who let callers go first."""
+    database = open_database(settings.database_url, background=True)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+async def run_senders(
+    settings: CampaignSettings, database: Database, stop: asyncio.Event, woken: asyncio.Event
+) -> None:
+    """Sends until `stop` is set and the pages in hand are written.
+
+    `woken` is set when there may be a campaign to send, so that it need not wait for the next look.
+    """
+    now = partial(datetime.now, UTC)
+    async with open_channel(settings.segment_target) as channel:
+        segments = SegmentClient(channel)
+        options = SenderOptions(
+            owner=f"{socket.gethostname()}:{os.getpid()}",
+            page_size=settings.page_size,
+            lease_time=timedelta(seconds=settings.lease_seconds),
+            max_messages_per_second=settings.max_messages_per_second,
+            multi_tenancy=settings.multi_tenancy,
+        )
+        chat = sql_chat_store(database)
+        campaigns = SqlCampaignStore(database)
+        runs = SqlRunStore(database, monthly_quota=settings.monthly_quota)
+        coordinator = ClaimCoordinator(asyncio.Semaphore(settings.sender_slots), woken)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(settings.sender_slots + _MAX_THROTTLED_RUNS):
+                sender = Sender(
+                    campaigns, runs, chat, segments, options, now=now, coordinator=coordinator
+                )
+                group.create_task(sender.run(stop))

@@ -1,0 +1,155 @@
+"""A process that takes orders: it begins, stops and ends as it is told, and is replaced."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from structlog.testing import capture_logs
+
+from herald_rpc.process.worker_process import WorkerProcess, WorkerProcessDiedError
+
+# says what happens to it, a line each
+_WORK = """
+import asyncio, sys
+from pathlib import Path
+from herald_rpc.process.worker_process import follow_orders
+
+async def main(log):
+    stop, woken = asyncio.Event(), asyncio.Event()
+    await follow_orders(stop, woken)
+    print("begun", file=log)
+    await stop.wait()
+    print("stopped", file=log)
+
+with Path(sys.argv[1]).open("a", buffering=1) as log:
+    print("started", file=log)
+    asyncio.run(main(log))
+    sys.exit(int(sys.argv[2]))
+"""
+
+
+def a_worker(log: Path, code: int = 0) -> WorkerProcess:
+    return WorkerProcess("a worker", [sys.executable, "-c", _WORK, str(log), str(code)])
+
+
+async def has_said(log: Path, *lines: str) -> None:
+    """Returns when it has; the test's own time-out is its bound."""
+    while not log.exists() or log.read_text().split() != list(lines):  # noqa: ASYNC110, ASYNC240 - no event
+        await asyncio.sleep(0.01)
+
+
+def children() -> list[psutil.Process]:
+    return [
+        child
+        for child in psutil.Process().children()
+        if child.is_running() and child.status() != "zombie" and _WORK in child.cmdline()
+    ]
+
+
+async def test_work_begins_with_run_and_ends_with_stop(tmp_path: Path) -> None:
+    log, stop = tmp_path / "log", asyncio.Event()
+    async with a_worker(log) as worker:
+        await has_said(log, "started")
+        running = asyncio.create_task(worker.run(stop))
+        await has_said(log, "started", "begun")
+
+        stop.set()
+        await running
+
+    assert log.read_text().split() == ["started", "begun", "stopped"]
+    assert not children()
+
+
+async def test_one_that_fails_as_it_stops_is_told(tmp_path: Path) -> None:
+    log, stop = tmp_path / "log", asyncio.Event()
+    async with a_worker(log, code=7) as worker:
+        running = asyncio.create_task(worker.run(stop))
+        await has_said(log, "started", "begun")
+
+        stop.set()
+
+        with pytest.raises(WorkerProcessDiedError, match="has ended with 7"):
+            await running
+
+
+async def test_one_that_has_not_begun_ends_at_once_when_it_is_to_stop() -> None:
+    stop = asyncio.Event()
+    stop.set()
+    async with WorkerProcess("a worker", ["sleep", "3600"]) as worker:
+        await worker.run(stop)
+
+
+async def test_one_that_dies_is_replaced_and_counts_as_unwell_meanwhile(tmp_path: Path) -> None:
+    log, stop = tmp_path / "log", asyncio.Event()
+    with capture_logs() as logs:
+        async with a_worker(log) as worker:
+            running = asyncio.create_task(worker.run(stop))
+            await has_said(log, "started", "begun")
+            assert worker.is_well
+
+            (child,) = children()
+            child.kill()
+            await has_said(log, *["started", "begun"] * 2)
+            assert not worker.is_well
+
+            stop.set()
+            await running
+    assert [line["error"] for line in logs] == ["a worker has ended with -9"]
+
+
+async def test_a_command_that_cannot_be_started_again_is_tried_until_it_can(tmp_path: Path) -> None:
+    program, stop = tmp_path / "program", asyncio.Event()
+    log = tmp_path / "log"
+    program.write_text(f"#!/bin/sh\nexec {sys.executable} -c '{_WORK}' {log} 0\n")
+    program.chmod(0o700)
+    async with WorkerProcess("a worker", [str(program)]) as worker:
+        running = asyncio.create_task(worker.run(stop))
+        await has_said(log, "started", "begun")
+        program.chmod(0o600)
+        (child,) = children()
+        with capture_logs() as logs:
+            child.kill()
+            while not any("Permission denied" in line.get("error", "") for line in logs):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        program.chmod(0o700)
+        await has_said(log, *["started", "begun"] * 2)
+
+        stop.set()
+        await running
+
+
+async def test_one_that_is_frozen_is_killed_when_whoever_waits_for_it_is_cancelled(
+    tmp_path: Path,
+) -> None:
+    log, stop = tmp_path / "log", asyncio.Event()
+    async with a_worker(log) as worker:
+        running = asyncio.create_task(worker.run(stop))
+        await has_said(log, "started", "begun")
+        (child,) = children()
+        child.suspend()
+        stop.set()
+
+        running.cancel()
+
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    assert not child.is_running()
+
+
+async def test_stop_signals_are_left_to_whoever_gives_the_orders(tmp_path: Path) -> None:
+    log, stop = tmp_path / "log", asyncio.Event()
+    async with a_worker(log) as worker:
+        running = asyncio.create_task(worker.run(stop))
+        await has_said(log, "started", "begun")
+        (child,) = children()
+
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+            os.kill(child.pid, number)
+        stop.set()
+        await running
+
+    assert log.read_text().split() == ["started", "begun", "stopped"]
