@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from chat_store.errors import StoreUnavailableError
-from herald_rpc.process.outages import Repeated
+from herald_rpc.process.outages import RepeatingWorker
 from segment_service.errors import SegmentError, SegmentFilterRefusedError
 from segment_service.store import SizingStore, TargetStore
 
@@ -18,7 +18,7 @@ _POLL_SECONDS = 1.0
 logger = structlog.get_logger(__name__)
 
 
-class SizingWorker:
+class SizingWorker(RepeatingWorker):
     """Counts what was created or changed within seconds, and all again after each `interval`.
 
     What is due is in the database: any number of workers share it, and a crash loses nothing.
@@ -31,26 +31,20 @@ class SizingWorker:
         now: Callable[[], datetime],
         interval: timedelta,
     ) -> None:
+        super().__init__("counting segments", StoreUnavailableError)
         self._sizing = sizing
         self._targets = targets
         self._now = now
         self._interval = interval
-        self._steps = Repeated("counting segments", StoreUnavailableError)
 
-    @property
-    def is_well(self) -> bool:
-        return self._steps.is_well
-
-    async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop` is set. Cancelled in the middle of a count, it leaves that one due."""
-
-        async def step() -> float:
-            return 0.0 if await self.run_once() else _POLL_SECONDS
-
-        await self._steps.run(step, stop)
+    async def step(self) -> float:
+        return 0.0 if await self.run_once() else _POLL_SECONDS
 
     async def run_once(self) -> bool:
-        """Counts the segment that has been due for the longest time. False: there is none."""
+        """Counts the segment that has been due for the longest time. False: there is none.
+
+        Cancelled in the middle of a count, it leaves that one due.
+        """
         now = self._now()
         claim = await self._sizing.claim(now, now + _LEASE)
         if claim is None:

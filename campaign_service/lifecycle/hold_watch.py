@@ -1,6 +1,5 @@
 """The worker that watches whether the database is held, and says so."""
 
-import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -9,7 +8,7 @@ import structlog
 
 from campaign_service.campaigns.holds import COMMAND, Hold, HoldStore
 from chat_store.errors import StoreUnavailableError
-from herald_rpc.process.outages import Repeated
+from herald_rpc.process.outages import RepeatingWorker
 
 logger = structlog.get_logger(__name__)
 
@@ -23,27 +22,20 @@ class Withholds(Protocol):
         """Tells health checks whether the server withholds what it is there for."""
 
 
-class HoldWatch:
+class HoldWatch(RepeatingWorker):
     """Looks twice a second. What sends and fires asks by itself, in its SQL."""
 
     def __init__(self, holds: HoldStore, server: Withholds, *, now: Callable[[], datetime]) -> None:
+        super().__init__("the hold watch", StoreUnavailableError)
         self._holds = holds
         self._server = server
         self._now = now
         self._hold: Hold | None = None
         self._warned_at: datetime | None = None
-        self._steps = Repeated("the hold watch", StoreUnavailableError)
 
-    @property
-    def is_well(self) -> bool:
-        return self._steps.is_well
-
-    async def run(self, stop: asyncio.Event) -> None:
-        async def step() -> float:
-            await self.run_once()
-            return _POLL_SECONDS
-
-        await self._steps.run(step, stop)
+    async def step(self) -> float:
+        await self.run_once()
+        return _POLL_SECONDS
 
     async def run_once(self) -> None:
         await self.report(await self._holds.check())

@@ -1,6 +1,5 @@
 """The worker that starts and stops campaigns by the clock."""
 
-import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
@@ -16,14 +15,14 @@ from campaign_service.campaigns.errors import (
 from campaign_service.lifecycle.lifecycle import Lifecycle
 from campaign_service.storage.ports import DueTransition, TransitionStore
 from chat_store.errors import StoreUnavailableError
-from herald_rpc.process.outages import Outages, Repeated
+from herald_rpc.process.outages import Outages, RepeatingWorker
 
 logger = structlog.get_logger(__name__)
 
 _POLL_SECONDS = 0.25
 
 
-class Scheduler:
+class Scheduler(RepeatingWorker):
     """What is due is in the database, so that a restart loses nothing.
 
     Any number of these, in any number of processes, fire once: each move is bound to the revision
@@ -33,39 +32,32 @@ class Scheduler:
     def __init__(
         self, transitions: TransitionStore, lifecycle: Lifecycle, *, now: Callable[[], datetime]
     ) -> None:
+        super().__init__("the schedule", StoreUnavailableError)
         self._transitions = transitions
         self._lifecycle = lifecycle
         self._now = now
-        self._steps = Repeated("the schedule", StoreUnavailableError)
         # of single campaigns, by their ids
-        self._outages = Outages()
+        self._campaign_outages = Outages()
 
-    @property
-    def is_well(self) -> bool:
-        return self._steps.is_well
-
-    async def run(self, stop: asyncio.Event) -> None:
-        async def step() -> float:
-            await self.run_once()
-            return _POLL_SECONDS
-
-        await self._steps.run(step, stop)
+    async def step(self) -> float:
+        await self.run_once()
+        return _POLL_SECONDS
 
     async def run_once(self) -> None:
         """Moves every campaign that is due by now; one that can't be moved holds up no other."""
         for due in await self._transitions.due(self._now()):
             name = f"campaign {due.campaign_id}"
-            if self._outages.is_paused(name):
+            if self._campaign_outages.is_paused(name):
                 continue
             try:
                 await self._fire(due)
             except StoreUnavailableError:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, the others are moved
-                self._outages.failed(name, error)
+                self._campaign_outages.failed(name, error)
                 await self._explain(due, "internal error")
             else:
-                self._outages.over(name)
+                self._campaign_outages.over(name)
 
     async def _fire(self, due: DueTransition) -> None:
         log = logger.bind(campaign_id=due.campaign_id)

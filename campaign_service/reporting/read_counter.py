@@ -6,7 +6,6 @@ count is told, and a worker counts again for those who look next: some messages 
 whoever calls meanwhile waits for a core as long as it counts.
 """
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from time import monotonic
 from campaign_service.campaigns.model import Campaign
 from chat_store.errors import StoreUnavailableError
 from chat_store.store import MessageStore
-from herald_rpc.process.outages import Repeated
+from herald_rpc.process.outages import RepeatingWorker
 
 # looked through in a few milliseconds, while the caller waits for it
 _INLINE_LIMIT = 1_000
@@ -36,10 +35,11 @@ class _Count:
     readers: int = 0
 
 
-class ReadCounter:
+class ReadCounter(RepeatingWorker):
     """Each process has its own; what one of them knows is as old as its last count."""
 
     def __init__(self, messages: MessageStore, clock: Callable[[], float] = monotonic) -> None:
+        super().__init__("counting readers", StoreUnavailableError)
         self._messages = messages
         self._clock = clock
         # of the campaigns that were looked at most recently, the latest at the end
@@ -47,11 +47,6 @@ class ReadCounter:
         # in this order, each once
         self._queue: OrderedDict[str, None] = OrderedDict()
         self._current: _Count | None = None
-        self._steps = Repeated("counting readers", StoreUnavailableError)
-
-    @property
-    def is_well(self) -> bool:
-        return self._steps.is_well
 
     async def of(self, campaigns: Sequence[Campaign]) -> Mapping[str, int]:
         """By campaign id. 0 for a large one that has not been counted yet."""
@@ -81,13 +76,10 @@ class ReadCounter:
             forgotten, _ = self._known.popitem(last=False)
             self._queue.pop(forgotten, None)
 
-    async def run(self, stop: asyncio.Event) -> None:
-        async def step() -> float:
-            begin = self._clock()
-            pause = 0.0 if await self.count_next_batch() else _MIN_PAUSE_SECONDS
-            return max(pause, (self._clock() - begin) / _MAX_CPU_SHARE)
-
-        await self._steps.run(step, stop)
+    async def step(self) -> float:
+        begin = self._clock()
+        pause = 0.0 if await self.count_next_batch() else _MIN_PAUSE_SECONDS
+        return max(pause, (self._clock() - begin) / _MAX_CPU_SHARE)
 
     async def count_next_batch(self) -> bool:
         """Counts some more, for those who have asked first; false if nobody waits for more."""

@@ -11,14 +11,14 @@ from campaign_service.reporting.campaign_view import CampaignViews
 from campaign_service.reporting.watched_campaign import PROGRESS_SECONDS, Update, WatchedCampaign
 from campaign_service.storage.ports import ProgressStore
 from chat_store.errors import StoreUnavailableError
-from herald_rpc.process.outages import Repeated
+from herald_rpc.process.outages import RepeatingWorker
 from herald_rpc.process.waiting import wait_at_most
 from herald_rpc.wire.queries import InvalidTokenError
 
 _TICK_SECONDS = 0.2
 
 
-class WatchHub:
+class WatchHub(RepeatingWorker):
     """Polls while somebody watches, and not at all otherwise.
 
     Each watcher pulls at its own speed, from what it has seen to what is next: a slow one costs
@@ -31,6 +31,10 @@ class WatchHub:
         views: CampaignViews,
         clock: Callable[[], float] = monotonic,
     ) -> None:
+        # those who begin to watch wait no longer to be told that it fails
+        super().__init__(
+            "the poll for watchers", StoreUnavailableError, longest_pause_seconds=PROGRESS_SECONDS
+        )
         self._store = store
         self._views = views
         self._clock = clock
@@ -38,21 +42,13 @@ class WatchHub:
         self._wake = asyncio.Event()
         self._next_poll: asyncio.Future[None] = asyncio.Future()
         self._ended = False
-        # those who begin to watch wait no longer to be told that it fails
-        self._steps = Repeated(
-            "the poll for watchers", StoreUnavailableError, longest_pause_seconds=PROGRESS_SECONDS
-        )
-
-    @property
-    def is_well(self) -> bool:
-        return self._steps.is_well
 
     async def run(self, stop: asyncio.Event) -> None:
         """Polls until `stop` is set; then all watchers end with `ShuttingDownError`."""
         stopping = asyncio.create_task(stop.wait())
         stopping.add_done_callback(lambda _: self._wake.set())
         try:
-            await self._steps.run(self._step, stop)
+            await super().run(stop)
         finally:
             stopping.cancel()
             self._end()
@@ -136,7 +132,7 @@ class WatchHub:
             raise CampaignNotFoundError(campaign_id)
         return watched.snapshot
 
-    async def _step(self) -> float:
+    async def step(self) -> float:
         await self._pause()
         if self._watched:
             await self.run_once()

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from herald_rpc.process.outages import Repeated
+from herald_rpc.process.outages import RepeatingWorker
 from herald_rpc.server.serving import RunningServer
 
 _POLL_SECONDS = 1.0
@@ -13,7 +13,7 @@ _POLL_SECONDS = 1.0
 logger = structlog.get_logger(__name__)
 
 
-class HealthWorker:
+class HealthWorker(RepeatingWorker):
     """Asks every second. Clients that balance, ours among them, call servers that say SERVING.
 
     `is_well` has a time-out of its own; while it raises, the server is not well. A server that has
@@ -21,27 +21,24 @@ class HealthWorker:
     """
 
     def __init__(self, server: RunningServer, is_well: Callable[[], Awaitable[bool]]) -> None:
+        super().__init__("the health check", longest_pause_seconds=_POLL_SECONDS)
         self._server = server
-        self._is_well = is_well
+        self._ask_whether_well = is_well
         self._was_well = True
-        self._steps = Repeated("the health check", longest_pause_seconds=_POLL_SECONDS)
-
-    @property
-    def is_well(self) -> bool:
-        return self._steps.is_well
+        self._stop = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set. Health from then on is the business of whoever stops the server."""
+        self._stop = stop
+        await super().run(stop)
 
-        async def step() -> float:
-            await self.run_once(stop)
-            return _POLL_SECONDS
-
-        await self._steps.run(step, stop)
+    async def step(self) -> float:
+        await self.run_once(self._stop)
+        return _POLL_SECONDS
 
     async def run_once(self, stop: asyncio.Event) -> None:
         try:
-            well = await self._is_well()
+            well = await self._ask_whether_well()
         except Exception:
             await self._tell(stop, well=False)
             raise

@@ -1,7 +1,8 @@
 """Workers outlast what they do not know: work that fails is done again, after ever longer pauses."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -78,8 +79,8 @@ class Outages:
             logger.error("fails", what=name, exc_info=error)
 
 
-class Repeated:
-    """A worker's step, again and again until the worker is told to stop."""
+class RepeatingWorker(ABC):
+    """Takes its step again and again until it is told to stop, whatever a step raises."""
 
     def __init__(
         self,
@@ -95,19 +96,20 @@ class Repeated:
         """Whether the last step was done."""
         return not self._outages
 
-    async def run(self, step: Callable[[], Awaitable[float]], stop: asyncio.Event) -> None:
-        """Until `stop` is set. `step` returns how many seconds later the next one begins.
-
-        Whatever a step raises, another one follows.
-        """
+    async def run(self, stop: asyncio.Event) -> None:
+        """Works until `stop` is set."""
         while not stop.is_set():
             try:
-                pause = await step()
+                pause = await self.step()
             except Exception as error:  # noqa: BLE001  no worker may end its server
                 pause = self._outages.failed(self._name, error)
             else:
                 self._outages.over(self._name)
             await wait_at_most(stop, pause)
+
+    @abstractmethod
+    async def step(self) -> float:
+        """Returns how many seconds later the next step begins."""
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

@@ -257,23 +257,11 @@ async def test_what_is_remembered_is_bounded(
     assert len(counts._known) == len(counts._queue) == 10
 
 
-async def rests_after(
-    counts: ReadCounter, seconds: float, monkeypatch: pytest.MonkeyPatch
-) -> list[float]:
+async def rest_after(counts: ReadCounter, seconds: float, monkeypatch: pytest.MonkeyPatch) -> float:
     """How long the worker rests when what it has counted took so long."""
-    rests = []
-    stop = asyncio.Event()
-
-    def rest(seconds: float) -> asyncio.Timeout:
-        rests.append(seconds)
-        stop.set()
-        return asyncio.Timeout(None)
-
     clock = iter([0.0, seconds])
     monkeypatch.setattr(counts, "_clock", lambda: next(clock))
-    monkeypatch.setattr("campaign_service.reporting.read_counter.asyncio.timeout", rest)
-    await counts.run(stop)
-    return rests
+    return await counts.step()
 
 
 async def test_counting_takes_a_small_part_of_the_time(
@@ -282,7 +270,7 @@ async def test_counting_takes_a_small_part_of_the_time(
     """A count that takes three seconds is followed by a minute of rest."""
     counts = ReadCounter(sql_chat_store(database).messages)
 
-    assert await rests_after(counts, 3.0, monkeypatch) == [60.0]
+    assert await rest_after(counts, 3.0, monkeypatch) == 60.0
 
 
 @pytest.mark.parametrize(("messages", "rest"), [(1, 1.0), (2, 0.25)], ids=["whole", "part"])
@@ -294,7 +282,7 @@ async def test_only_a_whole_count_is_followed_by_a_second_of_rest(
     counts = ReadCounter(sql_chat_store(database).messages)
     await counts.of([known("spring", 1_000_000)])
 
-    assert await rests_after(counts, 0.0125, monkeypatch) == [rest]
+    assert await rest_after(counts, 0.0125, monkeypatch) == rest
 
 
 # --- through both servers

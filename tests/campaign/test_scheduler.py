@@ -21,7 +21,6 @@ from campaign_service.storage.ports import DueTransition
 from campaign_service.storage.transitions import SqlTransitionStore
 from chat_store.database.engine import Database
 from chat_store.sql.stores import sql_chat_store
-from herald_rpc.process.outages import Outages
 from tests.campaign.builders import SENDER_ID, a_spec, a_user
 from tests.harness.reconciliation import recount
 
@@ -267,8 +266,8 @@ async def test_one_that_fails_for_a_reason_nobody_knows_holds_up_no_other_and_is
         wake=lambda: None,
     )
     schedule = Scheduler(service.moves, lifecycle, now=service.clock)
-    monkeypatch.setattr("herald_rpc.process.outages._FIRST_PAUSE_SECONDS", 3_600.0)
-    monkeypatch.setattr(schedule, "_outages", Outages(longest_pause_seconds=3_600.0))
+    # no pause is over while this clock stands still
+    monkeypatch.setattr("herald_rpc.process.outages.monotonic", lambda: 0.0)
     service.clock.now += HOUR
     for _ in range(5):
         await schedule.run_once()

@@ -1,13 +1,25 @@
 """What fails is done again, after longer pauses, and the log has a line for each outage."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
 from structlog.testing import capture_logs
 
-from herald_rpc.process.outages import Outages, Repeated
+from herald_rpc.process.outages import Outages, RepeatingWorker
 
 DOWN = ConnectionError("down")
+
+
+class Worker(RepeatingWorker):
+    """Takes the step that it is given."""
+
+    def __init__(self, step: Callable[[], Awaitable[float]], longest_pause_seconds: float) -> None:
+        super().__init__("a worker", ConnectionError, longest_pause_seconds=longest_pause_seconds)
+        self._step = step
+
+    async def step(self) -> float:
+        return await self._step()
 
 
 def test_pauses_grow_up_to_the_longest_and_begin_anew_after_the_outage() -> None:
@@ -69,30 +81,29 @@ def test_what_is_paused_is_known_by_its_name() -> None:
 async def test_a_step_that_fails_is_repeated_and_is_well_again_when_it_is_done() -> None:
     told: list[bool] = []
     stop = asyncio.Event()
-    steps = Repeated("a worker", ConnectionError, longest_pause_seconds=0.01)
 
     async def step() -> float:
-        told.append(steps.is_well)
+        told.append(worker.is_well)
         if len(told) == 5:
             stop.set()
         if len(told) in {2, 3}:
             raise LookupError
         return 0.0
 
-    await steps.run(step, stop)
+    worker = Worker(step, longest_pause_seconds=0.01)
+    await worker.run(stop)
 
     assert told == [True, True, False, False, True]
 
 
 async def test_a_worker_that_is_told_to_stop_in_a_pause_does_not_wait_for_its_end() -> None:
     stop = asyncio.Event()
-    steps = Repeated("a worker", longest_pause_seconds=3_600)
 
     async def step() -> float:
         asyncio.get_running_loop().call_soon(stop.set)
         return 3_600.0
 
-    await steps.run(step, stop)
+    await Worker(step, longest_pause_seconds=3_600).run(stop)
 
 
 async def test_a_cancelled_worker_is_cancelled() -> None:
@@ -103,7 +114,7 @@ async def test_a_cancelled_worker_is_cancelled() -> None:
         await asyncio.Event().wait()
         return 0.0
 
-    task = asyncio.create_task(Repeated("a worker").run(step, asyncio.Event()))
+    task = asyncio.create_task(Worker(step, longest_pause_seconds=1).run(asyncio.Event()))
     await begun.wait()
     task.cancel()
     await asyncio.wait([task])
