@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 
+from herald_rpc.wire.budget import MAX_MESSAGE_BYTES
 from segment_service.errors import ShuttingDownError
 from segment_service.segments import Shard
 from segment_service.store import TargetPage, TargetStore
 
-# 4 MiB is what a gRPC client receives unless told otherwise; less room for the token.
-_MOST_BYTES = 4 * 1024 * 1024 - 64 * 1024
+# less room for the token
+_MOST_BYTES = MAX_MESSAGE_BYTES - 64 * 1024
 # as much as is sent ahead of a reader; a page of 1,000 ids of 36 characters is 40 KiB
 _LEAST_BYTES = 64 * 1024
 # Pages that wait for slow readers: this much, and of each further stream `_LEAST_BYTES`. In memory

@@ -7,6 +7,7 @@ from chat_store.errors import InvalidFilterError, InvalidInputError, LimitExceed
 from herald.segment.v1 import segment_pb2
 from herald.segment.v1 import segment_service_pb2 as pb
 from herald_rpc.server import page_tokens
+from herald_rpc.wire.budget import MAX_RECORD_BYTES
 from herald_rpc.wire.fields import MAX_ID, ids, text, timestamp
 from herald_rpc.wire.queries import (
     InvalidTokenError,
@@ -40,9 +41,8 @@ MAX_SEGMENTS = 25
 MAX_TARGETS = 10_000
 MAX_SHARDS = 1_024
 
-# as a protobuf message: the 4 MiB that a gRPC client receives, less room for the other fields of
-# a segment, which have limits of their own, and for what the answers add
-MAX_FILTER_BYTES = 3584 * 1024
+# as a protobuf message; the other fields of a segment have limits of their own
+MAX_FILTER_BYTES = MAX_RECORD_BYTES
 
 # protobuf's readers take 100 messages inside one another, and a campaign's answer has the filter
 # inside two: all 20 levels of `$and` fit, and so do 20 levels of JSON inside 8 of them

@@ -1,5 +1,7 @@
 """How large what a campaign says may be, written and rendered."""
 
+from herald_rpc.wire.budget import MAX_RECORD_BYTES
+
 # Unicode characters
 MAX_TEXT = 20_000
 
@@ -13,6 +15,5 @@ MAX_ATTACHMENTS_BYTES = 64 * 1024
 # of this depth is still one that gRPC's readers take
 MAX_JSON_DEPTH = 20
 
-# all that a caller writes, as a message: the 4 MiB that a gRPC client receives, less room for what
-# the answers add
-MAX_CAMPAIGN_BYTES = 3584 * 1024
+# all that a caller writes, as a message
+MAX_CAMPAIGN_BYTES = MAX_RECORD_BYTES

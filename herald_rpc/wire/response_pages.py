@@ -7,10 +7,11 @@ from typing import Generic, TypeVar
 from google.protobuf.message import Message
 
 from chat_store.paging import Page, PageRequest
+from herald_rpc.wire.budget import MAX_MESSAGE_BYTES
 from herald_rpc.wire.queries import Paging
 
-# 4 MiB, less room for single fields beside the records
-_MAX_BYTES = 4 * 1024 * 1024 - 256 * 1024
+# less room for single fields beside the records
+_MAX_BYTES = MAX_MESSAGE_BYTES - 256 * 1024
 # a record's tag and length in the answer
 _FRAME_BYTES = 6
 
