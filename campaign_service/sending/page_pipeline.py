@@ -19,14 +19,15 @@ from campaign_service.sending.audience import Audience
 from campaign_service.sending.rate_limiter import RateLimiter
 from campaign_service.storage.ports import Lease, RunStore
 from chat_store.errors import StalePageError
-from herald_rpc.process.waiting import wait_at_most
+from herald_rpc.process.waiting import Backoff, wait_at_most
 
 _PAGES_IN_HAND = 2
 # How many seconds a page and its plan hold. After that, the audience is asked who is still in it.
 # If the page had to wait for its turn, it is planned again, because channels may have been frozen.
 _KEEPS = 0.5
-# seconds before each new attempt at a page that went stale: one is enough nearly always
-_STALE_PAUSES = (0.0, 0.05, 0.1, 0.2, 0.4)
+# attempts at a page that went stale before its run is left for a while: two are enough nearly always
+_STALE_ATTEMPTS = 6
+_FIRST_STALE_SECONDS, _LONGEST_STALE_SECONDS = 0.02, 0.4
 
 _T = TypeVar("_T")
 
@@ -177,12 +178,13 @@ class PagePipeline:
 
         Raises `StalePageError` when others keep taking what the page would write.
         """
-        for pause in _STALE_PAUSES:
+        backoff = Backoff(_FIRST_STALE_SECONDS, _LONGEST_STALE_SECONDS)
+        for _ in range(_STALE_ATTEMPTS - 1):
             try:
                 await self._runs.commit_page(self._lease, planned, page.cursor)
                 break
             except StalePageError:
-                if await wait_at_most(self._stopping, pause):
+                if await wait_at_most(self._stopping, backoff.next()):
                     return False
             replanned = await self._unless_stopped(self._planned_again(page))
             if replanned is None:
