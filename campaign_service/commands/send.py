@@ -52,7 +52,6 @@ async def _until_stop_signal(settings: CampaignSettings) -> None:
         open_for_senders(settings) as database,
     ):
         await _prepare(database)
-        logger.info("sending")
         sending = _send(settings, database, stop, asyncio.Event())
         await run_bounded(sending, stop, settings.grace_seconds)
     logger.info("stopped")
@@ -70,6 +69,7 @@ async def _send(
 ) -> None:
     if settings.sender_niceness:
         await _lower_priority(database, settings.sender_niceness)
+    logger.info("sending", process=os.getpid())
     await run_senders(settings, database, stop, woken)
 
 

@@ -24,6 +24,7 @@ _COMMON = {
     "HERALD_GRACE_SECONDS": "1",
     "HERALD_SIZING_INTERVAL_SECONDS": "0.5",
 }
+_LOOK_SECONDS = 0.05
 
 
 class RestartablePostgres:
@@ -105,6 +106,12 @@ class Cluster:
         self.campaigns.append(replica)
         self._start(replica)
         return replica
+
+    async def until_senders_are_up(self) -> None:
+        """They import everything first, and would miss what happens meanwhile."""
+        processes = self.scenario.sender_processes
+        while not all(each.sends_in(processes) for each in self.campaigns):  # noqa: ASYNC110 - a log
+            await asyncio.sleep(_LOOK_SECONDS)
 
     def limit_files(self, size: int) -> None:
         for replica in self.replicas:

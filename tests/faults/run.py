@@ -105,6 +105,7 @@ async def _tell(cluster: Cluster) -> tuple[CampaignDriver, campaign_pb2.Campaign
             }.items():
                 if name in scenario.faults:
                     group.create_task(_after_start(cluster, part))
+            await cluster.until_senders_are_up()
             await story.start()
             campaign = await story.completed(
                 _BOUND_SECONDS * (1 + len(scenario.audience.outcomes) / _BOUND_TARGETS)

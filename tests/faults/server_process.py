@@ -131,6 +131,11 @@ class ServerProcess:
         lines = self._lines(self._life_begins_at)
         return self.pid is not None and any(line.get("event") == "listening" for line in lines)
 
+    def sends_in(self, processes: int) -> bool:
+        """Whether so many of its processes have begun to send, in this life."""
+        lines = self._lines(self._life_begins_at)
+        return sum(line.get("event") == "sending" for line in lines) >= processes
+
     @property
     def senders(self) -> list[int]:
         """The processes that it has started to send."""
