@@ -89,15 +89,16 @@ async def test_one_that_dies_is_replaced_and_counts_as_unwell_meanwhile(tmp_path
         async with a_worker(log) as worker:
             running = asyncio.create_task(worker.run(stop))
             await has_said(log, "started", "begun")
-            assert worker.is_well
+            well = [worker.is_well]
 
             (child,) = children()
             child.kill()
             await has_said(log, *["started", "begun"] * 2)
-            assert not worker.is_well
+            well.append(worker.is_well)
 
             stop.set()
             await running
+    assert well == [True, False]
     assert [line["error"] for line in logs] == ["a worker has ended with -9"]
 
 
