@@ -1,7 +1,6 @@
 """A campaign as an answer: with its sender, its segments and a page of its users looked up."""
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -15,9 +14,6 @@ from campaign_service.wire.campaign import campaign_to_proto
 from chat_store.models import User
 from chat_store.store import ChatStore
 from herald.campaign.v1 import campaign_pb2 as pb
-
-# campaigns whose segments are looked up while they are read
-_MOST_EXPECTED = 1_000
 
 
 class CampaignViews:
@@ -38,24 +34,16 @@ class CampaignViews:
         self._read_counter = read_counter
         self._now = now
         self._refusal = refusal
-        # by campaign, the one that was asked for last at the end
-        self._expected: OrderedDict[str, tuple[str, ...]] = OrderedDict()
 
     async def get(self, campaign_id: str) -> pb.Campaign:
-        """Raises `CampaignNotFoundError`.
-
-        Who asks for a campaign asks again. The segments that it had the last time are looked up
-        while it is read, for the answer waits longest for them; once more if it has others now.
-        """
-        expected = self._expected.get(campaign_id, ())
-        (campaign, sender), segments = await asyncio.gather(
-            self._read(campaign_id), self._segments_if_available(expected)
+        """Raises `CampaignNotFoundError`."""
+        campaign, sender = await self._campaigns.get_with_sender(campaign_id)
+        read, segments = await asyncio.gather(
+            self._read_counter.of([campaign]),
+            self._segments_if_available(campaign.spec.segment_ids),
         )
-        segment_ids = campaign.spec.segment_ids
-        if segment_ids != expected:
-            segments = await self._segments_if_available(segment_ids)
-        self._expect(campaign_id, segment_ids)
-        return campaign_to_proto(self._waiting(campaign), sender, segments, self._now())
+        campaign = self._waiting(with_readers(campaign, read[campaign_id]))
+        return campaign_to_proto(campaign, sender, segments, self._now())
 
     async def of(self, campaign: Campaign) -> pb.Campaign:
         (message,) = await self.of_many([campaign])
@@ -88,17 +76,6 @@ class CampaignViews:
             return campaign
         refusal = self._refusal()
         return replace(campaign, status_reason=f"retrying: {refusal}") if refusal else campaign
-
-    async def _read(self, campaign_id: str) -> tuple[Campaign, User | None]:
-        campaign, sender = await self._campaigns.get_with_sender(campaign_id)
-        read = await self._read_counter.of([campaign])
-        return with_readers(campaign, read[campaign_id]), sender
-
-    def _expect(self, campaign_id: str, segment_ids: tuple[str, ...]) -> None:
-        self._expected[campaign_id] = segment_ids
-        self._expected.move_to_end(campaign_id)
-        if len(self._expected) > _MOST_EXPECTED:
-            self._expected.popitem(last=False)
 
     async def _segments_if_available(self, ids: Sequence[str]) -> dict[str, SegmentInfo]:
         # a campaign can be read, and stopped, while the segment service is away
