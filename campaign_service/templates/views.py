@@ -18,9 +18,12 @@ _USER_FIELDS = (
     "teams",
     "banned",
     "shadow_banned",
+    "push_preferences",
     "created_at",
     "updated_at",
     "last_active",
+    "deactivated_at",
+    "deleted_at",
 )
 _CHANNEL_FIELDS = (
     "cid",
@@ -32,13 +35,24 @@ _CHANNEL_FIELDS = (
     "filter_tags",
     "frozen",
     "disabled",
+    "distinct",
     "member_count",
     "message_count",
     "created_at",
     "updated_at",
     "last_message_at",
+    "deleted_at",
 )
-_TIMES = frozenset({"created_at", "updated_at", "last_active", "last_message_at"})
+_TIMES = frozenset(
+    {
+        "created_at",
+        "updated_at",
+        "last_active",
+        "last_message_at",
+        "deactivated_at",
+        "deleted_at",
+    }
+)
 
 # what templates see of one user or channel
 JsonView = dict[str, Any]
