@@ -1,217 +1,113 @@
-"""The filters and tests of the template language, each charged for what it touches.
+"""The filters and tests of the template language by name, and what its operators do."""
 
-Values read in a text as JSON, null and missing ones as nothing.
-"""
-
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable
 from functools import wraps
+from operator import index
 from typing import Any
 
-import orjson
-from jinja2 import Environment, pass_environment
-from jinja2.filters import FILTERS as JINJA_FILTERS
-from jinja2.filters import do_int, make_attrgetter
-from jinja2.runtime import Undefined
-from jinja2.tests import TESTS as JINJA_TESTS
+from jinja2 import Environment
 
 from campaign_service.templates import grammar
-from campaign_service.templates.budget import CHARACTERS_PER_STEP, Budget, BudgetExceededError
-from campaign_service.templates.grammar import MAX_INTEGER_BITS
-
-_MAX_DIGITS = 30
-
-# an item of a text is a character
-_OF_ITEMS = frozenset("items list map reject rejectattr reverse select selectattr".split())
-# these take as long as all that is in the items
-_COMPARING_ITEMS = frozenset("dictsort max min sort unique".split())
-_OF_TEXTS = frozenset("capitalize lower title upper urlencode wordcount".split())
-_COMPARING_TESTS = frozenset(
-    "eq equalto ge greaterthan gt in le lessthan lower lt ne upper == != < <= > >=".split()
-)
+from campaign_service.templates.arguments import lenient
+from campaign_service.templates.budget import Budget
+from campaign_service.templates.conditions import OF_CONTENT, OF_TYPES
+from campaign_service.templates.list_filters import ListFilters
+from campaign_service.templates.number_filters import NumberFilters
+from campaign_service.templates.text_filters import TextFilters
+from campaign_service.templates.values import NUMBERS, ORDERED, holds, is_missing
 
 
 class Filters:
-    """All filters and tests by name, on one budget."""
+    """All of them on one budget."""
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, environment: Environment, budget: Budget) -> None:
         self._budget = budget
-        own: dict[str, Callable[..., Any]] = {
-            "int": self._int,
-            "join": self._join,
-            "replace": self._replace,
-            "round": _round,
-            "string": self.as_text,
-            "sum": self._sum,
-            "tojson": self._to_json,
-            "trim": self._trim,
-            grammar.METERED: budget.metered,
-            grammar.CONCATENATED: self._concatenated,
+        self.texts = TextFilters(budget)
+        self._lists = ListFilters(environment, budget, self.texts)
+        numbers = NumberFilters(budget)
+        named = {
+            "d": self._default,
+            "default": self._default,
+            **self.texts.by_name,
+            **self._lists.by_name,
+            **numbers.by_name,
+        }
+        of_operators: dict[str, Callable[..., Any]] = {
+            grammar.LOOPED: self._lists.looped,
+            grammar.UNPACKED: self._lists.unpacked,
+            grammar.CONCATENATED: self.texts.concatenated,
             grammar.COMPARED: self._compared,
-            grammar.SEARCHED: self._searched,
             grammar.SLICED: self._sliced,
+            **{grammar.compared(name): self._comparison(name) for name in ORDERED},
+            grammar.compared("eq"): self._equal,
+            grammar.compared("ne"): lambda left, right: not self._equal(left, right),
         }
-        jinjas = {name: JINJA_FILTERS[name] for name in grammar.FILTERS - set(own)}
-        self.filters = own | {name: self._charged(name, f) for name, f in jinjas.items()}
-        tests: Mapping[str, Any] = JINJA_TESTS
+        self.filters = (
+            named
+            | of_operators
+            | {grammar.given_data(name): lenient(filter_) for name, filter_ in named.items()}
+        )
         self.tests: dict[str, Any] = {
-            name: self._charged_test(tests[name]) if name in _COMPARING_TESTS else tests[name]
-            for name in grammar.TESTS
+            **OF_TYPES,
+            **{name: self._charged(test) for name, test in OF_CONTENT.items()},
         }
 
-    def output(self, value: Any) -> str:
-        # the one thing that every render does: spelled out, for speed
-        if type(value) is not str:
-            return self.as_text(value)
-        budget = self._budget
-        budget.steps -= 1 + len(value) // CHARACTERS_PER_STEP
-        if budget.steps < 0:
-            budget.charge(0)
-        return value
-
-    def as_text(self, value: Any) -> str:
-        if isinstance(value, dict | list | tuple | Iterator):
-            return self._to_json(value)
-        text = "" if value is None else str(value)
-        self._budget.charge_text(len(text))
-        return text
-
-    def _to_json(self, value: Any) -> str:
-        # charged before it is written: a few lists can hold the same large value many times
-        written = self._compared(value)
-        return orjson.dumps(None if isinstance(written, Undefined) else written).decode()
-
-    def _charged(self, name: str, filter_: Callable[..., Any]) -> Callable[..., Any]:
-        taken = self._taken_by(name)
-        # a filter that wants the environment or a context gets it before the value
-        place = 1 if hasattr(filter_, "jinja_pass_arg") else 0
-
-        @wraps(filter_)
-        def charged(*args: Any, **options: Any) -> Any:
-            for option in (*args[place + 1 :], *options.values()):
-                # a path in it is taken apart
-                self._budget.charge(len(option) // 4 if isinstance(option, str) else 0)
-            return filter_(*args[:place], taken(args[place]), *args[place + 1 :], **options)
-
-        return charged
-
-    def _taken_by(self, name: str) -> Callable[[Any], Any]:
-        if name in _OF_TEXTS:
-            return self._words if name in ("title", "wordcount") else self.as_text
-        if name in _COMPARING_ITEMS:
-            return self._compared_items
-        return self._items if name in _OF_ITEMS else self._one
-
-    def _one(self, value: Any) -> Any:
-        self._budget.charge_text(len(value) if isinstance(value, str) else 0)
-        return self._budget.metered(value) if isinstance(value, Iterator) else value
-
-    def _items(self, values: Any) -> Any:
-        if isinstance(values, Iterator):
-            return self._budget.metered(values)
+    def _default(self, value: Any, default_value: Any = "", boolean: bool = False) -> Any:  # noqa: FBT001, FBT002 - as Jinja has it
+        """Null is missing; with `boolean`, so is what reads as false."""
         self._budget.charge(1)
-        if isinstance(values, str | dict | list | tuple):
-            self._budget.charge(len(values))
-        return values
+        return default_value if is_missing(value) or (boolean and not value) else value
 
-    def _compared_items(self, values: Any) -> Any:
-        return self._items(self._compared(values))
+    def _comparison(self, name: str) -> Callable[[Any, Any], bool]:
+        compare = ORDERED[name]
+        budget = self._budget
 
-    def _compared(self, value: Any) -> Any:
-        value = list(self._budget.metered(value)) if isinstance(value, Iterator) else value
-        self._budget.charge_value(value)
-        return value
+        def compared(left: Any, right: Any) -> bool:
+            if type(left) in NUMBERS and type(right) in NUMBERS:
+                budget.charge(2)
+            elif type(left) is str and type(right) is str:
+                budget.charge_text(min(len(left), len(right)))
+            else:
+                budget.charge(1)
+                return False
+            return compare(left, right)
 
-    def _searched(self, value: Any) -> Any:
-        if isinstance(value, dict):
-            self._budget.charge(1)
-            return value
-        return self._compared(value)
+        return compared
 
-    def _sliced(self, value: Any) -> Any:
+    def _equal(self, left: Any, right: Any) -> bool:
+        if type(left) is str and type(right) is str:
+            self._budget.charge_text(len(left))
+            return left == right
+        return holds("eq", self._read(left), self._read(right))
+
+    def _compared(self, left: Any, *others: Any) -> bool:
+        """A chain such as `1 < a <= 9`: each other value after the name of its operator."""
+        left = self._read(left)
+        rest = iter(others)
+        for name, value in zip(rest, rest, strict=True):
+            right = value if name in _SEARCHES and isinstance(value, dict) else self._read(value)
+            if not holds(name, left, right):
+                return False
+            left = right
+        return True
+
+    def _read(self, value: Any) -> Any:
+        return self._lists.read(value)
+
+    def _sliced(self, value: Any, *bounds: Any) -> Any:
         self._budget.charge_text(len(value) if isinstance(value, str | list | tuple) else 0)
-        return value
+        try:
+            return value[slice(*(None if bound is None else index(bound) for bound in bounds))]
+        # of what has no parts, or between what is no number
+        except (TypeError, ValueError, LookupError):
+            return None
 
-    def _charged_test(self, test: Callable[..., Any]) -> Callable[..., Any]:
+    def _charged(self, test: Callable[..., bool]) -> Callable[..., bool]:
         @wraps(test)
-        def charged(*values: Any) -> Any:
-            return test(*map(self._compared, values))
+        def charged(*values: Any) -> bool:
+            return test(*map(self._read, values))
 
         return charged
 
-    def _words(self, value: Any) -> str:
-        text = self.as_text(value)
-        # the shortest words take as long as so many characters
-        self._budget.charge(len(text) // 4)
-        return text
 
-    def _int(self, value: Any, default: Any = 0, base: int = 10) -> Any:
-        self._one(value)
-        number = do_int(value, default, base)
-        if isinstance(number, int):
-            refuse_large(number)
-        return number
-
-    @pass_environment
-    def _join(
-        self,
-        environment: Environment,
-        values: Iterable[Any],
-        separator: Any = "",
-        attribute: str | int | None = None,
-    ) -> str:
-        items = self._attributes(environment, values, attribute)
-        return self._concatenated(items, self.as_text(separator))
-
-    def _concatenated(self, values: Iterable[Any], separator: str = "") -> str:
-        texts = []
-        for value in values:
-            self._budget.charge_text(len(separator))
-            texts.append(self.as_text(value))
-        return separator.join(texts)
-
-    def _replace(self, value: Any, old: Any, new: Any, count: int | None = None) -> str:
-        text, old_text, new_text = map(self.as_text, (value, old, new))
-        self._budget.charge_text(text.count(old_text) * len(new_text))
-        return text.replace(old_text, new_text, -1 if count is None else count)
-
-    @pass_environment
-    def _sum(
-        self,
-        environment: Environment,
-        values: Iterable[Any],
-        attribute: str | int | None = None,
-        start: float = 0,
-    ) -> float:
-        items = self._attributes(environment, values, attribute)
-        return sum(map(_number, items), _number(start))
-
-    def _attributes(
-        self, environment: Environment, values: Iterable[Any], attribute: str | int | None
-    ) -> Iterator[Any]:
-        self._budget.charge(len(attribute) if isinstance(attribute, str) else 0)
-        return map(make_attrgetter(environment, attribute), self._items(values))
-
-    def _trim(self, value: Any, characters: str | None = None) -> str:
-        text = self.as_text(value)
-        if characters is not None:
-            self._budget.charge_text(len(text) * len(characters))
-        return text.strip(characters)
-
-
-def refuse_large(number: int) -> None:
-    if number.bit_length() > MAX_INTEGER_BITS:
-        raise BudgetExceededError(f"an integer of more than {MAX_INTEGER_BITS} bits")
-
-
-def _number(value: Any) -> float:
-    # texts and lists would grow, and be copied each time
-    if not isinstance(value, int | float):
-        raise TypeError(f"{value!r} is not a number")
-    return value
-
-
-def _round(value: float, precision: int = 0) -> float:
-    # of an integer, Python would work out ten to the power of any precision
-    if not -_MAX_DIGITS <= precision <= _MAX_DIGITS:
-        raise BudgetExceededError(f"rounding to more than {_MAX_DIGITS} digits")
-    return round(value, precision)
+# looking for a key takes the same time in any object
+_SEARCHES = frozenset({"in", "notin"})

@@ -5,29 +5,46 @@ It has no calls at all, only listed filters and tests, and literals hold only co
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 from jinja2 import TemplateSyntaxError, nodes
 from jinja2.ext import Extension
 from jinja2.lexer import Token, TokenStream
 
 MAX_NODES = 1_000
+# Compiling takes time with the square of what nests: for so many loops inside one another 30 ms of a
+# core, for so deep an expression 50 ms. Python itself compiles 20 loops at most.
+MAX_STATEMENT_DEPTH = 16
+_MAX_DEPTH = 100
 MAX_INTEGER_BITS = 256
 # a part is a few tokens at most, but for what nests
 _MAX_TOKENS = 3 * MAX_NODES
 
-# what metering puts into a template, and no template names
-METERED = "metered"
+# what operators and statements become, and no template names
+LOOPED = "looped"
+UNPACKED = "unpacked"
 CONCATENATED = "concatenated"
 COMPARED = "compared"
-SEARCHED = "searched"
 SLICED = "sliced"
-_OF_METERING = (METERED, CONCATENATED, COMPARED, SEARCHED, SLICED)
+_OF_OPERATORS = frozenset({LOOPED, UNPACKED, CONCATENATED, COMPARED, SLICED})
+
+
+def compared(operator: str) -> str:
+    """The comparison of two values; `COMPARED` is of any number, by several operators."""
+    return f"compared {operator}"
+
+
+def given_data(name: str) -> str:
+    """The filter for where an argument is data, and thereby may be missing or of another type."""
+    return f"{name} given data"
+
 
 FILTERS = frozenset(
     (
-        "abs capitalize count d default dictsort first float int items join last length list lower "
-        "map max min reject rejectattr replace reverse round select selectattr sort string sum "
-        "title tojson trim unique upper urlencode wordcount"
+        "abs capitalize count d date default dictsort first float format int items join last "
+        "length list lower map max min reject rejectattr replace reverse round select selectattr "
+        "sort split string sum title tojson trim truncate unique upper urlencode wordcount"
     ).split()
 )
 TESTS = frozenset(
@@ -70,17 +87,40 @@ class TokenLimit(Extension):
 def find_unsupported(template: nodes.Template) -> str | None:
     """What the template uses that the language does not have, if anything."""
     count = 0
-    waiting: list[tuple[nodes.Node, bool]] = [(template, False)]
+    waiting = [_Place(template)]
     while waiting:
-        node, in_literal = waiting.pop()
+        place = waiting.pop()
+        node = place.node
         count += 1
         if count > MAX_NODES:
             return _TOO_MANY
-        if problem := _problem(node, in_literal=in_literal):
+        if place.depth > _MAX_DEPTH or place.statements > MAX_STATEMENT_DEPTH:
+            return "nested too deeply"
+        if problem := _problem(node, in_literal=place.in_literal):
             return problem
-        in_literal = in_literal or (isinstance(node, _LITERALS) and not _is_target(node))
-        waiting += [(child, in_literal) for child in node.iter_child_nodes()]
+        waiting += map(place.inside, node.iter_child_nodes())
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Of a part: how deep it is, in how many statements, and whether in a list or object."""
+
+    node: nodes.Node
+    depth: int = 0
+    statements: int = 0
+    in_literal: bool = False
+
+    def inside(self, child: nodes.Node) -> "_Place":
+        node = self.node
+        # the parts of one `if`
+        is_elif = isinstance(node, nodes.If) and child in node.elif_
+        return _Place(
+            child,
+            self.depth + 1,
+            self.statements + (isinstance(child, nodes.If | nodes.For) and not is_elif),
+            self.in_literal or (isinstance(node, _LITERALS) and not _is_target(node)),
+        )
 
 
 def _problem(node: nodes.Node, *, in_literal: bool) -> str | None:
@@ -94,16 +134,26 @@ def _problem(node: nodes.Node, *, in_literal: bool) -> str | None:
             return f"No test named {name!r}"
         case nodes.Filter(name="map") if not _is_plain_map(node):
             return "map takes only constants"
-        case nodes.Const(value=str(text)) if not _is_storable(text):
-            return "a text with a NUL or half a surrogate pair"
-        case nodes.Const(value=int(number)) if number.bit_length() > MAX_INTEGER_BITS:
-            return f"an integer of more than {MAX_INTEGER_BITS} bits"
-        case nodes.Const(value=float(number)) if not math.isfinite(number):
-            return "a number that is not finite"
+        case nodes.Const():
+            return _constant_problem(node.value)
+        case nodes.Tuple(ctx="store") if any(isinstance(i, nodes.Tuple) for i in node.items):
+            return "names inside names can't be set"
         case nodes.For(recursive=True):
             return "recursive loops are not part of the language"
         case _ if not isinstance(node, _STRUCTURE + _EXPRESSIONS + _LITERALS):
             return f"{type(node).__name__.lower()} is not part of the language"
+        case _:
+            return None
+
+
+def _constant_problem(value: Any) -> str | None:
+    match value:
+        case str() if not _is_storable(value):
+            return "a text with a NUL or half a surrogate pair"
+        case int() if value.bit_length() > MAX_INTEGER_BITS:
+            return f"an integer of more than {MAX_INTEGER_BITS} bits"
+        case float() if not math.isfinite(value):
+            return "a number that is not finite"
         case _:
             return None
 
@@ -114,7 +164,7 @@ def _is_plain_map(node: nodes.Filter) -> bool:
     return (
         node.dyn_args is None
         and node.dyn_kwargs is None
-        and all(isinstance(arg, nodes.Const) and arg.value not in _OF_METERING for arg in args)
+        and all(isinstance(arg, nodes.Const) and arg.value not in _OF_OPERATORS for arg in args)
     )
 
 

@@ -8,10 +8,13 @@ from jinja2.environment import Template
 
 from campaign_service.campaigns.errors import InvalidTemplateError
 from campaign_service.campaigns.limits import MAX_TEXT
+from campaign_service.templates.calls import find_wrong_call
 from campaign_service.templates.grammar import find_unsupported
-from campaign_service.templates.sandbox import BudgetInstrumentation, NoConstantFolding, Sandbox
+from campaign_service.templates.sandbox import Instrumentation, NoConstantFolding, Sandbox
 
 SANDBOX = Sandbox()
+# spaces that no text has all of
+_STAND_INS = "\x1f\x1e\x1d\x1c\u205f\u2008\u2006\u2005\u2004"
 _TOO_LARGE = "nested too deeply, or with too large a number"
 _FAULTS = (RecursionError, SyntaxError, MemoryError, OverflowError, ValueError, TemplateError)
 
@@ -61,8 +64,9 @@ def parse(source: str, field: str, allowed: frozenset[str]) -> Parsed:
     if len(source) > MAX_TEXT:
         raise InvalidTemplateError(field, f"more than {MAX_TEXT} characters")
     try:
-        tree = SANDBOX.parse(source)
+        tree = _tree(source)
         problem = find_unsupported(tree)
+        problem = problem or find_wrong_call(tree, SANDBOX.language)
         names = frozenset() if problem else _undeclared(tree)
     except TemplateSyntaxError as error:
         raise InvalidTemplateError(field, f"line {error.lineno}: {error.message}") from error
@@ -76,7 +80,24 @@ def parse(source: str, field: str, allowed: frozenset[str]) -> Parsed:
         raise InvalidTemplateError(field, f"unknown name {unknown[0]!r}; known here: {known}")
     # a name that is set on one way only reads as missing on the others
     reads = _reads(tree, names & allowed)
-    return Parsed(field, BudgetInstrumentation().visit(tree).body, reads)
+    return Parsed(field, Instrumentation().visit(tree).body, reads)
+
+
+def _tree(source: str) -> nodes.Template:
+    """The parsed source, with its line ends as they are: the parser knows one kind only.
+
+    Inside an expression, the character that stands for a CR is a space, as the CR is.
+    """
+    if "\r" not in source:
+        return SANDBOX.parse(source)
+    stand_in = next(character for character in _STAND_INS if character not in source)
+    tree = SANDBOX.parse(source.replace("\r", stand_in))
+    for data in tree.find_all(nodes.TemplateData):
+        data.data = data.data.replace(stand_in, "\r")
+    for constant in tree.find_all(nodes.Const):
+        if isinstance(constant.value, str):
+            constant.value = constant.value.replace(stand_in, "\r")
+    return tree
 
 
 def compile_body(body: list[nodes.Node], field: str) -> Template:

@@ -15,16 +15,20 @@ from jinja2.sandbox import SandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
 from campaign_service.templates.budget import CHARACTERS_PER_STEP, Budget, BudgetExceededError
-from campaign_service.templates.filters import Filters, refuse_large
+from campaign_service.templates.filters import Filters
 from campaign_service.templates.grammar import (
     COMPARED,
     CONCATENATED,
+    LOOPED,
     MAX_INTEGER_BITS,
-    METERED,
-    SEARCHED,
     SLICED,
+    UNPACKED,
     TokenLimit,
+    compared,
+    given_data,
 )
+from campaign_service.templates.number_filters import refuse_large
+from campaign_service.templates.values import NUMBERS, is_missing, is_number
 
 
 class NoConstantFolding(CodeGenerator):
@@ -41,26 +45,28 @@ class Sandbox(SandboxedEnvironment):
 
     code_generator_class = NoConstantFolding
     intercepted_binops = frozenset({"+", "-", "*", "/", "//", "%", "**"})
+    intercepted_unops = frozenset({"+", "-"})
 
     def __init__(self) -> None:
         self.budget = Budget()
-        filters = Filters(self.budget)
+        self.language = Filters(self, self.budget)
         super().__init__(
             undefined=ChainableUndefined,
-            finalize=filters.output,
+            finalize=self.language.texts.output,
             keep_trailing_newline=True,
             optimized=False,
             cache_size=0,
             extensions=[TokenLimit],
         )
-        self.filters = filters.filters
-        self.tests = filters.tests
+        self.filters = self.language.filters
+        self.tests = self.language.tests
+        self._format = self.language.texts.format
         self.globals.clear()
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         if isinstance(obj, dict):
-            value = obj.get(attribute, self)
-            return self.undefined(obj=obj, name=attribute) if value is self else value
+            value = obj.get(attribute)
+            return self.undefined(obj=obj, name=attribute) if value is None else value
         if isinstance(obj, Undefined):
             return obj
         if isinstance(obj, LoopContext) and not attribute.startswith("_"):
@@ -74,47 +80,127 @@ class Sandbox(SandboxedEnvironment):
             return obj
         if isinstance(obj, dict | list | tuple | str):
             try:
-                return obj[argument]
+                value = obj[argument]
             except (LookupError, TypeError):
-                pass
+                value = None
+            if value is not None:
+                return value
         return self.undefined(obj=obj, name=argument)
 
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:  # noqa: ARG002 - Jinja's signature
+        """Of other than numbers or texts, and of what is no number, nothing comes."""
+        if type(left) in NUMBERS and type(right) in NUMBERS:
+            if type(left) is type(right) is int:
+                _refuse_large(operator, left, right)
+            try:
+                result = self.binop_table[operator](left, right)
+            except ZeroDivisionError:
+                return self.undefined(name=operator)
+            # a root of less than nothing is complex
+            return result if type(result) in NUMBERS else self.undefined(name=operator)
         if isinstance(left, str) or isinstance(right, str):
-            self.budget.charge_text(_length_of_text(operator, left, right))
-        elif isinstance(left, int) and isinstance(right, int):
-            _refuse_large(operator, left, right)
-        if isinstance(left, list | tuple) or isinstance(right, list | tuple):
-            raise BudgetExceededError(f"{operator} is for numbers and texts")
-        return super().call_binop(context, operator, left, right)
+            return self._of_texts(operator, left, right)
+        return self.undefined(name=operator)
+
+    def call_unop(self, context: Any, operator: str, arg: Any) -> Any:
+        if is_number(arg):
+            return super().call_unop(context, operator, arg)
+        return self.undefined(name=operator)
+
+    def _of_texts(self, operator: str, left: Any, right: Any) -> Any:
+        if operator == "%" and isinstance(left, str):
+            return self._format(left, right)
+        if operator == "*":
+            text, times = (left, right) if isinstance(left, str) else (right, left)
+            if type(times) is int:
+                self.budget.charge_text(len(text) * times)
+                return text * times
+        if operator == "+":
+            given = [text for text in (left, right) if not is_missing(text)]
+            if all(isinstance(text, str) for text in given):
+                self.budget.charge_text(sum(map(len, given)))
+                return "".join(given)
+        return self.undefined(name=operator)
 
 
-class BudgetInstrumentation(NodeTransformer):
-    """Routes what can repeat, grow or take long and calls no filter through the budget."""
+class Instrumentation(NodeTransformer):
+    """Routes what can repeat, grow, take long or fail and calls no filter through one."""
 
     def visit_For(self, node: nodes.For) -> nodes.For:  # noqa: N802 - the visitor's naming
         weight = sum(map(_weight, node.find_all(nodes.Node)))
         self.generic_visit(node)
-        node.iter = _filtered(node.iter, METERED, nodes.Const(weight))
+        node.iter = _filtered(node.iter, LOOPED, nodes.Const(weight), *_names(node.target))
+        return node
+
+    def visit_Assign(self, node: nodes.Assign) -> nodes.Assign:  # noqa: N802 - as above
+        self.generic_visit(node)
+        if names := _names(node.target):
+            node.node = _filtered(node.node, UNPACKED, *names)
+        return node
+
+    def visit_Add(self, node: nodes.Add) -> nodes.Node:  # noqa: N802 - as above
+        """Beside a text that the template itself writes or makes, `+` joins whatever comes."""
+        if is_text(node.left) or is_text(node.right):
+            joined = nodes.Concat([node.left, node.right], lineno=node.lineno)
+            return self.visit_Concat(joined)
+        self.generic_visit(node)
         return node
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Filter:  # noqa: N802 - as above
         self.generic_visit(node)
         return _filtered(nodes.List(node.nodes, lineno=node.lineno), CONCATENATED)
 
-    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Getitem:  # noqa: N802 - as above
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Expr:  # noqa: N802 - as above
         self.generic_visit(node)
-        if isinstance(node.arg, nodes.Slice):
-            node.node = _filtered(node.node, SLICED)
+        if not isinstance(node.arg, nodes.Slice):
+            return node
+        bounds = (node.arg.start, node.arg.stop, node.arg.step)
+        return _filtered(node.node, SLICED, *(bound or nodes.Const(None) for bound in bounds))
+
+    def visit_Filter(self, node: nodes.Filter) -> nodes.Filter:  # noqa: N802 - as above
+        self.generic_visit(node)
+        given = [*node.args, *(keyword.value for keyword in node.kwargs)]
+        if not all(isinstance(argument, nodes.Const) for argument in given):
+            node.name = given_data(node.name)
         return node
 
-    def visit_Compare(self, node: nodes.Compare) -> nodes.Compare:  # noqa: N802 - as above
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Filter:  # noqa: N802 - as above
         self.generic_visit(node)
-        node.expr = _filtered(node.expr, COMPARED)
+        if len(node.ops) == 1 and node.ops[0].op in _PAIRED:
+            return _filtered(node.expr, compared(node.ops[0].op), node.ops[0].expr)
+        others: list[nodes.Expr] = []
         for operand in node.ops:
-            name = SEARCHED if operand.op in ("in", "notin") else COMPARED
-            operand.expr = _filtered(operand.expr, name)
-        return node
+            others += [nodes.Const(operand.op), operand.expr]
+        return _filtered(node.expr, COMPARED, *others)
+
+
+_PAIRED = frozenset({"lt", "lteq", "gt", "gteq", "eq", "ne"})
+_TEXT_FILTERS = frozenset(
+    (
+        "capitalize date format join lower replace string title tojson trim truncate upper "
+        "urlencode"
+    ).split()
+)
+
+
+def is_text(node: nodes.Node) -> bool:
+    """Whether the expression is a text for every receiver."""
+    match node:
+        case nodes.Const(value=str()) | nodes.Concat() | nodes.TemplateData():
+            return True
+        case nodes.Filter(name=name):
+            return name in _TEXT_FILTERS
+        case nodes.Add():
+            return is_text(node.left) or is_text(node.right)
+        case nodes.Mod() | nodes.Mul():
+            return is_text(node.left)
+        case _:
+            return False
+
+
+def _names(target: nodes.Node) -> list[nodes.Expr]:
+    """How many names an item is taken apart into, if it is."""
+    return [nodes.Const(len(target.items))] if isinstance(target, nodes.Tuple) else []
 
 
 def _weight(node: nodes.Node) -> int:
@@ -125,15 +211,6 @@ def _weight(node: nodes.Node) -> int:
 
 def _filtered(node: nodes.Node, name: str, *args: nodes.Expr) -> nodes.Filter:
     return nodes.Filter(node, name, list(args), [], None, None, lineno=node.lineno)
-
-
-def _length_of_text(operator: str, left: Any, right: Any) -> int:
-    if operator == "+":
-        return sum(len(value) for value in (left, right) if isinstance(value, str))
-    if operator == "*":
-        text, times = (left, right) if isinstance(left, str) else (right, left)
-        return len(text) * times if isinstance(times, int) else 0
-    raise BudgetExceededError(f"{operator} is for numbers")
 
 
 def _refuse_large(operator: str, left: int, right: int) -> None:

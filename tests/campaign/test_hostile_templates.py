@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from campaign_service.campaigns.errors import InvalidTemplateError
 from campaign_service.campaigns.limits import MAX_TEXT
-from campaign_service.templates.grammar import MAX_NODES
+from campaign_service.templates.grammar import MAX_NODES, MAX_STATEMENT_DEPTH
 from campaign_service.templates.text_templates import RenderError
 from chat_store.database.engine import open_database
 from chat_store.sql.stores import sql_chat_store
@@ -35,6 +35,32 @@ def test_a_template_that_reaches_outside_or_asks_for_too_much_is_refused(source:
     assert_bounded(compiling)
     with pytest.raises(InvalidTemplateError):
         compile_json([source])
+
+
+@pytest.mark.parametrize("depth", [17, 40, 80, 160])
+@pytest.mark.parametrize(
+    ("opening", "middle", "closing"),
+    [
+        ("{% for x in receiver.tags %}", "x", "{% endfor %}"),
+        ("{% if receiver.x %}", "x", "{% endif %}"),
+        ("{% if 1 %}{% for x in receiver.tags %}", "x", "{% endfor %}{% endif %}"),
+        ("{% if 1 %}{% for x in receiver.tags %}{% set y = x %}", "", "{% endfor %}{% endif %}"),
+    ],
+    ids=["for", "if", "both", "with names"],
+)
+def test_a_template_that_nests_too_deeply_is_refused_before_it_is_compiled(
+    opening: str, middle: str, closing: str, depth: int
+) -> None:
+    test_a_template_that_reaches_outside_or_asks_for_too_much_is_refused(
+        opening * depth + middle + closing * depth
+    )
+
+
+def test_a_template_may_nest_as_deep_as_the_limit() -> None:
+    loops = "{% for x in [1] %}" * MAX_STATEMENT_DEPTH + "x" + "{% endfor %}" * MAX_STATEMENT_DEPTH
+    choices = "{% if 1 == 2 %}" + "{% elif 1 == 3 %}y" * 100 + "{% else %}z{% endif %}"
+
+    assert compile_text(loops + choices).render(VARIABLES) == "xz"
 
 
 @pytest.mark.parametrize("source", [*BOMBS, *SLOW], ids=lambda source: source[:100])
@@ -87,6 +113,15 @@ HARMLESS = [
     ("{% set x = 1 %}{% for i in [1, 2] %}{% set x = i %}{% endfor %}{{ x }}", "1"),
     ("{{ '{{ receiver.name }}' }}", "{{ receiver.name }}"),
     ("{{ 1 ** 9 }}{{ 0 * 10**9 }}", "10"),
+    ("{{ receiver.tags * 10**9 }}{{ receiver.name + receiver }}{{ receiver < sender }}", "False"),
+    ("{{ '%s' % sender }}", '{"id":"acme","name":"Acme"}'),
+    ("{{ (-8) ** 0.5 }}{{ receiver.age / (receiver.age - receiver.age) }}", ""),
+    ("{{ receiver.age|round(10 ** 9) }}{{ 'x'|truncate(10 ** 60) }}", "41x"),
+    ("{{ receiver.tags|map('sum')|list }}{{ [5]|select('divisibleby', 0)|list }}", "[0,0,0][]"),
+    ("{{ receiver|max(attribute='x') }}{{ receiver.orders|sort|length }}", "2"),
+    ("{% set a, b, c = receiver.tags[:2] %}{{ a }}{{ b }}{{ c }}", "ba"),
+    ("{% for a, b, c in receiver.orders %}{{ a }}{{ b }}{{ c }}{% endfor %}", "idtotal" * 2),
+    ("{{ custom.lists|sum(start=custom.numbers) }}", "0"),
 ]
 
 

@@ -428,16 +428,19 @@ class MessageTemplate(_message.Message):
     `.custom`; `custom` is the receiver's custom object. A channel target has no `receiver`, and
     `custom` is the channel's.
 
-    A missing attribute renders empty; `default` and the other usual filters work. Single braces such
-    as `{Hello}` stay as they are. Inside `attachments` and `custom`, a string that is exactly one
+    An attribute that is missing, null or of another type than is asked for renders empty, compares as
+    not matching, loops over nothing and has length 0; `default` replaces what is missing or null. So
+    no receiver's data fails a template. protos/TEMPLATES.md has every filter with an example; `~`,
+    `truncate`, `split`, `format` and `date(format, zone)` are among them. Line ends, and single braces
+    such as `{Hello}`, stay as they are. Statements nest at most 16 deep. Inside `attachments` and `custom`, a string that is exactly one
     `{{ expression }}` keeps the JSON type of its value; keys are not templates. A template has at
     most 20,000 characters and about 1,000 parts; all templates inside `custom`, or inside
     `attachments`, together at most 20,000 characters, and there are at most 200 of them. What they
     make nests at most 20 deep, or fails the target with DELIVERY_REASON_TEMPLATE_ERROR.
 
-    Create and update refuse wrong syntax, unknown names, `receiver` for an audience of channels, and
-    statements that reach outside (`include`, `import`, `extends`), with
-    ERROR_REASON_INVALID_TEMPLATE. A template that asks for too much time or memory, or for more than
+    Create and update refuse wrong syntax, unknown names, filters and tests, arguments that they do not
+    take, `receiver` for an audience of channels, and statements that reach outside (`include`,
+    `import`, `extends`), with ERROR_REASON_INVALID_TEMPLATE. A template that asks for too much time or memory, or for more than
     the attributes named here, is refused in the same way or fails each receiver alone with
     DELIVERY_REASON_TEMPLATE_ERROR, within bounded time and memory.
 
