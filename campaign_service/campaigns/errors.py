@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from chat_store.errors import InvalidInputError
 
 _LISTED = 5
+_LONGEST_EXPLANATION = 300
 
 
 class CampaignError(Exception):
@@ -104,6 +105,20 @@ class QuotaReachedError(CampaignError):
         self.limit = limit
         self.used = used
         self.given = given
+
+
+class NobodySentToError(CampaignError):
+    """A page in which nobody would get a message, of a campaign that has sent nothing yet.
+
+    Most of it would fail. It is not written, so that nobody is used up.
+    """
+
+    def __init__(self, campaign_id: str, target_id: str, reason: str, explanation: str) -> None:
+        because = f" ({explanation[:_LONGEST_EXPLANATION]})" if explanation else ""
+        super().__init__(
+            f"nothing is sent yet, and every target would fail: {target_id!r} with {reason}{because}"
+        )
+        self.campaign_id = campaign_id
 
 
 class DatabaseHeldError(CampaignError):

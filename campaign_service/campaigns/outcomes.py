@@ -1,7 +1,7 @@
 """What became of a target, or would if it were handled now."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -46,11 +46,15 @@ _FAILURES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class NotSent:
-    """A target without a message, and why; `cid` is the channel that is the reason, if one is."""
+    """A target without a message, and why; `cid` is the channel that is the reason, if one is.
+
+    `explanation` says to the campaign's author what is wrong, where that differs by target.
+    """
 
     target_id: str
     reason: Reason
     cid: str | None = None
+    explanation: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Any
 from campaign_service.campaigns.ids import message_id
 from campaign_service.campaigns.limits import MAX_TEXT
 from campaign_service.campaigns.model import SenderMode
-from campaign_service.campaigns.outcomes import NotSent, Reason
+from campaign_service.campaigns.outcomes import NotSent, Outcome, Reason
 from campaign_service.planning.compiled import CompiledCampaign
 from campaign_service.planning.routing import Route
 from campaign_service.templates.text_templates import RenderError
@@ -35,6 +35,17 @@ class PlannedPage:
     sent: int
     channels_created: int
     not_sent: tuple[NotSent, ...]
+
+    @property
+    def first_failure(self) -> NotSent | None:
+        """The first of those that fail, if nobody gets a message and most of the page fails.
+
+        A few who can't be reached don't hide that the campaign's templates are wrong.
+        """
+        if self.sent:
+            return None
+        failed = [found for found in self.not_sent if found.reason.outcome is Outcome.FAILED]
+        return failed[0] if len(failed) > len(self.not_sent) / 2 else None
 
     def with_time(self, moment: datetime) -> "PlannedPage":
         """The same, but written at `moment`."""
@@ -92,8 +103,9 @@ class PageBuilder:
         if reason is None:
             try:
                 reason = self._write(route, channel, creating=creating)
-            except RenderError:
-                reason = Reason.TEMPLATE_ERROR
+            except RenderError as error:
+                failed = NotSent(route.target_id, Reason.TEMPLATE_ERROR, explanation=str(error))
+                self._not_sent.append(failed)
         if reason is not None:
             cid = route.cid if reason in _OF_CHANNEL else None
             self._not_sent.append(NotSent(route.target_id, reason, cid))

@@ -54,8 +54,8 @@ def route_by_template(
 ) -> Route | NotSent:
     """The channel with the rendered id; without one, that of its members; else a derived one."""
     channel_id = _channel_id(run, target_id, receiver)
-    if isinstance(channel_id, Reason):
-        return NotSent(target_id, channel_id)
+    if isinstance(channel_id, NotSent):
+        return channel_id
     cid = cid_of(template.type, channel_id)
     return Route(target_id, cid, receiver, channel_id, is_distinct(channel_id))
 
@@ -74,13 +74,15 @@ def routes_to_channels(cids: Iterable[str]) -> list[Route]:
     return [Route(cid, cid, None) for cid in cids]
 
 
-def _channel_id(run: CompiledCampaign, target_id: str, receiver: JsonView) -> str | Reason:
+def _channel_id(run: CompiledCampaign, target_id: str, receiver: JsonView) -> str | NotSent:
     if run.templates.channel_id is not None:
         try:
             channel_id = run.templates.channel_id.render(run.variables(receiver))
-        except RenderError:
-            return Reason.TEMPLATE_ERROR
-        return channel_id if _CHANNEL_ID.fullmatch(channel_id) else Reason.CHANNEL_ID_INVALID
+        except RenderError as error:
+            return NotSent(target_id, Reason.TEMPLATE_ERROR, explanation=str(error))
+        if _CHANNEL_ID.fullmatch(channel_id):
+            return channel_id
+        return NotSent(target_id, Reason.CHANNEL_ID_INVALID, explanation=repr(channel_id))
     members = run.fixed_member_ids | {target_id}
     if len(members) > 1:
         return distinct_channel_id(members)

@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from random import uniform
 
 import structlog
 
 from campaign_service.campaigns.errors import (
     InvalidTemplateError,
+    NobodySentToError,
     QuotaReachedError,
     ReferenceGoneError,
     RunEndedError,
@@ -29,6 +31,8 @@ logger = structlog.get_logger(__name__)
 
 _POLL_SECONDS = 0.5
 _YIELD_SECONDS = 0.2
+# a shard whose page would all fail is tried again, while other shards have not been tried yet
+_RETRIED_AFTER_SECONDS = (0.1, 0.5)
 _LEASES = "claiming and giving back shards"
 
 
@@ -129,6 +133,8 @@ class Sender:
         except* RunEndedError:
             log.info("run ended by another")
             self._outages.over(_name(lease))
+        except* NobodySentToError as nobody:
+            await self._abort_unless_others_send(lease, str(nobody.exceptions[0]))
         except* (ReferenceGoneError, InvalidTemplateError, QuotaReachedError) as gone:
             reason = str(gone.exceptions[0])
             log.warning("run can't go on", reason=reason)
@@ -179,6 +185,20 @@ class Sender:
             await self._runs.abort(lease, reason, self._now())
         except RunEndedError:
             logger.info("run ended by another", campaign_id=lease.campaign_id)
+        self._outages.over(_name(lease))
+
+    async def _abort_unless_others_send(self, lease: Lease, reason: str) -> None:
+        """The campaign may have shards whose targets don't fail: they are tried before it stops."""
+        now = self._now()
+        # at another time than the shards that met the same at the same time
+        pause = timedelta(seconds=uniform(*_RETRIED_AFTER_SECONDS))  # noqa: S311 - no secret
+        try:
+            stopped = await self._runs.abort_unless_others_send(lease, reason, now, now + pause)
+        except RunEndedError:
+            logger.info("run ended by another", campaign_id=lease.campaign_id)
+        else:
+            if stopped:
+                logger.warning("run can't go on", campaign_id=lease.campaign_id, reason=reason)
         self._outages.over(_name(lease))
 
     async def _back_off(self, lease: Lease, error: Exception, reason: str) -> None:

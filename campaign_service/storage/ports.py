@@ -201,8 +201,9 @@ class RunStore(Protocol):
     async def commit_page(self, lease: Lease, page: PlannedPage, cursor: str) -> None:
         """The page's messages, channels, outcomes, counters and cursor, all or none.
 
-        Raises `chat_store.errors.StalePageError` when the page must be planned again, and
-        `QuotaReachedError` when it would pass the monthly quota.
+        Raises `chat_store.errors.StalePageError` when the page must be planned again,
+        `QuotaReachedError` when it would pass the monthly quota, and `NobodySentToError` when
+        nobody of it gets a message, some would fail, and the campaign has sent nothing.
         """
 
     async def recount(self, lease: Lease) -> None:
@@ -219,6 +220,16 @@ class RunStore(Protocol):
 
     async def abort(self, lease: Lease, reason: str, now: datetime) -> None:
         """Stops the campaign for a reason that no waiting will mend."""
+
+    async def abort_unless_others_send(
+        self, lease: Lease, reason: str, now: datetime, retried_at: datetime
+    ) -> bool:
+        """After `NobodySentToError`: whether the campaign was stopped.
+
+        It goes on if it has sent something meanwhile, or has other shards that may send: those
+        that are not tried yet, or that someone works on. The shard is then claimable again from
+        `retried_at`.
+        """
 
     async def set_status_reason(self, lease: Lease, reason: str) -> None:
         """Sets the `status_reason` of a campaign that has to wait; empty when it goes on."""

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from campaign_service.campaigns.errors import RunEndedError
+from campaign_service.campaigns.errors import NobodySentToError, RunEndedError
 from campaign_service.campaigns.model import TRANSITIONS, Action, Status
 from campaign_service.campaigns.outcomes import Outcome
 from campaign_service.planning.page import PlannedPage
@@ -64,6 +64,18 @@ _LEASED_SHARD = update(campaign_shards).where(
 _ADVANCE = _LEASED_SHARD.values(
     cursor=bindparam("reached"),
     **{name: _shards[name] + bindparam(f"more_{name}") for name in COUNTERS},
+)
+# changes nothing, of no shard whose campaign has sent nothing
+_others = campaign_shards.alias("others").c
+_REQUIRE_SENT = (
+    update(campaign_shards)
+    .where(
+        _HAS_LEASE,
+        exists().where(
+            _others.campaign_id == bindparam("of_campaign"), _others.messages_sent > literal(0)
+        ),
+    )
+    .values(fence=_shards.fence)
 )
 
 
@@ -190,6 +202,33 @@ class SqlRunStore:
             )
             await self._end(connection, lease.campaign_id, Action.ABORT, now, status_reason=reason)
 
+    async def abort_unless_others_send(
+        self, lease: Lease, reason: str, now: datetime, retried_at: datetime
+    ) -> bool:
+        async with self._database.transaction("run.abort-unless-others-send") as connection:
+            await lock_exclusively(connection, self._database.dialect, lease.campaign_id)
+            # a shard without an owner that waits for a time has been tried, and met the same
+            may_send = and_(~_others.finished, or_(_others.lease_owner.isnot(None), _is_fresh()))
+            has_hope = await connection.scalar(
+                select(
+                    exists().where(
+                        _others.campaign_id == lease.campaign_id,
+                        or_(
+                            _others.messages_sent > 0, and_(_others.shard != lease.shard, may_send)
+                        ),
+                    )
+                )
+            )
+            given_back = _LEASED_SHARD.values(
+                lease_owner=None, lease_until=retried_at if has_hope else None
+            )
+            await _execute_guarded(connection, lease, given_back)
+            if not has_hope:
+                await self._end(
+                    connection, lease.campaign_id, Action.ABORT, now, status_reason=reason
+                )
+            return not has_hope
+
     async def set_status_reason(self, lease: Lease, reason: str) -> None:
         async with self._database.transaction("run.explain") as connection:
             await connection.execute(
@@ -253,6 +292,11 @@ def _writes(dialect: DialectName, lease: Lease, page: PlannedPage, cursor: str) 
     yield from lock_shared(dialect, lease.campaign_id)
     ended = RunEndedError(lease.campaign_id)
     yield Write(_ADVANCE, {**_lease_parameters(lease), **progress}, rows=1, on_mismatch=ended)
+    if failure := page.first_failure:
+        nobody = NobodySentToError(
+            lease.campaign_id, failure.target_id, failure.reason.name, failure.explanation
+        )
+        yield Write(_REQUIRE_SENT, _lease_parameters(lease), rows=1, on_mismatch=nobody)
     yield from page_writes(dialect, page.rows)
     if reasons:
         refused: Values = {
@@ -284,6 +328,10 @@ def _claimable() -> Select[Any]:
 def _unleased() -> ColumnElement[bool]:
     now = bindparam("now", type_=UtcTime())
     return or_(_shards.lease_until.is_(None), _shards.lease_until < now)
+
+
+def _is_fresh() -> ColumnElement[bool]:
+    return and_(_others.lease_owner.is_(None), _others.lease_until.is_(None))
 
 
 def _not_before_last_change(now: datetime) -> ColumnElement[datetime]:

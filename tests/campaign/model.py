@@ -37,6 +37,9 @@ STEPS = frozenset(
 )
 
 SENT = "sent"
+_FAILING = (
+    "{% set divisor = receiver.id[1:]|int % 4 %} {{ 1 // divisor if divisor else 'x' * 10 ** 9 }}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ class Plan:
 
     @property
     def template(self) -> str:
-        end = " {{ 1 // (receiver.id[1:]|int % 4) }}" if self.fails else ""
+        end = _FAILING if self.fails else ""
         return f"{self.wording} {{{{ receiver.id }}}}{end}"
 
     def _divisor(self, target: str) -> int:

@@ -10,9 +10,9 @@ from chat_store.store import ChannelDraft
 
 SENDER_ID = "maria"
 GROUPS = 10
-# for users and rooms alike; division by zero fails the one whose score it is
-TEXT = "Hi {{ receiver.name }}: {{ 60 // receiver.score }}"
-ROOM_TEXT = "Hi {{ channel.name }}: {{ 60 // channel.score }}"
+# for users and rooms alike; asks for too much where the score is 0
+TEXT = "Hi {{ receiver.name }}: {{ 60 // receiver.score if receiver.score else 'x' * 10 ** 9 }}"
+ROOM_TEXT = "Hi {{ channel.name }}: {{ 60 // channel.score if channel.score else 'x' * 10 ** 9 }}"
 
 _MOMENT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 _BATCH = 1_000

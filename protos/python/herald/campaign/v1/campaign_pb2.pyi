@@ -44,9 +44,10 @@ class _CampaignStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Campai
     again. `completed` in filters and events.
     """
     CAMPAIGN_STATUS_STOPPED: _CampaignStatus.ValueType  # 5
-    """Stopped by StopCampaign, by `stop_at`, because its sender or a segment is gone, or because its
-    next page of messages would pass the monthly quota; `status_reason` tells which. StartCampaign
-    resumes it. `stopped` in filters and events.
+    """Stopped by StopCampaign, by `stop_at`, because its sender or a segment is gone, because its next
+    page of messages would pass the monthly quota, or because it has sent nothing yet and its targets
+    would all be DELIVERY_OUTCOME_FAILED, which uses nobody up; `status_reason` tells which, and the
+    first target's error. StartCampaign resumes it. `stopped` in filters and events.
     """
 
 class CampaignStatus(_CampaignStatus, metaclass=_CampaignStatusEnumTypeWrapper):
@@ -67,9 +68,10 @@ CAMPAIGN_STATUS_COMPLETED: CampaignStatus.ValueType  # 4
 again. `completed` in filters and events.
 """
 CAMPAIGN_STATUS_STOPPED: CampaignStatus.ValueType  # 5
-"""Stopped by StopCampaign, by `stop_at`, because its sender or a segment is gone, or because its
-next page of messages would pass the monthly quota; `status_reason` tells which. StartCampaign
-resumes it. `stopped` in filters and events.
+"""Stopped by StopCampaign, by `stop_at`, because its sender or a segment is gone, because its next
+page of messages would pass the monthly quota, or because it has sent nothing yet and its targets
+would all be DELIVERY_OUTCOME_FAILED, which uses nobody up; `status_reason` tells which, and the
+first target's error. StartCampaign resumes it. `stopped` in filters and events.
 """
 Global___CampaignStatus: _TypeAlias = CampaignStatus  # noqa: Y015
 
