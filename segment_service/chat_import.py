@@ -1,4 +1,4 @@
-"""The Import call's stream of requests as the lines that the chat store imports."""
+"""Turns the Import call's stream of requests into the lines that the chat store imports."""
 
 from collections.abc import AsyncIterator
 
@@ -11,9 +11,9 @@ from herald_rpc.wire.batches import write_mode
 async def begun(
     requests: AsyncIterator[pb.ImportRequest],
 ) -> tuple[WriteMode, AsyncIterator[bytes]]:
-    """Waits for the first message: it has the mode of all, and no one else need have one.
+    """Waits for the first message, which sets the mode of the whole stream.
 
-    No message is taken from the stream before the records of the one before it have been read.
+    Takes a message from the stream only after the records of the previous one have been read.
     """
     first = await anext(requests, pb.ImportRequest())
     return write_mode(first.mode), _records(first, requests)

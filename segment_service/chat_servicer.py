@@ -1,4 +1,4 @@
-"""ChatService: the way in and out of the chat store."""
+"""ChatService: reads and writes the chat store."""
 
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
@@ -31,7 +31,7 @@ _SIZES = PageSizes(default=25, largest=1_000)
 
 
 class ChatServicer(pb_grpc.ChatServiceServicer):
-    """Serves users, channels, members, messages and devices, and takes in whole user bases."""
+    """Serves users, channels, members, messages and devices, and imports whole user bases."""
 
     def __init__(self, store: ChatStore, now: Callable[[], datetime]) -> None:
         self._store = store

@@ -1,4 +1,4 @@
-"""What can't be done with a segment, in the domain's words. `status.py` has each one's code."""
+"""The service's errors, in the domain's words. `failures.py` maps each to its gRPC code."""
 
 from chat_store.errors import InvalidInputError
 
@@ -28,7 +28,7 @@ class SegmentDeletedError(SegmentError):
 
 
 class SegmentFilterRefusedError(SegmentError):
-    """The segment was stored when its filter was still allowed, and is not evaluated any more."""
+    """The stored filter was allowed once but is not any more, so it is not evaluated."""
 
     def __init__(self, segment_id: str, field: str, problem: str) -> None:
         super().__init__(f"the filter of segment {segment_id!r} is refused: {field}: {problem}")
@@ -38,7 +38,7 @@ class SegmentFilterRefusedError(SegmentError):
 
 
 class SegmentHasDefinitionError(SegmentError):
-    """Only segments without a definition list their targets."""
+    """The call is only for segments that list their targets, and this one has a definition."""
 
     def __init__(self, segment_id: str, definition: str) -> None:
         super().__init__(f"segment {segment_id!r} has a definition, {definition}, and no list")
@@ -47,7 +47,7 @@ class SegmentHasDefinitionError(SegmentError):
 
 
 class SenderRequiredError(SegmentError, InvalidInputError):
-    """The segment means the channels of a sender, and there is none."""
+    """The segment means the channels of a sender, and no sender was given."""
 
     def __init__(self, segment_id: str) -> None:
         super().__init__("sender_id", f"is required by segment {segment_id!r}")
@@ -55,7 +55,7 @@ class SenderRequiredError(SegmentError, InvalidInputError):
 
 
 class SegmentTypesMixedError(SegmentError, InvalidInputError):
-    """Of these segments, some have users and others channels."""
+    """Some of the given segments hold users and others channels."""
 
     def __init__(self, segment_id: str) -> None:
         super().__init__("segment_ids", f"segment {segment_id!r} is not of the first one's type")
@@ -63,7 +63,7 @@ class SegmentTypesMixedError(SegmentError, InvalidInputError):
 
 
 class ShuttingDownError(SegmentError):
-    """The server is about to end, and a stream with it: go on elsewhere with the last token."""
+    """The server is about to stop; a stream can be resumed elsewhere from its last token."""
 
     def __init__(self) -> None:
         super().__init__("the server is shutting down")

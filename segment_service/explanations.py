@@ -1,7 +1,7 @@
-"""What ExplainTarget shows of the values that a filter's clauses saw.
+"""Cuts the values that a filter's clauses saw to the part that ExplainTarget shows.
 
-A filter has 250 clauses, and each may have seen all members of a large channel: what is shown of
-one is so little that all of them fit into the 4 MiB of an answer.
+A filter has up to 250 clauses, and each may have seen all members of a large channel. The limits
+are so low that the values of all clauses fit into one response of 4 MiB.
 """
 
 from collections.abc import Iterable, Sized
@@ -22,7 +22,7 @@ MOST_LEVELS = 2
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """`count`: how many elements, keys or characters there are in all, if these are fewer."""
+    """`count` is the number of elements, keys or characters in all; 0 if none are missing here."""
 
     value: Any
     count: int
@@ -34,7 +34,7 @@ def clauses_to_proto(clauses: Iterable[Clause]) -> list[segment_pb2.ClauseExplan
 
 
 def shown(value: Any, levels: int = MOST_LEVELS) -> Shown:
-    """The beginning of a value; of what is inside of it, the same, on so many levels."""
+    """Returns the beginning of a value and, down to `levels`, of the values inside it."""
     if isinstance(value, datetime):
         return Shown(value.astimezone(UTC).isoformat().replace("+00:00", "Z"), 0, cut=False)
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""The service's errors as statuses with the package's reasons."""
+"""Maps the service's errors to statuses with the package's reasons."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,7 +11,7 @@ from segment_service import errors
 
 
 def failure_for(error: Exception) -> Failure | None:
-    """What a caller is told; None for an error that nobody foresaw."""
+    """Returns what the caller receives; None for an unexpected error."""
     match error:
         case errors.SegmentNotFoundError():
             return not_found(error, "SEGMENT", "segment_id", error.segment_id)

@@ -1,4 +1,4 @@
-"""What segments and their targets can be filtered and sorted by."""
+"""The fields that segments and their targets can be filtered and sorted by."""
 
 from chat_store.errors import InvalidFilterError
 from chat_store.filters.fields import Catalogue, Field, Kind
@@ -22,7 +22,7 @@ _TARGET_OPERATORS = ("$eq", "$gt", "$gte", "$in", "$lt", "$lte")
 
 
 def check_target_operators(predicate: Predicate) -> None:
-    """Raises `InvalidFilterError`: targets are only compared by id, not searched."""
+    """Raises `InvalidFilterError` for a text search: targets can only be compared by id."""
     if not isinstance(predicate, Condition):
         for part in predicate.parts:
             check_target_operators(part)

@@ -1,4 +1,4 @@
-"""What a segment is, and what may become of it."""
+"""Segments, and the rules of their changes."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -50,7 +50,7 @@ _ONLY_FOR = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentSpec:
-    """What the caller says of a segment. `filter` is there exactly if the definition is FILTER."""
+    """The part of a segment that callers write. `filter` is set only for Definition.FILTER."""
 
     type: SegmentType
     name: str = ""
@@ -59,7 +59,10 @@ class SegmentSpec:
     filter: Json | None = None
 
     def predicate(self) -> Predicate:
-        """Who matches. Raises `InvalidFilterError`, and ValueError where there is no filter."""
+        """Returns the parsed filter.
+
+        Raises `InvalidFilterError`, and ValueError if the segment has no filter.
+        """
         if self.filter is None:
             raise ValueError(f"a segment of {self.definition} has no filter")
         if not self.filter:
@@ -85,7 +88,7 @@ class Segment:
         return self.spec.definition
 
     def predicate(self) -> Predicate:
-        """Who matches. Raises `SegmentFilterRefusedError` for what is no filter any more."""
+        """Returns the parsed filter. Raises `SegmentFilterRefusedError` if it is not valid now."""
         try:
             return self.spec.predicate()
         except InvalidFilterError as error:
@@ -94,9 +97,9 @@ class Segment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What an update asks for: the fields of `fields` become what they are here.
+    """An update: the fields named in `fields` take the values given here.
 
-    A `type` or `definition` is what the caller takes the segment's for.
+    `type` and `definition` never change; if set, they are what the caller assumes the segment has.
     """
 
     fields: frozenset[Literal["name", "description", "filter"]]
@@ -109,7 +112,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """The part of all targets whose ids fall to `index` when they are spread over `count`."""
+    """The targets whose id hashes to `index` when all are spread over `count` shards."""
 
     index: int = 0
     count: int = 1
@@ -117,19 +120,19 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """`created_at` is there for those that a list has."""
+    """`created_at` is set only for targets of a list."""
 
     id: str
     created_at: datetime | None = None
 
 
 def has_large_filter(of: Iterable[Segment]) -> bool:
-    """Whether what is done with their filters takes long."""
+    """Returns whether work on the segments' filters takes long."""
     return sum(json_size(segment.spec.filter or {}) for segment in of) > SHORT_BYTES
 
 
 def check(spec: SegmentSpec) -> None:
-    """Raises for a definition that is not for this type, and for a filter that can't be used."""
+    """Raises if the definition does not fit the type, or if the filter is invalid."""
     only_for = _ONLY_FOR.get(spec.definition, spec.type)
     if only_for is not spec.type:
         raise InvalidInputError(
@@ -140,12 +143,12 @@ def check(spec: SegmentSpec) -> None:
 
 
 def is_same(one: SegmentSpec, other: SegmentSpec) -> bool:
-    """The same content: filters by value, regardless of the order of their keys."""
+    """Returns whether the content is equal; the order of keys in filters does not matter."""
     return replace(one, filter=None) == replace(other, filter=None) and same_filter(one, other)
 
 
 def same_filter(one: SegmentSpec, other: SegmentSpec) -> bool:
-    # as texts: of large filters, walking through them would hold up all other calls
+    # compared as texts: walking through large filters would hold up all other calls
     return _text(one.filter) == _text(other.filter)
 
 
@@ -154,7 +157,7 @@ def _text(filter_: Json | None) -> bytes:
 
 
 def changed(spec: SegmentSpec, change: Change) -> SegmentSpec:
-    """The content after the change, for `check`. Raises for a change that is not allowed."""
+    """Returns the content after the change, not yet checked. Raises if a field may not change."""
     if change.type not in {None, spec.type}:
         raise InvalidInputError("segment.type", "never changes")
     if change.definition not in {None, spec.definition}:
@@ -166,12 +169,12 @@ def changed(spec: SegmentSpec, change: Change) -> SegmentSpec:
 
 
 def later(now: datetime, than: datetime | None) -> datetime:
-    """`now`, or just after `than` when the clock stands still or went back."""
+    """Returns `now`, or 1 µs after `than` if the clock stands still or went back."""
     return now if than is None else max(now, than + _CLOCK_STEP)
 
 
 def check_listing(segment: Segment) -> None:
-    """Raises unless targets can be added to the segment, and removed."""
+    """Raises unless targets can be added to the segment and removed from it."""
     if segment.deleted_at:
         raise SegmentDeletedError(segment.id)
     if segment.definition is not Definition.LIST:
@@ -179,7 +182,7 @@ def check_listing(segment: Segment) -> None:
 
 
 def check_targets(segment: Segment, target_ids: Iterable[str]) -> None:
-    """Raises for what can't be the id of a target of this type."""
+    """Raises for an id that can't be a target of the segment's type."""
     if segment.spec.type is SegmentType.USER:
         return
     for index, target_id in enumerate(target_ids):
@@ -190,7 +193,7 @@ def check_targets(segment: Segment, target_ids: Iterable[str]) -> None:
 def audience(
     ids: Sequence[str], found: Mapping[str, Segment], sender_id: str
 ) -> tuple[Segment, ...]:
-    """The segments to ask together, each once. Raises for the first that can't be asked."""
+    """Returns the segments to query together, each once. Raises for the first that is unusable."""
     unique = tuple(dict.fromkeys(ids))
     for id_ in unique:
         if id_ not in found:

@@ -1,4 +1,4 @@
-"""Puts the segment server together, and takes it down in order."""
+"""Assembles the segment server and stops it in order."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -34,10 +34,10 @@ async def run_until(
     settings: SegmentSettings,
     started: Callable[[RunningServer], None] = lambda _: None,
 ) -> None:
-    """Serves and counts until `stop` is set; then finishes the calls in hand.
+    """Serves and counts until `stop` is set, then finishes the calls in progress.
 
-    Target streams end at once, for they can be resumed elsewhere, and so does a count. Workers go
-    on whatever their work raises.
+    Target streams end at once, because they can be resumed elsewhere. A count ends at once too.
+    Workers go on whatever their work raises.
     """
     async with _server(settings, stop) as (server, sizing, health):
         started(server)
@@ -50,7 +50,7 @@ async def run_until(
                 grace.begin()
                 await server.set_serving(False)
         finally:
-            # whatever ended it: the calls in hand are answered
+            # whatever the cause of the stop, the calls in progress are answered
             await server.drain(grace.left)
 
 

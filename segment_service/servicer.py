@@ -1,4 +1,4 @@
-"""SegmentService: per call decode, do, encode."""
+"""SegmentService: each call decodes its request, does its work and encodes the response."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -137,7 +137,7 @@ class SegmentServicer(pb_grpc.SegmentServiceServicer):
             response = pb.StreamTargetsResponse(
                 target_ids=target_ids, resume_token=wire.stream_token(cursor)
             )
-            # not kept while the message waits for its reader
+            # frees the ids while the message waits for its reader
             del target_ids
             yield response
 

@@ -1,4 +1,4 @@
-"""What the segment server is told from outside, as HERALD_* variables."""
+"""The segment server's settings, read from HERALD_* variables."""
 
 from pydantic import Field
 
@@ -9,4 +9,4 @@ class SegmentSettings(ServerSettings):
     segment_listen: str = "127.0.0.1:50051"
 
     sizing_interval_seconds: float = Field(default=60.0, gt=0, le=86_400)
-    """How long after a count of a segment's targets the next one is due."""
+    """Seconds from one count of a segment's targets to the next."""

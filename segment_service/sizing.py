@@ -1,4 +1,4 @@
-"""The worker that counts the segments that don't count themselves."""
+"""The worker that counts the targets of segments with a definition."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from herald_rpc.process.outages import RepeatingWorker
 from segment_service.errors import SegmentError, SegmentFilterRefusedError
 from segment_service.store import SizingStore, TargetStore
 
-# Another replica counts again what one has not finished within this time.
+# Another replica takes over a count that is not finished within this time.
 _LEASE = timedelta(minutes=2)
 _POLL_SECONDS = 1.0
 
@@ -21,7 +21,7 @@ logger = structlog.get_logger(__name__)
 class SizingWorker(RepeatingWorker):
     """Counts what was created or changed within seconds, and all again after each `interval`.
 
-    What is due is in the database: any number of workers share it, and a crash loses nothing.
+    Due times are in the database, so any number of workers share them and a crash loses nothing.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class SizingWorker(RepeatingWorker):
         if claim is None:
             return False
         try:
-            # no sender: the segments of a sender's channels are never due
+            # no sender: segments of a sender's channels are never due
             size = await self._targets.count([claim.segment_id], "")
         except asyncio.CancelledError:
             await self._sizing.give_back(claim, now)
@@ -62,10 +62,10 @@ class SizingWorker(RepeatingWorker):
             await self._sizing.give_back(claim, now + self._interval)
             return True
         except SegmentError:
-            # deleted a moment ago, and not due any more
+            # deleted a moment ago, so it is not due any more
             return True
         except Exception:
-            # one filter that the database can't evaluate must not keep the others from theirs
+            # a filter that the database can't evaluate must not stop the other counts
             logger.exception("a segment can't be counted", segment_id=claim.segment_id)
             return True
         counted_at = self._now()

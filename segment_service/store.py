@@ -1,7 +1,7 @@
-"""What the segment service asks of its database.
+"""The segment service's ports to its database.
 
-One method is one transaction: what it promises is durable when it returns. Every method that
-takes the id of a segment raises `SegmentNotFoundError` for an unknown one.
+Each method is one transaction, durable when it returns. Every method that takes a segment's id
+raises `SegmentNotFoundError` for an unknown one.
 """
 
 from collections.abc import Sequence
@@ -19,19 +19,19 @@ class SegmentStore(Protocol):
     """Segments, and the targets of those that list them."""
 
     async def create(self, segment_id: str, spec: SegmentSpec, now: datetime) -> Segment:
-        """The same id with the same content gives what is there.
+        """Returns the stored segment if the id exists with the same content.
 
-        Raises `SegmentAlreadyExistsError`.
+        Raises `SegmentAlreadyExistsError` if the content differs or the segment was deleted.
         """
 
     async def get(self, segment_id: str) -> Segment:
-        """A deleted one, too."""
+        """Returns the segment, also a deleted one."""
 
     async def update(self, segment_id: str, change: Change, now: datetime) -> Segment:
         """Raises as `segments.changed`, and `SegmentDeletedError`."""
 
     async def delete(self, segment_id: str, now: datetime) -> None:
-        """For good, but soft. Twice is no error."""
+        """Marks the segment as deleted, for good. Deleting it again is no error."""
 
     async def query(
         self, predicate: Predicate, page: PageRequest, *, show_deleted: bool
@@ -40,16 +40,16 @@ class SegmentStore(Protocol):
     async def add_targets(
         self, segment_id: str, target_ids: Sequence[str], now: datetime
     ) -> tuple[int, Segment]:
-        """How many were not in yet, and the segment with its exact size.
+        """Returns the number of new targets, and the segment with its exact size.
 
-        `size_updated_at` grows whenever the list changes, also when the clock does not. Raises as
-        `segments.check_listing` and `segments.check_targets`.
+        `size_updated_at` grows with every change of the list, even if the clock stands still.
+        Raises as `segments.check_listing` and `segments.check_targets`.
         """
 
     async def remove_targets(
         self, segment_id: str, target_ids: Sequence[str], now: datetime
     ) -> tuple[int, Segment]:
-        """How many were in, otherwise as `add_targets`."""
+        """Returns the number of removed targets, and the segment. Otherwise as `add_targets`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +61,13 @@ class SizingClaim:
 
 
 class SizingStore(Protocol):
-    """Segments that are due to be counted: one that is claimed by no one else until then."""
+    """Segments that are due to be counted. Nobody else claims a segment until its claim ends."""
 
     async def claim(self, now: datetime, until: datetime) -> SizingClaim | None:
-        """The one that has been due for the longest time. None: there is none."""
+        """Claims the segment that has been due longest. Returns None if none is due."""
 
     async def finish(self, claim: SizingClaim, size: int, now: datetime, due_at: datetime) -> None:
-        """Writes the size; no effect if the definition changed or the claim was lost meanwhile."""
+        """Writes the size. No effect if the definition changed or the claim was lost meanwhile."""
 
     async def give_back(self, claim: SizingClaim, due_at: datetime) -> None: ...
 
@@ -80,7 +80,7 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class TargetPage:
-    """Ids of one page, maybe none, and the place to go on from unless it is the end."""
+    """The ids of one page, possibly none. The next page begins after `after`."""
 
     ids: Sequence[str]
     after: str
@@ -88,9 +88,9 @@ class TargetPage:
 
 
 class TargetStore(Protocol):
-    """Who is in segments now. Targets order ascending bytewise by id.
+    """The current targets of segments, in ascending bytewise order of their ids.
 
-    Every method raises for segments that can't be asked, as `segments.audience`.
+    Every method raises for unusable segments, as `segments.audience`.
     """
 
     async def exists(self, segment_id: str, target_id: str, sender_id: str) -> bool: ...
@@ -102,17 +102,17 @@ class TargetStore(Protocol):
     ) -> Page[Target]: ...
 
     async def count(self, segment_ids: Sequence[str], sender_id: str) -> int:
-        """Exactly, each target once."""
+        """Counts exactly, each target once."""
 
     async def among(
         self, segment_ids: Sequence[str], sender_id: str, target_ids: Sequence[str]
     ) -> Sequence[str]:
-        """Those of the given targets that are in any of the segments, ascending, each once."""
+        """Returns the given targets that are in any of the segments, ascending, each once."""
 
     async def ids_after(
         self, segment_ids: Sequence[str], sender_id: str, shard: Shard, after: str, limit: int
     ) -> TargetPage:
-        """The shard's next targets of all the segments together, each once, at most `limit`.
+        """Returns at most `limit` targets of the shard after `after`, from all the segments.
 
-        The empty string is before all of them.
+        Each target occurs once. The empty string is before all of them.
         """

@@ -1,4 +1,4 @@
-"""Target streams: page after page, each read at its own moment."""
+"""Target streams: each page is read when the reader takes it, not from one snapshot."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -13,11 +13,11 @@ from segment_service.store import TargetPage, TargetStore
 _MOST_BYTES = MAX_MESSAGE_BYTES - 64 * 1024
 # as much as is sent ahead of a reader; a page of 1,000 ids of 36 characters is 40 KiB
 _LEAST_BYTES = 64 * 1024
-# Pages that wait for slow readers: this much, and of each further stream `_LEAST_BYTES`. In memory
-# a page takes about three times of it: the message, encoded, and gRPC's copy.
+# Pages that wait for slow readers: this much in all, then `_LEAST_BYTES` for each further stream.
+# A page takes about three times its size in memory: the message, its encoding and gRPC's copy.
 _WAITING_BYTES = 32 * 1024 * 1024
 _SHARE_OF_THE_ROOM = 8
-# half of a pool's connections, so that calls find the others, however many streams begin
+# half of the pool's connections; the others are left to calls, however many streams begin
 _READS_AT_ONCE = 4
 # an id's tag and length in the message
 _FRAME_BYTES = 4
@@ -25,7 +25,7 @@ _FRAME_BYTES = 4
 
 @dataclass(frozen=True, slots=True)
 class TargetCursor:
-    """A place in the targets of several segments together: after the id `after`."""
+    """A position in the merged targets of several segments: after the id `after`."""
 
     segment_ids: tuple[str, ...]
     sender_id: str
@@ -34,10 +34,10 @@ class TargetCursor:
 
 
 class TargetStreams:
-    """`stopping` ends all of them with `ShuttingDownError`, each after the page in hand.
+    """Streams that `stopping` ends with `ShuttingDownError`, each after its current page.
 
-    Each holds one page in memory until its reader takes it. The more of these wait, the smaller
-    are further ones.
+    Each stream holds one page in memory until its reader takes it. The more pages wait, the
+    smaller the next ones are.
     """
 
     def __init__(self, targets: TargetStore, stopping: asyncio.Event) -> None:
@@ -49,9 +49,9 @@ class TargetStreams:
     async def pages(
         self, cursor: TargetCursor, page_size: int, page_limit: int = 0
     ) -> AsyncGenerator[tuple[Sequence[str], TargetCursor], None]:
-        """Targets, at least one, and the place after them. The segments are read anew each time.
+        """Yields pages of at least one target, each with the cursor after it.
 
-        A `page_limit` of 0 is none.
+        The segments are read again for each page. A `page_limit` of 0 means no limit.
         """
         pages = 0
         at_the_end = False
@@ -60,13 +60,13 @@ class TargetStreams:
             found = await self._read(cursor, most)
             page, size = _fitting(found.ids, self._room())
             whole = len(page) == len(found.ids)
-            # what did not fit is read again, so no more than fitted is read next
+            # targets that did not fit are read again, so read only as many as fitted next time
             most = min(page_size, most + most // 4 + 1) if whole else len(page)
             cursor = replace(cursor, after=found.after if whole else page[-1])
             at_the_end = found.at_the_end and whole
             if page:
                 pages += 1
-                # the ids are not kept while their message waits: they are half of its memory
+                # frees the ids while their message waits: they are half of its memory
                 taken = [page]
                 del found, page
                 self._waiting_bytes += size
@@ -89,7 +89,7 @@ class TargetStreams:
 
 
 def _fitting(ids: Sequence[str], most_bytes: int) -> tuple[Sequence[str], int]:
-    """The first ones that fit into so many bytes of a message, and how many they take."""
+    """Returns the first ids that fit into `most_bytes` of a message, and their size in bytes."""
     size = len("".join(ids).encode()) + _FRAME_BYTES * len(ids)
     if size <= most_bytes:
         return ids, size

@@ -1,4 +1,4 @@
-"""Between the package's messages and the domain's values: each rule of a request, at its field."""
+"""Converts between the package's messages and the domain's values, and checks each field."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
@@ -44,8 +44,8 @@ MAX_SHARDS = 1_024
 # as a protobuf message; the other fields of a segment have limits of their own
 MAX_FILTER_BYTES = MAX_RECORD_BYTES
 
-# protobuf's readers take 100 messages inside one another, and a campaign's answer has the filter
-# inside two: all 20 levels of `$and` fit, and so do 20 levels of JSON inside 8 of them
+# protobuf parsers accept 100 nested messages, and a campaign's response nests the filter in two:
+# all 20 levels of `$and` fit, and so do 20 levels of JSON inside 8 of them
 _MOST_MESSAGES_INSIDE = 98
 
 STREAM_SIZES = PageSizes(default=1_000, largest=10_000)
@@ -219,7 +219,7 @@ def _filter(message: segment_pb2.Segment) -> dict[str, Any]:
 
 
 def _messages_inside(value: Any) -> int:
-    """How many protobuf messages the value takes inside one another."""
+    """Returns how many protobuf messages deep the value nests."""
     if isinstance(value, dict):
         return 3 + max(map(_messages_inside, value.values()), default=0)
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Which of given targets are in segments, in SQL."""
+"""Tests given targets for membership in segments, in SQL."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from segment_service.sql.target_sources import target_sources, union_of
 
 @dataclass(frozen=True, slots=True)
 class GivenTargets(Asked):
-    """Which of given targets are in the segments; the targets are the statement's parameter."""
+    """A query for those of given targets that are in the segments; the targets are a parameter."""
 
 
 class SqlGivenTargets:
@@ -36,7 +36,7 @@ class SqlGivenTargets:
 def those_among(
     asked: GivenTargets, dialect: DialectName, of: Sequence[Segment]
 ) -> ColumnElement[Any]:
-    """Each branch looks up the given ids by its index, so that none reads the whole of a table."""
+    """Each source looks up the given ids by its index, so that none reads a whole table."""
     found = [
         branch.rows.where(in_keys(dialect, branch.column))
         for branch in target_sources(of, asked.sender_id, dialect)

@@ -1,4 +1,4 @@
-"""Statements over segments that are kept, because what they are made of seldom changes."""
+"""A cache of statements over segments, whose definitions seldom change."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -15,13 +15,13 @@ from segment_service.sql.segments import load_segments
 from segment_service.sql.tables import segments
 
 _MOST_STATEMENTS = 128
-# of their parameters, in bytes: a filter has up to 1 MB
+# bytes of all their parameters; one filter has up to 1 MB
 _LARGEST = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a kept statement is about."""
+    """The key of a cached statement."""
 
     segment_ids: tuple[str, ...]
     sender_id: str
@@ -29,17 +29,17 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Membership(Asked):
-    """Whether somebody is in them."""
+    """A query for whether one target is in the segments."""
 
 
 Build = Callable[[Sequence[Segment]], ColumnElement[Any]]
 
 
 class KeptStatements:
-    """Each answers one value, and whether its segments are as they were when it was made.
+    """Statements that each select one value and whether their segments are still unchanged.
 
-    Those that were used last are kept. Filters are read and compiled in threads: a large one of
-    1 MB takes a second, and nobody with a small one waits for that.
+    Keeps the most recently used ones. Filters are parsed and compiled in threads: a large one of
+    1 MB takes a second, and queries with a small one do not wait for it.
     """
 
     def __init__(self, database: Database) -> None:
@@ -48,7 +48,7 @@ class KeptStatements:
         self._one_large = asyncio.Lock()
 
     async def value(self, query: Asked, build: Build, **values: Any) -> Any:
-        """`build` makes the value's expression, which depends on `query` and the segments only.
+        """Returns the value of `build`'s expression, which depends on `query` and segments only.
 
         Raises as `segments.audience`, and `SegmentFilterRefusedError`.
         """
@@ -72,7 +72,7 @@ class KeptStatements:
         if not has_large_filter(of):
             return await asyncio.to_thread(make)
         async with self._one_large:
-            # who waited for the same one takes it
+            # another waiting call may have made the same one meanwhile
             return self._statements.get(query) or self._keep(query, await aside(make))
 
     def _keep(self, query: Asked, statement: Prepared) -> Prepared:
@@ -81,13 +81,13 @@ class KeptStatements:
         while len(self._statements) > _MOST_STATEMENTS or (
             total > _LARGEST and len(self._statements) > 1
         ):
-            # the one that was not used for the longest time
+            # the least recently used one
             total -= self._statements.pop(next(iter(self._statements))).size
         return statement
 
 
 def _unchanged(of: Sequence[Segment]) -> ColumnElement[Any]:
-    """How many of the segments are as they were: every change of one moves its `updated_at`."""
+    """Counts the segments that have not changed: every change moves `updated_at`."""
     versions = (
         and_(segments.c.id == segment.id, segments.c.updated_at == segment.updated_at)
         for segment in of

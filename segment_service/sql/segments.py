@@ -1,4 +1,4 @@
-"""Segments in SQL, and the lists of those that have one."""
+"""Segments in SQL, and the targets of those that list them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ from segment_service.sql.tables import segment_targets, segments
 
 _BINDING = Binding(columns=dict(segments.c))
 _COUNTED = {Definition.FILTER, Definition.ALL_USERS}
-# built once: it is what is asked most
+# built once: the most frequent query
 _BY_ID = select(segments).where(segments.c.id == bindparam("id", type_=Key))
 _TAKEN_BY_ID = _BY_ID.with_for_update()
 _IS_A_LIST = and_(
@@ -120,7 +120,10 @@ class SqlSegmentStore:
             )
 
     async def _check_filter(self, segment_id: str, change: Change) -> None:
-        """Before the transaction: it may take long. What it depends on, the type, never changes."""
+        """Checks a new filter before the transaction, because it may take long.
+
+        The check depends on the segment's type, which never changes.
+        """
         stored = await self.get(segment_id)
         if stored.deleted_at or change.filter is None:
             return
@@ -165,7 +168,7 @@ class SqlSegmentStore:
         return await self._additions.submit(addition)
 
     async def _added(self, additions: Sequence[_Addition]) -> list[tuple[int, Segment]]:
-        """Of calls that have a segment in common, and no target."""
+        """Adds the targets of calls that share a segment and have no target in common."""
         segment_id, now = additions[0].segment_id, max(addition.now for addition in additions)
         target_ids = sorted({id_ for addition in additions for id_ in addition.target_ids})
         async with self._database.transaction("targets.add") as connection:
@@ -198,7 +201,7 @@ class SqlSegmentStore:
 async def load_segments(
     connection: AsyncConnection, dialect: DialectName, ids: Sequence[str]
 ) -> Mapping[str, Segment]:
-    """Those that exist, deleted ones included."""
+    """Returns the segments that exist, deleted ones included, by id."""
     given = inline_rows(dialect, {"id": Key}, {"id": list(ids)})
     statement = select(segments).join_from(given.source, segments, segments.c.id == given.c["id"])
     found = [segment_from_row(row) for row in await connection.execute(statement)]
@@ -248,7 +251,7 @@ async def _load(connection: AsyncConnection, segment_id: str) -> Segment:
 
 
 async def _take(connection: AsyncConnection, segment_id: str) -> Segment:
-    """Loads the segment and keeps other writers from it until the transaction ends."""
+    """Loads the segment and locks it against other writers until the transaction ends."""
     statement = prepared_once(_TAKEN_BY_ID, connection.dialect)
     return _segment(segment_id, await statement.records(connection, {"id": segment_id}))
 

@@ -1,4 +1,4 @@
-"""Which segments are due to be counted, in SQL."""
+"""The segments that are due to be counted, in SQL."""
 
 from datetime import datetime
 
@@ -20,7 +20,7 @@ class SqlSizingStore:
         due = segments.c.count_due_at <= now
         longest_due = select(segments.c.id).where(due).order_by(segments.c.count_due_at).limit(1)
         async with self._database.autocommit() as connection:
-            # asked every second: SQLite's only write lock is left alone while there is nothing
+            # polled every second: SQLite's only write lock is not taken while nothing is due
             if (await connection.scalars(longest_due)).one_or_none() is None:
                 return None
         candidate = longest_due.with_for_update(skip_locked=True).scalar_subquery()

@@ -1,4 +1,4 @@
-"""The segment service's own tables, beside the chat store's in the one database."""
+"""The segment service's own tables, in the same database as the chat store's."""
 
 from sqlalchemy import Boolean, Column, Index, MetaData, PrimaryKeyConstraint, Table
 
@@ -18,7 +18,7 @@ segments = Table(
     Column("all_sender_channels", Boolean, nullable=False),
     Column("size", Count, nullable=False),
     Column("size_updated_at", UtcTime),
-    # when the worker counts it next; empty for lists, which count themselves
+    # when the worker counts it next; null for lists, whose size each change updates
     Column("count_due_at", UtcTime),
     Column("created_at", UtcTime, nullable=False),
     Column("updated_at", UtcTime, nullable=False),

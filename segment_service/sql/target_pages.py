@@ -26,20 +26,20 @@ from segment_service.sql.target_sources import target_sources, union_of
 from segment_service.store import TargetPage
 
 _AFTER = bindparam("after", type_=Key)
-# of all shards together, where they are told apart outside of the database
+# targets of all shards in one read, where shards are separated outside the database
 _MAX_SCANNED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class TargetPageQuery(Asked):
-    """Which targets a page is of, wherever it begins: on SQLite those of all shards."""
+    """The targets that a page is taken from, wherever it begins."""
 
     shard: Shard
     limit: int
 
 
 class SqlTargetPages:
-    """The pages of one stream differ in the beginning only, and are one statement."""
+    """The pages of a stream share one statement: only their beginning differs, a parameter."""
 
     def __init__(self, database: Database, statements: KeptStatements) -> None:
         self._database = database
@@ -53,10 +53,10 @@ class SqlTargetPages:
         return TargetPage(ids, ids[-1] if ids else after, at_the_end=len(ids) < query.limit)
 
     async def _share_after(self, query: TargetPageQuery, after: str) -> TargetPage:
-        """Walks through all shards' targets for those of one.
+        """Reads the targets of all shards and keeps those of one.
 
-        As a function of SQLite's, the hash would be called for every row by a thread that has to
-        get the interpreter for it: two streams at a time spent most of their time so.
+        A hash function inside SQLite would take the interpreter lock for every row: two streams
+        at a time spent most of their time on that.
         """
         shard = query.shard
         limit = max(query.limit, min(query.limit * shard.count, _MAX_SCANNED))
@@ -74,7 +74,7 @@ class SqlTargetPages:
 def page_of_targets(
     query: TargetPageQuery, dialect: DialectName, of: Sequence[Segment]
 ) -> ColumnElement[Any]:
-    """The page after the parameter `after`."""
+    """Builds the page that follows the parameter `after`."""
     ids = _page_of_ids(query, of, dialect).subquery()
     return select(array_of(ids.c[0], dialect)).scalar_subquery()
 
@@ -82,7 +82,7 @@ def page_of_targets(
 def _page_of_ids(
     query: TargetPageQuery, of: Sequence[Segment], dialect: DialectName
 ) -> Select[Any]:
-    """Each branch gives its own next ids after `_AFTER`, so that none is read beyond one page."""
+    """Each source selects its own next ids after `_AFTER`, so none is read beyond one page."""
     pages = [
         source.rows.where(source.column > _AFTER, *_in_shard(source.column, query.shard))
         .order_by(source.column)
@@ -99,5 +99,5 @@ def _in_shard(column: ColumnElement[str], shard: Shard) -> Iterator[ColumnElemen
     if shard.count > 1:
         # the remainder first: the hash may be the one number that has no absolute value
         spread = func.abs(func.hashtextextended(column, 0, type_=BigInteger()) % shard.count)
-        # PostgreSQL takes an equation for rare, and would start parallel workers to fill a page
+        # PostgreSQL expects few rows of an equation, and would start parallel workers for a page
         yield func.coalesce(spread == shard.index, false())

@@ -1,4 +1,4 @@
-"""Where the targets of segments are, in SQL: each place is a branch, read by an index range."""
+"""The sources of segments' targets in SQL, each read by an index range."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ _EVALUATED = {Definition.FILTER, Definition.ALL_USERS}
 
 @dataclass(frozen=True, slots=True)
 class TargetSource:
-    """`rows` selects ids from `column`, the key of an index that `rows` may be ranged over by."""
+    """`rows` selects ids from `column`, the key of an index by which `rows` can be ranged over."""
 
     column: ColumnElement[str]
     rows: Select[Any]
@@ -39,7 +39,7 @@ class TargetSource:
 def target_sources(
     segments: Sequence[Segment], sender_id: str, dialect: DialectName
 ) -> list[TargetSource]:
-    """Every segment is in one branch, and all that are evaluated on the same table share one."""
+    """Every list is a source of its own; all definitions evaluated on one table share a source."""
     sources = [_list(segment) for segment in segments if segment.definition is Definition.LIST]
     evaluated = [segment for segment in segments if segment.definition in _EVALUATED]
     if evaluated:
@@ -69,7 +69,7 @@ def _channels(evaluated: Sequence[Segment], dialect: DialectName) -> TargetSourc
 
 
 def _channels_of(sender_id: str) -> TargetSource:
-    # looked up channel by channel: PostgreSQL may read a join's other side from its very beginning
+    # looked up channel by channel: in a join, PostgreSQL may read the whole other table first
     is_there = select(channels.c.deleted_at.is_(None)).where(channels.c.cid == members.c.cid)
     rows = select(members.c.cid).where(members.c.user_id == sender_id, is_there.scalar_subquery())
     return TargetSource(members.c.cid, rows, null())
@@ -82,11 +82,11 @@ def _matching_any(
         return true()
     holds = [where(segment.predicate(), binding, dialect) for segment in evaluated]
     if dialect == "sqlite" and len(holds) > 1:
-        # large filters in one chain of ORs would be deeper than SQLite reads
+        # a chain of ORs over large filters would exceed SQLite's expression depth
         return case(*((holding, true()) for holding in holds), else_=false())
     return or_(*holds)
 
 
 def union_of(branches: Sequence[Select[Any]]) -> CompoundSelect[Any]:
-    """Each target once."""
+    """Selects each target once."""
     return union(*(select(source.subquery().c[0]) for source in branches))

@@ -1,4 +1,4 @@
-"""Who is in segments, in SQL."""
+"""The targets of segments, in SQL."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -143,14 +143,14 @@ def _prepared_count(query: Sequence[Segment], sender_id: str, database: Database
 
 
 async def _in_a_thread(query: Sequence[Segment], work: Callable[[], T]) -> T:
-    """Large filters one after the other; who has a small one does not wait for them."""
+    """Runs work on large filters one at a time; work on small ones does not wait for them."""
     return await aside(work) if has_large_filter(query) else await asyncio.to_thread(work)
 
 
 async def _record(
     connection: AsyncConnection, type_: SegmentType, target_id: str, predicate: Predicate
 ) -> Callable[[], Record] | None:
-    """Makes the target's record, with as much of it as the predicate looks at."""
+    """Loads the parts of the target that the predicate reads. Returns the record's constructor."""
     if type_ is SegmentType.USER:
         user = select(*sql_users.COLUMNS).where(users.c.id == target_id)
         row = (await connection.execute(user)).one_or_none()
