@@ -31,7 +31,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite"}
-# a wrong address, a missing driver and a schema of a later version are among them
+# among them: a wrong address, a missing driver, a schema of a later version
 _DATABASE_ERRORS = (
     ChatStoreError,
     SQLAlchemyError,
@@ -69,10 +69,10 @@ def import_(
 ) -> None:
     """Import users, devices, channels, members and messages in the Stream import format.
 
-    The file is JSON Lines: one record a line.
+    The file is JSON Lines: one record per line.
 
-    Exit code 1: some records were bad; all others are stored. 2: the file is of another format,
-    or the database gave up; what was imported until then is stored.
+    Exit code 1: some records were bad; all others are stored. 2: the file has another format, or
+    the database failed; records imported until then are stored.
     """
     started = monotonic()
     with file.open("rb") as content:
@@ -121,7 +121,7 @@ async def _import(
 
 
 def _bounded_lines(content: BinaryIO) -> Iterator[bytes]:
-    """The lines, of which too long ones keep only so much that they can be told."""
+    """Yields the lines, the overlong ones cut to just above the limit, so that they are refused."""
     longest = MAX_LINE_BYTES + 1
     while line := content.readline(longest):
         rest = line
@@ -147,7 +147,7 @@ def _run(database_url: str, work: Callable[[Database], Awaitable[T]]) -> T:
     except _DATABASE_ERRORS as error:
         _give_up(f"the database: {for_operators(error)}")
     except Exception as error:
-        # the driver's own errors come as they are while a connection is being made
+        # while a connection is being made, the driver's errors arrive unwrapped
         if getattr(error, "sqlstate", None) is None:
             raise
         _give_up(f"the database: {error}")

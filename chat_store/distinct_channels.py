@@ -9,10 +9,10 @@ PREFIX = "!members-"
 
 
 def distinct_channel_id(member_ids: Iterable[str]) -> str:
-    """The same members give the same id, in any order.
+    """Returns the id of the channel with these members, in any order.
 
-    `!members-` and the unpadded base64url of SHA-512/256 over the ids, sorted bytewise and
-    joined by commas: the original's formula, so that imported channels are found again.
+    The id is `!members-` and the unpadded base64url of SHA-512/256 over the ids, sorted bytewise
+    and joined by commas: Stream's formula, so that imported channels are found again.
     """
     joined = ",".join(sorted(set(member_ids), key=str.encode)).encode()
     digest = hashlib.new("sha512_256", joined).digest()
@@ -20,7 +20,7 @@ def distinct_channel_id(member_ids: Iterable[str]) -> str:
 
 
 def user_id_problem(user_id: str) -> str | None:
-    """Why nobody can have this id: with a comma, two sets of members could share one channel."""
+    """Returns why a user can't have this id. With commas, two sets of members could collide."""
     if "," in user_id:
         return "must not contain a comma"
     if any(unicodedata.category(character) == "Cc" for character in user_id):
@@ -29,5 +29,5 @@ def user_id_problem(user_id: str) -> str | None:
 
 
 def is_distinct(channel_id: str) -> bool:
-    """Only such ids hold a `!`."""
+    """Returns whether the id was made from members; no other id contains a `!`."""
     return channel_id.startswith(PREFIX)

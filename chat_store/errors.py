@@ -1,4 +1,4 @@
-"""What can go wrong in the store, in words that any caller can act on."""
+"""The store's errors, in words that any caller can act on."""
 
 
 class ChatStoreError(Exception):
@@ -6,23 +6,23 @@ class ChatStoreError(Exception):
 
 
 def for_operators(error: Exception) -> str:
-    """The error and, in one line, what the driver has said about it."""
+    """Returns the error's text and, on the same line, the driver's message."""
     cause = str(error.__cause__ or "").partition("\n")[0]
     return f"{error}: {cause}" if cause else str(error)
 
 
 class StoreUnavailableError(ChatStoreError):
-    """The database can't be reached, is locked or full: nothing was written; try again later."""
+    """The database is unreachable, locked or full. Nothing was written; a retry may succeed."""
 
 
 class RequestTooLargeError(ChatStoreError):
-    """The database can't take as much as this in one statement: nothing was written."""
+    """The request exceeds what the database takes in one statement. Nothing was written."""
 
 
 class StalePageError(ChatStoreError):
-    """A page was planned against facts that no longer hold: plan it again.
+    """The stored data changed since the page was planned, so it must be planned again.
 
-    `key` names the key that was taken meanwhile.
+    `key` is the key that was taken meanwhile.
     """
 
     def __init__(self, key: str) -> None:
@@ -31,7 +31,7 @@ class StalePageError(ChatStoreError):
 
 
 class SchemaMismatchError(ChatStoreError):
-    """The database is at another schema revision than this code."""
+    """The database's schema revision differs from this code's."""
 
     def __init__(self, *, found: str | None, expected: str) -> None:
         super().__init__(
@@ -43,7 +43,7 @@ class SchemaMismatchError(ChatStoreError):
 
 
 class DatabaseEncodingError(ChatStoreError):
-    """The database keeps text in another encoding than UTF-8."""
+    """The database's text encoding is not UTF-8."""
 
     def __init__(self, encoding: str, advice: str) -> None:
         super().__init__(f"the database's encoding is {encoding}, Herald needs UTF-8: {advice}")
@@ -51,14 +51,14 @@ class DatabaseEncodingError(ChatStoreError):
 
 
 class InvalidDatabaseUrlError(ChatStoreError):
-    """The URL of a PostgreSQL database can't be followed. Never shows what stands there."""
+    """The URL of a PostgreSQL database is invalid. The message never shows parts of the URL."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(f"database URL: {problem}")
 
 
 class InvalidInputError(ChatStoreError):
-    """Input that breaks a rule, at the path where it does."""
+    """The input breaks a rule at the path `field`."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field}: {problem}")
@@ -67,7 +67,7 @@ class InvalidInputError(ChatStoreError):
 
 
 class LimitExceededError(InvalidInputError):
-    """More than there may be, at the path where it is."""
+    """The input exceeds a limit at the path `field`."""
 
     def __init__(self, field: str, *, limit: int, given: int) -> None:
         super().__init__(field, f"at most {limit}, {given} given")
@@ -80,7 +80,7 @@ class InvalidFilterError(InvalidInputError):
 
 
 class InvalidSortError(InvalidInputError):
-    """A sort that can't be followed, at its path (`sort[0].field`)."""
+    """An invalid sort, at its path (`sort[0].field`)."""
 
 
 class UserNotFoundError(ChatStoreError):

@@ -9,24 +9,24 @@ from typing import Any, NamedTuple
 Json = Mapping[str, Any]
 
 Values = Mapping[str, Sequence[Any]]
-"""Records by column: each name with one value per record."""
+"""Records by column: each column's name with one value per record."""
 
-# of a record's custom object, as compact JSON
+# limit of a record's custom object, as compact JSON
 MAX_CUSTOM_BYTES = 5 * 1024
 
-# of all strings of a record together, as UTF-8: with its custom objects, a record then has less
-# than 200 KiB as a protobuf message, and fits into a campaign's answer beside 3.5 MiB of campaign
+# limit of all strings of a record together, as UTF-8: with its custom objects, a record is then
+# smaller than 200 KiB as a protobuf message, and fits into a response with a campaign of 3.5 MiB
 MAX_TEXTS_BYTES = 128 * 1024
 
-# of a message's attachments, as compact JSON: as a protobuf message, 5.5 times as much at most
+# limit of a message's attachments, as compact JSON; a protobuf message takes up to 5.5 times that
 MAX_ATTACHMENTS_BYTES = 512 * 1024
 
-# a short string in a list takes this much more than itself as a protobuf message
+# overhead of a short string in a list of a protobuf message
 _ITEM_BYTES = 3
 
 
 class WriteMode(StrEnum):
-    """What a write does with a record whose id is taken."""
+    """How a write treats a record whose id is taken."""
 
     REPLACE = "replace"
     INSERT = "insert"
@@ -62,25 +62,25 @@ class UserState(IntEnum):
 
 
 class PickedUser(NamedTuple):
-    """Only what was asked for of a user, in that order, for those who ask for millions."""
+    """The requested fields of a user, in the order requested: a light form for millions."""
 
     state: UserState
     values: Sequence[Any]
 
 
 class ChannelState(IntEnum):
-    """Whether messages go into a channel, and who may enter it; of several, the last one."""
+    """Whether a channel takes messages and members. The last state wins if several apply."""
 
     OPEN = 0
     DISTINCT = 1
-    """Messages go in, but who is in it is its identity."""
+    """Takes messages, but no new members: its members are its identity."""
     FROZEN = 2
     """Or disabled."""
     DELETED = 3
 
 
 class PickedChannel(NamedTuple):
-    """Only what was asked for of a channel, in that order, for those who ask for millions."""
+    """The requested fields of a channel, in the order requested: a light form for millions."""
 
     cid: str
     state: ChannelState
@@ -91,8 +91,8 @@ class PickedChannel(NamedTuple):
 class Channel:
     """A conversation, named by its CID `type:id`.
 
-    `distinct` channels are identified by who is in them (see `distinct.channel_id`). The two
-    counts are kept by the store and ignored on input.
+    `distinct` channels are identified by their members (see `distinct_channels`). The store
+    keeps the two counts and ignores them on input.
     """
 
     type: str
@@ -119,7 +119,7 @@ class Channel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """A user's place in a channel. `hidden` and `archived_at` are for that user alone."""
+    """A user's membership of a channel. `hidden` and `archived_at` apply to that user alone."""
 
     cid: str
     user_id: str
@@ -134,7 +134,7 @@ class Member:
 class Message:
     """A message of `user_id` in the channel `cid`.
 
-    `target_id` is the campaign's target that it was sent to, set exactly when `campaign_id` is.
+    `target_id` is the campaign target that it was sent to. It is set exactly if `campaign_id` is.
     """
 
     id: str
@@ -162,9 +162,9 @@ class PushProvider(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """What push notifications to `user_id` can be sent to; `id` is the provider's token for it.
+    """A device that receives push notifications of `user_id`. `id` is the provider's token.
 
-    `push_provider_name` is one of several configurations of the provider, or empty.
+    `push_provider_name` names one of several configurations of the provider, or is empty.
     """
 
     id: str
@@ -175,7 +175,7 @@ class Device:
 
 
 def texts_bytes(record: User | Channel | Member | Message | Device) -> int:
-    """How much of `MAX_TEXTS_BYTES` the record takes."""
+    """Returns how many bytes of `MAX_TEXTS_BYTES` the record takes."""
     total = 0
     for name in record.__slots__:
         value = getattr(record, name)

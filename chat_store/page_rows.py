@@ -1,4 +1,4 @@
-"""What one page of a campaign writes to the chat store, column-wise."""
+"""The rows that one page of a campaign writes to the chat store, by column."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,11 +12,11 @@ from chat_store.models import Member, Values
 class PageRows:
     """One page, planned against what the store held a moment ago.
 
-    `channels` and `messages` map a column to its values or, when every row has the same, to one
-    constant in `channel_constants` and `message_constants`. Every new channel gets the
-    `fixed_members` and its row of `receivers` (columns `cid`, `user_id`). `messages_per_channel` counts the
-    messages of channels that were there before; `sender_joins` are those that the sender enters, and
-    `unhidden` (`cid`, `user_id`) is who sees the channel again.
+    `channels` and `messages` map a column to its values. A value that all rows share is in
+    `channel_constants` or `message_constants` instead. Every new channel gets the `fixed_members`
+    and its row of `receivers` (columns `cid`, `user_id`). `messages_per_channel` counts the
+    messages for channels that existed before. `sender_joins` are the channels that the sender
+    enters. `unhidden` (`cid`, `user_id`) are the members who see a hidden channel again.
     """
 
     moment: datetime

@@ -1,4 +1,4 @@
-"""Pages by key: where a page begins, and where its neighbours do."""
+"""Keyset paging: the cursors of a page and of its neighbours."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ Key = tuple[KeyValue, ...]
 
 @dataclass(frozen=True, slots=True)
 class Sort:
-    """Missing values come last in either direction.
+    """A sort by one field. Missing values come last in either direction.
 
-    In a custom field so do arrays and objects; numbers come before strings, strings before
-    booleans, and `descending` turns these round too.
+    In a custom field, arrays and objects come last too. Numbers come before strings and strings
+    before booleans; `descending` reverses this order as well.
     """
 
     field: Field
@@ -32,10 +32,10 @@ NEWEST_FIRST = (Sort(Field("created_at", Kind.DATE), descending=True),)
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """A place between two records: just after the one with `key`, or just before it if `backward`.
+    """A position between two records: just after the one with `key`, or just before if `backward`.
 
-    `key` has the sorted values, times as microseconds since the epoch, and the record's id. An
-    empty key is the place before all records, or after all if `backward`.
+    `key` holds the sorted values, times as microseconds since the epoch, and the record's id. An
+    empty key is the position before all records, or after all if `backward`.
     """
 
     key: Key
@@ -44,9 +44,10 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """`size` records (at least 1) in the order of `sort` and then of the id, from the cursor on.
+    """A request for `size` records (at least 1) from the cursor on, ordered by `sort`, then by id.
 
-    Without a cursor: the first ones. A backward cursor gives those before it, in the same order.
+    Without a cursor, the page has the first records. A backward cursor selects the records before
+    it, in the same order.
     """
 
     size: int
@@ -56,7 +57,7 @@ class PageRequest:
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """A cursor is None where there was nothing more when the page was read."""
+    """A page of records. A cursor is None if nothing followed when the page was read."""
 
     items: tuple[T, ...]
     next_cursor: Cursor | None = None
@@ -70,7 +71,7 @@ def parse_sort(
     default: tuple[Sort, ...] = NEWEST_FIRST,
     path: str = "sort",
 ) -> tuple[Sort, ...]:
-    """Reads (field, descending) pairs; none of them means `default`."""
+    """Reads (field, descending) pairs. Returns `default` if there are none."""
     if len(wanted) > MAX_SORT_FIELDS:
         raise InvalidSortError(path, f"at most {MAX_SORT_FIELDS} fields, not {len(wanted)}")
     sorts: dict[str, Sort] = {}
@@ -89,7 +90,7 @@ def parse_sort(
 
 
 def page_of(found: Sequence[tuple[Key, T]], request: PageRequest) -> Page[T]:
-    """Cuts the page out of up to `size` + 1 records found from the cursor on, nearest first."""
+    """Makes the page of up to `size` + 1 records found from the cursor on, nearest first."""
     here = request.cursor
     backward = here is not None and here.backward
     kept = found[: request.size]
@@ -97,12 +98,12 @@ def page_of(found: Sequence[tuple[Key, T]], request: PageRequest) -> Page[T]:
     if not kept:
         if here is None or not here.key:
             return Page(())
-        # nothing lies beyond the cursor, so all that is on the other side is up to that end
+        # nothing is beyond the cursor, so the neighbouring page ends at that end
         end = Cursor((), backward=not backward)
         return Page((), next_cursor=end) if backward else Page((), prev_cursor=end)
     if backward:
         kept = kept[::-1]
-    # behind an end cursor there is nothing: it stands at the very edge
+    # nothing is behind an end cursor
     behind = here is not None and here.key != ()
     has_next, has_prev = (behind, ahead) if backward else (ahead, behind)
     return Page(

@@ -1,8 +1,8 @@
-"""What the chat store promises, whatever database is behind it.
+"""The ports of the chat store, the same on every database.
 
-Every write is one transaction and durable when the call returns. Records travel as the frozen
-dataclasses of `chat_store.models`; times are aware UTC. Of two given records with one id the last
-counts. An unset `created_at` keeps the stored one, or is the time of the write.
+Every write is one transaction and durable when the call returns. Records are the frozen
+dataclasses of `chat_store.models`; times are aware UTC. If two given records have the same id,
+the last one counts. An unset `created_at` keeps the stored one, or becomes the time of the write.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -29,36 +29,36 @@ class UserStore(Protocol):
     async def upsert(
         self, given: Sequence[User], now: datetime, mode: WriteMode = WriteMode.REPLACE
     ) -> list[User]:
-        """Writes all or none, and answers what is stored now, in the order given.
+        """Writes all or none. Returns the stored records, in the order given.
 
-        `updated_at`, `last_active`, `deactivated_at` and `deleted_at` are the store's own: who
-        was deactivated or deleted stays so.
+        The store alone sets `updated_at`, `last_active`, `deactivated_at` and `deleted_at`:
+        deactivated and deleted users stay so.
         """
 
     async def get(self, id_: str) -> User:
-        """A deactivated or deleted one, too; else raises `UserNotFoundError`."""
+        """Returns the user, also a deactivated or deleted one. Raises `UserNotFoundError`."""
 
     async def by_id(self, ids: Iterable[str]) -> Mapping[str, User]:
-        """The users that exist, deactivated and deleted ones included."""
+        """Returns the users that exist, deactivated and deleted ones included."""
 
     async def pick(self, ids: Iterable[str], names: Sequence[str]) -> Mapping[str, PickedUser]:
-        """As `by_id`, with these fields only."""
+        """Does as `by_id`, with these fields only."""
 
     async def query(
         self, predicate: Predicate, page: PageRequest, *, include_deactivated: bool = False
     ) -> Page[User]:
-        """Deleted users are never found."""
+        """Returns a page of users, never deleted ones."""
 
     async def deactivate(self, ids: Sequence[str], now: datetime) -> int:
-        """How many were active until now; unknown ids are passed over."""
+        """Returns how many were active until now. Skips unknown ids."""
 
     async def delete(self, ids: Sequence[str], now: datetime) -> int:
-        """Soft: the row stays, `deleted_at` is set. How many were there until now."""
+        """Sets `deleted_at`; the row stays. Returns how many were not deleted until now."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelDraft:
-    """A channel to write, and who is in it if it is the write that creates it."""
+    """A channel to write. `first_member_ids` are its members if this write creates it."""
 
     channel: Channel
     first_member_ids: Sequence[str] = ()
@@ -69,52 +69,51 @@ class ChannelStore(Protocol):
     async def upsert(
         self, given: Sequence[ChannelDraft], now: datetime, mode: WriteMode = WriteMode.REPLACE
     ) -> list[Channel]:
-        """Writes all or none, and answers what is stored now, in the order given.
+        """Writes all or none. Returns the stored records, in the order given.
 
-        Counts, `last_message_at`, `updated_at` and `deleted_at` are the store's own. Raises
-        `UserNotFoundError` for a first member who is not there or deleted, and
-        `ChannelNotFoundError` for a distinct channel that is not there and not named by its
-        members.
+        The store alone sets the counts, `last_message_at`, `updated_at` and `deleted_at`. Raises
+        `UserNotFoundError` for a first member who is missing or deleted, and
+        `ChannelNotFoundError` for a missing distinct channel that is not given by its members.
         """
 
     async def get(self, cid: str) -> Channel:
-        """A deleted one, too; else raises `ChannelNotFoundError`."""
+        """Returns the channel, also a deleted one. Raises `ChannelNotFoundError`."""
 
     async def by_cid(self, cids: Iterable[str]) -> Mapping[str, Channel]:
-        """The channels that exist, deleted ones included."""
+        """Returns the channels that exist, deleted ones included."""
 
     async def pick(self, cids: Iterable[str], names: Sequence[str]) -> Mapping[str, PickedChannel]:
-        """The channels that exist, deleted ones included, with these fields of `Channel` alone."""
+        """Does as `by_cid`, with these fields only."""
 
     async def between(
         self, user_id: str, others: Sequence[str], names: Sequence[str]
     ) -> Mapping[str, PickedChannel]:
-        """By other user: the channel whose members are exactly these two, as `pick` has it.
+        """Returns, by other user, the channel whose members are exactly the two, as `pick` does.
 
-        Deleted channels don't count. Of several it is the most recently active: by the last
-        message or else the creation, then by CID.
+        Deleted channels don't count. The most recently active channel wins if there are several:
+        by the last message or else the creation, then by CID.
         """
 
     async def query(self, predicate: Predicate, page: PageRequest) -> Page[Channel]:
-        """Deleted channels are never found."""
+        """Returns a page of channels, never deleted ones."""
 
     async def delete(self, cids: Sequence[str], now: datetime) -> int:
-        """Soft. How many were there until now."""
+        """Sets `deleted_at`. Returns how many were not deleted until now."""
 
     async def add_members(self, cid: str, given: Sequence[Member], now: datetime) -> int:
-        """How many were not in yet; who is in stays as is.
+        """Returns how many members are new. Existing members stay as they are.
 
-        Raises `ChannelNotFoundError` and `UserNotFoundError` for what is not there or deleted.
+        Raises `ChannelNotFoundError` and `UserNotFoundError` for missing or deleted ones.
         """
 
     async def remove_members(self, cid: str, user_ids: Sequence[str]) -> int:
-        """How many were in; absent ones are no error.
+        """Returns how many were members. Skips users who are not.
 
-        Raises `ChannelNotFoundError` for a channel that is not there or deleted.
+        Raises `ChannelNotFoundError` for a missing or deleted channel.
         """
 
     async def query_members(self, cid: str, page: PageRequest) -> Page[Member]:
-        """Raises `ChannelNotFoundError` for a CID that was never there."""
+        """Returns a page of members. Raises `ChannelNotFoundError` for an unknown CID."""
 
 
 class MemberStore(Protocol):
@@ -127,18 +126,18 @@ class MemberStore(Protocol):
         archived: bool | None,
         now: datetime,
     ) -> Member:
-        """The member after the change. None leaves a state as it is.
+        """Returns the member after the change. None leaves a state as it is.
 
-        Who is archived already keeps the time of it. Raises `ChannelNotFoundError` for a channel
-        that is not there or deleted and `MemberNotFoundError` for who is not in it.
+        A member archived before keeps the time of that. Raises `ChannelNotFoundError` for a
+        missing or deleted channel, and `MemberNotFoundError` for a user who is not in it.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class ReaderCount:
-    """How many receivers of some of a campaign's messages have read up to theirs, or further.
+    """The number of receivers of a batch of a campaign's messages who have read theirs.
 
-    `reached` is the last of their targets; None if there is no message after them.
+    `reached` is the last target of the batch; None if no message follows the batch.
     """
 
     readers: int
@@ -149,43 +148,43 @@ class MessageStore(Protocol):
     async def upsert(
         self, given: Sequence[Message], now: datetime, mode: WriteMode = WriteMode.REPLACE
     ) -> None:
-        """Writes all or none, and moves the channels' `message_count` and `last_message_at`."""
+        """Writes all or none, and updates the channels' `message_count` and `last_message_at`."""
 
     async def in_channel(self, cid: str, page: PageRequest) -> Page[Message]:
-        """Newest first, whatever `page.sort` says.
+        """Returns messages newest first; ignores `page.sort`.
 
-        Raises `ChannelNotFoundError` for a CID that was never there.
+        Raises `ChannelNotFoundError` for an unknown CID.
         """
 
     async def of_campaign(self, campaign_id: str, page: PageRequest) -> Page[Message]:
-        """In target order, whatever `page.sort` says."""
+        """Returns messages in target order; ignores `page.sort`."""
 
     async def taken(self, campaign_id: str, ids: Mapping[str, str]) -> Collection[str]:
-        """Those of the campaign's targets whose message would get the id of another message.
+        """Returns the targets of the campaign whose message id belongs to another message.
 
-        `ids` has the id of each message by its target. The target's own message of the campaign
-        is no other one.
+        `ids` maps each target to the id of its message. A message that the campaign has sent to
+        the same target is not another message.
         """
 
     async def count_readers(self, campaign_ids: Collection[str]) -> Mapping[str, int]:
-        """How many receivers of each campaign have read up to their message, or further.
+        """Returns, by campaign, how many receivers have read up to their message or further.
 
-        By campaign; those without any are left out. Looks at every message of the campaigns.
+        Leaves out campaigns without readers. Reads every message of the campaigns.
         """
 
     async def count_readers_after(
         self, campaign_id: str, target_id: str, most_messages: int
     ) -> ReaderCount:
-        """Of the campaign's next messages, in target order, after that of the target.
+        """Counts readers of the next `most_messages` messages after the target, in target order.
 
-        The target may be empty, which comes before all others.
+        An empty target comes before all others.
         """
 
     async def mark_read(self, cid: str, user_id: str, read_at: datetime) -> datetime:
-        """Moves the member's read position, never back; answers where it is now.
+        """Moves the member's read position, never back. Returns the position after that.
 
-        Raises `ChannelNotFoundError` for a channel that is not there or deleted and
-        `MemberNotFoundError` for who is not in it.
+        Raises `ChannelNotFoundError` for a missing or deleted channel, and `MemberNotFoundError`
+        for a user who is not in it.
         """
 
 
@@ -193,20 +192,22 @@ class DeviceStore(Protocol):
     async def upsert(
         self, given: Sequence[Device], now: datetime, mode: WriteMode = WriteMode.REPLACE
     ) -> list[Device]:
-        """Writes all or none, and answers what is stored now, in the order given.
+        """Writes all or none. Returns the stored records, in the order given.
 
-        Raises `UserNotFoundError` for the user of one that counts who is not there or deleted.
+        Raises `UserNotFoundError` if the user of a device is missing or deleted. A device that a
+        later one with the same id replaces is not checked.
         """
 
     async def delete(self, ids: Sequence[str]) -> int:
-        """For good. How many were there until now; unknown ids are passed over."""
+        """Deletes for good. Returns how many existed; skips unknown ids."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImportBatch:
-    """Records of an import, to be written at once; what they refer to is among them or stored.
+    """Records of an import, written together. All that they refer to is among them or stored.
 
-    `last_read`: by CID and user id of members, up to when they have read. None: everything.
+    `last_read` maps CID and user id of members to the time up to which they have read; None means
+    that they have read everything.
     """
 
     users: list[User] = field(default_factory=list)
@@ -219,16 +220,16 @@ class ImportBatch:
 
 class ImportStore(Protocol):
     async def known_users(self, ids: AbstractSet[str]) -> AbstractSet[str]:
-        """Those that are stored, deleted ones included."""
+        """Returns the ids that are stored, those of deleted users included."""
 
     async def known_channels(self, cids: AbstractSet[str]) -> AbstractSet[str]:
-        """Those that are stored, deleted ones included."""
+        """Returns the CIDs that are stored, those of deleted channels included."""
 
     async def write(self, batch: ImportBatch, now: datetime, mode: WriteMode) -> None:
         """Writes all or none.
 
-        Unlike an upsert it takes `last_active`, `deactivated_at` and `deleted_at` of users as
-        they are given.
+        Unlike an upsert, it stores the users' given `last_active`, `deactivated_at` and
+        `deleted_at`.
         """
 
 

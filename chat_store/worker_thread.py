@@ -1,4 +1,4 @@
-"""Long work in a thread beside the event loop, so that other calls are answered meanwhile."""
+"""Runs long work in a thread, so that the event loop answers other calls meanwhile."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,17 +8,17 @@ from typing import TypeVar
 _T = TypeVar("_T")
 
 SHORT_BYTES = 8 * 1024
-"""JSON of this size is read, checked and compiled within some milliseconds."""
+"""JSON up to this size is read, checked and compiled within a few milliseconds."""
 
-# one: several would take the interpreter from the event loop in turns
+# one thread: several would compete with the event loop for the interpreter lock
 _thread = ThreadPoolExecutor(1, "aside")
 
 
 async def aside(work: Callable[[], _T]) -> _T:
-    """Its result. Work whose caller is cancelled before its turn is never begun."""
+    """Returns the work's result. Work is not begun if its caller is cancelled before its turn."""
     return await asyncio.get_running_loop().run_in_executor(_thread, work)
 
 
 async def aside_if(long: bool, work: Callable[[], _T]) -> _T:  # noqa: FBT001 - reads as one word
-    """Short work is done at once: a thread would take longer to begin than the work itself."""
+    """Does short work at once, because starting it in a thread would take longer than doing it."""
     return await aside(work) if long else work()
