@@ -1,1 +1,1 @@
-"""What both services use of the database: connections, schema, many rows at once."""
+"""The database layer of both services: connections, schema, bulk statements."""

@@ -1,4 +1,4 @@
-"""Small calls that come while another one is at the database go there together."""
+"""Groups small calls that arrive while another one is at the database."""
 
 import asyncio
 from collections import deque
@@ -12,10 +12,10 @@ from chat_store.errors import StoreUnavailableError
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-# so that a group is over within milliseconds, and nobody waits long behind it
+# so that a group ends within milliseconds and the next one does not wait long
 MAX_GROUP = 100
 MAX_SMALL = 10
-"""A call with more records than this goes to the database by itself."""
+"""Calls with more records than this go to the database by themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +25,16 @@ class _Call(Generic[_Item, _Result]):
 
 
 class Coalescer(Generic[_Item, _Result]):
-    """Hands items to `work`: one at once, and all that come meanwhile as the next group.
+    """Passes the first item to `work` at once, and all that arrive meanwhile as the next group.
 
-    A caller alone waits for nothing. With many callers, a statement and a commit are shared by up
-    to `MAX_GROUP` of them, and a call has returned only when its group is committed. `work`
-    returns a result for each item, in order.
+    A single caller waits for nothing. Up to `MAX_GROUP` callers share a statement and a commit,
+    and each call returns only when its group is committed. `work` returns a result for each item,
+    in order.
 
-    The items of a group have the same `scope_of`, and none of their `keys_of` in common: calls
-    that write the same record are in different groups, in the order in which they came. When
-    `work` raises, each item of its group is tried by itself, because another one may be the cause;
-    an unavailable database fails them all.
+    The items of a group have the same `scope_of` and no `keys_of` in common: calls that write the
+    same record are in different groups, in order of arrival. If `work` raises, each item of the
+    group is tried by itself, because another one may be the cause; an unavailable database fails
+    them all.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Coalescer(Generic[_Item, _Result]):
         try:
             return await call.result
         except asyncio.CancelledError:
-            # a statement ends with the last of its callers
+            # a statement is cancelled when the last of its callers is
             if self._task and all(other.result.cancelled() for other in self._group):
                 self._task.cancel()
             raise
@@ -69,7 +69,7 @@ class Coalescer(Generic[_Item, _Result]):
         if not self._group:
             self._task = None
             return
-        # without the context of the call that happens to come first: its request id, its deadline
+        # an empty context, not that of the group's first call with its request id and deadline
         self._task = asyncio.create_task(self._answer(self._group), context=Context())
         self._task.add_done_callback(self._begin_next)
 

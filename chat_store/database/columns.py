@@ -12,7 +12,7 @@ _MICROSECOND = timedelta(microseconds=1)
 _FIRST = (datetime.min.replace(tzinfo=UTC) - EPOCH) // _MICROSECOND
 _LAST = (datetime.max.replace(tzinfo=UTC) - EPOCH) // _MICROSECOND
 
-# Bytewise order everywhere: SQLite compares UTF-8 bytes by default, PostgreSQL does under "C".
+# Bytewise order on both: SQLite compares UTF-8 bytes by default, PostgreSQL does under "C".
 Key = String(255).with_variant(String(255, collation="C"), "postgresql")
 PlainText = Text().with_variant(Text(collation="C"), "postgresql")
 Count = BigInteger().with_variant(Integer(), "sqlite")
@@ -20,22 +20,22 @@ JsonValue = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "post
 
 
 def to_microseconds(moment: datetime) -> int:
-    """Microseconds since the epoch; refuses a time without a zone."""
+    """Returns microseconds since the epoch. Raises ValueError for a time without a zone."""
     if moment.tzinfo is None:
         raise ValueError(f"a time without a zone: {moment!r}")
     return (moment - EPOCH) // _MICROSECOND
 
 
 def from_microseconds(value: int) -> datetime:
-    """A value outside of the years 1 to 9999, which nobody here has written, is read as their end."""
+    """Returns the time; values outside the years 1 to 9999, written elsewhere, become the limit."""
     return EPOCH + timedelta(microseconds=min(max(value, _FIRST), _LAST))
 
 
 class UtcTime(TypeDecorator[datetime]):
     """An aware UTC time: timestamptz on PostgreSQL, integer microseconds on SQLite.
 
-    SQLite has no time type and hands back naive datetimes; an integer is exact, compares and
-    sorts as it should, and is cheap to write a million times.
+    SQLite has no time type, and its driver returns naive datetimes. An integer is exact, compares
+    and sorts correctly, and is cheap to write a million times.
     """
 
     impl = DateTime
@@ -60,5 +60,5 @@ class UtcTime(TypeDecorator[datetime]):
             return None
         if dialect.name == "sqlite":
             return from_microseconds(value)
-        # in UTC already: see `chat_store.database.postgres.times`
+        # already in UTC: see `chat_store.database.postgres.times`
         return cast("datetime", value)

@@ -1,7 +1,7 @@
-"""Points around every durable step at which this process can be told to die, for the tests.
+"""Failpoints around every durable step, at which tests can kill this process.
 
-`HERALD_CRASH_AT=run.page:before-commit:3` kills it with SIGKILL when it comes to that point for
-the third time. Without the variable nothing ever happens here.
+`HERALD_CRASH_AT=run.page:before-commit:3` kills it with SIGKILL when it reaches that point for
+the third time. Without the variable, nothing happens here.
 """
 
 import os
@@ -15,7 +15,7 @@ VARIABLE = "HERALD_CRASH_AT"
 
 
 class Point(StrEnum):
-    """Where in a step's transaction."""
+    """A point in a step's transaction."""
 
     BEGUN = "begun"
     BEFORE_COMMIT = "before-commit"
@@ -24,7 +24,7 @@ class Point(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CrashPoint:
-    """The `at`-th time, from 1, that a process comes to a point of a step."""
+    """The `at`-th time, counted from 1, that a process reaches a point of a step."""
 
     step: str
     point: Point
@@ -33,7 +33,7 @@ class CrashPoint:
 
     @classmethod
     def parse(cls, text: str) -> "CrashPoint":
-        """Raises ValueError for anything but `step:point:number`."""
+        """Reads `step:point:number`. Raises ValueError for anything else."""
         step, point, at = text.split(":")
         return cls(step, Point(point), int(at))
 
@@ -41,12 +41,12 @@ class CrashPoint:
         return f"{self.step}:{self.point}:{self.at}"
 
     def is_reached(self, step: str, point: Point) -> bool:
-        """Whether this is it: the process has come to that point now."""
+        """Counts the visit. Returns whether the process has now reached this crash point."""
         return self.step == step and self.point is point and next(self._hits) == self.at
 
 
 def hit(step: str, point: Point) -> None:
-    """Does not return where the process was told to die."""
+    """Kills the process if this is the chosen crash point."""
     chosen = _chosen()
     if chosen is not None and chosen.is_reached(step, point):
         os.write(2, f"{VARIABLE}: killed at {chosen}\n".encode())

@@ -1,4 +1,4 @@
-"""The one database: its read snapshots and its write transactions."""
+"""The database: its read snapshots and write transactions."""
 
 import asyncio
 import sqlite3
@@ -36,9 +36,9 @@ _LockedWork = Callable[[AsyncConnection, LockPolicy, float], Awaitable[bool]]
 _POOL_WAIT_SECONDS = 10.0
 _AVAILABILITY_SECONDS = 3.0
 _CLOSE_SECONDS = 3.0
-# how long health remembers a write that was refused, when no other one was taken since
+# how long health remembers a refused write, if no other write succeeds meanwhile
 _REFUSED_SECONDS = 5.0
-# a transaction that can begin may still be one that can't write
+# a transaction that can begin may still be read-only
 _POSTGRES_MAY_WRITE = text(
     """
     DO $$ BEGIN
@@ -52,7 +52,7 @@ _SQLITE_MAY_WRITE = text("SELECT 1")
 
 
 class Database:
-    """Both services and the import reach the database through one of these per process."""
+    """The way to the database of both services and the import: one instance per process."""
 
     def __init__(
         self,
@@ -63,38 +63,38 @@ class Database:
         file: Path | None = None,
     ) -> None:
         self.file = file
-        """SQLite's; None on PostgreSQL."""
+        """SQLite's file; None on PostgreSQL."""
         self.dialect: DialectName = "sqlite" if write_lock else "postgresql"
         self._autocommit_engine = autocommit_engine
         self._snapshot_engine = snapshot_engine
         self._write_engine = write_engine
         self._write_lock = write_lock
-        # why the last write was refused, and until when that is worth telling
+        # why the last write was refused, and until when that is reported
         self._refused, self._refused_until = "", 0.0
 
     @property
     def refusal(self) -> str:
-        """Why the database takes no writes, as far as this process knows; empty if it does."""
+        """Why the database refused this process's last write; empty if it did not."""
         return self._refused if monotonic() < self._refused_until else ""
 
     @property
     def sql_dialect(self) -> Dialect:
-        """SQLAlchemy's, to compile statements ahead for it."""
+        """SQLAlchemy's dialect, to compile statements ahead of time."""
         return self._snapshot_engine.dialect
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[AsyncConnection]:
-        """One consistent snapshot. Never hold it across a `yield` or an RPC."""
+        """Opens one consistent snapshot. Must not be held across a `yield` or an RPC."""
         with self._translated_errors():
             async with _connected(self._snapshot_engine) as connection:
                 yield connection
 
     @asynccontextmanager
     async def autocommit(self) -> AsyncIterator[AsyncConnection]:
-        """For one statement, which is a snapshot by itself.
+        """Opens a connection for one statement, which is a snapshot by itself.
 
-        Without a transaction around it, it goes to the database and back once instead of three
-        times; each of them waits for a turn of a busy event loop.
+        Without a transaction around it, the statement takes one round trip instead of three, and
+        each round trip waits for a busy event loop.
         """
         with self._translated_errors():
             async with _connected(self._autocommit_engine) as connection:
@@ -102,17 +102,17 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self, step: str = "") -> AsyncIterator[AsyncConnection]:
-        """One transaction, committed on leaving, rolled back on an exception.
+        """Opens a transaction, which is committed on leaving and rolled back on an exception.
 
-        On SQLite it holds the only write lock from its first moment, so it can't fail half-way
-        for want of it. `step` names it among the `crash_points`.
+        On SQLite it holds the only write lock from the beginning, so it can't fail half-way for
+        lack of it. `step` names it among the `crash_points`.
         """
         with self._translated_errors():
             async with self._begin() as connection:
                 hit(step, Point.BEGUN)
                 yield connection
                 hit(step, Point.BEFORE_COMMIT)
-                # leaving by an exception closes the connection, which rolls back
+                # an exception closes the connection, which rolls back
                 await connection.commit()
                 hit(step, Point.AFTER_COMMIT)
         self._refused_until = 0.0
@@ -120,10 +120,9 @@ class Database:
     async def transaction_in_thread(
         self, step: str, work: Callable[[sqlite3.Connection], None]
     ) -> None:
-        """As `transaction`, on SQLite only, with all of the transaction in the connection's thread.
+        """Does as `transaction`, but from BEGIN to COMMIT in the connection's thread. SQLite only.
 
-        From when it has the write lock until it is committed it waits for no turn of a busy event
-        loop, and nobody else waits for that with it.
+        The write lock is never held while a busy event loop is awaited.
         """
         if self._write_lock is None:
             raise TypeError("only SQLite has connections with threads of their own")
@@ -152,14 +151,14 @@ class Database:
     async def _with_write_lock(
         self, write_lock: FairWriteLock, stack: AsyncExitStack, work: _LockedWork
     ) -> AsyncConnection:
-        """The connection of which `begin` has said true, until the stack is closed."""
-        # for all that is waited for together, or each in the queue would wait as long again
+        """Returns a connection that has run `work` with the write lock; the stack closes it."""
+        # one deadline for all waiting, or each wait in the queue would have its own
         until = monotonic() + WAIT_SECONDS
         try:
             async with asyncio.timeout(WAIT_SECONDS) as waiting, write_lock.process_lock:
-                # whoever waits for its turn holds no connection
+                # tasks that wait for the process lock hold no connection
                 connection = await stack.enter_async_context(_connected(self._write_engine))
-                # what may be a whole transaction is not cut off
+                # no timeout any more: `work` may be a whole transaction, and is not cut off
                 waiting.reschedule(None)
                 await write_lock.acquire(partial(work, connection), until)
         except TimeoutError as error:
@@ -167,9 +166,9 @@ class Database:
         return connection
 
     async def is_available(self) -> bool:
-        """Whether writes are taken: one can be begun within 3 s, and none was refused lately.
+        """Returns whether a write can begin within 3 s and the last one was not just refused.
 
-        Writes nothing. A full disk is noticed by those who write.
+        Writes nothing itself, so only real writes notice a full disk.
         """
         may_write = _SQLITE_MAY_WRITE if self._write_lock else _POSTGRES_MAY_WRITE
         try:
@@ -182,7 +181,7 @@ class Database:
         return not self.refusal
 
     async def close(self) -> None:
-        """Within 3 s: connections that can't be closed by then end with the process."""
+        """Closes the connections within 3 s. Those that take longer end with the process."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await self._snapshot_engine.dispose()
@@ -192,7 +191,7 @@ class Database:
 
     @contextmanager
     def _translated_errors(self) -> Iterator[None]:
-        """Turns what the driver raises into the store's words; defects fly as they are."""
+        """Translates the driver's errors into the store's. Lets defects pass unchanged."""
         try:
             yield
         except ChatStoreError:
@@ -212,11 +211,11 @@ class Database:
 
 
 def open_database(url: str, *, pool_size: int = 8, background: bool = False) -> Database:
-    """Opens nothing yet: connections are made when needed. Creates an SQLite file's folder.
+    """Prepares the database; connections are made when needed. Creates an SQLite file's folder.
 
-    Raises `InvalidDatabaseUrlError` for a URL of PostgreSQL that can't be followed.
+    Raises `InvalidDatabaseUrlError` for an invalid URL of PostgreSQL.
 
-    `background` is for who writes without a pause: on SQLite all others go first.
+    `background` is for processes that write without a pause: on SQLite, all others go first.
     """
     json: dict[str, Any] = {
         "json_serializer": lambda value: orjson.dumps(value).decode(),
@@ -244,7 +243,7 @@ def open_database(url: str, *, pool_size: int = 8, background: bool = False) -> 
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_timeout=_POOL_WAIT_SECONDS,
-        # the same few are used again and again, and know the statements
+        # reuses the same few connections, which have the statements prepared
         pool_use_lifo=True,
         **json,
     )
@@ -261,13 +260,13 @@ async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         try:
             yield connection
         except Exception as error:
-            # on SQLite, statements may go past SQLAlchemy and its events
+            # on SQLite, some statements bypass SQLAlchemy and its events
             if judgement_on(error).outdates and not connection.invalidated:
                 await connection.invalidate()
             raise
 
 
 def _renew_outdated(context: ExceptionContext) -> None:
-    """Lets all connections from before be replaced when they are next asked for."""
+    """Makes the pool replace all older connections when they are next needed."""
     if judgement_on(context.original_exception).outdates:
         context.is_disconnect = True

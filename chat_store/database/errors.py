@@ -1,7 +1,7 @@
-"""The drivers' errors, by their codes: which pass by themselves, and whose fault the others are.
+"""Classifies the drivers' errors by code: which pass by themselves, and who causes the others.
 
-PostgreSQL tells a SQLSTATE of five characters, of which the first two are its class. SQLite tells
-a result code. A code that is in neither table is a defect of ours.
+PostgreSQL reports a SQLSTATE of five characters, of which the first two are its class. SQLite
+reports a result code. A code in neither table is a defect of Herald.
 """
 
 import sqlite3
@@ -14,24 +14,24 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 
 class Fault(Enum):
-    """Whose fault an error is, and so who can do something about it."""
+    """Who caused an error, and so who can mend it."""
 
     TRANSIENT = auto()
-    """Nobody's here. The same work succeeds later: by itself, or when an operator has acted."""
+    """The environment. The same work succeeds later: by itself, or after an operator acts."""
 
     CALLER = auto()
-    """The request's: it is more than the database can take, however often it is repeated."""
+    """The request. It exceeds what the database can take, however often it is repeated."""
 
     DEFECT = auto()
-    """Ours, or the database's own. It must be looked into, and the log has its traceback."""
+    """Herald or the database itself. The log has the traceback for whoever investigates."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What is to be done about an error. `told` is what callers may read about it.
+    """How to treat an error. `told` is the text that callers may see.
 
-    `outdates`: connections from before stay in that state when it is over, so new ones are made.
-    `refuses`: the database is in a state in which it takes no writes, whoever asks.
+    `outdates`: older connections stay broken after the error has passed, so they are replaced.
+    `refuses`: the database takes no writes from anybody.
     """
 
     fault: Fault
@@ -50,18 +50,18 @@ _BROKEN_DISK = Judgement(Fault.TRANSIENT, "the database's disk fails", outdates=
 _STOPPED = Judgement(Fault.TRANSIENT, "the database has cancelled the statement")
 _CHANGED = Judgement(Fault.TRANSIENT, "the database's schema is changing", outdates=True)
 _TOO_LARGE = Judgement(Fault.CALLER, "the request is more than the database can take")
-# a connection in an unknown state serves nobody else
+# a connection in an unknown state is not used again
 _DAMAGED = Judgement(Fault.DEFECT, outdates=True)
 _DEFECT = Judgement(Fault.DEFECT)
 
 POSTGRES: Mapping[str, Judgement] = {
     # 08, connection exception: no connection, a lost one, or a pooler between that has none
     "08": _LOST,
-    # 0A, feature not supported, is a statement of ours, but for a plan of before a migration: the
-    # driver notices that it is outdated, and makes another one for the next execution
+    # 0A, feature not supported: a statement of ours. The exception is a plan from before a
+    # migration, which the driver recognizes as outdated and replaces at the next execution
     "0A": _DEFECT,
-    # 25, invalid transaction state: a statement outside of its transaction is a defect. The three
-    # others are made by operators: a read-only database, and time-outs that end the session
+    # 25, invalid transaction state: a statement outside its transaction is a defect. Operators
+    # cause the other three: a read-only database, and time-outs that end the session
     "25": _DAMAGED,
     "25006": _READ_ONLY,
     "25P03": _LOST,
@@ -71,16 +71,16 @@ POSTGRES: Mapping[str, Judgement] = {
     # 28 and 3D, refused at connect: a role or database is being changed, restored or renamed
     "28": _NO_ACCESS,
     "3D": _NO_ACCESS,
-    # 40, transaction rollback: a lost race, which is over at the next try
+    # 40, transaction rollback: a lost race; a retry succeeds
     "40": _BUSY,
-    # a right that was taken away is given back by an operator, and by no change of the statement
+    # 42501, insufficient privilege: only an operator can grant it again
     "42501": _NO_ACCESS,
-    # 53, insufficient resources: others have them at the moment, or an operator makes room
+    # 53, insufficient resources: in use at the moment, or an operator must add some
     "53": Judgement(Fault.TRANSIENT, "the database lacks resources"),
     "53100": _FULL,
     "53200": _NO_MEMORY,
     "53300": Judgement(Fault.TRANSIENT, "the database has too many connections"),
-    # 54, program limit exceeded: the same request exceeds it each time
+    # 54, program limit exceeded: the same request exceeds it every time
     "54": _TOO_LARGE,
     # 55, object not in prerequisite state: locked, in use, or a database that takes no connections.
     # A setting that can't be changed now, and a new value of an enum, are statements of ours
@@ -88,12 +88,12 @@ POSTGRES: Mapping[str, Judgement] = {
     "55P02": _DEFECT,
     "55P04": _DEFECT,
     # 57, operator intervention: the server shuts down, crashes, starts, or ends this session.
-    # 57014 is a statement that somebody or `statement_timeout` has cancelled
+    # 57014: somebody or `statement_timeout` cancelled the statement
     "57": _LOST,
     "57014": _STOPPED,
     # 58, system error: files and devices below PostgreSQL
     "58": _BROKEN_DISK,
-    # XX, internal error: damaged data, or a fault of PostgreSQL's own that no pause mends
+    # XX, internal error: damaged data, or a defect of PostgreSQL; waiting does not help
     "XX": _DAMAGED,
 }
 
@@ -105,10 +105,10 @@ SQLITE: Mapping[int, Judgement] = {
     # the schema has changed, or another statement of the connection has rolled back
     sqlite3.SQLITE_SCHEMA: _CHANGED,
     sqlite3.SQLITE_ABORT: _BUSY,
-    # only a caller that has left interrupts a statement
+    # statements are interrupted only when their caller has left
     sqlite3.SQLITE_INTERRUPT: _STOPPED,
-    # the disk, and what an operator has made of it: mounted read-only, full, moved, without rights.
-    # A connection that was opened on a read-only file stays read-only
+    # the state of the disk: mounted read-only, full, moved, without permissions. A connection
+    # that was opened on a read-only file stays read-only
     sqlite3.SQLITE_READONLY: _READ_ONLY,
     sqlite3.SQLITE_FULL: _FULL,
     sqlite3.SQLITE_IOERR: _BROKEN_DISK,
@@ -119,20 +119,20 @@ SQLITE: Mapping[int, Judgement] = {
     sqlite3.SQLITE_NOMEM: _NO_MEMORY,
     # a value or a row of more than 1,000,000,000 bytes
     sqlite3.SQLITE_TOOBIG: _TOO_LARGE,
-    # damage: reading further would answer with what is wrong
+    # damage: reading on would return wrong data
     sqlite3.SQLITE_CORRUPT: _DAMAGED,
     sqlite3.SQLITE_NOTADB: _DAMAGED,
 }
 
-# asyncpg's own errors have no SQLSTATE, and are known by their names: it need not be installed
+# asyncpg's own errors have no SQLSTATE. They are listed by name, as asyncpg may be missing
 _OUTDATED_PLANS = {"InvalidCachedStatementError", "OutdatedSchemaCacheError"}
 _LOST_CLIENTS = {"InternalClientError", "ProtocolError", "TargetServerAttributeNotMatched"}
-# an InterfaceError's subclasses are about arguments of ours
+# the exact class only: subclasses of InterfaceError report wrong arguments of ours
 _CLOSED = "InterfaceError"
 
 
 def judgement_on(error: BaseException) -> Judgement:
-    """By the driver's error, which SQLAlchemy may have wrapped."""
+    """Judges the driver's error, which SQLAlchemy may have wrapped."""
     cause = _driver_error(error)
     from_asyncpg = type(cause).__module__.startswith("asyncpg.")
     name = type(cause).__name__ if from_asyncpg else ""
@@ -146,7 +146,7 @@ def judgement_on(error: BaseException) -> Judgement:
         return _BUSY
     if isinstance(cause, OSError) or name in _LOST_CLIENTS or name == _CLOSED:
         return _LOST
-    # how Python's driver tells SQLITE_NOMEM
+    # how Python's driver reports SQLITE_NOMEM
     if isinstance(cause, MemoryError):
         return _NO_MEMORY
     if isinstance(error, DBAPIError) and error.connection_invalidated:
@@ -156,7 +156,7 @@ def judgement_on(error: BaseException) -> Judgement:
 
 def _driver_error(error: BaseException) -> BaseException:
     cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
-    # SQLAlchemy's adapter for asyncpg wraps once more
+    # SQLAlchemy's adapter for asyncpg wraps it a second time
     if type(cause).__module__.startswith("sqlalchemy.dialects.") and cause.__cause__:
         return cause.__cause__
     return cause

@@ -1,7 +1,7 @@
-"""The schema's revision: bringing a database to it, and refusing one that is elsewhere.
+"""Migrates a database to this code's schema revision, and refuses one at another revision.
 
-A database whose text is not UTF-8 is refused, too: its order of strings, its patterns and what it
-takes for a letter are others.
+Databases whose encoding is not UTF-8 are refused too, because they order strings, match patterns
+and classify letters differently.
 """
 
 from functools import cache
@@ -16,7 +16,7 @@ from sqlalchemy import Connection, text
 from chat_store.database.engine import Database
 from chat_store.errors import DatabaseEncodingError, SchemaMismatchError
 
-# any number of servers may start on an empty database at the same moment
+# several servers may start on an empty database at the same moment
 _MIGRATION_LOCK = text("SELECT pg_advisory_xact_lock(hashtext('herald-migrations'))")
 
 
@@ -38,7 +38,7 @@ def _config() -> Config:
     return config
 
 
-# to read all the migrations takes 10 ms, and a start asks more than once
+# cached: reading all migrations takes 10 ms, and a start needs the result several times
 @cache
 def expected_revision() -> str:
     (head,) = ScriptDirectory.from_config(_config()).get_heads()
@@ -46,9 +46,9 @@ def expected_revision() -> str:
 
 
 async def migrate(database: Database) -> None:
-    """Brings the schema to this code's revision, all of it or none. Harmless when it is there.
+    """Migrates the schema to this code's revision, all or nothing. No effect if it is there.
 
-    Raises `SchemaMismatchError` for a database that a later version has migrated, and
+    Raises `SchemaMismatchError` if a later version has migrated the database, and
     `DatabaseEncodingError`.
     """
     async with database.transaction("schema.migrate") as connection:
@@ -61,7 +61,7 @@ async def migrate(database: Database) -> None:
 async def require_current_schema(database: Database) -> None:
     """Raises `SchemaMismatchError` unless the database is at exactly this code's revision.
 
-    Raises `DatabaseEncodingError`, too.
+    Also raises `DatabaseEncodingError`.
     """
     async with database.snapshot() as connection:
         await connection.run_sync(_require_utf8)
@@ -71,7 +71,7 @@ async def require_current_schema(database: Database) -> None:
 
 
 async def prepare(database: Database) -> None:
-    """What a server does at start: the embedded SQLite migrates itself, PostgreSQL is checked."""
+    """Prepares the database at a server's start: migrates SQLite, only checks PostgreSQL."""
     if database.dialect == "sqlite":
         await migrate(database)
     else:

@@ -1,1 +1,1 @@
-"""Statements over many rows at once, built once and executed often, on either database."""
+"""Statements over many rows, built once and executed often, on either database."""

@@ -1,7 +1,7 @@
-"""Answers of one row, which has an array a column.
+"""Results as one row with an array per column.
 
-Row by row, a thousand cost more than their reading: for each SQLite's driver gives the interpreter
-away and takes it back, and on PostgreSQL SQLAlchemy makes it an object.
+Row by row, fetching a thousand costs more than reading them: SQLite's driver releases and takes
+the interpreter lock for each, and on PostgreSQL SQLAlchemy makes an object of each.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ _T = TypeVar("_T", bound=tuple[Any, ...])
 
 @dataclass(frozen=True, slots=True)
 class PreparedColumns:
-    """A statement that is compiled ahead, for a thousand rows and not for one."""
+    """A statement compiled ahead of time, for results of thousands of rows."""
 
     _arrays: Prepared
     _readers: tuple[Process | None, ...]
@@ -31,7 +31,7 @@ class PreparedColumns:
     async def columns(
         self, connection: AsyncConnection, values: Mapping[str, Any]
     ) -> list[Sequence[Any]]:
-        """Its answer: of each column all values, in the same order."""
+        """Returns all values of each column, in the same order."""
         (arrays,) = await self._arrays.rows(connection, values)
         return [
             list(map(reader, array)) if reader else array
@@ -41,27 +41,27 @@ class PreparedColumns:
 
 @lru_cache(maxsize=256)
 def prepared_columns(statement: Select[Any], dialect: Dialect) -> PreparedColumns:
-    """For a statement that is kept: the same object each time."""
+    """Compiles a statement once; the caller must pass the same object each time."""
     name = cast("DialectName", dialect.name)
     arrays = (array_of(column, name) for column in statement.subquery().c)
     return PreparedColumns(prepared(select(*arrays), dialect), readers(statement, dialect))
 
 
 def array_of(column: ColumnElement[Any], dialect: DialectName) -> ColumnElement[Any]:
-    """All values of a column as one, for `array_from`."""
+    """Aggregates all values of a column into one, for `array_from`."""
     in_one = func.json_group_array if dialect == "sqlite" else func.array_agg
     return in_one(column, type_=NullType())
 
 
 def array_from(found: Any) -> Sequence[Any]:
-    """What the driver answers, read; PostgreSQL has no array of no rows."""
+    """Reads the driver's value of `array_of`. PostgreSQL returns NULL if there are no rows."""
     return orjson.loads(found) if isinstance(found, str) else found or ()
 
 
 def tuples_of(
     kind: type[_T], *columns: Sequence[Any], values: Sequence[Sequence[Any]]
 ) -> Iterator[_T]:
-    """A named tuple of each row; its last field is a tuple of all `values`."""
+    """Makes a named tuple of each row, whose last field is a tuple of all `values`."""
     of_rows = zip(*values, strict=True) if values else repeat((), len(columns[0]))
-    # past its own constructor, which takes longer than everything else that is done for a row
+    # bypasses the class's constructor, which takes longer than all other work on a row
     return map(partial(tuple.__new__, kind), zip(*columns, of_rows, strict=True))

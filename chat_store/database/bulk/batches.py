@@ -1,7 +1,7 @@
-"""Statements of one transaction that go to the database together.
+"""Runs the statements of one transaction together.
 
-On SQLite the transaction holds the only write lock. One statement after the other would give the
-event loop back in between, and everyone would wait for it as long as it is busy.
+On SQLite the transaction holds the only write lock. Awaiting each statement would return to the
+event loop in between, and all writers would wait while it is busy.
 """
 
 import sqlite3
@@ -26,8 +26,7 @@ _POSTGRES_KEY_CONFLICT = "23505"
 class Write:
     """A statement that is built once, and the parameters of one execution.
 
-    `on_mismatch` is raised if it writes another number of rows than `rows`, or one whose key is
-    taken.
+    `on_mismatch` is raised if the number of written rows is not `rows`, or if a key is taken.
     """
 
     statement: ClauseElement
@@ -57,7 +56,7 @@ class _Execution:
 
 
 async def execute_in_transaction(database: Database, step: str, writes: Iterable[Write]) -> None:
-    """In their order, in one transaction, which is durable on return."""
+    """Executes the writes in order, in one transaction, which is durable on return."""
     dialect = database.sql_dialect
     executions = []
     for write in writes:
@@ -83,7 +82,7 @@ def _execute(executions: Sequence[_Execution], connection: sqlite3.Connection) -
 
 
 def _is_key_conflict(error: Exception) -> bool:
-    """Whether a row was refused for its key, and not for anything else that is wrong with it."""
+    """Returns whether a row was refused because its key is taken, and for no other reason."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     if isinstance(cause, sqlite3.IntegrityError):
         return cause.sqlite_errorcode in _SQLITE_KEY_CONFLICTS

@@ -1,4 +1,4 @@
-"""INSERTs of many rows at once, each built once for all rows of its shape."""
+"""INSERTs of many rows, each built once per shape of rows."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -36,13 +36,13 @@ def insert_rows(
     returning: Sequence[str] = (),
     raise_on_conflict: bool = False,
 ) -> tuple[Insert, Parameters]:
-    """An INSERT of all rows at once, and its parameters.
+    """Returns an INSERT of all rows at once, and its parameters.
 
     A row whose key is taken is left alone, or has the columns of `replace` overwritten. With
-    `raise_on_conflict` it is an error instead, and PostgreSQL need not look for each key beforehand.
-    `constants` are the same in every row and travel once. A None in a column of
-    `default_if_none` means the constant of the same name; in one of `keep_if_none`, what is
-    stored, or else that constant. `returning` are the columns to be answered of written rows.
+    `raise_on_conflict` it is an error instead, and PostgreSQL does not look up each key first.
+    `constants` are the same in every row and are sent once. A None in a column of
+    `default_if_none` means the constant of that name; in a column of `keep_if_none`, the stored
+    value or else that constant. `returning` names the columns to return of written rows.
     """
     constants = constants or {}
     statement = _insert(
@@ -71,9 +71,9 @@ def insert_records(
     replace: Iterable[str] = (),
     returning: Sequence[str] = (),
 ) -> tuple[Insert, Parameters]:
-    """`insert_rows` of records with the fields `names`.
+    """Returns `insert_rows` of records with the fields `names`.
 
-    One without a `created_at` keeps the stored one, or has been made `now`.
+    A record without `created_at` keeps the stored one, or gets `now`.
     """
     return insert_rows(
         dialect,
@@ -130,9 +130,9 @@ def insert_from(
     rows: Select[Any],
     replace: Iterable[str] = (),
 ) -> postgresql.Insert | sqlite.Insert:
-    """INSERT … SELECT that leaves taken keys alone, or overwrites the columns of `replace`.
+    """Builds INSERT … SELECT that skips taken keys, or overwrites the columns of `replace`.
 
-    `rows` needs a WHERE: SQLite can't tell ON CONFLICT from a join's ON without one between.
+    `rows` needs a WHERE, without which SQLite takes ON CONFLICT for the ON of a join.
     """
     insert = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
     replaced = {name: insert.excluded[name] for name in replace}

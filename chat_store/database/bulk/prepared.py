@@ -1,7 +1,7 @@
-"""Statements that are compiled ahead: once for many executions, and in a thread where it is long.
+"""Statements compiled ahead of time: once for many executions, or in a thread if it takes long.
 
-SQLAlchemy compiles and compares statements on the event loop; a union of large filters takes it
-longer than the database takes to answer.
+SQLAlchemy compiles and compares statements on the event loop. For a union of large filters, that
+takes longer than the database's response.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,7 +27,7 @@ Process = Callable[[Any], Any]
 
 @dataclass(frozen=True, slots=True)
 class _Parameter:
-    """`value` is what the driver gets where none is given."""
+    """A parameter; the driver gets `value` if none is given."""
 
     name: str
     process: Process | None
@@ -42,23 +42,23 @@ class _Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A statement as the driver takes it, and how the columns of its answer are read."""
+    """A statement as the driver takes it, and the readers of its result's columns."""
 
     text: str
     _parameters: tuple[_Parameter, ...]
     _readers: tuple[Process | None, ...]
     _record: Callable[[Iterable[Any]], Row[*tuple[Any, ...]]]
     size: int
-    """About how many bytes it takes in memory, its parameters included."""
+    """The approximate bytes it takes in memory, its parameters included."""
 
     def bound(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
-        """The driver's parameters, with the values in the places of their names."""
+        """Returns the driver's positional parameters; `values` are by name."""
         return tuple(parameter.of(values) for parameter in self._parameters)
 
     async def rows(self, connection: AsyncConnection, values: Mapping[str, Any]) -> Sequence[Any]:
-        """Its answer, as plain tuples on SQLite.
+        """Returns the rows, as plain tuples on SQLite.
 
-        There it goes past SQLAlchemy, which takes a third of the time that 1,000 rows are read in.
+        There it bypasses SQLAlchemy, which takes a third of the time of reading 1,000 rows.
         """
         parameters = self.bound(values)
         found: Sequence[Any]
@@ -73,11 +73,11 @@ class Prepared:
     async def records(
         self, connection: AsyncConnection, values: Mapping[str, Any]
     ) -> list[Row[*tuple[Any, ...]]]:
-        """Its answer, with the columns by their names."""
+        """Returns the rows, with the columns by name."""
         return [self._record(row) for row in await self.rows(connection, values)]
 
     async def row(self, connection: AsyncConnection, **values: Any) -> Any:
-        """The only row of its answer. `values` go to the parameters of these names."""
+        """Returns the only row. `values` are the parameters by name."""
         (row,) = await self.rows(connection, values)
         return row
 
@@ -87,7 +87,7 @@ class Prepared:
 
 
 def prepared(statement: ClauseElement, dialect: Dialect) -> Prepared:
-    """For a statement without expanding parameters; in a dialect of positional ones."""
+    """Compiles a statement without expanding parameters; the dialect's must be positional."""
     compiled = cast("SQLCompiler", statement.compile(dialect=dialect))
     text = str(compiled)
     parameters = tuple(
@@ -110,12 +110,12 @@ def _size(value: Any) -> int:
 
 @lru_cache(maxsize=256)
 def prepared_once(statement: ClauseElement, dialect: Dialect) -> Prepared:
-    """For a statement that is kept: the same object each time."""
+    """Compiles a statement once; the caller must pass the same object each time."""
     return prepared(statement, dialect)
 
 
 def readers(statement: ClauseElement, dialect: Dialect) -> tuple[Process | None, ...]:
-    """What makes the driver's values those of the columns, where they differ."""
+    """Returns the converters from the driver's values to the columns'; None if they are equal."""
     return tuple(
         column.type.dialect_impl(dialect).result_processor(dialect, None)
         for column in _columns(statement)

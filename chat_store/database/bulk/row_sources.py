@@ -1,4 +1,4 @@
-"""Rows and keys as a handful of bound parameters, for statements over many of them."""
+"""Many rows or keys as a few bound parameters."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ _KEYS = "keys"
 
 @dataclass(frozen=True, slots=True)
 class RowSource:
-    """Rows that travel as parameters, to be selected from or joined with in a statement."""
+    """Rows sent as parameters, which a statement can select from or join with."""
 
     source: FromClause
     c: Mapping[str, ColumnElement[Any]]
@@ -46,17 +46,17 @@ def inline_rows(
 ) -> RowSource:
     """Reads `values` (column name → one value per row) as a table with the columns of `types`.
 
-    One JSON parameter through `json_each` on SQLite, one array a column through `unnest` on
-    PostgreSQL. The statement's text does not depend on the number of rows.
+    On SQLite through `json_each` of one JSON parameter, on PostgreSQL through `unnest` of one
+    array per column. The statement's text does not depend on the number of rows.
     """
     given = row_parameters(dialect, types, values, name)
     return _row_source(dialect, types, name, lambda key, type_: bindparam(None, given[key], type_))
 
 
 def row_source(dialect: DialectName, types: Types, name: str = "given") -> RowSource:
-    """The same for a statement that is built once: it is executed with `row_parameters` values.
+    """Does as `inline_rows` for a statement built once, which `row_parameters` are passed to.
 
-    Building one takes SQLAlchemy longer than the database takes to write a hundred rows.
+    Building a statement takes SQLAlchemy longer than writing a hundred rows takes the database.
     """
     return _row_source(dialect, types, name, lambda key, type_: bindparam(key, type_=type_))
 
@@ -64,7 +64,7 @@ def row_source(dialect: DialectName, types: Types, name: str = "given") -> RowSo
 def row_parameters(
     dialect: DialectName, types: Types, values: Values, name: str = "given"
 ) -> Parameters:
-    """The parameters of `row_source`."""
+    """Returns the parameters of `row_source`."""
     if dialect == "sqlite":
         columns = [
             [moment and to_microseconds(moment) for moment in values[column]]
@@ -76,7 +76,7 @@ def row_parameters(
         return {name: orjson.dumps(list(rows)).decode()}
     return {
         f"{name}_{column}": [
-            # as text: casting once in the statement is cheaper than a codec a row
+            # as text: one cast in the statement is cheaper than a codec call per row
             None if value is None else orjson.dumps(value).decode()
             for value in values[column]
         ]
@@ -96,7 +96,7 @@ def _row_source(
         source = func.json_each(bind(name, Text())).table_valued("value", name=name)
         row = source.c.value
         values = (
-            # of a single column the rows are its values
+            # with a single column, each row is its value
             func.json_extract(row, literal_column(f"'$[{index}]'")) if len(types) > 1 else row
             for index in range(len(types))
         )
@@ -122,15 +122,15 @@ def _element(type_: TypeEngine[Any]) -> TypeEngine[Any]:
 
 
 def in_keys(dialect: DialectName, column: ColumnElement[str]) -> ColumnElement[bool]:
-    """Whether the column is one of the `key_parameters` that a statement is executed with."""
+    """Tests whether the column is one of the statement's `key_parameters`."""
     if dialect == "sqlite":
         given = func.json_each(bindparam(_KEYS, type_=Text)).table_valued("value", name="given")
         return column.in_(select(given.c.value))
-    # not a join: PostgreSQL would rather read a table of some ten thousand rows as a whole
+    # not a join, for which PostgreSQL reads a table of some ten thousand rows as a whole
     return column == any_(bindparam(_KEYS, type_=ARRAY(Text)))
 
 
 def key_parameters(dialect: DialectName, values: Iterable[str]) -> Parameters:
-    """The parameters of a statement with `in_keys`."""
+    """Returns the parameters of a statement with `in_keys`."""
     given = list(values)
     return {_KEYS: orjson.dumps(given).decode() if dialect == "sqlite" else given}

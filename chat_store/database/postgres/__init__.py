@@ -1,1 +1,1 @@
-"""PostgreSQL alone: its URL as libpq reads it, and the connections that are made of it."""
+"""PostgreSQL only: URLs as libpq reads them, and connections."""

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: to the first host that takes one, in a session set as we need it."""
+"""Connections to PostgreSQL: to the first host that accepts one, with session settings."""
 
 import socket
 from collections.abc import Mapping
@@ -11,10 +11,9 @@ from chat_store.database.postgres.urls import PostgresAddress
 from chat_store.errors import InvalidDatabaseUrlError
 
 SESSION: Mapping[str, str] = {
-    # a plan for any keys, made while a table was empty, would read all of it for each when it is
-    # large
+    # a generic plan made while a table was empty would read the whole table when it is large
     "plan_cache_mode": "force_custom_plan",
-    # A role or a database may set others. With them, the same statement would answer otherwise.
+    # roles and databases may set other values, with which statements would return other results
     "TimeZone": "UTC",
     "DateStyle": "ISO, MDY",
     "IntervalStyle": "postgres",
@@ -27,7 +26,7 @@ SESSION: Mapping[str, str] = {
     "standard_conforming_strings": "on",
     "transform_null_equals": "off",
 }
-"""Not among them: whether transactions are read-only, and time-outs. Operators mean those."""
+"""Leaves out read-only transactions and time-outs, because operators set those on purpose."""
 
 _OTHER_HOSTS_MAY_DO = (
     OSError,
@@ -37,7 +36,7 @@ _OTHER_HOSTS_MAY_DO = (
 
 
 class _Connection(asyncpg.Connection):
-    """Keeps its transport, whose socket has options to be set."""
+    """A connection that keeps its transport, so that options of its socket can be set."""
 
     __slots__ = ("transport",)
 
@@ -47,10 +46,10 @@ class _Connection(asyncpg.Connection):
 
 
 async def connect(address: PostgresAddress) -> _Connection:
-    """Raises the last host's error, or `InvalidDatabaseUrlError` for parameters that contradict.
+    """Connects to the first host that accepts.
 
-    The driver's own way through several hosts has one time-out for all of them, so that a first
-    one that is silent would keep it from the others.
+    Raises the last host's error, or `InvalidDatabaseUrlError` for contradicting parameters. The
+    driver's own loop over hosts has one time-out for all, so a silent first host would use it up.
     """
     attempts: list[str | None] = [address.target_session_attrs]
     if address.target_session_attrs == "prefer-standby":

@@ -1,9 +1,9 @@
-"""PostgreSQL's times as exact microseconds, instead of asyncpg's own reading of them.
+"""Reads and writes PostgreSQL's times as exact microseconds, in place of asyncpg's codec.
 
-asyncpg stores the first and the last time that Python has as `-infinity` and `infinity`, answers
-them without a zone, and can't read a time outside of the years 1 to 9999 at all. Here both ends
-come back as they were written, and whatever lies beyond an end is read as that end: a row that
-something else has written must not hide the page that it is in.
+asyncpg stores Python's first and last time as `-infinity` and `infinity`, returns them without a
+zone, and can't read times outside the years 1 to 9999. Here both limits are read as they were
+written, and times beyond a limit are read as that limit: a row written by another program must
+not make its whole page unreadable.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -19,13 +19,13 @@ _LAST = datetime.max.replace(tzinfo=UTC)
 _FIRST_MICROSECONDS = (_FIRST - _EPOCH) // _MICROSECOND
 _LAST_MICROSECONDS = (_LAST - _EPOCH) // _MICROSECOND
 
-# Both ends stay the infinities, as in rows of earlier versions: one value is stored in one way.
+# both limits are stored as infinities, as in rows of earlier versions
 _MINUS_INFINITY = -(2**63)
 _INFINITY = 2**63 - 1
 
 
 def read_exactly(engine: AsyncEngine) -> None:
-    """Makes each connection of the engine write and read times by this module."""
+    """Makes each connection of the engine use this module's codec."""
 
     @event.listens_for(engine.sync_engine, "connect")
     def use_codec(connection: Any, _record: object) -> None:

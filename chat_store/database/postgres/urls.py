@@ -1,7 +1,7 @@
 """The URL of a PostgreSQL database, as libpq reads it.
 
-Each parameter of libpq does what it does there, or is refused by its name. Those that the driver
-knows by itself are passed on to it.
+Each parameter has the same effect as in libpq, or is refused by name. Parameters that the driver
+understands are passed on to it.
 """
 
 import re
@@ -21,7 +21,7 @@ _URL = re.compile(
 _HOST = re.compile(r"(?P<host>\[[^\]]+\]|[^:\[\]]*)(:(?P<port>\d*))?")
 _DEFAULT_PORT = 5432
 _CONNECT_SECONDS = 5.0
-# as in libpq, which takes 1 s for 2
+# as in libpq, which reads 1 s as 2 s
 _SHORTEST_CONNECT_SECONDS = 2.0
 
 _PLACE = frozenset({"host", "port", "dbname", "user", "password"})
@@ -39,7 +39,7 @@ _OF_THE_DRIVER = _FILES | {
 }
 _TLS_VERSIONS = frozenset({"TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"})
 _NEVER = frozenset({"0", "false", "no", "off"})
-# Of these, only some values can be followed. Those of the second group ask for what is done anyway.
+# The supported values. The parameters in `_DONE_ANYWAY` ask for what the driver does anyway.
 _VALUES: Mapping[str, frozenset[str]] = {
     "gsslib": frozenset({"gssapi"}),
     "ssl_max_protocol_version": _TLS_VERSIONS,
@@ -82,9 +82,9 @@ _OURS = _NUMBERS | {"fallback_application_name", "ssl", "target_session_attrs"}
 class PostgresAddress:
     """Where a database is, and how to connect to it.
 
-    Without `hosts` the driver looks where libpq does: in the usual folders of sockets.
-    `connect_seconds` are for each host; None is without limit. `driver` has the parameters that
-    asyncpg reads by itself; `socket_options` are of TCP connections: level, name and value.
+    Without `hosts` the driver tries the usual socket folders, as libpq does. `connect_seconds`
+    apply to each host; None means no limit. `driver` has the parameters that asyncpg reads.
+    `socket_options` are level, name and value, for TCP connections.
     """
 
     hosts: tuple[tuple[str, int], ...]
@@ -99,7 +99,7 @@ class PostgresAddress:
 
 
 def read_url(url: str) -> PostgresAddress:
-    """Raises `InvalidDatabaseUrlError`, naming the parameter that can't be followed."""
+    """Reads the URL. Raises `InvalidDatabaseUrlError`, which names the parameter at fault."""
     match = _URL.fullmatch(url)
     if match is None:
         raise InvalidDatabaseUrlError(
@@ -132,13 +132,13 @@ def read_url(url: str) -> PostgresAddress:
 
 
 def _parameters(query: str) -> Iterator[tuple[str, str]]:
-    """Of several with one name the last one counts. An empty one is as if it were not there."""
+    """Yields names and values. Skips empty values; the last one counts if a name occurs twice."""
     for part in query.split("&") if query else ():
         name, separator, value = part.partition("=")
         if not separator:
             raise InvalidDatabaseUrlError(f"{unquote(name)}: has no value")
         if value:
-            # a "+" is a plus sign in libpq's URLs
+            # in libpq's URLs, "+" is a plus sign and not a space
             yield unquote(name), unquote(value)
 
 
@@ -162,7 +162,7 @@ def _followed(given: dict[str, str]) -> dict[str, str]:
 
 
 def _hosts(hosts: list[str], ports: str, *, encoded: bool) -> Iterator[tuple[str, int]]:
-    """In the authority of the URL, ports stand beside their hosts; else in a list of their own."""
+    """Yields hosts with their ports, which stand beside a host in a URL, or in a separate list."""
     listed = ports.split(",") if ports else []
     if len(listed) > 1 and len(listed) != len(hosts):
         raise InvalidDatabaseUrlError("port: must be one, or one for each host")
@@ -200,7 +200,7 @@ def _connect_seconds(given: Mapping[str, str]) -> float | None:
 
 
 def _socket_options(given: Mapping[str, str]) -> Iterator[tuple[int, int, int]]:
-    """0 leaves a time or a number to the system."""
+    """Yields socket options. A value of 0 leaves the setting to the system."""
     if int(given.get("keepalives", "1")):
         yield socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1
         for name, option in _KEEPALIVES.items():

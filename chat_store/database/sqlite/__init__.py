@@ -1,1 +1,1 @@
-"""SQLite alone: its connections, its functions, and whose turn it is to write."""
+"""SQLite only: connections, functions, and the queue for the write lock."""

@@ -1,4 +1,4 @@
-"""SQLite as two engines: one for reading snapshots, one for the single writer."""
+"""SQLite as two engines: one for snapshots, one for the single writer."""
 
 import asyncio
 import sqlite3
@@ -22,7 +22,7 @@ from chat_store.database.sqlite.write_lock import LockPolicy
 _T = TypeVar("_T")
 
 WAIT_SECONDS = 10.0
-"""How long a connection, or the write lock, is waited for."""
+"""How long callers wait for a connection or for the write lock."""
 
 _PRAGMAS = (
     "PRAGMA journal_mode=WAL",
@@ -30,23 +30,23 @@ _PRAGMAS = (
     "PRAGMA synchronous=FULL",
     "PRAGMA temp_store=MEMORY",
 )
-# Pages in KiB. A writer comes back to the same ones; what readers walk through is in the system's
-# cache, and would only fill theirs.
+# Page caches in KiB. A writer uses the same pages again; the pages that readers scan are in the
+# system's cache and would only fill theirs.
 _READER_CACHE = 16_384
 _WRITER_CACHE = 65_536
-# a reader waits only while another process recovers the file after a crash
+# readers wait only while another process recovers the file after a crash
 _READER_BUSY_MILLISECONDS = 5_000
-# SQLite's own waiting sleeps ever longer; the one writer whose turn it is asks again at once
+# SQLite's own wait sleeps ever longer; the writer at the head of the queue polls instead
 _WRITER_BUSY_MILLISECONDS = 0
 _LOCK_POLL_SECONDS = 0.001
-# the name of the execution option that says so
+# execution option of connections without transactions
 _AUTOCOMMIT = "herald_statements_alone"
 # one writer in its transaction, and the next one waiting for the lock
 _WRITERS = 2
 
 
 def sqlite_file(url: URL) -> Path:
-    """Raises ValueError for a database that two processes can't share."""
+    """Returns the database's file. Raises ValueError for a database in memory."""
     if not url.database or url.database == ":memory:":
         raise ValueError("SQLite needs a file: the two servers share it")
     return Path(url.database)
@@ -60,21 +60,21 @@ def create_snapshot_engine(url: URL, pool_size: int, **options: Any) -> AsyncEng
 
 
 def create_write_engine(url: URL, **options: Any) -> AsyncEngine:
-    """A transaction of one of its connections begins by `begin_immediate`."""
+    """Creates the writer's engine, whose transactions begin with `begin_immediate`."""
     settings = (f"PRAGMA cache_size=-{_WRITER_CACHE}", *_PRAGMAS)
     return _engine(url, _WRITERS, settings, _WRITER_BUSY_MILLISECONDS, options)
 
 
 def with_autocommit(engine: AsyncEngine) -> AsyncEngine:
-    """The same connections; each statement is one of its own."""
+    """Returns an engine of the same connections, without transactions around statements."""
     return engine.execution_options(**{_AUTOCOMMIT: True})
 
 
 async def begin_immediate(
     connection: AsyncConnection, policy: LockPolicy, within_seconds: float
 ) -> bool:
-    """Takes the write lock, as soon as the rule lets it; false if that takes too long."""
-    # past SQLAlchemy and the event loop: asking again through them costs far more
+    """Takes the write lock as soon as the policy allows. Returns false if that takes too long."""
+    # bypasses SQLAlchemy and the event loop, through which polling would cost far more
     driver = await _driver_of(connection)
     until = monotonic() + within_seconds
     if not await driver.in_thread(partial(driver.take_lock, policy, until)):
@@ -89,7 +89,7 @@ async def run_transaction(
     policy: LockPolicy,
     within_seconds: float,
 ) -> bool:
-    """As `begin_immediate`, and goes on: when it says true, `work` is done and committed."""
+    """Does as `begin_immediate`, then does `work` and commits. Returns whether it has."""
     driver = await _driver_of(connection)
     until = monotonic() + within_seconds
     return await driver.in_thread(partial(driver.transact, work, policy, until))
@@ -101,9 +101,9 @@ async def _driver_of(connection: AsyncConnection) -> "_Connection":
 
 
 class _Connection(aiosqlite.Connection):
-    """Stops the statement under way when whoever waits for it is cancelled.
+    """A connection that interrupts its running statement when the waiting task is cancelled.
 
-    Its thread would go on otherwise, for minutes maybe, and everything about it wait for that.
+    Otherwise its thread would run on, for minutes maybe, and everything else would wait for it.
     """
 
     def __init__(
@@ -112,21 +112,21 @@ class _Connection(aiosqlite.Connection):
         set_up: Callable[[sqlite3.Connection], None],
         ending: set[asyncio.Future[Any]],
     ) -> None:
-        # the driver's own BEGIN comes late and can't be IMMEDIATE
+        # no isolation level: the driver's own BEGIN comes late and can't be IMMEDIATE
         connector = partial(sqlite3.connect, file, factory=_SqliteConnection, isolation_level=None)
         super().__init__(connector, iter_chunk_size=64)
-        # a process that ends without closing it does not wait for its thread
+        # a process that ends without closing the connection does not wait for its thread
         self._thread.daemon = True
         self._set_up = set_up
         self._ending = ending
         self._ended: asyncio.Future[Any] | None = None
-        # whether one was stopped: what became of it is known to the thread alone
+        # set if a statement was interrupted; only the thread knows how that one ended
         self._stopped = threading.Event()
 
     async def _connect(self) -> Self:
         await super()._connect()
         try:
-            # all at once: for each call to the thread, a busy event loop is waited for
+            # in one call: each call to the thread waits for a busy event loop
             await self.in_thread(self._set_up)
         except BaseException:
             self.stop()
@@ -143,7 +143,7 @@ class _Connection(aiosqlite.Connection):
             raise
 
     def stop(self) -> "asyncio.Future[Any] | None":
-        # a thread that has ended would never say that it ends a second time
+        # an ended thread would never report its end a second time
         if not self._running:
             return self._ended
         self._ended = ended = super().stop()
@@ -160,7 +160,7 @@ class _Connection(aiosqlite.Connection):
         return done
 
     def take_lock(self, policy: LockPolicy, until: float, connection: sqlite3.Connection) -> bool:
-        """In the thread; false if it is not had `until` then, or the caller is gone."""
+        """Runs in the thread. Returns false after `until`, or if the caller was cancelled."""
         while not policy(partial(_try_begin_immediate, connection)):
             if monotonic() >= until or self._stopped.wait(_LOCK_POLL_SECONDS):
                 return False
@@ -173,7 +173,7 @@ class _Connection(aiosqlite.Connection):
         until: float,
         connection: sqlite3.Connection,
     ) -> bool:
-        """As `take_lock`; then `work` is done, and committed unless the caller is gone."""
+        """Does as `take_lock`, then `work`; commits unless the caller was cancelled."""
         if not self.take_lock(policy, until, connection):
             return False
         # an exception closes the connection, which rolls back
@@ -208,10 +208,10 @@ class _Executed:
 
 
 class _Cursor:
-    """A cursor as SQLAlchemy drives it, which goes to the connection's thread once.
+    """A cursor for SQLAlchemy that calls the connection's thread once per statement.
 
-    The driver's own goes there four times: it is made, executed, read and closed, and for the
-    end of each a busy event loop has to be waited for.
+    The driver's own cursor calls it four times (create, execute, fetch, close), and each call
+    waits for a busy event loop.
     """
 
     arraysize = 1
@@ -237,7 +237,7 @@ class _Cursor:
         return self._executed.rows
 
     async def close(self) -> None:
-        """There is nothing left to be closed."""
+        """Does nothing: the driver's cursor is closed already."""
 
     @property
     def description(self) -> Any:
@@ -259,23 +259,23 @@ def _finished(cursor: sqlite3.Cursor) -> _Executed:
 
 
 class _SqliteConnection(sqlite3.Connection):
-    """Ends its transaction when it is closed.
+    """A connection that ends its transaction when it is closed.
 
-    SQLite lets one with a statement that somebody still refers to live on with its locks, until
-    garbage is collected.
+    Otherwise, while anything refers to one of its statements, SQLite keeps the connection and its
+    locks until the garbage collector runs.
     """
 
     def close(self) -> None:
-        # closed before
+        # raised if it is closed already
         with suppress(sqlite3.ProgrammingError):
             self.rollback()
         super().close()
 
 
 class _Engine(AsyncEngine):
-    """Is not disposed of before the threads of its connections have ended.
+    """An engine whose `dispose` waits until the threads of its connections have ended.
 
-    One whose caller did not wait for it would come back to an event loop that is closed by then.
+    A thread that nobody waits for could report to an event loop that is closed by then.
     """
 
     __slots__ = ("_ending",)
@@ -293,7 +293,7 @@ class _Engine(AsyncEngine):
 def _set_up(
     settings: Sequence[str], busy_milliseconds: int, connection: sqlite3.Connection
 ) -> None:
-    # first: the other settings may have to wait for another process, too
+    # first, because the other settings may have to wait for another process
     connection.execute(f"PRAGMA busy_timeout={_READER_BUSY_MILLISECONDS}")
     for pragma in settings:
         connection.execute(pragma)
@@ -316,7 +316,7 @@ def _engine(
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=WAIT_SECONDS,
-        # the connection that was used last has its pages and statements at hand
+        # the connection used last has its pages and statements cached
         pool_use_lifo=True,
         **options,
     )

@@ -1,7 +1,7 @@
-"""What SQLite lacks, added to each of its connections: Unicode text search and whole JSON values.
+"""Functions that SQLite lacks, added to each connection: Unicode text search, whole JSON values.
 
-They are the matcher's own functions, so both say the same. Scalars are compared in plain SQL. An
-operand is handed over for each row: a long one only for the rows that may have it.
+They are the matcher's own functions, so both agree. Scalars are compared in plain SQL. Operands
+are passed once per row; long ones only for rows that may match.
 """
 
 import sqlite3

@@ -10,17 +10,17 @@ from tempfile import mkstemp
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """How far a database was. `origin` is a random name, the same for all of its generations."""
+    """A point in a database's history. `origin` is a random name shared by all its generations."""
 
     origin: str
     number: int
 
 
 class GenerationFile:
-    """`herald.db.generation` beside `herald.db`.
+    """The file `herald.db.generation` beside `herald.db`.
 
-    Only committed generations are written to it, so that it is never ahead of its own database.
-    Two servers that write at once may leave the older one: it is behind until the next look.
+    Only committed generations are written to it, so it is never ahead of its own database. Two
+    servers that write at once may leave the older one; the next check corrects that.
     """
 
     def __init__(self, database_file: Path) -> None:
@@ -28,19 +28,19 @@ class GenerationFile:
         self._path = Path(f"{database_file}.generation")
 
     def read(self) -> Generation | None:
-        """None if the file is missing or holds something else."""
+        """Returns the file's generation; None if the file is missing or invalid."""
         try:
             return Generation(**json.loads(self._path.read_bytes()))
         except (FileNotFoundError, ValueError, TypeError):
             return None
 
     def write(self, generation: Generation) -> None:
-        """Replaces the file as a whole: a power cut leaves this generation or the one before."""
+        """Replaces the file atomically: a power cut leaves this generation or the previous one."""
         is_new = not self._path.exists()
         descriptor, new = mkstemp(prefix=f"{self._path.name}.", dir=self._path.parent)
         try:
             with os.fdopen(descriptor, "w") as file:
-                # a command that root runs must not lock the server out
+                # the server must be able to read a file that a command of root has written
                 owner = self._database.stat()
                 with suppress(PermissionError):
                     os.fchown(descriptor, owner.st_uid, owner.st_gid)
@@ -55,7 +55,7 @@ class GenerationFile:
             _sync_folder(self._path.parent)
 
     def traces(self) -> tuple[int, ...]:
-        """Differ from earlier ones if anybody has written to the database in between."""
+        """Returns times that change whenever anybody writes to the database."""
         files = [self._database, Path(f"{self._database}-wal")]
         return tuple(_changed_at(file) for file in files)
 

@@ -9,48 +9,48 @@ from contextlib import suppress
 from pathlib import Path
 
 _POLL_SECONDS = 0.001
-# how long one process may go on while another waits: some small calls
+# longest time one process keeps the lock while another waits: a few small calls
 _MAX_STREAK_SECONDS = 0.02
 _MAX_YIELD_SECONDS = 0.1
 _BACKGROUND_WAIT_SECONDS = 0.25
 
 Attempt = Callable[[], bool]
-"""Takes the write lock if it is free; says whether it has got it."""
+"""Takes the write lock if it is free. Returns whether it has."""
 
 LockPolicy = Callable[[Attempt], bool]
-"""Makes the attempt, or does not because others go first."""
+"""Makes the attempt, unless others go first. Returns whether the lock is taken."""
 
 LockAttempts = Callable[[LockPolicy, float], Awaitable[bool]]
-"""Attempts by the rule until it has the write lock, for so many seconds; says whether it has.
+"""Tries by the policy, for the given seconds, to take the write lock. Returns whether it has.
 
 It may go on to the transaction's end.
 """
 
 
 class FairWriteLock:
-    """Shares SQLite's one write lock fairly over the tasks of a process and over processes.
+    """Shares SQLite's one write lock fairly among the tasks of a process and among processes.
 
     SQLite has one writer and no queue: waiters poll ever more rarely, so a sender that takes the
-    lock again at once starves everyone else. Here a writer holds the turn while it waits for the
-    write lock, until `begin` returns. A process that has had its share lets those who wait in
-    others go first. It is about fairness only: the write lock itself is SQLite's.
+    lock again at once starves all others. Here a writer locks the queue file while it waits for
+    the write lock, until its attempts return. A process that has had its share lets waiting
+    processes go first. This is about fairness only: the write lock itself is SQLite's.
 
-    `background` writers, whose transactions are long and never end, let all others go first, and
-    hold no turn while they wait: whoever else comes waits for the transaction under way, and not
-    for the next one, too. After a while they queue like everyone else.
+    `background` writers, with long transactions one after the other, let all others go first and
+    do not hold the queue while they wait. So other writers wait for the running transaction, but
+    not for the next one too. After 0.25 s, background writers queue like all others.
     """
 
     def __init__(self, database_file: Path, *, background: bool = False) -> None:
         self._queue_file = _open(f"{database_file}-turn")
-        # held shared by every process that waits for the turn
+        # held shared by every process that waits for the queue file
         self._waiters_file = _open(f"{database_file}-turn-waiting")
         self.process_lock = asyncio.Lock()
-        """To be held by whoever calls `acquire`."""
+        """Callers of `acquire` must hold it."""
         self._streak_started_at = 0.0
         self._background = background
 
     async def acquire(self, attempts: LockAttempts, until: float) -> None:
-        """Returns when `begin` has said true; TimeoutError if it has not `until` then."""
+        """Returns once `attempts` succeeds. Raises TimeoutError if it has not by `until`."""
         if self._background:
             if await attempts(self._if_nobody_waits, _BACKGROUND_WAIT_SECONDS):
                 return
@@ -77,7 +77,7 @@ class FairWriteLock:
         finally:
             fcntl.flock(self._queue_file, fcntl.LOCK_UN)
         if waited:
-            # a share begins with the write lock, which another's page may have kept for long
+            # the share begins now: the wait, maybe for another's page, does not count
             self._streak_started_at = time.monotonic()
 
     async def _wait_in_queue(self) -> None:

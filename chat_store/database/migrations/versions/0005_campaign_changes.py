@@ -1,4 +1,4 @@
-"""What campaigns were like at each of their changes, the channels of outcomes, and paces."""
+"""The history of campaigns' changes, the channels of outcomes, and paces."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -56,7 +56,7 @@ def upgrade() -> None:
         sa.Column("targets_failed", Count, nullable=False),
         sa.PrimaryKeyConstraint("id", "revision"),
     )
-    # campaigns that are there already: who watches them begins with what they are now
+    # existing campaigns: their watchers begin with the current state
     sums = ", ".join(
         f"""coalesce(
             (SELECT sum({name}) FROM campaign_shards AS s WHERE s.campaign_id = c.id), 0)"""  # noqa: S608 - names of this file

@@ -1,4 +1,4 @@
-"""Room beside each channel for what messages make of it, on PostgreSQL."""
+"""Free space in PostgreSQL's pages of channels, for the updates that messages cause."""
 
 from alembic import op
 
@@ -10,6 +10,6 @@ depends_on = None
 
 def upgrade() -> None:
     if op.get_context().dialect.name == "postgresql":
-        # Of pages written from now on: rewriting the others would lock the table for long, and
-        # they get there by themselves, for what an update leaves behind is room for the next one.
+        # Applies to pages written from now on. Rewriting the others would lock the table for long;
+        # each update frees space for the next one, so they reach this state by themselves.
         op.execute("ALTER TABLE channels SET (fillfactor = 50)")

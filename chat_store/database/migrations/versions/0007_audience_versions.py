@@ -1,4 +1,4 @@
-"""How often the list of each segment has changed."""
+"""A version per segment, raised with each change of its list."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -19,8 +19,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("segment_id"),
         sqlite_with_rowid=False,
     )
-    # Campaigns in progress remember versions of another kind. They differ from these, so that such
-    # a campaign walks its audience once more before it is completed.
+    # Campaigns in progress remember versions of another kind, which differ from these. Such a
+    # campaign reads its audience once more before it is completed.
     op.execute(
         "INSERT INTO audience_versions (segment_id, version)"
         " SELECT id, 0 FROM segments WHERE deleted_at IS NULL"

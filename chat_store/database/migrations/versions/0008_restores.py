@@ -1,4 +1,4 @@
-"""What tells a restored database, and whether this one is held until an operator has decided."""
+"""The marks of a restored database, and whether it is held until an operator has decided."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,8 +10,8 @@ down_revision = "0007"
 branch_labels = None
 depends_on = None
 
-# The oids are compared here and not only at a start: a database can be dropped and restored under
-# servers that run. A dump that is restored has other oids, a replica that takes over has not.
+# The oids are compared here and not only at a start, because a database can be dropped and
+# restored under running servers. A restored dump has other oids; a promoted replica has the same.
 _ELSEWHERE = """
     place <> (SELECT oid::text FROM pg_database WHERE datname = current_database())
         || '/' || restore_guard.tableoid::text
@@ -19,7 +19,7 @@ _ELSEWHERE = """
 
 
 def upgrade() -> None:
-    # empty until a campaign server starts: a database that is upgraded is not held
+    # empty until a campaign server starts: an upgraded database is not held
     op.create_table(
         "restore_guard",
         sa.Column("id", sa.Integer(), nullable=False),

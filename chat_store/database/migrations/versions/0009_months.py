@@ -1,4 +1,4 @@
-"""How many messages all campaigns have written in a calendar month, where there is a quota."""
+"""The number of messages that all campaigns have written per calendar month, for a quota."""
 
 import sqlalchemy as sa
 from alembic import op

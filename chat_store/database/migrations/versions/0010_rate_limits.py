@@ -1,4 +1,4 @@
-"""Rate limits under their own name: what was a pace is a reservation."""
+"""Renames paces to rate limits, and their columns to those of reservations."""
 
 from alembic import op
 
