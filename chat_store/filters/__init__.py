@@ -1,1 +1,1 @@
-"""The filter language: read, checked, and evaluated on a record in memory."""
+"""The filter language: parsing, checks, and evaluation of records in memory."""

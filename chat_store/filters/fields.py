@@ -1,4 +1,4 @@
-"""What can be filtered and sorted: the fields of users and of channels, and their kinds."""
+"""The fields by which users and channels can be filtered and sorted, and their kinds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,19 +17,19 @@ class Kind(StrEnum):
     BOOL = "bool"
     DATE = "date"
     NUMBER = "number"
-    CUSTOM = "custom"  # whatever JSON the record has there
+    CUSTOM = "custom"  # any JSON
 
 
 class FieldNameError(ValueError):
-    """No such field; the text says why, without the name's path."""
+    """There is no such field. The text says why, without the name's path."""
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
     """A name that a filter may use.
 
-    `alias_of`: a condition on this field holds if it holds on any of these instead.
-    `any_if_empty`: `{}` in place of a value is "no constraint".
+    `alias_of`: a condition on this field holds if it holds on any of these fields.
+    `any_if_empty`: `{}` in place of a value means "no constraint".
     """
 
     name: str
@@ -39,19 +39,19 @@ class Field:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The way into the custom object, for a custom field."""
+        """The path into the custom object, for a custom field."""
         return tuple(self.name.split("."))
 
     @property
     def sortable(self) -> bool:
-        """Whether each record has one scalar here; a custom field may, so it is."""
+        """Whether a record may have one scalar here, as custom fields may."""
         return not self.alias_of and self.kind not in {Kind.STRINGS, Kind.STRING_SET}
 
 
 class Catalogue:
     """The fields of one kind of record.
 
-    With `allow_custom` every other name is a custom field, and its dots reach into objects.
+    With `allow_custom`, every other name is a custom field, whose dots reach into objects.
     """
 
     def __init__(self, fields: Sequence[Field], *, allow_custom: bool) -> None:
@@ -59,7 +59,7 @@ class Catalogue:
         self._fields = {field.name: field for field in fields}
 
     def find(self, name: str) -> Field:
-        """Raises `FieldNameError` for a name that can't be a field here."""
+        """Returns the field of the name. Raises `FieldNameError` if there can't be one."""
         field = self._fields.get(name)
         if field is not None:
             return field
@@ -73,7 +73,7 @@ class Catalogue:
         if len(custom.keys) > MAX_FIELD_DEPTH:
             raise FieldNameError(f"a field's name has at most {MAX_FIELD_DEPTH} parts")
         if len(name.encode()) > MAX_CUSTOM_BYTES:
-            # no custom object has room for it, and its path is in answers and errors
+            # no custom object can hold a longer one, and paths occur in responses and errors
             raise FieldNameError(f"a field's name has at most {MAX_CUSTOM_BYTES} bytes")
         return custom
 

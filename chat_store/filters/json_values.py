@@ -1,6 +1,6 @@
-"""JSON values as the filters see them: equality, containment and the way into objects.
+"""JSON values as the filters see them: equality, containment and paths into objects.
 
-Unlike Python's own `==`, true is not 1. Objects are dicts, arrays lists or tuples.
+Unlike with Python's `==`, true is not 1. Objects are dicts, arrays are lists or tuples.
 """
 
 from collections.abc import Hashable, Sequence
@@ -8,7 +8,7 @@ from typing import Any, TypeGuard
 
 import orjson
 
-# beyond it a double is no exact whole number
+# beyond it, doubles are not exact whole numbers
 _LARGEST_WHOLE = 2**53
 
 
@@ -29,7 +29,7 @@ def is_scalar(value: Any) -> bool:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Equal by type and value; 1 and 1.0 are the same number, the order of keys is nothing."""
+    """Returns whether type and value are equal. 1 equals 1.0; the order of keys does not matter."""
     if is_object(one) and is_object(other):
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     if is_array(one) and is_array(other):
@@ -40,19 +40,19 @@ def same(one: Any, other: Any) -> bool:
 
 
 def canonical(value: Any) -> str:
-    """The same JSON text for all values that are the same."""
+    """Returns one JSON text for all values that are the same."""
     return orjson.dumps(_in_one_form(value), option=orjson.OPT_SORT_KEYS).decode()
 
 
 def identity(value: Any) -> Hashable:
-    """Equal for values that are the same, and for no others: to look them up in a set."""
+    """Returns a key for sets, equal for exactly the values that are the same."""
     if is_array(value) or is_object(value):
         return "JSON", canonical(value)
     return ("bool", value) if isinstance(value, bool) else value
 
 
 def contains(held: Any, wanted: Any) -> bool:
-    """What `held @> wanted` says in PostgreSQL, but for its exception for bare scalars."""
+    """Returns `held @> wanted` as in PostgreSQL, except for its special case of bare scalars."""
     if is_object(held) and is_object(wanted):
         return all(key in held and contains(held[key], wanted[key]) for key in wanted)
     if is_array(held) and is_array(wanted):
@@ -68,7 +68,7 @@ def contains(held: Any, wanted: Any) -> bool:
 
 
 def without_repeats(value: Any) -> Any:
-    """Contained in exactly what `value` is contained in, without an array's repeated elements."""
+    """Returns `value` without arrays' repeated elements; containment in others stays the same."""
     if is_object(value):
         return {key: without_repeats(part) for key, part in value.items()}
     if is_array(value):
@@ -77,7 +77,7 @@ def without_repeats(value: Any) -> Any:
 
 
 def value_at(document: Any, keys: Sequence[str]) -> Any:
-    """What `document` has under `keys`; None where there is nothing. Never looks into arrays."""
+    """Returns the document's value under `keys`, or None. Never looks into arrays."""
     for key in keys:
         if not is_object(document):
             return None
@@ -96,7 +96,7 @@ def _in_one_form(value: Any) -> Any:
 
 
 def text_problem(text: str) -> str | None:
-    """Why `text` can't be in any stored string."""
+    """Returns why `text` can't occur in a stored string, or None."""
     if "\0" in text:
         return "contains a NUL character"
     try:

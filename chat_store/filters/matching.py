@@ -1,4 +1,4 @@
-"""Matches one record in memory: the reference for what SQL answers, and ExplainTarget's eyes."""
+"""Matches one record in memory, for ExplainTarget and as the reference for the SQL."""
 
 from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ _ORDERS: Mapping[Order, Callable[[Any, Any], bool]] = {
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a filter sees of a record: built-in fields by name (None = missing), and customs."""
+    """A record as filters see it: built-in fields by name (None = missing), and custom data."""
 
     built_in: Mapping[str, Any]
     custom: dict[str, Any]
@@ -60,9 +60,9 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Clause:
-    """How one condition of a filter fared, its negation included.
+    """The outcome of one condition of a filter, its negation included.
 
-    `seen` is the value it looked at: None if missing, a datetime for a date, else JSON.
+    `seen` is the value that was tested: None if missing, a datetime for a date, else JSON.
     """
 
     path: str
@@ -80,7 +80,7 @@ def user_record(user: User) -> Record:
 def channel_record(
     channel: Channel, member_ids: Collection[str], member_names: Collection[str]
 ) -> Record:
-    """`member_names` are the names of those members that have one."""
+    """Makes a channel's record. `member_names` are the names of the members that have one."""
     names = ("cid", "id", "type", "team", "name", "created_by_id")
     states = ("frozen", "disabled", "distinct", "member_count", "message_count")
     dates = ("created_at", "updated_at", "last_message_at")
@@ -99,7 +99,7 @@ def matches(predicate: Predicate, record: Record) -> bool:
 
 
 def explain(predicate: Predicate, record: Record) -> list[Clause]:
-    """Every condition in written order, also those that `matches` would not come to."""
+    """Evaluates every condition in written order, also those that `matches` would skip."""
     sight = _Sight(record)
     return [
         Clause(condition.path, _holds(condition, sight), _seen(condition.field, sight))
@@ -114,7 +114,7 @@ def containing(value: Any, wanted: Any) -> bool:
 
 
 class _Seen:
-    """A value, and what many conditions may ask of it: worked out once, when first asked for."""
+    """A value, with lazily computed forms that many conditions share."""
 
     def __init__(self, value: Any, kind: Kind) -> None:
         self.value = value
@@ -156,7 +156,7 @@ class _Sight:
         self._seen: dict[Field, _Seen] = {}
 
     def of(self, field: Field) -> list[_Seen]:
-        """Of each of the fields that it stands for."""
+        """Returns the values of the field, or of those that it is an alias of."""
         return [self._one(part) for part in field.alias_of or (field,)]
 
     def _one(self, field: Field) -> _Seen:

@@ -1,6 +1,6 @@
-"""The values of a filter: checked, and turned into the type of the field they stand for.
+"""Checks the operands of a filter and converts them to the type of their field.
 
-Numbers may come as doubles (from a Struct): whole ones become ints.
+Numbers may arrive as doubles (from a Struct); whole ones become ints.
 """
 
 import math
@@ -22,7 +22,7 @@ _RFC_3339 = re.compile(
 
 
 def scalar_of(kind: Kind, value: Any, path: str) -> Any:
-    """One value for a field of `kind` (of a field with many values: one of them); never None."""
+    """Returns one operand for a field of `kind` or for one of its values; never None."""
     match kind:
         case Kind.STRING:
             return string(value, path)
@@ -66,7 +66,7 @@ def number(value: Any, path: str) -> int | float:
 
 
 def date(value: Any, path: str) -> datetime:
-    """Digits beyond the microsecond are dropped."""
+    """Reads an RFC 3339 time. Drops digits beyond the microsecond."""
     found = _RFC_3339.fullmatch(string(value, path))
     if found is None:
         raise InvalidFilterError(
@@ -89,7 +89,7 @@ def array(value: Any, path: str) -> list[Any]:
 
 
 def json(value: Any, path: str, depth: int = 0) -> Any:
-    """Any JSON, as stored values may be; no key is an operator."""
+    """Reads any JSON, as stored values may be. Keys are never operators here."""
     if depth > MAX_DEPTH:
         raise InvalidFilterError(path, f"nests deeper than {MAX_DEPTH}")
     if value is None or isinstance(value, bool):

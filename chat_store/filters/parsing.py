@@ -1,4 +1,4 @@
-"""The filter language: from a JSON document to a predicate, with every mistake at its path."""
+"""Parses a filter's JSON document into a predicate. Errors carry the path of the mistake."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -53,10 +53,10 @@ _OPERATORS: Mapping[Kind, set[str]] = {
 def parse_filter(
     document: Mapping[str, Any], catalogue: Catalogue, path: str = "filter"
 ) -> Predicate:
-    """Raises `InvalidFilterError`. An empty document matches everything.
+    """Parses the filter. An empty document matches everything. Raises `InvalidFilterError`.
 
-    The document is at depth 1, an item of its `$and` at 2; 20 is the deepest. The work grows with
-    the document: of 1 MB it takes seconds.
+    The document is at depth 1 and an item of its `$and` at 2; 20 is the deepest. A document of
+    1 MB takes seconds.
     """
     size = json_size(document)
     if size > MAX_BYTES:
@@ -65,7 +65,7 @@ def parse_filter(
 
 
 def json_size(document: Mapping[str, Any]) -> int:
-    """Its bytes as JSON. 0 for what is no JSON, which the parser refuses at its path."""
+    """Returns the bytes as JSON; 0 if it is not JSON, which the parser refuses at its path."""
     try:
         return len(orjson.dumps(document))
     except orjson.JSONEncodeError:
@@ -140,7 +140,7 @@ class _Reading:
 
 
 def _test(kind: Kind, operator: str, operand: Any, path: str) -> tuple[Test, bool]:
-    """The test, and whether it is negated."""
+    """Returns the test, and whether it is negated."""
     match operator:
         case "$eq":
             return _equality(kind, operand, path)

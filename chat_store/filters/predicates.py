@@ -1,6 +1,6 @@
-"""A filter as a tree of typed conditions: the one thing that SQL and the matcher both read.
+"""A filter as a tree of typed conditions, which both SQL and the matcher read.
 
-Every test is two-valued on every record, so negation is plain negation.
+Every test is either true or false on a record, so negation is plain negation.
 """
 
 from collections.abc import Iterator
@@ -21,14 +21,14 @@ class Order(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Present:
-    """There is a value: not missing, not null; for a built-in array field: not empty."""
+    """The value exists: not missing, not null; a built-in array is not empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class EqualTo:
-    """The same value and type; a scalar is also equal to an array that has it as an element.
+    """Has the same value and type. A scalar also equals an array that has it as an element.
 
-    `value` is never None. A frozenset is equal to an array of exactly these, in any order.
+    `value` is never None. A frozenset equals an array of exactly these elements, in any order.
     """
 
     value: Any
@@ -36,9 +36,9 @@ class EqualTo:
 
 @dataclass(frozen=True, slots=True)
 class OneOf:
-    """Equal to one of `values`, or an array that overlaps them.
+    """Equals one of `values`, or is an array that overlaps them.
 
-    `values` has no None, and none twice.
+    `values` contains no None and no value twice.
     """
 
     values: tuple[Any, ...]
@@ -47,7 +47,7 @@ class OneOf:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """Of the same type as `value` and on that side of it; strings bytewise."""
+    """Has the type of `value` and is on that side of it. Strings compare bytewise."""
 
     order: Order
     value: str | int | float | datetime
@@ -55,10 +55,10 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Containing:
-    """JSON containment, recursive.
+    """Contains `value` as JSON, recursively.
 
-    In an array, a scalar or an object is looked for among the elements, an array as a subset. No
-    array in `value` has an element twice.
+    An array contains a scalar or an object as an element, and another array as a subset. No array
+    in `value` has an element twice.
     """
 
     value: Any
@@ -66,14 +66,14 @@ class Containing:
 
 @dataclass(frozen=True, slots=True)
 class StartsWord:
-    """A string, or an array with a string, that has `text` where a word begins, in any case."""
+    """Is a string, or an array with a string, that has `text` where a word begins, in any case."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Includes:
-    """A string, or an array with a string, that has `text` anywhere, in any case."""
+    """Is a string, or an array with a string, that has `text` anywhere, in any case."""
 
     text: str
 
@@ -83,7 +83,7 @@ Test = Present | EqualTo | OneOf | Compared | Containing | StartsWord | Includes
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One clause of a filter; `path` is where it was written (`filter.$and[1].age.$in`)."""
+    """One clause of a filter. `path` is where it is written (`filter.$and[1].age.$in`)."""
 
     path: str
     field: Field
@@ -93,7 +93,7 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class AllOf:
-    """Holds without parts."""
+    """All parts hold; true if there are none."""
 
     path: str
     parts: tuple["Predicate", ...]
@@ -117,7 +117,7 @@ EVERYTHING = AllOf("filter", ())
 
 
 def conditions(predicate: Predicate) -> Iterator[Condition]:
-    """In written order."""
+    """Yields all conditions in written order."""
     if isinstance(predicate, Condition):
         yield predicate
     else:

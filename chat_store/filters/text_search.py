@@ -1,9 +1,9 @@
-"""Text without case, and where its words begin: one rule for Python, SQLite and PostgreSQL.
+"""Text search without case, and by beginnings of words: one rule for Python, SQLite, PostgreSQL.
 
-Case is folded character by character (Unicode simple folding, from Python's tables); nothing is
-normalised, so a composed é is not an e with an accent after it. A word is a run of letters, marks
-and numbers. PostgreSQL gets both as regular expressions of explicit characters, because what its
-own functions do depends on how it was built and on the locale.
+Case is folded character by character (Unicode simple folding, from Python's tables). Nothing is
+normalised, so a composed é differs from an e with a combining accent. A word is a run of letters,
+marks and numbers. PostgreSQL gets both rules as regular expressions of explicit characters,
+because its own functions depend on its build and on the locale.
 """
 
 import re
@@ -12,13 +12,13 @@ from collections.abc import Iterable
 from functools import cache, lru_cache
 from itertools import groupby
 
-# Beyond these Unicode has given no letter, mark or number a place.
+# Unicode has assigned no letter, mark or number beyond these.
 _WRITTEN = (range(0x40000), range(0xE0000, 0xE1000))
 _CASED = range(0x20000)
 
 
 def fold(text: str) -> str:
-    """`text` in one case; as long as before."""
+    """Returns `text` in one case, of the same length."""
     if text.isascii():
         return text.lower()
     return "".join(map(_folded, text))
@@ -33,18 +33,18 @@ def _folded(character: str) -> str:
 
 
 def has_word(text: str) -> bool:
-    """Whether there is any letter or digit."""
+    """Returns whether the text has any letter or digit."""
     return any(unicodedata.category(character)[0] in "LN" for character in text)
 
 
 def trim_to_words(text: str) -> str:
-    """`text` from its first word's beginning to its last one's end."""
+    """Returns `text` from the beginning of its first word to the end of its last."""
     word_indexes = [index for index, character in enumerate(text) if _in_word(character)]
     return text[word_indexes[0] : word_indexes[-1] + 1] if word_indexes else ""
 
 
 def starts_word(text: str, folded: str) -> bool:
-    """Whether a word of `text` begins where `folded` (folded, and trimmed to words) stands."""
+    """Returns whether `folded` (trimmed to words) occurs in `text` where a word begins."""
     searched = fold(text)
     index = searched.find(folded)
     while index > 0 and _in_word(text[index - 1]):
@@ -57,18 +57,18 @@ def includes(text: str, folded: str) -> bool:
 
 
 def joined(texts: Iterable[str]) -> str:
-    """All of them folded as one, in which `folded` is if it is in one of them.
+    """Folds all texts into one, which contains a folded text if one of them does.
 
-    What is looked for has no NUL, and so is never across two.
+    They are joined by NULs, which searched texts never contain, so no match spans two of them.
     """
     return fold("\0".join(texts))
 
 
 def marked(folded: str) -> str:
-    """With a NUL where a word begins.
+    """Returns the text with a NUL before each word.
 
-    A word of some text begins with `folded` (trimmed to words) if this one of `folded` is in that
-    of the text.
+    If the marked text contains the marked `folded` (trimmed to words), `folded` occurs in the text
+    where a word begins.
     """
     inside = "".join(re.escape(character) for character in set(folded) if _in_word(character))
     return re.sub(f"(?<![{inside}])(?=[{inside}])", "\0", folded) if inside else folded
@@ -79,12 +79,12 @@ def _in_word(character: str) -> bool:
 
 
 def starts_word_pattern(folded: str) -> str:
-    """PostgreSQL's regular expression for `starts_word`, under the collation "C"."""
+    """Returns PostgreSQL's regular expression for `starts_word`, under the collation "C"."""
     return f"(?:^|{_outside_words()}){includes_pattern(folded)}"
 
 
 def includes_pattern(folded: str) -> str:
-    """PostgreSQL's regular expression for `includes`, under the collation "C"."""
+    """Returns PostgreSQL's regular expression for `includes`, under the collation "C"."""
     return "".join(_any_case(character) for character in folded)
 
 

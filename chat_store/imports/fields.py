@@ -1,4 +1,4 @@
-"""The keys of one imported record, read one by one; what is left over is custom data."""
+"""Reads the keys of an imported record one by one. The remaining keys are custom data."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -18,16 +18,16 @@ T = TypeVar("T", bound=StrEnum)
 MAX_DEPTH = 20
 MAX_WHOLE_NUMBER = 2**53
 
-# PostgreSQL can't hold one; an even number of backslashes before it are themselves escaped
+# PostgreSQL can't store a NUL. After an even number of backslashes, \u is an escape
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
 class RecordError(ValueError):
-    """Why a record can't be imported, in the words of the original's validator where it has any."""
+    """A record can't be imported. The text is that of Stream's validator where it has one."""
 
 
 class Fields:
-    """Reads a record of one kind. Null is as good as missing; each read key is taken out."""
+    """Reads a record of one kind. Treats null as missing; removes each key that is read."""
 
     def __init__(self, kind: str, data: Mapping[str, Any]) -> None:
         self.kind = kind
@@ -38,7 +38,7 @@ class Fields:
             raise RecordError(f"{self.kind}.{name} is a reserved field")
 
     def pass_over(self, names: Iterable[str]) -> None:
-        """Keys of the format that have no place in the store: neither read nor custom."""
+        """Drops keys of the format that the store does not keep, not even as custom data."""
         for name in self._rest.keys() & names:
             del self._rest[name]
 
@@ -115,7 +115,7 @@ class Fields:
         return self._small(value or {}, name)
 
     def custom(self) -> dict[str, Any]:
-        """All that has not been read."""
+        """Returns all keys that have not been read."""
         return self._small(self._rest, "custom")
 
     def _list(self, name: str, most: int) -> list[Any]:
@@ -132,7 +132,7 @@ class Fields:
         return value
 
     def _checked_size(self, value: Any, name: str) -> int:
-        """Its bytes as JSON; raises for what could not be stored or read again."""
+        """Returns the bytes as JSON. Raises if the value could not be stored or read again."""
         if problem := _problem(value):
             raise RecordError(f"{self.kind}.{name} {problem}")
         written = orjson.dumps(value)

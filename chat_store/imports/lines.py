@@ -1,4 +1,4 @@
-"""Imports a user base in the Stream import format, in chunks that are each there whole or not."""
+"""Imports a user base in the Stream import format, in chunks that are all-or-nothing."""
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
@@ -19,15 +19,15 @@ from chat_store.store import ChatStore, ImportBatch, ImportStore
 CHUNK_RECORDS = 2_000
 CHUNK_BYTES = 8 * 1024 * 1024
 MAX_ERRORS = 1_000
-# so many records at a time keep the event loop: a few milliseconds
+# records parsed before the event loop runs again: a few milliseconds
 _SLICE = 200
 
 
 @dataclass(frozen=True, slots=True)
 class LineError:
-    """A record that was not imported. `line` counts from 1, empty ones too.
+    """A record that was not imported. `line` counts from 1, empty lines included.
 
-    `item_id` is of a channel its CID, of a member its user id; empty if it could not be read.
+    `item_id` is a channel's CID, a member's user id, else the id; empty if it can't be read.
     """
 
     line: int
@@ -38,7 +38,7 @@ class LineError:
 
 @dataclass(slots=True)
 class ImportResult:
-    """What is durable. `errors` are the first 1,000 of `failed`, in the order of the lines."""
+    """The durable part of an import. `errors` are the first 1,000 of `failed`, in line order."""
 
     lines: int = 0
     bytes: int = 0
@@ -61,11 +61,11 @@ async def import_lines(
     now: Callable[[], datetime],
     report: Report = lambda _: None,
 ) -> ImportResult:
-    """Writes every good record and tells the bad ones; `report` hears of each durable chunk.
+    """Writes every good record and returns the bad ones. Calls `report` after each durable chunk.
 
-    A record may refer to one that is stored or on a line before. Of two with one id the last
-    counts, so that importing a file again, after a failure, too, is importing it once. What the
-    database raises ends the import; the chunks before are stored.
+    A record may refer to one that is stored or on an earlier line. If two have the same id, the
+    last one counts, so importing a file again, also after a failure, has the effect of importing
+    it once. An error of the database ends the import; the chunks before it are stored.
     """
     result = ImportResult()
     async for chunk in _chunks(lines):
@@ -140,7 +140,7 @@ def _read(number: int, line: bytes) -> _Line:
 async def _sorted_out(
     lines: list[_Line], store: ImportStore
 ) -> tuple[ImportBatch, list[LineError]]:
-    """The records whose references are met, and what is wrong with the others."""
+    """Returns the records whose references exist, and the errors of the others."""
     records = [line.record for line in lines if line.record]
     users = set(await store.known_users({id_ for record in records for _, id_ in record.user_ids}))
     channels = set(await store.known_channels({record.cid for record in records if record.cid}))

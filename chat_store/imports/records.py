@@ -1,4 +1,4 @@
-"""One line of an import in the Stream format: read, checked, and what it refers to."""
+"""Reads and checks one line of an import in the Stream format, and collects its references."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -75,7 +75,7 @@ _RESERVED = {
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """`last_read`: up to when the member has read. None: everything."""
+    """A member with the time up to which they have read; None means everything."""
 
     member: Member
     last_read: datetime | None
@@ -83,7 +83,7 @@ class Membership:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """`user_ids` and `cid`, by the field that names them, must be there before the record is."""
+    """An imported record. `user_ids` (field and id) and `cid` must exist before it is written."""
 
     value: User | Device | Channel | Membership | Message
     user_ids: tuple[tuple[str, str], ...] = ()
@@ -91,7 +91,7 @@ class Record:
 
 
 def read_line(line: bytes) -> tuple[str, Mapping[str, Any]]:
-    """The record's type and data, which may be wrong in any other way."""
+    """Returns the record's type and data, not checked any further."""
     if len(line) > MAX_LINE_BYTES:
         raise RecordError(f"line max length exceeded ({MAX_LINE_BYTES})")
     try:
@@ -105,12 +105,12 @@ def read_line(line: bytes) -> tuple[str, Mapping[str, Any]]:
         raise RecordError("type required")
     if not isinstance(data, dict):
         raise RecordError("data required")
-    # an unknown one is told in the list of errors, which is kept in memory
+    # an unknown type is repeated in the list of errors, which is kept in memory
     return type_[:MAX_TYPE], data
 
 
 def id_of(type_: str, data: Mapping[str, Any]) -> str:
-    """What the record is called in a list of errors; empty if that can't be read."""
+    """Returns the record's id for the list of errors; empty if it can't be read."""
     id_ = data.get("user_id" if type_ in {"member", "channel_member"} else "id")
     if not isinstance(id_, str):
         return ""
@@ -118,7 +118,7 @@ def id_of(type_: str, data: Mapping[str, Any]) -> str:
 
 
 def read_record(type_: str, data: Mapping[str, Any]) -> Record:
-    """Raises `RecordError` for the first rule that the record breaks."""
+    """Reads the record. Raises `RecordError` for the first rule that it breaks."""
     read = _READERS.get(type_)
     if read is None:
         raise RecordError(f'type "{type_}" is not imported')
@@ -241,7 +241,7 @@ _READERS: Mapping[str, Callable[[Fields], Record]] = {
 
 
 def _channel_of(fields: Fields) -> tuple[str, tuple[str, ...]]:
-    """The channel of a member or a message."""
+    """Returns the CID of a member's or message's channel, and the member ids that name it."""
     type_ = fields.required("channel_type", MAX_CHANNEL_NAME, _CHANNEL_NAME)
     id_, member_ids = _channel_id(fields, "channel_id", "channel_member_ids")
     return cid_of(type_, id_), member_ids

@@ -1,8 +1,8 @@
-"""How often the list of each segment has changed.
+"""A version per segment, raised with each change of its list.
 
-The segment service raises a version in the transaction that changes the list. The campaign service
-holds the versions in the transaction that completes a campaign. So a change is either seen by that
-transaction, or answered after it. A segment that has been deleted has no version.
+The segment service raises it in the transaction that changes the list. The campaign service locks
+the versions in the transaction that completes a campaign. So that transaction either sees a
+change, or the change is acknowledged after it. Deleted segments have no version.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,11 +43,11 @@ async def versions(
     *,
     held: bool = False,
 ) -> Mapping[str, int]:
-    """The versions of those segments that have not been deleted.
+    """Returns the versions of the segments that have not been deleted.
 
-    `held` keeps all of them as they are until this transaction ends. The rows are locked in the
-    order of their ids, because several of these transactions may wait for the same segments. A
-    transaction that changes a version holds one row and waits for no other.
+    `held` locks them until this transaction ends. Rows are locked in the order of their ids,
+    because several such transactions may wait for the same segments. A transaction that changes a
+    version locks one row and waits for no other.
     """
     statement = (
         select(_columns.segment_id, _columns.version)

@@ -48,7 +48,7 @@ from chat_store.store import ChannelDraft
 _NAMES = tuple(field.name for field in fields(Channel))
 COLUMNS = tuple(channels.c[name] for name in _NAMES)
 _PAIR = 2
-# kept by the store as messages and members come and go
+# updated by the store as messages and members come and go
 _DERIVED = ("member_count", "message_count", "last_message_at", "updated_at", "deleted_at")
 _GIVEN = tuple(name for name in _NAMES if name not in _DERIVED)
 
@@ -148,7 +148,7 @@ class SqlChannelStore:
         pairs = zip(found, _picked(cids, states, values), strict=True)
         if len(set(found)) == len(found):
             return dict(pairs)
-        # of several the last one stays: the latest, or of these the first by CID
+        # dict keeps the last pair of a user: the latest active, or the first of these by CID
         by_cid = sorted(zip(active_at, cids, pairs, strict=True), key=itemgetter(1), reverse=True)
         return dict(pair for _, _, pair in sorted(by_cid, key=itemgetter(0)))
 
@@ -217,7 +217,7 @@ async def write_channels(
     now: datetime,
     mode: WriteMode,
 ) -> set[str]:
-    """The CIDs of those that were not there yet. What is there stays as is, or is replaced."""
+    """Returns the CIDs of new channels. Existing ones stay as they are, or are replaced."""
     unique = {channel.cid: channel for channel in given}
     rows = [unique[cid] for cid in sorted(unique)]
     created = set(await connection.scalars(*_insert(dialect, rows, now, returning=["cid"])))
@@ -250,7 +250,7 @@ def _insert(
 async def known_channels(
     connection: AsyncConnection, dialect: DialectName, cids: Iterable[str]
 ) -> set[str]:
-    """Those that are stored, deleted ones included."""
+    """Returns the CIDs that are stored, those of deleted channels included."""
     given = inline_rows(dialect, {"cid": Key}, {"cid": list(cids)})
     statement = select(channels.c.cid).join_from(
         given.source, channels, channels.c.cid == given.c["cid"]
@@ -261,7 +261,7 @@ async def known_channels(
 async def require_channel(
     connection: AsyncConnection, cid: str, *, even_deleted: bool = False
 ) -> None:
-    """Raises `ChannelNotFoundError` for one that is not there or, unless `even_deleted`, deleted."""
+    """Raises `ChannelNotFoundError` if it is missing or, unless `even_deleted`, deleted."""
     statement = select(channels.c.cid).where(channels.c.cid == cid)
     if not even_deleted:
         statement = statement.where(channels.c.deleted_at.is_(None))
@@ -299,7 +299,7 @@ def _picking(dialect: DialectName, names: Sequence[str]) -> Select[Any]:
 
 @lru_cache(maxsize=256)
 def _between(dialect: DialectName, names: Sequence[str]) -> Select[Any]:
-    """The channels of two between `user_id` and each of the `key_parameters`, and when each was active."""
+    """Selects two-member channels of `user_id` and each of the `key_parameters`, with activity."""
     user_id = bindparam("user_id", type_=Key)
     others = members.alias("others")
     their = select(others.c.user_id, others.c.cid).where(
@@ -307,7 +307,7 @@ def _between(dialect: DialectName, names: Sequence[str]) -> Select[Any]:
     )
     theirs = their.subquery("theirs") if dialect == "sqlite" else their.cte("theirs")
     active_at: ColumnElement[Any] = func.coalesce(channels.c.last_message_at, channels.c.created_at)
-    # it is only compared: as numbers, a thousand times are no objects
+    # only compared, so selected as a number: a thousand datetimes would be objects
     as_number = active_at if dialect == "sqlite" else func.date_part("epoch", active_at)
     picked = (channels.c[name] for name in names)
     return (
@@ -324,9 +324,9 @@ def _has_member(
     own = members.alias("own")
     own_cids = select(own.c.cid).where(own.c.user_id == user_id)
     if dialect == "sqlite":
-        # not a join: it would begin with all channels of `user_id`, and look for each in the list
+        # not a join, which would look up all channels of `user_id` in the list
         return own_cids.where(own.c.cid == theirs.c.cid).exists()
-    # a list goes through an index once, in its order: one by one takes three times as long
+    # an array walks through the index once, in order; single look-ups take three times as long
     of_both = own_cids.where(own.c.cid == any_(_array(select(theirs.c.cid))))
     return channels.c.cid == any_(_array(of_both))
 

@@ -53,9 +53,9 @@ async def write_devices(
     now: datetime,
     mode: WriteMode,
 ) -> None:
-    """What is there stays as is, or is replaced."""
+    """Writes devices. Existing ones stay as they are, or are replaced."""
     unique = {device.id: device for device in given}
-    # everyone takes rows in the same order, so that no two writers wait for each other
+    # all writers lock rows in the same order, so that no two wait for each other
     rows = [unique[id_] for id_ in sorted(unique)]
     await connection.execute(
         *insert_records(

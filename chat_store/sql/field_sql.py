@@ -1,7 +1,7 @@
-"""Where a field's value is found in SQL, and the tests of a filter there: columns and relations.
+"""The SQL of a filter's fields and tests, over columns and relations.
 
-Every expression is two-valued, also on NULL, and its text depends on the kinds of the operands
-only: the operands themselves are bound.
+Every expression is two-valued, also on NULL. Its text depends only on the kinds of the operands,
+which are bound parameters.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -51,10 +51,10 @@ _TYPES: Mapping[Kind, TypeEngine[Any]] = {
     Kind.STRING_SET: Text(),
     Kind.BOOL: Boolean(),
     Kind.DATE: UtcTime(),
-    # counts are whole, but what they are compared with need not be
+    # counts are whole, but their operands need not be
     Kind.NUMBER: Double(),
 }
-# written out, they are no parameters; true and false stay so, being values as well
+# literals, so that they are no parameters; true and false stay parameters, as they are values too
 _TYPE_NAMES: Mapping[str, ColumnElement[str]] = {
     name: literal_column(f"'{name}'")
     for name in ("array", "object", "text", "integer", "real", "string", "number")
@@ -63,13 +63,13 @@ ONE: ColumnElement[int] = literal_column("1")
 
 
 def by_type(type_: ColumnElement[str], holds: Mapping[str, Holds]) -> Holds:
-    """The test for a JSON value of `type_`; what has no test does not hold."""
+    """Picks the test for the JSON type `type_`. Types without a test do not hold."""
     tests = {_TYPE_NAMES.get(name, name): test for name, test in holds.items()}
     return case(tests, value=type_, else_=false())
 
 
 class FieldSql(Protocol):
-    """The tests of `chat_store.filters.predicates` on the value at one place."""
+    """The tests of `chat_store.filters.predicates` on one field."""
 
     def present(self) -> Holds: ...
     def equal_to(self, value: Any) -> Holds: ...
@@ -106,15 +106,15 @@ class ScalarField:
         return self._known(text_matcher(test, self._dialect)(self._column))
 
     def _known(self, holds: Holds) -> Holds:
-        # a coalesce() around it would keep the column's index from being used
+        # not coalesce(), with which the column's index would not be used
         return and_(holds, self._column.is_not(None)) if may_be_null(self._column) else holds
 
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """Many values of a record in rows of their own: `value` in those rows of `rows` where `of`.
+    """Many values of a record, in rows of their own: `value` in the rows of `rows` that match `of`.
 
-    `owner` is the record's own table, which the enclosing statement selects from.
+    `owner` is the record's own table, from which the enclosing statement selects.
     """
 
     rows: FromClause
@@ -178,14 +178,14 @@ def bound(value: Any, kind: Kind) -> ColumnElement[Any]:
 
 
 def bound_json(value: Any) -> ColumnElement[str]:
-    """JSON as text, to be read by a JSON function."""
+    """Binds a value as JSON text, for a JSON function."""
     return bindparam(None, orjson.dumps(value).decode(), Text())
 
 
 def is_one_of(
     column: ColumnElement[Any], values: Collection[Any], kind: Kind, dialect: DialectName
 ) -> Holds:
-    """One parameter, however many values: their number neither hits a limit nor changes the text."""
+    """Binds all values as one parameter, so their number hits no limit and keeps the text."""
     if dialect == "sqlite":
         given = [to_microseconds(v) if isinstance(v, datetime) else v for v in values]
         return column.in_(select(func.json_each(bound_json(given)).table_valued("value").c.value))
@@ -195,7 +195,7 @@ def is_one_of(
 def text_matcher(
     test: StartsWord | Includes, dialect: DialectName
 ) -> Callable[[ColumnElement[Any]], Holds]:
-    """The test of a text, the same parameter for each; on PostgreSQL for the collation "C"."""
+    """Makes the test of texts, one parameter for all; on PostgreSQL for the collation "C"."""
     starts_word = isinstance(test, StartsWord)
     if dialect == "sqlite":
         name = "herald_starts_word" if starts_word else "herald_includes"

@@ -1,4 +1,4 @@
-"""An import's batches in SQL."""
+"""Writes an import's batches in SQL."""
 
 from collections.abc import Set as AbstractSet
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""Who is in which channel, and up to where they have read, in SQL."""
+"""The members of channels and their read positions, in SQL."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -65,7 +65,7 @@ async def write_members(
     now: datetime,
     mode: WriteMode,
 ) -> int:
-    """How many were not in yet. Who is in stays as is, or is replaced."""
+    """Returns how many members are new. Existing ones stay as they are, or are replaced."""
     unique = {(member.cid, member.user_id): member for member in given}
     if not unique:
         return 0
@@ -85,7 +85,7 @@ async def write_members(
 async def count_members(
     connection: AsyncConnection, dialect: DialectName, differences: Mapping[str, int]
 ) -> None:
-    """Adds to the channels' `member_count`: by difference, so that no writer's share is lost."""
+    """Adds differences to the channels' `member_count`, so that concurrent writers' add up."""
     if not differences:
         return
     cids = sorted(differences)
@@ -107,7 +107,7 @@ async def write_reads(
     positions: Mapping[tuple[str, str], datetime | None],
     now: datetime,
 ) -> None:
-    """Moves read positions by (CID, user id), never back. None is `now`, where there is none yet."""
+    """Moves read positions by (CID, user id), never back. None means `now` if there is none yet."""
     if not positions:
         return
     keys = sorted(positions)
@@ -149,7 +149,7 @@ async def write_reads(
 
 
 def later(stored: ColumnElement[Any], given: ColumnElement[Any]) -> ColumnElement[Any]:
-    # a missing one compares as unknown and so loses
+    # a NULL compares as unknown, and so loses
     return case((stored > given, stored), else_=func.coalesce(given, stored, type_=stored.type))
 
 

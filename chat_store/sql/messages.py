@@ -42,9 +42,9 @@ _COLUMNS = tuple(messages.c[name] for name in _NAMES)
 _CAMPAIGNS: Types = {"id": Key}
 _ID_OF_TARGET: Types = {"id": Key, "target_id": Key}
 _ARRIVALS: Types = {"cid": Key, "arrived": Count, "latest": channels.c.last_message_at.type}
-# which campaign sent a message to whom is a fact, not a field to overwrite
+# the campaign and the target of a message are never overwritten
 _REPLACED = [name for name in _NAMES if name not in ("id", "campaign_id", "target_id")]
-# the id descends, too: so the index is read backwards
+# the id descends too, so that the index is read backwards
 _LATEST = (*NEWEST_FIRST, Sort(Field("id", Kind.STRING), descending=True))
 
 
@@ -135,7 +135,7 @@ class SqlMessageStore:
 
 @dataclass(slots=True)
 class _NewMessages:
-    """What messages add to a channel; fewer than nothing where they leave it."""
+    """What messages add to a channel. `count` is negative if they leave it."""
 
     count: int = 0
     latest: datetime | None = None
@@ -153,7 +153,7 @@ async def write_messages(
     now: datetime,
     mode: WriteMode,
 ) -> None:
-    """Writes messages and moves the counts of their channels."""
+    """Writes messages and updates the counts of their channels."""
     unique = {message.id: message for message in given}
     rows = [unique[id_] for id_ in sorted(unique)]
     insert = insert_records(dialect, messages, _NAMES, rows, now, returning=["id"])
@@ -198,9 +198,9 @@ async def _cids(
 async def sent_targets(
     connection: AsyncConnection, dialect: DialectName, campaign_id: str, target_ids: Sequence[str]
 ) -> set[str]:
-    """Those of the targets that have a message of the campaign."""
+    """Returns the targets that have a message of the campaign."""
     given = inline_rows(dialect, {"target_id": Key}, {"target_id": target_ids})
-    # not a join: SQLite would read all messages of the campaign, and for each of them the list
+    # not a join, for which SQLite would scan the list for each message of the campaign
     statement = select(messages.c.target_id).where(
         messages.c.campaign_id == campaign_id,
         messages.c.target_id.in_(select(given.c["target_id"]).select_from(given.source)),
@@ -209,7 +209,7 @@ async def sent_targets(
 
 
 def sent_messages(campaign_id: str) -> Select[Any]:
-    """By target, which an index has in order: what the campaign sent, where and when."""
+    """Selects the campaign's messages by target, which an index has in order."""
     return select(
         messages.c.target_id,
         messages.c.id.label("message_id"),
@@ -219,7 +219,7 @@ def sent_messages(campaign_id: str) -> Select[Any]:
 
 
 async def count_sent_since(connection: AsyncConnection, campaign_id: str, moment: datetime) -> int:
-    """How many messages of the campaign were created at `moment` or later."""
+    """Counts the campaign's messages created at `moment` or later."""
     statement = (
         select(func.count())
         .select_from(messages)
@@ -231,10 +231,10 @@ async def count_sent_since(connection: AsyncConnection, campaign_id: str, moment
 async def count_arrivals(
     connection: AsyncConnection, dialect: DialectName, arrivals: Values
 ) -> None:
-    """Moves the channels' `message_count` and `last_message_at`, which never moves back.
+    """Updates the channels' `message_count` and `last_message_at`, which never moves back.
 
-    `arrivals` has the columns `cid`, `arrived` (how many new messages) and `latest` (when, or
-    None), one row a channel.
+    `arrivals` has one row per channel: `cid`, `arrived` (number of new messages) and `latest`
+    (the time of the last one, or None).
     """
     await connection.execute(_arrival(dialect), row_parameters(dialect, _ARRIVALS, arrivals))
 
@@ -258,7 +258,7 @@ def message_from_row(row: Row[Any]) -> Message:
 
 
 def _has_read(message: FromClause) -> ColumnElement[bool]:
-    """Whether the row of `reads` is of the message's receiver, who has come to it."""
+    """Tests whether the row of `reads` shows that the message's receiver has read it."""
     return (
         (reads.c.cid == message.c.cid)
         & (reads.c.user_id == message.c.target_id)
@@ -268,7 +268,7 @@ def _has_read(message: FromClause) -> ColumnElement[bool]:
 
 @cache
 def _readers(dialect: DialectName) -> Select[Any]:
-    """By campaign, of those given: how many receivers have read up to their message."""
+    """Counts, by given campaign, the receivers who have read up to their message."""
     given = row_source(dialect, _CAMPAIGNS)
     return (
         select(messages.c.campaign_id, func.count().label("readers"))
@@ -281,7 +281,7 @@ def _readers(dialect: DialectName) -> Select[Any]:
 
 @cache
 def _next_readers() -> Select[int, int, Any]:
-    """Of at most `most` messages: how many, how many of them are read, and the last target."""
+    """Selects of the next `most` messages: their number, the number read, and the last target."""
     some = (
         select(messages.c.target_id, messages.c.cid, messages.c.created_at)
         .where(

@@ -1,7 +1,7 @@
 """The SQL that writes one page of a campaign.
 
-Set-based statements, all inside the sender's transaction, together with its cursor and counters:
-the page is stored whole, or not at all.
+The set-based statements run in the sender's transaction, together with its cursor and counters,
+so a page is stored whole or not at all.
 """
 
 from collections.abc import Iterator
@@ -31,10 +31,9 @@ _ONE_MORE = channels.c.member_count + 1
 
 
 def page_writes(dialect: DialectName, page: PageRows) -> Iterator[Write]:
-    """All of the page, for one transaction, in this order.
+    """Yields the writes of a page, to be executed in this order in one transaction.
 
-    Executed, they raise `StalePageError` when a channel or a message that they would create is
-    there by now.
+    Their execution raises `StalePageError` if a channel or message to create exists by now.
     """
     if page.channels:
         constants = page.channel_constants
@@ -86,7 +85,7 @@ def _ordinary(moment: datetime) -> dict[str, Any]:
 
 
 def _counts(dialect: DialectName, page: PageRows) -> Iterator[Write]:
-    """One statement, or two or three where a channel gets several messages."""
+    """Yields one statement per number of new messages, which is 1 for most channels."""
     by_count: dict[int, list[str]] = {}
     for cid, arrived in page.messages_per_channel.items():
         by_count.setdefault(arrived, []).append(cid)
@@ -96,13 +95,13 @@ def _counts(dialect: DialectName, page: PageRows) -> Iterator[Write]:
 
 
 def _sender_entries(dialect: DialectName, page: PageRows) -> Iterator[Write]:
-    """Who enters a channel where he is already changes nothing, its count included."""
+    """Yields the sender's entries. Channels that the sender is already in do not change."""
     constants = {"user_id": page.sender_id, **_ordinary(page.moment)}
     entry, given = insert_rows(dialect, members, {"cid": page.sender_joins}, constants=constants)
     if dialect == "postgresql":
         yield Write(_counted(entry), given)
         return
-    # the count first: once they are in, nobody knows who is new
+    # the count first, because new members can't be told from others once they are in
     entering = {**key_parameters(dialect, page.sender_joins), "user_id": page.sender_id}
     yield Write(_entering(), entering)
     yield Write(entry, given)
@@ -110,7 +109,7 @@ def _sender_entries(dialect: DialectName, page: PageRows) -> Iterator[Write]:
 
 @cache
 def _add_fixed_members(dialect: DialectName) -> Insert:
-    """Makes each of the standing members one of each new channel."""
+    """Adds each of the fixed members to each new channel."""
     new = row_source(dialect, _NEW, "new")
     each = row_source(dialect, _FIXED, "each")
     created_at = bindparam("moment", type_=members.c.created_at.type)
@@ -137,7 +136,7 @@ def _arrival(dialect: DialectName) -> Update:
 
 @cache
 def _counted(entry: Insert) -> Update:
-    """In one statement, for between two somebody else may have made the same one a member."""
+    """Counts in the same statement: between two, another writer may add the same member."""
     added = entry.returning(members.c.cid).cte("added")
     return update(channels).where(channels.c.cid == added.c.cid).values(member_count=_ONE_MORE)
 

@@ -1,4 +1,4 @@
-"""Reads one page by key: the order, the place in it, and one record more than asked for."""
+"""Reads one page by key, and one record more than requested to know whether others follow."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class _Term:
-    """One expression of ORDER BY in reading direction, and the cursor's value of it (None: NULL)."""
+    """An ORDER BY expression in reading direction. `at` is the cursor's value; None is NULL."""
 
     expression: ColumnElement[Any]
     descending: bool
@@ -39,7 +39,7 @@ class _Term:
     def ordering(self) -> ColumnElement[Any]:
         order = self.expression.desc() if self.descending else self.expression.asc()
         if not self.nullable:
-            # spelled out, NULLS LAST would keep the column's index from being used
+            # without NULLS LAST, with which the column's index would not be used
             return order
         return order.nulls_first() if self.nulls_first else order.nulls_last()
 
@@ -66,9 +66,9 @@ async def fetch_page(
     matching: Predicate = EVERYTHING,
     large: bool = False,
 ) -> Page[T]:
-    """Its rows, with the columns that `statement` names, go to `to_item`.
+    """Returns a page of the statement's rows, each converted by `to_item`.
 
-    `large`: the statement has many clauses already, and is compiled aside.
+    `large`: the statement has many clauses already, so it is compiled in a thread.
     """
     names = [str(column.key) for column in statement.selected_columns]
 
@@ -90,7 +90,7 @@ async def fetch_page(
 def paged(
     statement: Select[Any], request: PageRequest, binding: Binding, dialect: DialectName
 ) -> Select[Any]:
-    """Adds the order, the condition and the limit, and the sorted values as last columns."""
+    """Adds the order, the cursor's condition, the limit, and the sorted values as last columns."""
     sorts = sort_of(request, binding)
     cursor = request.cursor or Cursor(())
     if cursor.key and len(cursor.key) != len(sorts):
@@ -117,7 +117,7 @@ def paged(
 
 
 def sort_of(request: PageRequest, binding: Binding) -> tuple[Sort, ...]:
-    """The request's sort, made total by the unique key."""
+    """Returns the request's sort, made total by the unique key."""
     if any(sort.field.name == binding.key for sort in request.sort):
         return request.sort
     return *request.sort, Sort(Field(binding.key, Kind.STRING))
@@ -126,7 +126,7 @@ def sort_of(request: PageRequest, binding: Binding) -> tuple[Sort, ...]:
 def _expressions(
     field: Field, binding: Binding, dialect: DialectName
 ) -> tuple[ColumnElement[Any], Sequence[ColumnElement[Any]]]:
-    """The value as a result, and what it is sorted by."""
+    """Returns the value as a result column, and the expressions that it is sorted by."""
     if field.kind is Kind.CUSTOM:
         json_field = binding.json_field(field, dialect)
         return json_field.raw(), json_field.order()
@@ -150,7 +150,7 @@ def _beyond(terms: Sequence[_Term]) -> Holds:
     ]
     if len(terms) == 1 or first.nullable:
         return or_(*deeper)
-    # says again what the rest implies: a range that an index can be read by
+    # implied by the rest, but a range by which an index can be read
     reached = first.expression <= first.at if first.descending else first.expression >= first.at
     return and_(reached, or_(*deeper))
 

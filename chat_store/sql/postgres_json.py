@@ -1,8 +1,8 @@
 """The tests of a filter on a value inside a jsonb column of PostgreSQL.
 
-Equality and containment are asked as `column @> …`, which a GIN index with jsonb_path_ops on the
-column can answer. Of many choices each row would be compared with each, so there PostgreSQL hashes
-them instead.
+Equality and containment are written as `column @> …`, for which PostgreSQL can use a GIN index
+with jsonb_path_ops on the column. Many choices go into a hash table instead, because each row
+would be compared with each of them.
 """
 
 from collections.abc import Collection, Mapping
@@ -43,15 +43,15 @@ from chat_store.filters.json_values import (
 from chat_store.filters.predicates import Includes, Order, StartsWord
 from chat_store.sql.field_sql import ONE, ORDERS, Holds, by_type, text_matcher
 
-# without a dimension, lists among the values would be taken for rows of a matrix
+# without the dimension, lists among the values would be read as rows of a matrix
 _DOCUMENTS = ARRAY(JSONB(), dimensions=1)
 _ROOT: ColumnElement[Any] = literal_column("'{}'", ARRAY(Text()))
 _ARRAY: ColumnElement[str] = literal_column("'array'", Text())
 _NOTHING: ColumnElement[Any] = literal_column("'{}'", JSONB())
 _RANKS = {"number": 0, "string": 1, "boolean": 2}
-# of more choices than these PostgreSQL (from 14 on) makes a hash table
+# PostgreSQL (from 14 on) makes a hash table of more choices than these
 _FEW = 8
-# JSON has none between its first and its last character, unless it is laid out
+# compact JSON contains no line end
 _LINE_END: ColumnElement[str] = literal_column("E'\\n'", Text())
 
 
@@ -62,7 +62,7 @@ class PostgresJsonField:
         self._column = column
         self._keys = keys
         self._kind = kind
-        # once: however often it is written in a statement, its keys are the same few parameters
+        # built once, so that its keys are the same parameters wherever the statement uses it
         self._value = column
         for key in keys:
             self._value = self._value.op("->", return_type=JSONB())(bindparam(None, key, Text()))
@@ -76,7 +76,7 @@ class PostgresJsonField:
     def equal_to(self, value: Any) -> Holds:
         if is_scalar(value):
             return self.one_of([value])
-        # the first few elements find the same rows in the index
+        # the first few elements are enough for the index; the comparison decides
         beginning = without_repeats(value[:_FEW] if is_array(value) else value)
         return and_(self._holds_any([beginning]), self._value == _jsonb(value))
 
@@ -88,7 +88,7 @@ class PostgresJsonField:
         return self._among(values, scalars=scalars)
 
     def _among(self, values: Collection[Any], *, scalars: bool) -> Holds:
-        """Compares each row with a hash table, if the choices are many."""
+        """Looks up each row in a hash table, if the choices are many."""
         choices = any_(_jsonb_array(values))
         each = self._elements()
         whole = func.coalesce(self._value == choices, false())
@@ -123,11 +123,11 @@ class PostgresJsonField:
         )
 
     def raw(self) -> ColumnElement[Any]:
-        """The whole value, as a result column."""
+        """Returns the whole value, as a result column."""
         return self._value
 
     def order(self) -> tuple[ColumnElement[Any], ...]:
-        """Numbers < strings < booleans: the type's rank, then the value as a number, as a text."""
+        """Orders numbers < strings < booleans: by the type's rank, then as a number, as a text."""
         value, type_ = self._value, self._type
         numbers = {
             "number": cast(value, Numeric()),
@@ -140,18 +140,18 @@ class PostgresJsonField:
         )
 
     def order_of(self, value: Any) -> tuple[ColumnElement[Any] | None, ...]:
-        """A scalar as `order` has it; None is NULL."""
+        """Returns a scalar as the values of `order`; None is NULL."""
         if isinstance(value, str):
             return literal(_RANKS["string"]), None, bindparam(None, value, Text())
         rank = _RANKS["boolean" if isinstance(value, bool) else "number"]
-        # by way of text: a float has more digits than the number it is written as
+        # through text: a float has more digits than the number as written
         number = cast(bindparam(None, str(float(value)), Text()), Numeric())
         return literal(rank), number, None
 
     def _holds_any(self, values: Collection[Any]) -> Holds:
         documents = bindparam(None, [self._document(value) for value in values], _DOCUMENTS)
         holds = self._column.bool_op("@>")(any_(documents))
-        # says again what the rest implies: the index leaves empty objects out
+        # implied by the rest, but needed for the index, which leaves empty objects out
         return and_(self._column != _NOTHING, holds) if self._keys else holds
 
     def _document(self, value: Any) -> Any:
@@ -172,7 +172,7 @@ def _jsonb(value: Any) -> ColumnElement[Any]:
 
 
 def _jsonb_array(values: Collection[Any]) -> ColumnElement[Any]:
-    """One text, and a constant for the planner, which hashes no other array."""
+    """Binds the values as one text, a constant array: the planner hashes no other."""
     lines = "\n".join(orjson.dumps(value).decode() for value in values)
     array = func.string_to_array(bindparam(None, lines, Text()), _LINE_END, type_=ARRAY(Text()))
     return cast(array, _DOCUMENTS)

@@ -1,8 +1,8 @@
 """The tests of a filter on a value inside a JSON column of SQLite.
 
-SQLite keeps the parse of a row's JSON for all functions of one statement, so a document is parsed
-once a row however many conditions read it. Operands that are numbers go through the same parser
-as the stored ones: it may be off by a bit, but then by the same one.
+SQLite caches the parsed JSON of a row for all functions of a statement, so a document is parsed
+once per row, however many conditions read it. Numeric operands go through the same parser as
+stored numbers, so that its rounding is the same for both.
 """
 
 from collections.abc import Collection, Mapping
@@ -45,7 +45,7 @@ class SqliteJsonField:
         self._document = column
         path = "$" + "".join(f'."{key}"' for key in keys)
         if any(character in _ESCAPED_IN_JSON for key in keys for character in key):
-            # a path can't spell these keys
+            # these keys can't be written in a path
             self._document = func.herald_value_at(column, bound_json(keys))
             path = "$"
         self._path = bindparam(None, path, Text())
@@ -82,7 +82,7 @@ class SqliteJsonField:
             return self._by_type({"array": self._some_element([value])})
         whole: Holds = func.herald_containing(self._value, bound_json(value), type_=Boolean())
         long_enough = func.length(self._value) >= bindparam(None, _least_length(value))
-        # one after the other: of what AND joins, SQLite may begin with either
+        # CASE, because SQLite may evaluate the operands of AND in any order
         holds = case((long_enough, whole), else_=false())
         return self._by_type({"array": holds, "object": holds})
 
@@ -110,25 +110,25 @@ class SqliteJsonField:
         return by_type(self._type, holds)
 
     def raw(self) -> ColumnElement[Any]:
-        """The whole value, as a result column."""
+        """Returns the whole value, as a result column."""
         json = self._document.op("->", return_type=JsonValue)(self._path)
         return type_coerce(json, JsonValue)
 
     def order(self) -> tuple[ColumnElement[Any], ...]:
-        """Numbers < strings < booleans: SQLite's own order of numbers, texts and blobs."""
+        """Orders numbers < strings < booleans: SQLite's own order of numbers, texts and blobs."""
         value = self._value
         scalars = {"integer": value, "real": value, "text": value, "false": _FALSE, "true": _TRUE}
         return (case(scalars, value=self._type),)
 
     def order_of(self, value: Any) -> tuple[ColumnElement[Any], ...]:
-        """A scalar as `order` has it."""
+        """Returns a scalar as the value of `order`."""
         if isinstance(value, bool):
             return (bindparam(None, b"\1" if value else b"\0", LargeBinary()),)
         return (_number(value) if is_number(value) else bindparam(None, value, Text()),)
 
 
 def _among(value: ColumnElement[Any], choices: Collection[Any]) -> dict[str, Holds]:
-    """By JSON type: whether `value` is one of the choices of that type."""
+    """Returns, by JSON type, the test for `value` being one of the choices of that type."""
     strings = [choice for choice in choices if isinstance(choice, str)]
     numbers = [choice for choice in choices if is_number(choice)]
     holds: dict[str, Holds] = {
@@ -162,7 +162,7 @@ def _canonical(value: ColumnElement[Any]) -> ColumnElement[str]:
 
 
 def _least_length(value: Any) -> int:
-    """How many characters a JSON text has at least that contains the value."""
+    """Returns the least number of characters of a JSON text that contains the value."""
     if is_object(value):
         return sum(len(key) + _least_length(part) for key, part in value.items())
     if is_array(value):

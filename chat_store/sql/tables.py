@@ -8,9 +8,9 @@ metadata = MetaData()
 
 
 def _by_custom(table: str) -> Index:
-    """For equality and containment of custom fields. SQLite has no index of that kind.
+    """Indexes equality and containment of custom fields; SQLite has no index of that kind.
 
-    The channels that a campaign makes mostly have none, and should not pay for it.
+    Leaves out empty objects: most channels that campaigns create have one, and need no entry.
     """
     index = Index(
         f"{table}_by_custom",
@@ -68,9 +68,9 @@ channels = Table(
     Column("deleted_at", UtcTime),
     Index("channels_by_created_at", text("created_at DESC"), "cid"),
     _by_custom("channels"),
-    # A page of messages moves the counts of all its channels in one transaction, in which nothing
-    # can take the place of the rows as they were: with half of it free, the new ones stay in their
-    # own, and no index has to learn of another.
+    # A page of messages updates the counts of all its channels in one transaction, which can't
+    # reuse the space of the old rows. With half of each page free, the new rows stay in the same
+    # page, and no index has to be updated.
     postgresql_with={"fillfactor": 50},
 )
 
@@ -105,7 +105,7 @@ messages = Table(
     Column("target_id", Key),
     Column("created_at", UtcTime, nullable=False),
     Index("messages_by_channel", "cid", "created_at", "id"),
-    # The last guard of "each target at most once", below every cursor and lease.
+    # the last guard of "each target at most once", below every cursor and lease
     Index(
         "messages_by_campaign_target",
         "campaign_id",
@@ -137,8 +137,8 @@ devices = Table(
     Index("devices_by_user", "user_id", "id"),
 )
 
-# How often the list of each segment has changed: the one thing about segments that both services
-# need within a transaction. A segment that has been deleted has no row.
+# A version per segment, raised with each change of its list: the only data about segments that
+# both services need within a transaction. Deleted segments have no row.
 audience_versions = Table(
     "audience_versions",
     metadata,

@@ -26,7 +26,7 @@ from chat_store.sql.tables import users
 
 _NAMES = tuple(field.name for field in fields(User))
 COLUMNS = tuple(users.c[name] for name in _NAMES)
-# what only the service itself sets, or an import that brings a history
+# set only by the service itself, or by an import with a history
 _LIFECYCLE_TIMES = ("last_active", "deactivated_at", "deleted_at")
 
 _STATE = case(
@@ -142,14 +142,14 @@ async def write_users(
     *,
     with_lifecycle_times: bool = False,
 ) -> None:
-    """`with_lifecycle_times`: the given `last_active`, `deactivated_at` and `deleted_at` count, too."""
+    """Writes users. `with_lifecycle_times` also stores their given `_LIFECYCLE_TIMES`."""
     names = [
         name
         for name in _NAMES
         if name != "updated_at" and (with_lifecycle_times or name not in _LIFECYCLE_TIMES)
     ]
     unique = {user.id: user for user in given}
-    # everyone takes rows in the same order, so that no two writers wait for each other
+    # all writers lock rows in the same order, so that no two wait for each other
     rows = [unique[id_] for id_ in sorted(unique)]
     await connection.execute(
         *insert_rows(
@@ -168,7 +168,7 @@ async def write_users(
 async def known_users(
     connection: AsyncConnection, dialect: DialectName, ids: Iterable[str], *, deleted: bool
 ) -> set[str]:
-    """Those that are stored; `deleted` says whether deleted ones count."""
+    """Returns the ids that are stored, with `deleted` also those of deleted users."""
     given = inline_rows(dialect, {"id": Key}, {"id": list(ids)})
     statement = select(users.c.id).join_from(given.source, users, users.c.id == given.c["id"])
     if not deleted:
@@ -179,7 +179,7 @@ async def known_users(
 async def require_users(
     connection: AsyncConnection, dialect: DialectName, ids: Iterable[str]
 ) -> None:
-    """Raises `UserNotFoundError` for the first one that is not there or deleted."""
+    """Raises `UserNotFoundError` for the first user that is missing or deleted."""
     wanted = list(dict.fromkeys(ids))
     known = await known_users(connection, dialect, wanted, deleted=False)
     for id_ in wanted:
@@ -188,7 +188,7 @@ async def require_users(
 
 
 def reachable() -> ColumnElement[bool]:
-    """Who is in an evaluated segment: neither deactivated nor deleted."""
+    """Tests for users that can be in a segment with a definition: not deactivated, not deleted."""
     return and_(users.c.deactivated_at.is_(None), users.c.deleted_at.is_(None))
 
 
@@ -212,6 +212,6 @@ def _picking(dialect: DialectName, names: Sequence[str]) -> Select[Any]:
 
 
 def user_from_row(row: Iterable[Any]) -> User:
-    """From the values of `COLUMNS`."""
+    """Makes the user of a row with the `COLUMNS`."""
     values = dict(zip(_NAMES, row, strict=True))
     return User(**{**values, "teams": tuple(values["teams"])})
