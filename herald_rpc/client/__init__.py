@@ -1,1 +1,1 @@
-"""Channels to the servers."""
+"""The client side: channels to the servers."""

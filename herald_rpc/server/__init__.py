@@ -1,1 +1,1 @@
-"""A server: how calls are admitted, answered and ended."""
+"""The server side: admission, responses and shutdown."""

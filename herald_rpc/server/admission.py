@@ -1,4 +1,4 @@
-"""How many calls a server has in hand at once: more are refused, and never queued."""
+"""Limits the calls in progress on a server: more are refused, never queued."""
 
 import random
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ logger = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class CallLimits:
-    """`streams` have their own: they last for minutes, and mostly wait for their reader."""
+    """Limits of calls in progress. Streams have one of their own, because they last for minutes."""
 
     calls: int = 256
     streams: int = 1_024
@@ -28,22 +28,22 @@ DEFAULT_LIMITS = CallLimits()
 
 
 class OverloadedError(Exception):
-    """The server has as many calls of this kind in hand as it may."""
+    """The server has reached its limit of calls of this kind."""
 
 
 class Slots:
-    """Places for calls in progress. What waits for a slow database keeps its place meanwhile."""
+    """Slots for calls in progress. A call that waits for a slow database keeps its slot."""
 
     def __init__(self, kind: str, limit: int) -> None:
         self._kind = kind
         self._limit = limit
         self._taken = 0
-        # whether the log says so already; until at most half of the slots are taken
+        # whether the log has a warning already; reset once at most half of the slots are taken
         self._warned = False
 
     @contextmanager
     def acquire(self) -> Iterator[None]:
-        """Raises `OverloadedError` when none is free."""
+        """Occupies a slot. Raises `OverloadedError` if none is free."""
         if self._taken >= self._limit:
             if not self._warned:
                 self._warned = True
@@ -59,7 +59,7 @@ class Slots:
 
 
 def overloaded() -> Failure:
-    """Spreads out when its callers come again, for they were refused at the same moment."""
+    """Returns the refusal, with a random retry delay: many callers are refused at the same time."""
     seconds = _RETRY_SECONDS * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
     return Failure(
         code=grpc.StatusCode.RESOURCE_EXHAUSTED,

@@ -1,4 +1,4 @@
-"""The deadline of the call in hand, for the calls that it makes in its turn."""
+"""The deadline of the current call, which limits the calls that its handler makes."""
 
 import asyncio
 import math
@@ -7,21 +7,21 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 
-# by the monotonic clock
+# on the monotonic clock
 _deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
 
-# what is kept for telling the caller how it went: a share of the time, and no more than so much
+# kept for sending the response: this share of the time, but at most this many seconds
 _KEPT_SHARE = 0.2
 _MOST_KEPT_SECONDS = 0.5
 
 
 class DeadlineNearError(Exception):
-    """The call in hand nears its deadline, and nothing says that more time would help."""
+    """The current call nears its deadline, and more time would hardly help."""
 
 
 @contextmanager
 def call_deadline(seconds: float | None) -> Iterator[None]:
-    """What is done inside, tasks begun there included, has so many seconds; None: no deadline."""
+    """Gives the block and all tasks begun in it this many seconds; None means no deadline."""
     token = _deadline.set(None if seconds is None else time.monotonic() + seconds)
     try:
         yield
@@ -30,10 +30,10 @@ def call_deadline(seconds: float | None) -> Iterator[None]:
 
 
 def seconds_left(at_most: float) -> float:
-    """How long a call on behalf of the one in hand may take.
+    """Returns how long a call on behalf of the current one may take, in seconds.
 
-    That is a little less than the caller waits, who can then be told UNAVAILABLE in time instead
-    of hearing nothing at all. Outside of any call it is `at_most`.
+    This is a little less than the caller waits, so that the caller still gets UNAVAILABLE instead
+    of no response at all. Outside any call it is `at_most`.
     """
     deadline = _deadline.get()
     if deadline is None:
@@ -44,9 +44,9 @@ def seconds_left(at_most: float) -> float:
 
 @asynccontextmanager
 async def fail_fast_if(hopeless: Callable[[], bool]) -> AsyncIterator[None]:
-    """Cuts what is done inside, a little before the deadline, if it is hopeless by then.
+    """Cancels the block shortly before the deadline if `hopeless` returns true by then.
 
-    Raises `DeadlineNearError` in its place.
+    Raises `DeadlineNearError` instead.
     """
     deadline = _deadline.get()
     if deadline is None:

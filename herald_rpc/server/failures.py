@@ -1,4 +1,4 @@
-"""What a caller is told when a call fails: one canonical code, one reason, typed details."""
+"""The status of a failed call: one canonical code, one reason, typed details."""
 
 import base64
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,19 +16,19 @@ from google.rpc import status_pb2
 DOMAIN = "herald"
 
 TRAILER_BYTES = 7 * 1024
-"""The most a status may take in the trailers, of the 8 KiB that gRPC clients accept in all."""
+"""Limit of a status in the trailers, of which gRPC clients accept 8 KiB in all."""
 
 _METADATA_ENTRIES = 16
 
 _UNESCAPED = frozenset(range(ord(" "), ord("~") + 1)) - {ord("%")}
 
-# Longest text in bytes, and most violations of a kind. The last pair fits whatever is put in.
+# Longest text in bytes, and most violations of a kind. The last pair always fits.
 _TRUNCATIONS = ((1_024, 20), (256, 20), (64, 20), (32, 5))
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """What is wrong with one field; `field` is its path in the request."""
+    """A rule that one field breaks. `field` is its path in the request."""
 
     field: str
     description: str
@@ -37,7 +37,7 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class Precondition:
-    """A state that forbids the call: its kind, the resource in it, and what would be allowed."""
+    """A state that forbids the call: its kind, the resource, and what would be allowed."""
 
     type: str
     subject: str
@@ -46,7 +46,7 @@ class Precondition:
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """What was looked for, or is there already."""
+    """A resource that is missing or exists already."""
 
     type: str
     name: str
@@ -55,7 +55,7 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class QuotaViolation:
-    """A limit that is used up, and whose it is."""
+    """An exhausted limit, and its owner."""
 
     subject: str
     description: str
@@ -63,10 +63,10 @@ class QuotaViolation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """A refusal as its caller sees it. The message may change, `code` and `reason` may not.
+    """A refusal as its caller sees it. The message may change; `code` and `reason` may not.
 
     `metadata` repeats every dynamic part of `message`, so that no caller has to parse it.
-    `retry_after` says when the same call may succeed; `None` says nothing about it.
+    `retry_after` is when the same call may succeed; None means unknown.
     """
 
     code: grpc.StatusCode
@@ -81,14 +81,14 @@ class Failure:
 
 
 FailureFor: TypeAlias = Callable[[Exception], Failure | None]
-"""How a service tells the failures it knows from those nobody foresaw (`None`)."""
+"""Maps a service's errors to failures, and unexpected errors to None."""
 
 
 def to_status(failure: Failure) -> status_pb2.Status:
-    """Pack a failure with its details, ErrorInfo first.
+    """Packs a failure with its details, ErrorInfo first.
 
-    Texts are cut and violations left out, no further than needed to keep the trailers within
-    `TRAILER_BYTES`: larger ones a client refuses, and then it knows nothing at all.
+    Cuts texts and leaves out violations only as far as needed to keep the trailers within
+    `TRAILER_BYTES`. A client refuses larger ones, and then has no details at all.
     """
     for text_bytes, most in _TRUNCATIONS:
         code: int = failure.code.value[0]
@@ -113,7 +113,7 @@ def _details(failure: Failure, truncate: Callable[[str], str], most: int) -> Ite
                 details.BadRequest.FieldViolation(  # type: ignore[call-arg,unused-ignore]
                     field=truncate(violation.field),
                     description=truncate(violation.description),
-                    reason=truncate(violation.reason),  # which the stubs do not know yet
+                    reason=truncate(violation.reason),  # not in the stubs yet
                 )
                 for violation in failure.violations[:most]
             ]
@@ -158,6 +158,6 @@ def _truncated(text: str, most_bytes: int) -> str:
 
 
 def _trailer_bytes(status: status_pb2.Status) -> int:
-    """Return what the status weighs as `grpc-message` and `grpc-status-details-bin`."""
+    """Returns the bytes of the status as `grpc-message` and `grpc-status-details-bin`."""
     message = sum(1 if byte in _UNESCAPED else len("%00") for byte in status.message.encode())
     return message + len(base64.b64encode(status.SerializeToString()))

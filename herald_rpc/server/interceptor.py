@@ -1,4 +1,4 @@
-"""What every call of both servers goes through: it gets an id, and its exceptions a status."""
+"""Wraps every call of both servers: gives it a request id, and its exceptions a status."""
 
 import asyncio
 import inspect
@@ -20,18 +20,18 @@ from herald_rpc.server.admission import CallLimits, OverloadedError, Slots, over
 from herald_rpc.server.failures import Failure, FailureFor, to_status
 
 REQUEST_ID_KEY = "x-request-id"
-"""The metadata key by which a request id comes in, and goes back in the trailers."""
+"""The metadata key of a request id, in requests and in the trailers of responses."""
 
 REASON_INTERNAL = "ERROR_REASON_INTERNAL"
 REASON_UNIMPLEMENTED = "ERROR_REASON_UNIMPLEMENTED"
 REASON_MALFORMED_REQUEST = "ERROR_REASON_MALFORMED_REQUEST"
 REASON_UNAVAILABLE = "ERROR_REASON_UNAVAILABLE"
 
-# gRPC's own services, health and reflection, answer for the server even when it is full.
+# gRPC's own services, health and reflection, are answered even when the server is full.
 _ALWAYS_ADMITTED = "/grpc."
 
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-# For gRPC to cancel a call whose caller has left; it does so within milliseconds.
+# How long gRPC may take to cancel a call whose caller has left; it needs milliseconds.
 _LEAVING_SECONDS = 5.0
 
 _WORTH_A_WARNING = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL}
@@ -41,7 +41,7 @@ _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 _Found: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
-# By whether requests are a stream, and whether responses are.
+# By (requests are a stream, responses are a stream).
 _MAKE_HANDLER: Mapping[tuple[bool, bool], Callable[..., _Handler]] = {
     (False, False): grpc.unary_unary_rpc_method_handler,
     (False, True): grpc.unary_stream_rpc_method_handler,
@@ -58,18 +58,19 @@ _STOPPING = Failure(
 logger = structlog.get_logger(__name__)
 
 
-# Generic in one set of the stubs, in none at run time.
+# Generic in one set of type stubs, but not at run time.
 class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg,unused-ignore]
-    """Answers whatever a servicer raises, so that servicers raise what they mean and catch nothing.
+    """Turns everything that servicers raise into a status, so that servicers catch nothing.
 
-    What `failure_for` knows becomes its failure. Anything else is logged with its traceback and
-    answered INTERNAL with a fixed text; the request id is in both. An RPC that a servicer leaves
-    out, or that no service has, is UNIMPLEMENTED. A cancelled call stays cancelled, one that was
-    aborted keeps its status, and a stream's generator is closed before its call is over.
+    Errors that `failure_for` knows become its failures. Others are logged with their traceback
+    and answered INTERNAL with a fixed text; the request id is in both. An RPC that a servicer
+    leaves out, or that no service has, is UNIMPLEMENTED. A cancelled call stays cancelled, an
+    aborted one keeps its status, and a stream's generator is closed before its call ends.
 
     Above `limits`, calls are refused with RESOURCE_EXHAUSTED before their request is decoded. A
-    unary call's deadline is that of the calls which its handler makes, see `deadlines`; one that
-    nears it while the server is `impaired` ends as UNAVAILABLE, and so do those that are `cut`.
+    unary call's deadline also limits the calls that its handler makes, see `deadlines`. A call
+    that nears it while the server is `impaired` ends as UNAVAILABLE, and so do calls that
+    `cancel_remaining` cancels.
     """
 
     def __init__(self, failure_for: FailureFor, limits: CallLimits) -> None:
@@ -78,16 +79,16 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg,unus
         self._active = _ActiveCalls(failure_for)
 
     def set_impaired(self, impaired: bool) -> None:  # noqa: FBT001  a setter's one argument
-        """Say whether what the server depends on is down."""
+        """Sets whether something that the server depends on is down."""
         self._active.impaired = impaired
 
     async def cancel_remaining(self, after_seconds: float) -> None:
-        """End the calls that are in hand by then; returns as soon as none is left to be cut."""
+        """Cancels the calls still in progress after that time. Returns at once if none is left."""
         await self._active.wait(after_seconds)
         self._active.cancel_all()
 
     async def wait_for_handlers(self, most_seconds: float) -> None:
-        """Wait until no handler runs any more, once the server has stopped and cancelled them."""
+        """Waits until no handler runs any more, after the server has stopped and cancelled them."""
         for task in await self._active.wait(most_seconds):
             logger.warning("a handler does not end", task=str(task))
 
@@ -114,7 +115,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg,unus
 
 
 class _ActiveCalls:
-    """The calls of a server, and what befalls all of them."""
+    """The calls in progress of a server, and the state that they share."""
 
     def __init__(self, failure_for: FailureFor) -> None:
         self.failure_for = failure_for
@@ -123,12 +124,12 @@ class _ActiveCalls:
         self._cancelled: set[asyncio.Task[Any]] = set()
 
     def add(self, task: asyncio.Task[Any]) -> None:
-        """Until it is done."""
+        """Keeps the call's task until it is done."""
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def wait(self, most_seconds: float) -> set[asyncio.Task[Any]]:
-        """Returns those that are still in hand."""
+        """Waits for all tasks. Returns those that still run after the time."""
         if not self._tasks:
             return set()
         _, running = await asyncio.wait(self._tasks, timeout=most_seconds)
@@ -140,7 +141,7 @@ class _ActiveCalls:
             task.cancel()
 
     def was_cancelled(self, task: asyncio.Task[Any] | None) -> bool:
-        """Whether it was cancelled by `cut`, and not by its caller."""
+        """Returns whether the task was cancelled by `cancel_all`, and not by its caller."""
         return task in self._cancelled
 
 
@@ -149,7 +150,7 @@ class _UnknownMethodError(Exception):
 
 
 class _MalformedRequestError(Exception):
-    """The bytes of the request are no message of its type."""
+    """The bytes of the request are not a message of its type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +160,10 @@ class _Call:
     active: _ActiveCalls
 
     def refused(self) -> _Handler:
-        """Refuse as gRPC itself would, but with a reason; streams both ways suit every client."""
+        """Makes a handler that refuses as gRPC would, but with a reason.
+
+        It streams both ways, which works for clients of every kind of method.
+        """
 
         async def refuse() -> NoReturn:
             raise _UnknownMethodError
@@ -170,10 +174,10 @@ class _Call:
         return _MAKE_HANDLER[True, True](respond)
 
     def wrapped(self, handler: Any, slots: Slots | None) -> _Handler:
-        """Wrap a handler of any of the four kinds, to run in one of the slots.
+        """Wraps a handler of any of the four kinds, to run in one of the slots.
 
-        Messages are decoded and encoded inside, too: what that raises would otherwise reach the
-        caller as UNKNOWN with the exception's text.
+        Messages are decoded and encoded inside as well, because errors of that would otherwise
+        reach the caller as UNKNOWN with the exception's text.
         """
         behaviour = (
             handler.unary_unary
@@ -222,7 +226,7 @@ class _Call:
         if task:
             self.active.add(task)
         with bound_contextvars(request_id=self.request_id, method=self.method):
-            # Not with the headers: clients retry a call only while nothing of its answer is there.
+            # Not in the headers: clients retry a call only before any part of its response arrives.
             context.set_trailing_metadata(((REQUEST_ID_KEY, self.request_id),))
             try:
                 return await self._response(context, respond)
@@ -270,8 +274,8 @@ class _Call:
         return failure
 
     def _own_failure(self, error: Exception, context: _Context) -> Failure | None:
-        # A generated servicer sets the code before it raises; any other NotImplementedError is
-        # a fault of ours.
+        # Generated servicers set the code before they raise. Any other NotImplementedError is a
+        # defect of ours.
         left_out = (
             isinstance(error, NotImplementedError)
             and context.code() is grpc.StatusCode.UNIMPLEMENTED
@@ -302,10 +306,10 @@ class _Call:
 
 
 def _release(aborted: grpc.aio.AbortError, _task: asyncio.Task[Any]) -> None:
-    """Free the request of a call that has ended.
+    """Frees the request of a call that has ended.
 
-    gRPC's call keeps the exception, whose traceback has the frames that hold the request and the
-    call: a cycle that only the garbage collector would find, some hundred calls later.
+    gRPC's call keeps the exception, whose traceback refers to the frames with the request and the
+    call. Only the garbage collector would free this cycle, some hundred calls later.
     """
     if aborted.__context__:
         # a log that prints locals may keep the exception in a cycle of its own
@@ -318,8 +322,8 @@ async def _write(context: _Context, page: Any) -> None:
     try:
         await context.write(page)
     except grpc.aio.InternalError:
-        # The caller has left, most likely: what says so comes a moment later, as a cancellation,
-        # which must find the task here and not in the `finally` blocks of its generator.
+        # Most likely the caller has left. The cancellation arrives a moment later, and must find
+        # the task here and not in the `finally` blocks of its generator.
         await asyncio.sleep(_LEAVING_SECONDS)
         raise
 

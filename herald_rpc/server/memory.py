@@ -1,4 +1,4 @@
-"""Gives memory back to the system that calls have used and left."""
+"""Returns memory that calls have freed to the system."""
 
 import asyncio
 import ctypes
@@ -11,19 +11,19 @@ from typing import cast
 _POLL_SECONDS = 1.0
 _LONGEST_PAUSE_LOOKS = 16
 
-# A trim takes 0.05 ms where there is nothing to free, and 40 ms in a heap of 380 MiB full of
-# holes; for so long, threads that allocate wait.
+# A trim takes 0.05 ms if there is nothing to free, and 40 ms in a fragmented heap of 380 MiB.
+# Threads that allocate wait for it.
 _WORTH_BYTES = 8 * 2**20
 
 _STATM = Path("/proc/self/statm")
 
 
 async def trim_until_cancelled() -> None:
-    """Has glibc give back what is free: at once after growth, else ever more seldom, up to 16 s.
+    """Makes glibc return free memory: at once after growth, else ever more rarely, up to 16 s.
 
-    A large request comes in pieces of 8 KiB, which gRPC's threads put into arenas of their own.
-    glibc keeps the pages of freed pieces that lie below one still in use: 20 to 60 MiB after some
-    requests of 3 MB. Does nothing where there is no glibc.
+    A large request arrives in pieces of 8 KiB, which gRPC's threads put into arenas of their own.
+    glibc keeps the pages of freed pieces below one still in use: 20 to 60 MiB after a few requests
+    of 3 MB. Does nothing without glibc.
     """
     trim = _glibc_trim()
     if trim is None:
@@ -42,7 +42,7 @@ async def trim_until_cancelled() -> None:
 
 
 def _glibc_trim() -> Callable[[int], int] | None:
-    """None where the C library is another one, or the system is not Linux."""
+    """Returns glibc's trim function; None with another C library or system."""
     with suppress(OSError, AttributeError):
         return cast("Callable[[int], int]", ctypes.CDLL("libc.so.6").malloc_trim)
     return None

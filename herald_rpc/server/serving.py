@@ -1,4 +1,4 @@
-"""A gRPC server with what both services want of one: health, reflection, reasons, a clean end."""
+"""A gRPC server with health checks, reflection, error reasons and a clean shutdown."""
 
 import asyncio
 import faulthandler
@@ -22,40 +22,40 @@ from herald_rpc.server.memory import trim_until_cancelled
 _UNLIMITED = 2**31 - 1
 
 _OPTIONS = (
-    # A second server on the same port must fail, and not take half of the calls.
+    # A second server on the same port must fail instead of taking half of the calls.
     ("grpc.so_reuseport", 0),
-    # Calls are refused by `CallInterceptor`, which gives a reason and when to come again. By
-    # default gRPC cancels calls at random when 1,000 wait to be taken on, and those that have
-    # waited for 30 s: of anybody, even if it is somebody else who floods the server.
+    # `CallInterceptor` refuses calls, with a reason and a retry delay. By default gRPC cancels
+    # random calls while 1,000 wait to be accepted, and calls that have waited for 30 s, of any
+    # caller, even if another one floods the server.
     ("grpc.server.max_pending_requests", _UNLIMITED),
     ("grpc.server.max_pending_requests_hard_limit", _UNLIMITED),
     ("grpc.server_max_unrequested_time_in_server", _UNLIMITED),
-    # Clients may ping every 4 s, also without a call. The limit is lower: pings come unevenly.
+    # Clients may ping every 4 s, also without a call. The limit is lower, as pings vary in time.
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 2_000),
-    # A caller that is frozen or unreachable loses its calls after 20 s, and their places with
-    # them; by default after 2 h.
+    # A frozen or unreachable caller loses its calls and their slots after 20 s; by default, after
+    # 2 h.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 10_000),
-    # gRPC takes this one, of 60 s by default, for pings of keepalive too (grpc/grpc#39239).
+    # gRPC uses this time-out, by default 60 s, for keepalive pings too (grpc/grpc#39239).
     ("grpc.http2.ping_timeout_ms", 10_000),
 )
 
-# The most calls of one connection that may wait to be taken on: about 12 KiB and, where they were
-# reset at once, 0.3 ms each. gRPC refuses more as UNAVAILABLE, whoever else calls.
+# The most calls of one connection that may wait to be accepted. Each takes about 12 KiB and, if
+# reset at once, 0.3 ms. gRPC refuses more as UNAVAILABLE.
 _CONNECTION_STREAMS = 4_096
 
-# For what a handler that was cut has in its `finally` blocks, before gRPC cancels it again.
+# For the `finally` blocks of a cancelled handler, before gRPC cancels it again.
 _UNWINDING_SECONDS = 5.0
 
 LAST_RESORT_SECONDS = 10.0
-"""How long a server may take to end beyond its grace."""
+"""How long a server's end may take beyond its grace."""
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class CannotListenError(OSError):
-    """A server's address is taken, or is none of this machine."""
+    """The server's address is taken, or does not belong to this machine."""
 
     def __init__(self, address: str) -> None:
         super().__init__(f"cannot listen on {address}: it is taken, or not of this machine")
@@ -82,22 +82,23 @@ class RunningServer:
         self._serving = False
         self._withheld = False
         self.address = address
-        """Where it listens, with the real port."""
+        """The address it listens on, with the actual port."""
 
     async def set_serving(self, serving: bool) -> None:  # noqa: FBT001  a setter's one argument
-        """Tell health checks whether calls are welcome; they are answered in either case.
+        """Sets whether health checks report SERVING. Calls are answered in either case.
 
-        Whoever calls in spite of it, and with a deadline, hears UNAVAILABLE before it passes.
-        Health says NOT_SERVING for good once the server drains.
+        While it is false, calls that near their deadline end as UNAVAILABLE. Health reports
+        NOT_SERVING for good once the server drains.
         """
         self._calls.set_impaired(not serving)
         self._serving = serving
         await self._report_health()
 
     async def set_withheld(self, withheld: bool) -> None:  # noqa: FBT001  a setter's one argument
-        """Tell health checks whether services that are `withholding` do less than they are for.
+        """Sets whether the `withholding` services hold back part of their work.
 
-        These, and the server as a whole, say NOT_SERVING then. Calls are answered as ever.
+        Health then reports NOT_SERVING for them and for the server as a whole. Calls are answered
+        as before.
         """
         self._withheld = withheld
         await self._report_health()
@@ -110,23 +111,23 @@ class RunningServer:
             await self._health.set(name, known.SERVING if serving else known.NOT_SERVING)
 
     async def drain(self, grace_seconds: float) -> None:
-        """Take no more calls, and return when those in progress are over.
+        """Takes no more calls, and returns when those in progress have ended.
 
-        Health says NOT_SERVING first. What is not over within the grace is cut, and its caller
-        told UNAVAILABLE; an endless stream takes all of the grace unless its servicer ends it.
-        No handler runs any more on return, so that what they use can be taken down; one that
-        was cut has 5 s for its `finally` blocks. A call that arrives in the very moment may reach
-        no handler, and its caller be told CANCELLED by gRPC.
+        Health reports NOT_SERVING first. Calls that outlast the grace are cancelled as
+        UNAVAILABLE; an endless stream takes all of the grace unless its servicer ends it. A
+        cancelled handler has 5 s for its `finally` blocks. No handler runs any more on return, so
+        that their resources can be closed. A call that arrives at this very moment may reach no
+        handler, and gRPC then reports CANCELLED to its caller.
         """
         await self._health.enter_graceful_shutdown()
         async with asyncio.TaskGroup() as group:
-            # its own cut comes later: it says CANCELLED, and would hit the `finally` blocks
+            # gRPC's own cancellation comes later: it reports CANCELLED and hits `finally` blocks
             group.create_task(self._server.stop(grace_seconds + _UNWINDING_SECONDS))
             group.create_task(self._calls.cancel_remaining(grace_seconds))
         await self._calls.wait_for_handlers(_UNWINDING_SECONDS)
 
     async def close(self) -> None:
-        """End every call that is still in progress, without grace and without a word."""
+        """Ends every call in progress, without grace and without a status of its own."""
         await self._server.stop(None)
         await self._calls.wait_for_handlers(_UNWINDING_SECONDS)
 
@@ -142,18 +143,18 @@ async def serving(
     withholding: Collection[str] = (),
     withheld: bool = False,
 ) -> AsyncIterator[RunningServer]:
-    """Serve until the context ends; what is in progress then is cut without grace.
+    """Serves until the context ends. Calls in progress then are cancelled without grace.
 
     No handler runs any more when the context has ended, as after `RunningServer.drain`.
 
-    `services` holds for each full service name the function that adds its servicer. Port 0 takes
-    a free one. `limits` are not for health checks and reflection. `withholding` names services
+    `services` maps each full service name to the function that adds its servicer. Port 0 takes a
+    free port. `limits` do not apply to health checks and reflection. `withholding` names services
     for `RunningServer.set_withheld`, which is called with `withheld` before any health check.
 
-    Raises `CannotListenError` when the address cannot be bound.
+    Raises `CannotListenError` if the address can't be bound.
     """
     calls = CallInterceptor(failure_for, limits)
-    # More than we serve, so that a caller who asks for too much is refused by us, with a reason.
+    # More than the limits, so that excess calls are refused by the interceptor, with a reason.
     most_streams = max(_CONNECTION_STREAMS, 2 * (limits.calls + limits.streams))
     server = grpc.aio.server(
         interceptors=[calls], options=(*_OPTIONS, ("grpc.max_concurrent_streams", most_streams))
@@ -185,11 +186,10 @@ async def serving(
 
 @asynccontextmanager
 async def stop_signal(end_within: float | None = None) -> AsyncIterator[asyncio.Event]:
-    """Give an event that the first SIGTERM or SIGINT sets; the second ends the process at once.
+    """Yields an event that the first SIGTERM or SIGINT sets. The second ends the process at once.
 
-    A process that is still there `end_within` seconds after the first one exits with 1, whatever
-    it waits for, and writes to standard error where each of its threads was. Must be entered in
-    the main thread.
+    If the process still runs `end_within` seconds after the first one, it writes the stack of each
+    thread to standard error and exits with 1. Must be entered in the main thread.
     """
     loop = asyncio.get_running_loop()
     before = {number: signal.getsignal(number) for number in _STOP_SIGNALS}
@@ -198,7 +198,7 @@ async def stop_signal(end_within: float | None = None) -> AsyncIterator[asyncio.
     def on_signal() -> None:
         stop.set()
         if end_within is not None:
-            # a thread of its own, which needs neither the event loop nor Python's lock
+            # runs in a C thread, which needs neither the event loop nor the interpreter lock
             faulthandler.dump_traceback_later(end_within, exit=True)
         for number in _STOP_SIGNALS:
             loop.remove_signal_handler(number)

@@ -1,4 +1,4 @@
-"""How long a server waits for its own workers once it stops."""
+"""Bounds how long a server waits for its own workers when it stops."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-# For what a worker that was cut has in its `finally` blocks.
+# For the `finally` blocks of a cancelled worker.
 _UNWINDING_SECONDS = 2.0
 
 logger = structlog.get_logger(__name__)
@@ -16,7 +16,7 @@ logger = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Grace:
-    """The seconds that workers and calls in progress have together, from `begin` on."""
+    """The seconds that workers and calls in progress share, from `begin` on."""
 
     seconds: float
     _ends_at: float | None = None
@@ -32,10 +32,10 @@ class Grace:
 async def run_bounded(
     work: Coroutine[Any, Any, None], stop: asyncio.Event, grace_seconds: float
 ) -> None:
-    """Run a worker that ends by itself some time after `stop`, and raise what it raises.
+    """Runs a worker that ends by itself some time after `stop`. Raises what the worker raises.
 
-    Work that goes on for longer than the grace is cancelled. If it has not ended 2 s later, it is
-    left alone: the server's end does not wait for it.
+    Work that outlasts the grace is cancelled. If it has not ended 2 s later, it is abandoned, so
+    that the server's end does not wait for it.
     """
     working = asyncio.create_task(work, name=getattr(work, "__qualname__", None))
     stopping = asyncio.create_task(stop.wait())

@@ -1,1 +1,1 @@
-"""The chat store's values as messages, shared by both services."""
+"""Converts between the chat store's values and messages, for both services."""

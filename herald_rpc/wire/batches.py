@@ -1,4 +1,4 @@
-"""Records that come many in a call, and how they are to be written."""
+"""Reads the batch of records of a call, and the mode of their write."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -20,7 +20,7 @@ _MODES = {
 
 
 def batch(messages: Sequence[M], field: str, read: Callable[[M, str], T]) -> list[T]:
-    """Reads 1 to 1,000 messages, each at its own path."""
+    """Reads 1 to 1,000 messages, each with its own path for errors."""
     if len(messages) > MAX_RECORDS:
         raise LimitExceededError(field, limit=MAX_RECORDS, given=len(messages))
     if not messages:

@@ -1,4 +1,4 @@
-"""Channels and their members between their messages and the chat store's values."""
+"""Converts channels and members between messages and the chat store's values."""
 
 import re
 
@@ -18,7 +18,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def channel_from_proto(message: pb.Channel, field: str) -> ChannelDraft:
-    """Raises for the first field that breaks a rule. Output-only fields are passed over."""
+    """Reads a channel. Raises for the first field that breaks a rule; skips output-only fields."""
     type_ = _plain(required(message.type, f"{field}.type", MAX_CHANNEL_NAME), f"{field}.type")
     member_ids = sorted(
         set(ids(message.member_ids, f"{field}.member_ids", MAX_FIRST_MEMBERS, least=0))
@@ -44,7 +44,7 @@ def channel_from_proto(message: pb.Channel, field: str) -> ChannelDraft:
 
 
 def _channel_id(id_: str, member_ids: list[str], field: str) -> str:
-    """The given one, or that of the channel which its members name."""
+    """Returns the given id, or the id of the distinct channel of these members."""
     if id_:
         text(id_, f"{field}.id", MAX_CHANNEL_NAME)
         _plain(id_.removeprefix(PREFIX), f"{field}.id")
@@ -85,12 +85,12 @@ def channel_to_proto(channel: Channel) -> pb.Channel:
 
 
 def named_channel(channel: Channel) -> pb.Channel:
-    """Only which one it is."""
+    """Returns a message with only the identity of the channel."""
     return pb.Channel(cid=channel.cid, type=channel.type, id=channel.id)
 
 
 def new_member_from_proto(message: pb.Member, field: str, cid: str) -> Member:
-    """Someone who enters the channel `cid`: reads `user_id`, `channel_role` and `custom` only."""
+    """Reads a new member of the channel `cid`: `user_id`, `channel_role` and `custom` only."""
     return Member(
         cid=cid,
         user_id=required(message.user_id, f"{field}.user_id", MAX_ID),

@@ -1,4 +1,4 @@
-"""Devices between their message and the chat store's value."""
+"""Converts devices between messages and the chat store's values."""
 
 from chat_store.errors import InvalidInputError
 from chat_store.models import Device, PushProvider
@@ -15,7 +15,7 @@ _VALUES = {provider: value for value, provider in _PROVIDERS.items()}
 
 
 def device_from_proto(message: pb.Device, field: str) -> Device:
-    """Raises for the first field that breaks a rule."""
+    """Reads a device. Raises for the first field that breaks a rule."""
     device = Device(
         id=required(message.id, f"{field}.id", MAX_ID),
         user_id=required(message.user_id, f"{field}.user_id", MAX_ID),

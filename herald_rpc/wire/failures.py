@@ -1,4 +1,4 @@
-"""The chat store's errors as statuses, the same from both servers."""
+"""Maps the chat store's errors to statuses, the same for both servers."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ _REASONS_BY_TYPE: dict[type[errors.InvalidInputError], str] = {
 
 
 def chat_failure(error: Exception) -> Failure | None:
-    """What a chat store's error tells a caller; None for one that nobody foresaw."""
+    """Returns what a caller receives for an error of the chat store; None for other errors."""
     match error:
         case errors.InvalidInputError():
             return invalid_input(error, _reason(error))
@@ -57,7 +57,7 @@ def invalid_input(error: errors.InvalidInputError, reason: str) -> Failure:
 
 
 def not_found(error: Exception, kind: str, key: str, id_: str) -> Failure:
-    """`kind` as in the reason: `USER` gives ERROR_REASON_USER_NOT_FOUND."""
+    """Returns a NOT_FOUND failure. The kind `USER` gives ERROR_REASON_USER_NOT_FOUND."""
     return Failure(
         code=grpc.StatusCode.NOT_FOUND,
         reason=f"ERROR_REASON_{kind}_NOT_FOUND",

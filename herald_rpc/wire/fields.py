@@ -1,4 +1,4 @@
-"""Single fields of messages: read with their rules, written where they are set."""
+"""Reads and checks single fields of messages, and writes fields that are set."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -20,15 +20,15 @@ from chat_store.models import (
 
 MAX_ID = 255
 
-# objects and lists inside one another, the outermost being the first: protobuf's readers take 100
-# messages inside one another, and an object takes three
+# nested objects and lists, the outermost being the first: protobuf parsers accept 100 nested
+# messages, and an object takes three
 MAX_JSON_DEPTH = 20
 
 R = TypeVar("R", User, Channel, Device)
 
 
 def text(value: str, field: str, longest: int | None = None) -> str:
-    """At most `longest` Unicode characters, and no NUL, which PostgreSQL can't hold."""
+    """Refuses more than `longest` Unicode characters, and NUL, which PostgreSQL can't store."""
     if longest is not None and len(value) > longest:
         raise LimitExceededError(field, limit=longest, given=len(value))
     if "\0" in value:
@@ -43,7 +43,7 @@ def required(value: str, field: str, longest: int | None = None) -> str:
 
 
 def ids(values: Sequence[str], field: str, most: int, *, least: int = 1) -> list[str]:
-    """Between `least` and `most` ids, none of them empty."""
+    """Reads `least` to `most` ids, none of them empty."""
     if len(values) > most:
         raise LimitExceededError(field, limit=most, given=len(values))
     if len(values) < least:
@@ -52,7 +52,7 @@ def ids(values: Sequence[str], field: str, most: int, *, least: int = 1) -> list
 
 
 def small(custom: Mapping[str, Any], field: str) -> Mapping[str, Any]:
-    """Refuses a custom object of more than 5 KB as JSON, or that nests deeper than 20."""
+    """Refuses a custom object that has more than 5 KiB as JSON or nests deeper than 20."""
     check_depth(custom, field)
     size = len(orjson.dumps(custom))
     if size > MAX_CUSTOM_BYTES:
@@ -61,7 +61,7 @@ def small(custom: Mapping[str, Any], field: str) -> Mapping[str, Any]:
 
 
 def check_depth(value: Any, field: str, around: int = 0) -> None:
-    """`around` is how many objects and lists the value is in. Raises `InvalidInputError`."""
+    """Raises `InvalidInputError` for deep nesting; the value is inside `around` containers."""
     if not isinstance(value, dict | list):
         return
     if around == MAX_JSON_DEPTH:
@@ -71,7 +71,7 @@ def check_depth(value: Any, field: str, around: int = 0) -> None:
 
 
 def in_bounds(record: R, field: str) -> R:
-    """Refuses a record whose strings have more than 128 KiB together."""
+    """Refuses a record with more than 128 KiB of strings in all."""
     size = texts_bytes(record)
     if size > MAX_TEXTS_BYTES:
         raise LimitExceededError(field, limit=MAX_TEXTS_BYTES, given=size)
@@ -79,7 +79,7 @@ def in_bounds(record: R, field: str) -> R:
 
 
 def moment(message: Message, name: str, field: str) -> datetime | None:
-    """The time in the message's field `name`; None when it is unset."""
+    """Returns the time in the message's field `name`; None if it is unset."""
     if not message.HasField(name):
         return None
     try:

@@ -1,4 +1,4 @@
-"""Messages between the chat store's values and their messages on the wire."""
+"""Converts chat messages from the chat store's values to protobuf messages."""
 
 from chat_store.errors import InvalidInputError
 from chat_store.models import Message
@@ -25,7 +25,7 @@ def message_to_proto(message: Message) -> pb.Message:
 
 
 def messages_scope(request: service_pb.QueryMessagesRequest) -> tuple[str, str]:
-    """Whose messages: `cid` or `campaign_id`, and its value."""
+    """Returns the scope of the query, `cid` or `campaign_id`, and its value."""
     scope = request.WhichOneof("scope")
     if scope is None:
         raise InvalidInputError("scope", "is required: cid or campaign_id")

@@ -1,4 +1,4 @@
-"""What every Query RPC shares: filter, sort, page and tokens."""
+"""The arguments that all Query RPCs share: filter, sort, page and tokens."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from herald_rpc.wire.structs import json_object
 
 
 class InvalidTokenError(InvalidInputError):
-    """A page or resume token that is damaged or belongs to another call."""
+    """The page or resume token is damaged or belongs to another call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,10 @@ class PageSizes:
     largest: int
 
     def size(self, asked: int, field: str = "page_size") -> int:
-        """0 means the default, too large is coerced, negative is refused."""
+        """Returns the page size: 0 means the default, more than the largest becomes the largest.
+
+        Raises `InvalidInputError` for a negative size.
+        """
         if asked < 0:
             raise InvalidInputError(field, "must not be negative")
         return min(asked or self.default, self.largest)
@@ -35,14 +38,14 @@ class PageSizes:
 
 @dataclass(frozen=True, slots=True)
 class Paging:
-    """The pages of one call: its tokens hold for exactly these arguments."""
+    """The pages of one call. Its tokens are valid for exactly these arguments."""
 
     kind: str
     bound_to: Sequence[object]
     request: PageRequest
 
     def tokens(self, page: Page[Any]) -> tuple[str, str]:
-        """The next and the previous page's token; empty where there is none."""
+        """Returns the tokens of the next and the previous page; empty if there is none."""
         return self._token(page.next_cursor), self._token(page.prev_cursor)
 
     def _token(self, cursor: Cursor | None) -> str:
@@ -69,9 +72,9 @@ async def read_query(
     default_sort: tuple[Sort, ...] = NEWEST_FIRST,
     bound_to: Sequence[object] = (),
 ) -> Query:
-    """Raises the error of whichever argument is wrong, at its path.
+    """Reads a query. Raises the error of the first invalid argument, at its path.
 
-    A long filter is read aside. `bound_to` are the call's further arguments that its tokens hold for.
+    A long filter is read in a thread. `bound_to` are further arguments to which tokens are bound.
     """
 
     def read() -> tuple[dict[str, Any], Predicate]:
@@ -94,7 +97,7 @@ async def read_query(
 
 
 def read_filter(struct: Struct) -> dict[str, Any]:
-    """The filter's document, not parsed yet. Raises `InvalidFilterError` for what is no JSON."""
+    """Returns the filter's document, not parsed yet. Raises `InvalidFilterError` if not JSON."""
     try:
         return json_object(struct, "filter")
     except InvalidInputError as error:
@@ -111,7 +114,7 @@ def read_paging(
     bound_to: Sequence[object] = (),
     field: str = "page",
 ) -> Paging:
-    """Paging without a filter. Raises for a bad size or token at `{field}_size`, `{field}_token`."""
+    """Reads paging alone. Raises for an invalid `{field}_size` or `{field}_token`."""
     cursor = None
     if page_token:
         backward, *key = read_token(kind, bound_to, page_token, f"{field}_token")
@@ -121,7 +124,7 @@ def read_paging(
 
 
 def read_token(kind: str, bound_to: Sequence[object], token: str, field: str) -> Sequence[Any]:
-    """Raises `InvalidTokenError` at `field`."""
+    """Reads the token's position. Raises `InvalidTokenError` at `field`."""
     try:
         position = tokens.decode(kind, bound_to, token)
     except tokens.InvalidTokenError as error:

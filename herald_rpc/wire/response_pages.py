@@ -1,4 +1,4 @@
-"""Records as an answer: no larger than a gRPC client receives unless told otherwise."""
+"""Pages of records, cut to the size of a response that gRPC clients receive by default."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -33,10 +33,10 @@ async def fitting_page(
     *,
     reserved_bytes: int = 0,
 ) -> ResponsePage[M]:
-    """The page that was asked for, or a shorter one where that would be too large.
+    """Returns the requested page, or a shorter one if that would be too large.
 
-    A page has at least one record, whatever its size. `reserved_bytes` is how many bytes the rest of the
-    answer has, apart from the tokens: these may be large, because they hold the sorted values.
+    A page has at least one record, whatever its size. `reserved_bytes` is the size of the rest of
+    the response without the tokens, which may be large because they hold the sorted values.
     """
     request = paging.request
     while True:
@@ -44,7 +44,7 @@ async def fitting_page(
         records = [encode(item) for item in page.items]
         tokens = paging.tokens(page)
         backward = request.cursor is not None and request.cursor.backward
-        # nearest to the cursor first: those are the ones that a shorter page has, too
+        # nearest to the cursor first, because a shorter page has those
         fitting = fitting_count(
             reversed(records) if backward else records,
             reserved_bytes=reserved_bytes + sum(map(len, tokens)),
@@ -55,12 +55,12 @@ async def fitting_page(
 
 
 def fits(record: Message, *, reserved_bytes: int) -> bool:
-    """Whether an answer that has `reserved_bytes` bytes already has room for the record, too."""
+    """Returns whether the record fits into a response of `reserved_bytes` so far."""
     return reserved_bytes + record.ByteSize() + _FRAME_BYTES <= _MAX_BYTES
 
 
 def fitting_count(records: Iterable[Message], *, reserved_bytes: int) -> int:
-    """How many of them fit into an answer that has `reserved_bytes` bytes already, one at least."""
+    """Returns how many records fit into a response of `reserved_bytes` so far, at least one."""
     count, total = 0, reserved_bytes
     for record in records:
         if count and not fits(record, reserved_bytes=total):
@@ -71,10 +71,10 @@ def fitting_count(records: Iterable[Message], *, reserved_bytes: int) -> int:
 
 
 def whole_or_named(records: Iterable[tuple[M, M]]) -> list[M]:
-    """The answer to a write: its records, each with the short one that only names it.
+    """Returns the records of a write's response, from pairs of the whole and a short record.
 
-    The first ones are whole and the others only named where all of them would be too large: what
-    has been written can't be refused any more.
+    If all whole ones would be too large, only the first are whole and the others just named:
+    records that have been written can't be refused any more.
     """
     pairs = list(records)
     total = sum(named.ByteSize() + _FRAME_BYTES for _, named in pairs)

@@ -1,4 +1,4 @@
-"""Free JSON on the wire: `google.protobuf.Struct` and plain Python values."""
+"""Converts between free JSON in `google.protobuf.Struct` and plain Python values."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -15,9 +15,9 @@ _LARGEST_WHOLE = 2**53
 def json_object(struct: Struct, field: str) -> dict[str, Any]:
     """Reads a Struct; whole numbers become integers.
 
-    Raises `InvalidInputError` at the path of a number that is not finite, or whole and beyond
-    2^53 (a Struct's doubles have lost digits there), and of a text with a NUL, which PostgreSQL
-    can't hold.
+    Raises `InvalidInputError` at the path of a number that is not finite, of a whole number beyond
+    2^53, where a Struct's doubles lose digits, and of a text with a NUL, which PostgreSQL can't
+    store.
     """
     return {
         _text(key, field): _json(value, f"{field}.{key}") for key, value in struct.fields.items()
@@ -41,7 +41,7 @@ def to_value(value: Any) -> Value:
 
 
 def _fill(message: Value, value: Any) -> None:
-    """In place: a large value would be copied once for each of its levels."""
+    """Fills the message in place, because copying would copy a value once for each level."""
     if value is None:
         message.null_value = struct_pb2.NULL_VALUE
     elif isinstance(value, bool):
@@ -51,7 +51,7 @@ def _fill(message: Value, value: Any) -> None:
     elif isinstance(value, str):
         message.string_value = value
     elif isinstance(value, Mapping):
-        # also an empty one is there
+        # sets the field even for an empty mapping
         message.struct_value.SetInParent()
         _fill_struct(message.struct_value, value)
     else:

@@ -1,4 +1,4 @@
-"""Users between their message and the chat store's value."""
+"""Converts users between messages and the chat store's values."""
 
 from chat_store.distinct_channels import user_id_problem
 from chat_store.errors import InvalidInputError
@@ -9,7 +9,7 @@ from herald_rpc.wire.structs import json_object, to_struct
 
 
 def user_from_proto(message: pb.User, field: str) -> User:
-    """Raises for the first field that breaks a rule. Output-only fields are passed over."""
+    """Reads a user. Raises for the first field that breaks a rule; skips output-only fields."""
     id_ = required(message.id, f"{field}.id", MAX_ID)
     if problem := user_id_problem(id_):
         raise InvalidInputError(f"{field}.id", problem)
