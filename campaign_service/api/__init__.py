@@ -1,1 +1,1 @@
-"""How callers reach campaigns: each call decoded, done and encoded."""
+"""The gRPC edge: decodes each call, does it and encodes the response."""

@@ -1,4 +1,4 @@
-"""CampaignService: per call decode, do, encode."""
+"""CampaignService: each call decodes its request, does its work and encodes the response."""
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -83,7 +83,7 @@ class CampaignServicer(pb_grpc.CampaignServiceServicer):
                 return Page(())
             ids = await self._campaigns.user_ids(id_, page)
             found = {user.id: user for user in await self._views.existing_users(ids.items)}
-            # one for each id: where the page is cut, it is cut by ids
+            # one item per id, so that a page that is cut short ends at an id
             return Page(tuple(map(found.get, ids.items)), ids.next_cursor, ids.prev_cursor)
 
         answer = await fitting_page(

@@ -1,4 +1,4 @@
-"""The service's errors as statuses with the package's reasons."""
+"""Maps the service's errors to statuses with the package's reasons."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ _CODE = grpc.StatusCode
 
 
 def failure_for(error: Exception) -> Failure | None:
-    """What a caller is told; None for an error that nobody foresaw."""
+    """Returns what the caller receives; None for an unexpected error."""
     match error:
         case errors.InvalidTemplateError():
             failure = invalid_input(error, "ERROR_REASON_INVALID_TEMPLATE")

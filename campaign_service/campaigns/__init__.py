@@ -1,1 +1,1 @@
-"""What a campaign is: values and rules that need neither a database nor the network."""
+"""The campaign's values and rules, which need neither a database nor the network."""

@@ -1,4 +1,4 @@
-"""What a campaign can't do, in the domain's words. `status.py` gives each its code and reason."""
+"""The service's errors, in the domain's words. `api/failures.py` maps each to code and reason."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,13 +13,13 @@ class CampaignError(Exception):
 
 
 class InvalidTemplateError(CampaignError, InvalidInputError):
-    """A template that can't be used, at the field that holds it."""
+    """A template is invalid, at the field that holds it."""
 
 
 class UnknownReferenceError(CampaignError, InvalidInputError):
-    """Senders, members or segments that do not exist, found while a campaign is written.
+    """A campaign to write names senders, members or segments that do not exist.
 
-    `missing` has the id of each by its field; they are all of one kind.
+    `missing` maps the field to the id of each; all are of one kind.
     """
 
     def __init__(self, kind: str, missing: Mapping[str, str]) -> None:
@@ -29,7 +29,7 @@ class UnknownReferenceError(CampaignError, InvalidInputError):
 
 
 class ReferenceGoneError(CampaignError):
-    """Senders, members or segments that the campaign can't be run with (any more)."""
+    """The campaign's sender, members or segments are missing, or can't be used any more."""
 
     def __init__(self, kind: str, *ids: str, problem: str = "is not there") -> None:
         super().__init__(f"{kind} {_listed(ids)} {problem}")
@@ -56,7 +56,7 @@ class CampaignDeletedError(CampaignError):
 
 
 class StatusNotAllowedError(CampaignError):
-    """The action is not open to a campaign in this status."""
+    """The campaign's status does not allow the action."""
 
     def __init__(self, campaign_id: str, action: str, status: str, allowed: Sequence[str]) -> None:
         super().__init__(
@@ -69,7 +69,7 @@ class StatusNotAllowedError(CampaignError):
 
 
 class EtagMismatchError(CampaignError):
-    """The campaign has changed since the caller read it; nothing was written."""
+    """The campaign has changed since the caller read it. Nothing was written."""
 
     def __init__(self, campaign_id: str, given: str, current: str) -> None:
         super().__init__(f"campaign {campaign_id!r} has changed since etag {given!r} was read")
@@ -79,7 +79,7 @@ class EtagMismatchError(CampaignError):
 
 
 class QuotaExceededError(CampaignError):
-    """The audience is larger than what is left of the month's messages."""
+    """The audience is larger than the rest of the monthly quota."""
 
     def __init__(self, campaign_id: str, *, limit: int, used: int, given: int) -> None:
         super().__init__(
@@ -93,7 +93,7 @@ class QuotaExceededError(CampaignError):
 
 
 class QuotaReachedError(CampaignError):
-    """A page of a running campaign would pass the month's messages; it is not written."""
+    """A page of a running campaign would pass the monthly quota, and is not written."""
 
     def __init__(self, campaign_id: str, month: str, *, limit: int, used: int, given: int) -> None:
         super().__init__(
@@ -122,7 +122,7 @@ class NobodySentToError(CampaignError):
 
 
 class DatabaseHeldError(CampaignError):
-    """Nothing is started until an operator has decided about the campaigns of the database."""
+    """The database is held: nothing starts until an operator has decided about its campaigns."""
 
     def __init__(self, because: str, explanation: str) -> None:
         super().__init__(f"nothing can be started: {explanation}")
@@ -130,7 +130,7 @@ class DatabaseHeldError(CampaignError):
 
 
 class RunEndedError(CampaignError):
-    """The sender may not go on: the campaign stopped, or another sender has the shard."""
+    """The sender must not go on: the campaign has stopped, or another sender has the shard."""
 
     def __init__(self, campaign_id: str) -> None:
         super().__init__(f"the run of {campaign_id!r} is over for this sender")
@@ -138,20 +138,20 @@ class RunEndedError(CampaignError):
 
 
 class SegmentServiceUnavailableError(CampaignError):
-    """The segment service can't be reached; nothing was changed; try again later."""
+    """The segment service is unreachable. Nothing was changed; a retry may succeed."""
 
     def __init__(self) -> None:
         super().__init__("the segment service can't be reached")
 
 
 class ShuttingDownError(CampaignError):
-    """The server is about to end, and a stream with it: go on elsewhere with the last token."""
+    """The server is about to stop; a stream can be resumed elsewhere from its last token."""
 
     def __init__(self) -> None:
         super().__init__("the server is shutting down")
 
 
 def _listed(ids: Sequence[str]) -> str:
-    """The first few, for people."""
+    """Lists the first few ids, for people."""
     more = f" and {len(ids) - _LISTED} more" if len(ids) > _LISTED else ""
     return ", ".join(map(repr, ids[:_LISTED])) + more

@@ -1,4 +1,4 @@
-"""A database that is held: it sends and fires nothing until an operator has decided."""
+"""A hold of the database: nothing is sent or started until an operator has decided."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,7 +10,7 @@ COMMAND = "python -m campaign_service restored --resume | --stop"
 
 
 class Because(StrEnum):
-    """Why a database is held."""
+    """The cause of a hold."""
 
     RESTORED = "restored"
     STARTED_HELD = "started_held"
@@ -32,35 +32,35 @@ class Hold:
 
     @property
     def explanation(self) -> str:
-        """The `status_reason` of campaigns that are held."""
+        """The `status_reason` of held campaigns."""
         return f"held, because {self.cause}: an operator decides with `{COMMAND}`"
 
 
 @dataclass(frozen=True, slots=True)
 class HeldCampaign:
-    """A campaign that goes on by itself when the hold ends."""
+    """A campaign that continues by itself when the hold ends."""
 
     campaign_id: str
     status: Status
 
 
 class HoldStore(Protocol):
-    """Whether the database is held, for all servers and senders that share it."""
+    """The hold of the database, for all servers and senders that share it."""
 
     async def begin(self, *, start_held: bool) -> Hold | None:
-        """Looks at the database when a server starts, before anything is sent.
+        """Checks the database when a server starts, before anything is sent.
 
-        Holds it if it was restored, or if told to by `start_held`.
+        Begins a hold if the database was restored, or if `start_held`.
         """
 
     async def check(self) -> Hold | None:
-        """Looks again, as a server does twice a second: a database can be restored under it.
+        """Checks again, twice a second, because a database can be restored under a running server.
 
-        On SQLite it also counts the generation on if anything was written since the last look.
+        On SQLite, also raises the generation if anything was written since the last check.
         """
 
     async def campaigns(self) -> "list[HeldCampaign]":
-        """Campaigns that are in progress or scheduled, in the order of their ids."""
+        """Returns campaigns that are in progress or scheduled, in the order of their ids."""
 
     async def release(self) -> None:
-        """Ends the hold: from now on the database is at home where it is."""
+        """Ends the hold: accepts the database's current place as its own."""

@@ -1,4 +1,4 @@
-"""Ids that are made from what they stand for, so that making them twice is making them once."""
+"""Ids derived from their subject, so that a repeated derivation gives the same id."""
 
 import hashlib
 from base64 import urlsafe_b64encode
@@ -12,7 +12,7 @@ def message_id_prefix(campaign_id: str) -> str:
 
 
 def message_id(prefix: str, target_id: str) -> str:
-    """At most 255 characters, in the order of the targets, so that a table grows at its end.
+    """Returns at most 255 characters, ordered like the targets, so that tables grow at their end.
 
     Two targets never share an id: shortened ones are all longer than any that is kept whole.
     """
@@ -22,7 +22,7 @@ def message_id(prefix: str, target_id: str) -> str:
 
 
 def derived_channel_id(campaign_id: str, receiver_id: str) -> str:
-    """The channel id of a receiver whom no template and no set of members gives one."""
+    """Returns the channel id of a receiver that neither a template nor the members give one."""
     return f"campaign-{_digest(campaign_id)}-{_digest(receiver_id)}"
 
 

@@ -1,4 +1,4 @@
-"""The conservation law: what must hold between a campaign's rows and what it says of itself."""
+"""The invariants between a campaign's rows and its own counters."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from campaign_service.campaigns.outcomes import Outcome, Reason
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counters:
-    """What the sender has added up, over all shards."""
+    """The sender's counters, summed over all shards."""
 
     messages_sent: int
     channels_created: int
@@ -21,10 +21,10 @@ class Counters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CampaignAudit:
-    """Rows counted one by one, all at one moment.
+    """Rows counted one by one, in one snapshot.
 
-    `outcomes` are the targets without a message, by outcome and reason. `channels` are those that
-    have a message of the campaign.
+    `outcomes` counts the targets without a message, by outcome and reason. `channels` counts the
+    channels with a message of the campaign.
     """
 
     status: Status
@@ -53,14 +53,14 @@ class CampaignAudit:
 
 @dataclass(frozen=True, slots=True)
 class Invariant:
-    """A sentence about a campaign, and whether it is true."""
+    """An equation about a campaign, and whether it holds."""
 
     text: str
     holds: bool
 
 
 def invariants(audit: CampaignAudit) -> Iterator[Invariant]:
-    """Those that hold at any moment, and for a completed campaign those of its end."""
+    """Yields the invariants of any moment and, for a completed campaign, those of its end."""
     counters = audit.counters
     twice = audit.messages - audit.targets_with_message + audit.targets_with_both
     yield Invariant("messages = messages sent", audit.messages == counters.messages_sent)
@@ -82,7 +82,7 @@ def invariants(audit: CampaignAudit) -> Iterator[Invariant]:
 
 
 def audit_lines(audit: CampaignAudit) -> Iterator[tuple[str, int | str]]:
-    """Every count by its name."""
+    """Yields every count by its name."""
     yield "status", audit.status
     yield "targets total", audit.targets_total
     yield "messages", audit.messages

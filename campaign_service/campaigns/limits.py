@@ -1,18 +1,18 @@
-"""How large what a campaign says may be, written and rendered."""
+"""Limits of a campaign's texts and JSON, as written and as rendered."""
 
 from herald_rpc.wire.budget import MAX_RECORD_BYTES
 
 # Unicode characters
 MAX_TEXT = 20_000
 
-# Unicode characters of a campaign's name: page tokens hold it, where campaigns are sorted by it
+# Unicode characters of a campaign's name, which page tokens contain if campaigns are sorted by it
 MAX_NAME = 5_000
 
-# as compact JSON, all attachments of a message together
+# all attachments of a message together, as compact JSON
 MAX_ATTACHMENTS_BYTES = 64 * 1024
 
-# objects and lists inside one another, the outermost being the first: inside an event, a message
-# of this depth is still one that gRPC's readers take
+# nested objects and lists, the outermost being the first: protobuf parsers still accept a message
+# of this depth inside an event
 MAX_JSON_DEPTH = 20
 
 # all that a caller writes, as a message

@@ -1,4 +1,4 @@
-"""What a campaign is, and how its status moves."""
+"""The campaign, and the transitions of its status."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -20,7 +20,7 @@ class Status(StrEnum):
 
 
 class Action(StrEnum):
-    """What moves a campaign: its callers, the clock, and the sender."""
+    """An action of a caller, of the clock or of the sender that moves a campaign."""
 
     START = "start"
     SCHEDULE = "schedule"
@@ -33,7 +33,7 @@ class Action(StrEnum):
 
 _D, _S, _P, _C, _X = Status
 
-# Every move that exists. A status that maps to itself is an action without effect on the status.
+# All transitions. Where a status maps to itself, the action has no effect on the status.
 TRANSITIONS: Mapping[Action, Mapping[Status, Status]] = {
     Action.START: {_D: _P, _S: _P, _P: _P, _X: _P},
     Action.SCHEDULE: {_D: _S, _S: _S, _X: _S},
@@ -46,7 +46,7 @@ TRANSITIONS: Mapping[Action, Mapping[Status, Status]] = {
 
 
 def next_status(campaign_id: str, status: Status, action: Action) -> Status:
-    """Raises `StatusNotAllowedError`, which names both and what would have been allowed."""
+    """Returns the status after the action. Raises `StatusNotAllowedError`."""
     allowed = TRANSITIONS[action]
     if status not in allowed:
         raise StatusNotAllowedError(campaign_id, action, status, list(allowed))
@@ -54,14 +54,14 @@ def next_status(campaign_id: str, status: Status, action: Action) -> Status:
 
 
 class SenderMode(StrEnum):
-    """Unset, the sender joins new channels only."""
+    """The channels that the sender joins. Unset means new channels only."""
 
     EXCLUDE = "exclude"
     INCLUDE = "include"
 
 
 class SenderVisibility(StrEnum):
-    """How the sender's own membership of a new channel is marked."""
+    """The mark of the sender's own membership of a new channel."""
 
     HIDDEN = "hidden"
     ARCHIVED = "archived"
@@ -85,7 +85,7 @@ class MemberTemplate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelTemplate:
-    """`members` and `members_template` say the same in two ways; at most one of them is given."""
+    """The channel of a message. At most one of `members` and `members_template` is given."""
 
     type: str
     id: str | None = None
@@ -103,7 +103,7 @@ class ChannelTemplate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CampaignSpec:
-    """All of a campaign that its caller writes."""
+    """The part of a campaign that its caller writes."""
 
     name: str = ""
     description: str = ""
@@ -121,16 +121,16 @@ class CampaignSpec:
     max_messages_per_second: int = 0
 
     def same_as(self, other: "CampaignSpec") -> bool:
-        """The users are a set; a stored definition has them in order."""
+        """Returns whether both are equal up to the order of `user_ids`."""
         return replace(self, user_ids=()) == replace(other, user_ids=()) and set(
             self.user_ids
         ) == set(other.user_ids)
 
     def same_audience_as(self, other: "CampaignSpec") -> bool:
-        """Whether a walk over the one can be taken up in the other.
+        """Returns whether a run over one audience can be resumed over the other.
 
-        The order of segments counts: a place in a stream belongs to exactly its arguments. So does
-        the sender, who gives a segment of all their channels its meaning.
+        The order of segments matters, because a cursor is bound to its arguments. So does the
+        sender, because `all_sender_channels` means the sender's channels.
         """
         return (
             self.segment_ids == other.segment_ids
@@ -141,7 +141,7 @@ class CampaignSpec:
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """When a campaign is to start, and when to stop if it is not completed by then."""
+    """When a campaign starts, and when it stops if it is not completed by then."""
 
     scheduled_for: datetime | None = None
     stop_at: datetime | None = None
@@ -149,9 +149,9 @@ class Times:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stats:
-    """What the sender has done so far, summed over its shards, and what came of it.
+    """The sender's progress, summed over the shards.
 
-    `users_read` is counted apart and fills in late.
+    `users_read` is counted separately and lags behind.
     """
 
     started_at: datetime | None = None
@@ -169,20 +169,20 @@ class Stats:
 
     @property
     def progress(self) -> float:
-        """0 before the start, 1 when everyone has an outcome."""
+        """0 before the start, 1 when every target has an outcome."""
         if self.completed_at is not None:
             return 1.0
         if self.targets_total == 0:
             return 0.0
-        # targets may join a list while the campaign runs
+        # at most 1, although targets may join a list while the campaign runs
         return min(1.0, self.targets_handled / self.targets_total)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Campaign:
-    """`revision` grows with every change of the definition or the status.
+    """A campaign as stored. `revision` grows with every change of the definition or the status.
 
-    `to_channels`: the audience is channels and not users; its segments can't change that.
+    `to_channels`: the audience consists of channels and not of users. Segments never change that.
     """
 
     id: str
@@ -204,5 +204,5 @@ def with_readers(campaign: Campaign, users_read: int) -> Campaign:
 
 
 def etag_of(campaign: Campaign) -> str:
-    """Empty for a campaign that is not written."""
+    """Returns the campaign's etag; empty for a campaign that is not stored."""
     return str(campaign.revision) if campaign.revision else ""

@@ -1,4 +1,4 @@
-"""What became of a target, or would if it were handled now."""
+"""The outcomes of targets, and previews of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ class Outcome(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a target got no message. Skipped: it can't be reached. Failed: the campaign's fault."""
+    """Why a target got no message: it is unreachable (skipped), or its message invalid (failed)."""
 
     USER_NOT_FOUND = "user_not_found"
     USER_DEACTIVATED = "user_deactivated"
@@ -59,9 +59,9 @@ class NotSent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """A target that has an outcome: a message, or the reason why not.
+    """A target with its outcome: a message, or the reason why there is none.
 
-    `cid` is the channel that the message is in, or that is the reason.
+    `cid` is the channel of the message, or the channel that is the reason.
     """
 
     target_id: str
@@ -74,9 +74,9 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class PreviewRequest:
-    """What to preview: a stored campaign, or an unwritten one if there is a `spec`.
+    """A request to preview a stored campaign, or an unwritten one if `spec` is given.
 
-    Without `receiver_ids` it is for the first `sample_size` of the audience.
+    Without `receiver_ids`, it is for the first `sample_size` targets of the audience.
     """
 
     campaign_id: str
@@ -87,7 +87,7 @@ class PreviewRequest:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """Either a `message`, without `created_at`, or the `reason` why there is none."""
+    """The preview of one target: a `message` without `created_at`, or the `reason` for none."""
 
     target_id: str
     cid: str | None

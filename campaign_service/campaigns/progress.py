@@ -1,4 +1,4 @@
-"""How far a campaign is, and how much of it a watcher has seen."""
+"""The progress of a campaign, and the position of a watcher in its history."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,9 +11,9 @@ from campaign_service.campaigns.model import Campaign, Stats, Status
 
 @dataclass(frozen=True, slots=True)
 class WatchPosition:
-    """A place in a campaign's history: a change, and the progress since.
+    """A position in a campaign's history: a revision, and the progress since.
 
-    `progress` tells nothing but whether there was some between two places of one revision.
+    `progress` is opaque: only equality is meaningful, and only within one revision.
     """
 
     revision: int
@@ -22,7 +22,7 @@ class WatchPosition:
 
 @dataclass(frozen=True, slots=True)
 class ProgressSnapshot:
-    """What can be told of a campaign without its content. `counters` are fields of `Stats`."""
+    """The state of a campaign without its content. `counters` are fields of `Stats`."""
 
     campaign_id: str
     revision: int
@@ -35,7 +35,7 @@ class ProgressSnapshot:
         return _position(self.revision, Stats(**self.counters), self.status_reason)
 
     def applied_to(self, revision: Campaign) -> Campaign:
-        """The campaign that was as `change` says at this revision, and got further since."""
+        """Returns the campaign of this revision with the progress since."""
         return replace(
             revision,
             status_reason=self.status_reason,
@@ -48,7 +48,7 @@ def position_of(revision: Campaign) -> WatchPosition:
 
 
 def is_final(status: Status, deleted_at: datetime | None) -> bool:
-    """Whether nothing more happens until a caller wants it."""
+    """Returns whether nothing more happens without a caller's action."""
     return deleted_at is not None or status in (Status.COMPLETED, Status.STOPPED)
 
 

@@ -1,4 +1,4 @@
-"""What a definition must fulfil as a whole, beyond each of its fields."""
+"""The rules of a campaign as a whole, beyond those of each field."""
 
 import re
 from datetime import datetime
@@ -10,7 +10,7 @@ _CHANNEL_TYPE = re.compile(r"[\w-]+", re.ASCII)
 
 
 def check_audience(spec: CampaignSpec) -> None:
-    """Raises `InvalidInputError`."""
+    """Raises `InvalidInputError` unless the audience is either segments or users."""
     if spec.segment_ids and spec.user_ids:
         raise InvalidInputError(
             "campaign.user_ids", "a campaign is for segments or for users, not for both"
@@ -20,7 +20,7 @@ def check_audience(spec: CampaignSpec) -> None:
 
 
 def check_channels(spec: CampaignSpec, *, to_channels: bool) -> None:
-    """Raises `InvalidInputError`."""
+    """Raises `InvalidInputError` for a channel template that is invalid or missing."""
     template = spec.channel_template
     if spec.create_channels and template is None and not to_channels:
         raise InvalidInputError(
@@ -31,7 +31,7 @@ def check_channels(spec: CampaignSpec, *, to_channels: bool) -> None:
 
 
 def check_times(times: Times, now: datetime) -> None:
-    """Raises `InvalidInputError` for a `stop_at` before which nothing could be sent."""
+    """Raises `InvalidInputError` if `stop_at` is so early that nothing could be sent."""
     if times.stop_at is not None and times.stop_at <= max(now, times.scheduled_for or now):
         raise InvalidInputError("stop_at", "must be after now and after scheduled_for")
 

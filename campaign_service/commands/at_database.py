@@ -1,4 +1,4 @@
-"""Commands that work at the database, with servers or without."""
+"""Runs commands on the database, whether servers run or not."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -12,25 +12,25 @@ from chat_store.errors import ChatStoreError, for_operators
 
 T = TypeVar("T")
 
-# a missing driver, a server that is not there, and a schema of another version are among them
+# among them: a missing driver, an unreachable server, a schema of another version
 _DATABASE_ERRORS = (ChatStoreError, SQLAlchemyError, OSError, ImportError)
 
 
 class UnusableDatabaseError(Exception):
-    """The database can't be reached, or is no database of this version."""
+    """The database is unreachable, or is not a database of this version."""
 
     def __init__(self, cause: Exception) -> None:
         super().__init__(f"the database: {for_operators(cause)}")
 
 
 def at_database(database_url: str, work: Callable[[Database], Awaitable[T]]) -> T:
-    """Does the work to its end. Raises `UnusableDatabaseError`."""
+    """Does the work and returns its result. Raises `UnusableDatabaseError`."""
     try:
         return asyncio.run(_with_database(database_url, work))
     except _DATABASE_ERRORS as error:
         raise UnusableDatabaseError(error) from error
     except Exception as error:
-        # the driver's own errors come as they are while a connection is being made
+        # while a connection is being made, the driver's errors arrive unwrapped
         if getattr(error, "sqlstate", None) is None:
             raise
         raise UnusableDatabaseError(error) from error

@@ -1,4 +1,4 @@
-"""`python -m campaign_service restored`: an operator decides about a database that is held."""
+"""`python -m campaign_service restored`: an operator decides about a held database."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,7 +18,7 @@ from chat_store.database.engine import Database
 
 
 class Answer(IntEnum):
-    """What became of the decision, as an exit code."""
+    """The result of the decision, as an exit code."""
 
     DECIDED = 0
     NOTHING_IS_HELD = 1
@@ -32,7 +32,7 @@ class _Decided:
 
 
 def restored(database_url: str, *, stop: bool) -> Answer:
-    """Decides for all campaigns that are held, and prints what it decided."""
+    """Decides for all held campaigns, and prints the decision."""
     try:
         decided = at_database(database_url, partial(_decide, stop=stop))
     except UnusableDatabaseError as error:
@@ -47,7 +47,7 @@ def restored(database_url: str, *, stop: bool) -> Answer:
 
 async def _decide(database: Database, *, stop: bool) -> _Decided | None:
     holds = SqlHoldStore(database)
-    # a database that no server has seen since it was restored is held from here on
+    # begins a hold if no server has seen the database since it was restored
     hold = await holds.begin(start_held=False)
     if hold is None:
         return None
@@ -56,10 +56,10 @@ async def _decide(database: Database, *, stop: bool) -> _Decided | None:
         transitions = SqlTransitionStore(database, shards=1)
         reason = f"stopped by an operator, because {hold.cause}"
         for campaign in campaigns:
-            # stopped or deleted a moment ago by a caller
+            # raised if a caller has stopped or deleted it a moment ago
             with suppress(CampaignError):
                 await transitions.stop(campaign.campaign_id, reason, datetime.now(UTC))
-    # last: if it is killed before, the command has not ended the hold and can be repeated
+    # last, so that a command killed before has not ended the hold and can be repeated
     await holds.release()
     return _Decided(hold, campaigns)
 

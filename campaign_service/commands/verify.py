@@ -1,4 +1,4 @@
-"""`python -m campaign_service verify`: the conservation law, recounted from the database."""
+"""`python -m campaign_service verify`: recounts the database and checks the invariants."""
 
 from enum import IntEnum
 from functools import partial
@@ -12,7 +12,7 @@ from campaign_service.storage.audit import audit
 
 
 class Verdict(IntEnum):
-    """What a recount has found, as an exit code."""
+    """The result of a recount, as an exit code."""
 
     HOLDS = 0
     BROKEN = 1
@@ -20,7 +20,7 @@ class Verdict(IntEnum):
 
 
 def verify(campaign_id: str, database_url: str) -> Verdict:
-    """Prints every count and every law. Changes nothing."""
+    """Prints every count and every invariant. Changes nothing."""
     try:
         found = at_database(database_url, partial(audit, campaign_id=campaign_id))
     except (CampaignNotFoundError, UnusableDatabaseError) as error:

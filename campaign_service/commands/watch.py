@@ -1,4 +1,4 @@
-"""`python -m campaign_service watch`: a campaign on the terminal until it is over."""
+"""`python -m campaign_service watch`: shows a campaign on the terminal until it ends."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
@@ -23,7 +23,7 @@ Show = Callable[[str, float], None]
 
 
 class ExitCode(IntEnum):
-    """What became of the campaign, as an exit code."""
+    """The final status of the campaign, as an exit code."""
 
     COMPLETED = 0
     FAILED = 1
@@ -58,7 +58,7 @@ async def _watch(campaign_id: str, target: str) -> ExitCode:
 
 
 async def _followed(campaign_id: str, target: str) -> AsyncGenerator[pb.Campaign, None]:
-    """The campaign at each of its changes. A server that goes away is waited for."""
+    """Yields the campaign at each change. Waits for a server that goes away."""
     request = service_pb.WatchCampaignRequest(id=campaign_id)
     backoff = Backoff()
     async with open_channel(target) as channel:
@@ -71,7 +71,7 @@ async def _followed(campaign_id: str, target: str) -> AsyncGenerator[pb.Campaign
                     backoff.reset()
                     yield response.campaign
             except grpc.aio.AioRpcError as error:
-                # one that was never there may be another address
+                # a server that never answered may be a wrong address
                 if error.code() is not grpc.StatusCode.UNAVAILABLE or not request.resume_token:
                     raise
             else:

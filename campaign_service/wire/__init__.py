@@ -1,1 +1,1 @@
-"""Messages to dataclasses and back. What a caller gets wrong is refused here, at its field."""
+"""Converts between messages and dataclasses. Refuses invalid input here, at its field."""

@@ -1,4 +1,4 @@
-"""Campaigns as answers, and the requests about them."""
+"""Converts campaigns to responses, and reads the requests about them."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -20,7 +20,7 @@ _STATUSES: Mapping[Status, pb.CampaignStatus.ValueType] = {
 
 
 def status_name(status: str) -> str:
-    """A status as callers know it."""
+    """Returns the status's name in the contract."""
     return pb.CampaignStatus.Name(_STATUSES[Status(status)])
 
 
@@ -104,5 +104,5 @@ def _estimated_completion(
     try:
         return now + timedelta(seconds=left / rate)
     except OverflowError:
-        # beyond the year 9999: a run that was stopped for months has a very small rate
+        # beyond the year 9999: a run that was stopped for months has a very low rate
         return None

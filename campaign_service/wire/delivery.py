@@ -1,4 +1,4 @@
-"""What became of targets, or would: the requests about it and the answers."""
+"""Converts deliveries and previews, and reads the requests about them."""
 
 from collections.abc import Iterable, Mapping
 
@@ -29,7 +29,7 @@ _REASONS: Mapping[Reason | None, pb.DeliveryReason.ValueType] = {
 
 
 def preview_request_from_proto(request: service_pb.PreviewCampaignRequest) -> PreviewRequest:
-    """Raises for the first field that breaks a rule."""
+    """Reads the request. Raises for the first field that breaks a rule."""
     sample_size = _SAMPLES.size(request.sample_size, "sample_size")
     receivers = ids(request.receiver_ids, "receiver_ids", _MAX_RECEIVERS, least=0)
     if receivers and request.sample_size:
@@ -46,13 +46,13 @@ def preview_request_from_proto(request: service_pb.PreviewCampaignRequest) -> Pr
 
 
 def previews_to_proto(previews: Iterable[Preview]) -> list[pb.Preview]:
-    """The first ones that fit into one answer, one at least."""
+    """Returns the first previews that fit into one response, at least one."""
     messages = list(map(_preview_to_proto, previews))
     return messages[: fitting_count(messages, reserved_bytes=0)]
 
 
 def outcome_from_proto(value: pb.DeliveryOutcome.ValueType, field: str) -> Outcome | None:
-    """None stands for all of them."""
+    """Reads an outcome. None means any."""
     if value not in _REQUESTED_OUTCOMES:
         raise InvalidInputError(field, f"no value {value}")
     return _REQUESTED_OUTCOMES[value]

@@ -1,4 +1,4 @@
-"""What campaigns can be filtered and sorted by."""
+"""The fields that campaigns can be filtered and sorted by."""
 
 from chat_store.filters.fields import Catalogue, Field, Kind
 

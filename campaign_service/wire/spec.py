@@ -1,4 +1,4 @@
-"""What a caller writes of a campaign, between its message and the domain's value."""
+"""Converts the part of a campaign that callers write between message and dataclass."""
 
 from collections.abc import Callable, Mapping
 from typing import TypeVar
@@ -57,7 +57,7 @@ _TEMPLATES = {
 
 
 def spec_from_proto(message: pb.Campaign) -> CampaignSpec:
-    """Raises for the first field that breaks a rule. Output-only fields are passed over."""
+    """Reads the spec. Raises for the first field that breaks a rule; skips output-only fields."""
     if message.max_messages_per_second < 0:
         raise InvalidInputError("campaign.max_messages_per_second", "must not be negative")
     segments = ids(message.segment_ids, "campaign.segment_ids", MAX_SEGMENTS, least=0)
@@ -91,7 +91,7 @@ def spec_from_proto(message: pb.Campaign) -> CampaignSpec:
 def change_from_proto(
     request: service_pb.UpdateCampaignRequest,
 ) -> Callable[[CampaignSpec], CampaignSpec]:
-    """Makes the changed definition out of the stored one. Raises for a path that can't be."""
+    """Returns a function from the stored spec to the changed one. Raises for an invalid path."""
     paths = list(request.update_mask.paths)
     if not paths or "*" in paths:
         replaced = spec_from_proto(request.campaign)
@@ -107,7 +107,7 @@ def change_from_proto(
         for path in paths:
             template, _, field = path.partition(".")
             if field:
-                # merging passes over what is not there, instead of unsetting it
+                # merging would skip an unset template, instead of unsetting its field
                 getattr(given, template).SetInParent()
         mask.MergeMessage(given, merged, replace_message_field=True, replace_repeated_field=True)
         return spec_from_proto(merged)
@@ -123,7 +123,7 @@ def _can_change(path: str) -> bool:
 
 
 def spec_to_proto(spec: CampaignSpec) -> pb.Campaign:
-    """A campaign with nothing in it but what its caller writes."""
+    """Returns a campaign message with only the fields that its caller writes."""
     template = spec.channel_template
     modes = {value: key for key, value in _MODES.items()}
     visibilities = {value: key for key, value in _VISIBILITIES.items()}

@@ -1,4 +1,4 @@
-"""The templates that a caller writes, between their messages and the domain's values."""
+"""Converts the templates that callers write between messages and dataclasses."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ MAX_TYPE = 64
 
 
 def message_template(message: pb.Campaign) -> MessageTemplate:
-    """Raises for the first field that breaks a rule."""
+    """Reads the message template. Raises for the first field that breaks a rule."""
     at = "campaign.message_template"
     if not message.HasField("message_template"):
         raise InvalidInputError(at, "is required")
@@ -44,7 +44,7 @@ def message_template_to_proto(template: MessageTemplate) -> pb.MessageTemplate:
 
 
 def channel_template(message: pb.ChannelTemplate) -> ChannelTemplate:
-    """Raises for the first field that breaks a rule."""
+    """Reads a channel template. Raises for the first field that breaks a rule."""
     at = "campaign.channel_template"
     if len(message.members_template) > MAX_MEMBERS:
         raise LimitExceededError(

@@ -1,4 +1,4 @@
-"""What a watcher is sent, and the token that says where to go on."""
+"""The responses to watchers, and the tokens by which they resume."""
 
 from campaign_service.campaigns.progress import WatchPosition
 from herald.campaign.v1 import campaign_pb2
@@ -18,7 +18,7 @@ def watch_response(
 
 
 def position_from_proto(request: pb.WatchCampaignRequest) -> WatchPosition | None:
-    """None for a watcher that has seen nothing yet."""
+    """Reads the watcher's position; None if it has seen nothing yet."""
     if not request.resume_token:
         return None
     match read_token(_KIND, [request.id], request.resume_token, _FIELD):
