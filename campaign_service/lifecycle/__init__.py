@@ -1,1 +1,1 @@
-"""Callers and the clock write campaigns, start them and stop them."""
+"""Writes, starts and stops campaigns, on behalf of callers and of the clock."""

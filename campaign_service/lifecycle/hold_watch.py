@@ -1,4 +1,4 @@
-"""The worker that watches whether the database is held, and says so."""
+"""The worker that checks whether the database is held, and reports it."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -12,14 +12,14 @@ from herald_rpc.process.outages import RepeatingWorker
 
 logger = structlog.get_logger(__name__)
 
-# a backup that is no older when its server is killed is not seen to be one
+# a backup made less than this before its server is killed is not recognized as one
 _POLL_SECONDS = 0.5
 _BETWEEN_WARNINGS = timedelta(minutes=1)
 
 
 class Withholds(Protocol):
     async def set_withheld(self, withheld: bool) -> None:  # noqa: FBT001 - a setter's one argument
-        """Tells health checks whether the server withholds what it is there for."""
+        """Sets whether health checks report that the server holds back its work."""
 
 
 class HoldWatch(RepeatingWorker):
@@ -41,7 +41,7 @@ class HoldWatch(RepeatingWorker):
         await self.report(await self._holds.check())
 
     async def report(self, hold: Hold | None) -> None:
-        """Makes health and the log say it; the log at most once a minute."""
+        """Reports the hold to health checks and to the log, there at most once a minute."""
         if hold != self._hold:
             await self._server.set_withheld(hold is not None)
             if hold is None:

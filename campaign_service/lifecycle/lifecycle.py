@@ -1,4 +1,4 @@
-"""What callers and the clock do with campaigns: write them, start them, stop them."""
+"""The actions of callers and of the clock: write campaigns, start them, stop them."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -26,7 +26,7 @@ from campaign_service.planning.compiled import compile_templates
 from campaign_service.segments import Segments
 from campaign_service.storage.ports import CampaignStore, DueTransition, TransitionStore
 
-# what the clock says when it stops a campaign
+# the `status_reason` of campaigns that the clock has stopped
 STOP_AT_REACHED = "stop_at was reached"
 
 
@@ -51,10 +51,10 @@ class Lifecycle:
     async def create(
         self, campaign_id: str, spec: CampaignSpec, *, validate_only: bool
     ) -> Campaign:
-        """A draft, with an id of its own if none is given.
+        """Creates a draft, with a new id if none is given.
 
-        Repeated with the same content it gives what is there: what it named may be gone by now,
-        which is no concern of a repeated call.
+        A repeated call with the same content returns the stored campaign, even if the things that
+        it names have been deleted since.
         """
         stored = await self._stored(campaign_id) if campaign_id else None
         if stored is not None:
@@ -72,7 +72,7 @@ class Lifecycle:
         )
 
     async def draft(self, campaign_id: str, spec: CampaignSpec) -> Campaign:
-        """The campaign that the definition would make. Raises whatever `create` would."""
+        """Returns the campaign that `create` would store. Raises what `create` would."""
         to_channels = await self._check(spec)
         now = self._now()
         return Campaign(
@@ -89,7 +89,7 @@ class Lifecycle:
     async def update(
         self, campaign_id: str, etag: str, change: Callable[[CampaignSpec], CampaignSpec]
     ) -> Campaign:
-        """Changes the definition as a whole or not at all; again, if it changed meanwhile."""
+        """Changes the definition, all or nothing. Retries if it changed meanwhile."""
         while True:
             stored = await self._present(campaign_id)
             if etag and etag != etag_of(stored):
@@ -113,11 +113,11 @@ class Lifecycle:
         await self._transitions.delete(campaign_id, self._now())
 
     async def start(self, campaign_id: str, times: Times) -> Campaign:
-        """Starts or resumes, at once or when the clock says; no effect where it is in progress."""
+        """Starts or resumes, at once or at a time. No effect on a campaign in progress."""
         now = self._now()
         check_times(times, now)
         campaign = await self._present(campaign_id)
-        # also for a campaign that is in progress: its caller expects it to be sent
+        # also for a campaign in progress, because its caller expects it to be sent
         await self._transitions.refuse_if_held()
         later = times.scheduled_for is not None and times.scheduled_for > now
         action = Action.SCHEDULE if later else Action.START
@@ -131,12 +131,12 @@ class Lifecycle:
         return await self._campaigns.get(campaign_id)
 
     async def stop(self, campaign_id: str) -> Campaign:
-        """After this has returned, no further message of the campaign appears."""
+        """Stops the campaign. No further message of it appears after this has returned."""
         await self._transitions.stop(campaign_id, "stopped by a caller", self._now())
         return await self._campaigns.get(campaign_id)
 
     async def fire_due(self, due: DueTransition) -> None:
-        """Starts or stops what the clock says, unless the campaign has changed meanwhile.
+        """Starts or stops a campaign that is due, unless it has changed meanwhile.
 
         Raises what `start` would.
         """
@@ -153,7 +153,7 @@ class Lifecycle:
         self, campaign: Campaign, times: Times | None, revision: int | None = None
     ) -> None:
         total = await self._count(campaign)
-        # whoever was handled before an edit took them out of the audience is still a target
+        # targets handled before an edit took them out of the audience still count
         total = max(total, campaign.stats.targets_handled)
         await self._transitions.start(
             campaign.id, total, self._now(), times=times, revision=revision
@@ -173,9 +173,9 @@ class Lifecycle:
             return None
 
     async def _check(self, spec: CampaignSpec, stored: Campaign | None = None) -> bool:
-        """Whether the audience is channels. Raises what is wrong with the definition."""
+        """Returns whether the audience consists of channels. Raises for an invalid definition."""
         check_audience(spec)
-        # templates last: whether they may name a receiver depends on the segments
+        # templates last, because the segments decide whether they may name a receiver
         to_channels = await self._references.check_spec(spec, stored)
         check_channels(spec, to_channels=to_channels)
         compile_templates(spec, to_channels=to_channels)

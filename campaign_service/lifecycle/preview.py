@@ -1,4 +1,4 @@
-"""What targets would get if they were handled now: planned as in a run, and written nowhere."""
+"""Previews what targets would get now: planned as in a run, but not written."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -45,10 +45,10 @@ class Previews:
         self._multi_tenancy = multi_tenancy
 
     async def of(self, request: PreviewRequest) -> list[Preview]:
-        """One a target, in the order of the receiver ids or of the audience.
+        """Returns one preview per target, in the order of the receiver ids or of the audience.
 
-        Of a campaign without an id, whatever depends on it is left out. Raises what
-        `Lifecycle.start` or `Lifecycle.create` would raise for what is named and not there.
+        If the campaign has no id, values derived from it are left out. Raises what
+        `Lifecycle.start` or `Lifecycle.create` would raise for missing references.
         """
         if request.spec is None:
             campaign = await self._stored(request.campaign_id)
@@ -99,7 +99,7 @@ class Previews:
 
 
 async def _unavailable(_: str) -> None:
-    # a run waits here until the service is back; a caller is told instead
+    # a run waits here until the service is back; a caller gets an error instead
     raise SegmentServiceUnavailableError
 
 

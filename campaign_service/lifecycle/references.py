@@ -1,4 +1,4 @@
-"""Whether what a campaign names is there: its sender, extra members and segments."""
+"""Checks that a campaign's sender, extra members and segments exist."""
 
 from collections.abc import Sequence
 
@@ -15,9 +15,10 @@ class ReferenceChecker:
         self._segments = segments
 
     async def check_spec(self, spec: CampaignSpec, stored: Campaign | None = None) -> bool:
-        """Whether the audience is channels. Raises `UnknownReferenceError` at the fields.
+        """Returns whether the audience consists of channels.
 
-        What is the same in `stored` need not be there any more.
+        Raises `UnknownReferenceError` at the fields. References that are the same in `stored` are
+        not checked again.
         """
         before = stored.spec if stored else None
         new_sender = before is None or spec.sender_id != before.sender_id
@@ -30,7 +31,7 @@ class ReferenceChecker:
         return stored.to_channels
 
     async def check_at_start(self, spec: CampaignSpec) -> None:
-        """Raises `ReferenceGoneError`."""
+        """Raises `ReferenceGoneError` for references that are missing at the start."""
         if await self._gone_sender(spec.sender_id):
             raise ReferenceGoneError("sender", spec.sender_id)
         members = _members(spec)
@@ -70,7 +71,7 @@ class ReferenceChecker:
         return bool(sender is None or sender.deleted_at or sender.deactivated_at)
 
     async def _gone_members(self, user_ids: Sequence[str]) -> list[int]:
-        """Where in `user_ids` someone is who is no user, or a deleted one."""
+        """Returns the indexes in `user_ids` of unknown or deleted users."""
         if not user_ids:
             return []
         found = await self._chat.users.by_id(user_ids)

@@ -1,4 +1,4 @@
-"""The worker that starts and stops campaigns by the clock."""
+"""The worker that starts and stops campaigns at their times."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,8 +25,8 @@ _POLL_SECONDS = 0.25
 class Scheduler(RepeatingWorker):
     """What is due is in the database, so that a restart loses nothing.
 
-    Any number of these, in any number of processes, fire once: each move is bound to the revision
-    of the campaign that was due.
+    Several schedulers, in several processes, fire each one once, because each transition is bound
+    to the revision of the campaign that was due.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Scheduler(RepeatingWorker):
         return _POLL_SECONDS
 
     async def run_once(self) -> None:
-        """Moves every campaign that is due by now; one that can't be moved holds up no other."""
+        """Fires every campaign that is due. One that can't be fired holds up no other."""
         for due in await self._transitions.due(self._now()):
             name = f"campaign {due.campaign_id}"
             if self._campaign_outages.is_paused(name):
@@ -69,12 +69,12 @@ class Scheduler(RepeatingWorker):
         except SegmentServiceUnavailableError as error:
             await self._explain(due, str(error))
         except CampaignError as error:
-            # stopped, started or deleted a moment ago by someone else
+            # somebody else stopped, started or deleted it a moment ago
             log.info("not due any more", reason=str(error))
 
     async def _explain(self, due: DueTransition, cause: str) -> None:
         reason = f"waiting to start: {cause}"
-        # every look would take SQLite's write lock to say the same again
+        # otherwise every check would take SQLite's write lock to write the same text
         if reason != due.status_reason:
             await self._transitions.set_status_reason(due.campaign_id, reason, due.revision)
 

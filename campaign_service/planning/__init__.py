@@ -1,1 +1,1 @@
-"""A page of targets turned into the rows that are to be written for it."""
+"""Plans a page of targets: computes the rows to write for it."""

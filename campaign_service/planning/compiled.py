@@ -1,4 +1,4 @@
-"""A campaign made ready to run: its templates compiled, its constants worked out once."""
+"""A campaign prepared for its run: compiled templates, and values that are computed once."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,7 +25,7 @@ _OF_CHANNELS = frozenset({"sender", "receiver", "custom"})
 
 @dataclass(frozen=True, slots=True)
 class Templates:
-    """Every template of a campaign. `channel_id` is None where the id is not rendered."""
+    """Every template of a campaign. `channel_id` is None if the id is not rendered."""
 
     text: CompiledText
     custom: CompiledJson
@@ -44,11 +44,14 @@ class Templates:
 
     @property
     def receiver_fields(self) -> Fields:
-        """`custom` alone is the receiver's custom object."""
+        """The receiver's fields that templates read. Plain `custom` is the receiver's object."""
         return user_fields(_read(self.of_message | self.of_channel, "receiver", with_custom=True))
 
     def channel_fields(self, *, to_channels: bool) -> Fields:
-        """In campaigns to channels, `custom` alone is the channel's custom object."""
+        """Returns the channel's fields that templates read.
+
+        In campaigns to channels, plain `custom` is the channel's object.
+        """
         return channel_fields(_read(self.of_message, "channel", with_custom=to_channels))
 
 
@@ -60,7 +63,7 @@ def _read(reads: Reads, name: str, *, with_custom: bool) -> frozenset[str] | Non
 
 
 def compile_templates(spec: CampaignSpec, *, to_channels: bool) -> Templates:
-    """Raises `InvalidTemplateError` at the field that holds the template."""
+    """Compiles all templates. Raises `InvalidTemplateError` at the field of the template."""
     names = _OF_CHANNEL_AUDIENCES if to_channels else _OF_MESSAGES
     message = spec.message_template
     channel = spec.channel_template
@@ -85,7 +88,7 @@ def compile_templates(spec: CampaignSpec, *, to_channels: bool) -> Templates:
 
 @dataclass(frozen=True, slots=True)
 class CompiledCampaign:
-    """All that planning a page needs and that is the same for every page."""
+    """The data for planning that is the same for every page."""
 
     id: str
     spec: CampaignSpec
@@ -96,14 +99,14 @@ class CompiledCampaign:
     message_reads_channel: bool
     receiver_fields: Fields
     channel_fields: Fields
-    # whoever is not in it gets nothing; None where teams don't matter
+    # receivers outside this team are skipped; None if teams don't matter
     required_team: str | None
     message_id_prefix: str
     fixed_members: tuple[Member, ...]
     fixed_member_ids: frozenset[str]
 
     def variables(self, receiver: JsonView | None) -> JsonView:
-        """What templates see; in campaigns to channels, which have no receivers, before these."""
+        """Returns the templates' variables. Campaigns to channels have no receiver."""
         if receiver is None:
             return {"sender": self.sender_view}
         return {"sender": self.sender_view, "receiver": receiver, "custom": receiver.get("custom")}
@@ -112,7 +115,7 @@ class CompiledCampaign:
 def compile_campaign(
     campaign: Campaign, sender: User, moment: datetime, *, multi_tenancy: bool = False
 ) -> CompiledCampaign:
-    """With `multi_tenancy`, receivers must be in the team of the channel template, if it has one."""
+    """Prepares a campaign. `multi_tenancy` requires the channel template's team of receivers."""
     fixed_members = _fixed_members(campaign.spec, moment)
     templates = compile_templates(campaign.spec, to_channels=campaign.to_channels)
     channel = campaign.spec.channel_template
@@ -136,12 +139,12 @@ def compile_campaign(
 
 
 def _from_channel(campaign: Campaign) -> frozenset[str]:
-    """The names that stand for the channel or a part of it in a message."""
+    """Returns the variables that are the channel or a part of it in a message."""
     return frozenset({"channel", "custom"} if campaign.to_channels else {"channel"})
 
 
 def _fixed_members(spec: CampaignSpec, moment: datetime) -> tuple[Member, ...]:
-    """Who is in every new channel beside its receiver: the sender, then the template's members."""
+    """Returns the members of every new channel besides its receiver, the sender first."""
     members: dict[str, Member] = {}
     if spec.sender_mode is not SenderMode.EXCLUDE:
         visibility = spec.sender_visibility

@@ -1,4 +1,4 @@
-"""One page of targets turned into what is to be written, and nothing written yet."""
+"""Builds the rows of one page of targets, without writing them."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -17,7 +17,7 @@ from campaign_service.templates.views import JsonView, channel_view
 from chat_store.models import Channel, ChannelState, PickedChannel, Values
 from chat_store.page_rows import PageRows
 
-# what a message's custom object says of its campaign, over any such keys of the template's
+# set to the campaign's id in each message's custom object, over the template's own such keys
 CAMPAIGN_KEYS = ("campaign_id", "created_by_campaign_id")
 _TIMES = frozenset({"created_at", "updated_at", "last_message_at"})
 _OBSTACLES = {
@@ -29,7 +29,7 @@ _OF_CHANNEL = frozenset({Reason.CHANNEL_NOT_FOUND, Reason.CHANNEL_FROZEN})
 
 @dataclass(frozen=True, slots=True)
 class PlannedPage:
-    """Every target of the page is counted once: in `sent` or in `not_sent`."""
+    """A planned page. Every target is counted once: in `sent` or in `not_sent`."""
 
     rows: PageRows
     sent: int
@@ -48,7 +48,7 @@ class PlannedPage:
         return failed[0] if len(failed) > len(self.not_sent) / 2 else None
 
     def with_time(self, moment: datetime) -> "PlannedPage":
-        """The same, but written at `moment`."""
+        """Returns the same page with `moment` as its time."""
         return replace(
             self,
             rows=replace(
@@ -65,7 +65,7 @@ def _with_time(constants: Mapping[str, Any], moment: datetime) -> dict[str, Any]
 
 
 class PageBuilder:
-    """Collects a page target by target, column-wise, ready for set-based statements."""
+    """Collects the rows of a page by column, target by target, for set-based statements."""
 
     def __init__(self, run: CompiledCampaign, moment: datetime) -> None:
         spec = run.spec
@@ -75,26 +75,26 @@ class PageBuilder:
         self._unhides = spec.show_channels and not run.to_channels
         self._not_sent: list[NotSent] = []
         self._new: dict[str, tuple[Route, Any]] = {}
-        # those with a message, and the columns of these messages that are rendered
+        # targets with a message, and the rendered columns of these messages
         self._sent: list[Route] = []
         self._texts: list[str] = []
         self._customs: list[Any] = []
         self._attachments: list[Any] = []
-        # those of them whose channel was there
+        # those of them whose channel exists
         self._to_existing: list[Route] = []
         self._joined: dict[str, None] = {}
-        # those whose message id is another message's
+        # targets whose message id belongs to another message
         self._taken: Collection[str] = ()
 
     def skip(self, not_sent: list[NotSent]) -> None:
         self._not_sent += not_sent
 
     def fail_taken(self, target_ids: Collection[str]) -> None:
-        """Fails these, unless something else keeps them from a message."""
+        """Fails these targets, unless they get no message for another reason."""
         self._taken = target_ids
 
     def add(self, route: Route, channel: PickedChannel | None) -> None:
-        """Plans one message into what the store has under the address's CID."""
+        """Plans one message into the route's channel; None if that does not exist."""
         creating = channel is None and route.cid not in self._new
         if channel is not None:
             reason = _OBSTACLES.get(channel.state)
@@ -136,7 +136,7 @@ class PageBuilder:
         )
         if route.target_id in self._taken:
             return Reason.MESSAGE_ID_TAKEN
-        # nothing can fail from here on: the columns stay of one length
+        # nothing can fail from here on, so the columns keep the same length
         self._sent.append(route)
         self._texts.append(text)
         self._customs.append(custom)

@@ -1,4 +1,4 @@
-"""Plans pages: looks up whom and what they concern, and renders in short turns."""
+"""Plans pages: looks up users and channels, and renders in short time slices."""
 
 import asyncio
 from collections.abc import (
@@ -34,7 +34,7 @@ from chat_store.store import ChatStore
 
 T = TypeVar("T")
 
-# how long targets keep the event loop; a single one may take longer, if its templates do
+# how long a slice keeps the event loop; a single target takes longer if its templates do
 _SLICE_SECONDS = 0.002
 
 
@@ -47,10 +47,10 @@ class Planner:
     async def plan(
         self, target_ids: Sequence[str], *, check_message_ids: bool = False
     ) -> PlannedPage:
-        """Raises `ReferenceGoneError` when the sender is not there any more.
+        """Plans a page. Raises `ReferenceGoneError` if the sender does not exist any more.
 
-        Message ids are made from campaign and target, so they are hardly ever taken: only a page
-        that has met one, and a preview, look for them.
+        Message ids are derived from campaign and target, so they are hardly ever taken. Only
+        previews and pages that have met a taken id set `check_message_ids`.
         """
         page = PageBuilder(self._run, self._now())
         routes, channels = await self._routes(target_ids, page)
@@ -64,7 +64,7 @@ class Planner:
     async def _routes(
         self, target_ids: Sequence[str], page: PageBuilder
     ) -> tuple[Sequence[Route], Mapping[str, PickedChannel]]:
-        """Where the messages go, and the channels that are there, by CID."""
+        """Returns the routes of the messages, and the existing channels by CID."""
         run = self._run
         sender_id = run.sender.id
         if run.to_channels:
@@ -119,7 +119,7 @@ def require_sender(sender_id: str, sender: User | None) -> User:
 
 
 async def _time_slices(items: Sequence[T]) -> AsyncIterator[Iterator[T]]:
-    """Parts of the items, with a turn for everyone else after each."""
+    """Yields slices of the items, and lets other tasks run after each."""
     rest = iter(items)
     for item in rest:
         yield _slice(item, rest)
@@ -127,7 +127,7 @@ async def _time_slices(items: Sequence[T]) -> AsyncIterator[Iterator[T]]:
 
 
 def _slice(first: T, rest: Iterator[T]) -> Iterator[T]:
-    """As many as are handled in the time, one at least."""
+    """Yields items for `_SLICE_SECONDS`, at least one."""
     end = perf_counter() + _SLICE_SECONDS
     for item in chain([first], rest):
         yield item

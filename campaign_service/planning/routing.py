@@ -1,4 +1,4 @@
-"""Which channel each target's message goes to, before anyone has looked whether it is there."""
+"""The channel of each target's message, before it is known whether that channel exists."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -20,12 +20,12 @@ _UNREACHABLE = {
 _CHANNEL_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
 
 
-# a tuple, for there is one a target, and it is made in a quarter of the time
+# a tuple, because there is one per target, and it is made in a quarter of a dataclass's time
 class Route(NamedTuple):
     """A target that may get a message.
 
-    `receiver` is what its templates see of the user, None in campaigns to channels. `channel_id`
-    and `distinct` are for making the channel, where that is possible at all.
+    `receiver` is the user as templates see it, None in campaigns to channels. `channel_id` and
+    `distinct` are for creating the channel, if that is possible at all.
     """
 
     target_id: str
@@ -38,7 +38,7 @@ class Route(NamedTuple):
 def resolve_receiver(
     run: CompiledCampaign, target_id: str, user: PickedUser | None
 ) -> JsonView | NotSent:
-    """The user as templates see him."""
+    """Returns the receiver's template variables, or why the receiver can't be reached."""
     if user is None:
         return NotSent(target_id, Reason.USER_NOT_FOUND)
     if user.state is not UserState.ACTIVE:
@@ -52,7 +52,7 @@ def resolve_receiver(
 def route_by_template(
     run: CompiledCampaign, template: ChannelTemplate, target_id: str, receiver: JsonView
 ) -> Route | NotSent:
-    """The channel with the rendered id; without one, that of its members; else a derived one."""
+    """Routes to the channel with the rendered id, or to that of its members, or to a derived id."""
     channel_id = _channel_id(run, target_id, receiver)
     if isinstance(channel_id, NotSent):
         return channel_id
@@ -63,7 +63,7 @@ def route_by_template(
 def route_to_direct_channel(
     channels: Mapping[str, PickedChannel], target_id: str, receiver: JsonView
 ) -> Route | NotSent:
-    """Without a template: `channels` has each receiver's existing one with the sender."""
+    """Routes without a template: `channels` maps receivers to their channel with the sender."""
     channel = channels.get(target_id)
     if channel is None:
         return NotSent(target_id, Reason.CHANNEL_NOT_FOUND)
