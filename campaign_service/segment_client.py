@@ -1,4 +1,4 @@
-"""The way to the segment service: its answers and refusals in this service's words."""
+"""The client of the segment service: translates its responses and errors to this service's."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
@@ -17,17 +17,17 @@ from herald_rpc.process.waiting import Backoff
 from herald_rpc.server.deadlines import seconds_left
 from herald_rpc.wire.structs import to_struct
 
-# In three attempts, because the first may meet a server that is frozen. The next one goes to
-# another server if there is one: calls take turns.
+# The total of three attempts, because the first may reach a frozen server. The next attempt goes
+# to another server if there is one, because calls are balanced round-robin.
 _CALL_SECONDS, _ATTEMPTS = 9.0, 3
-# A count walks through all that a segment matches. A server that dies meanwhile is noticed by the
-# channel's pings after 8 s, and so it is while a stream is read.
+# A count reads all that a segment matches. If the server dies meanwhile, or during a stream, the
+# channel's pings notice it after 8 s.
 _COUNT_SECONDS = 300.0
 _MAX_QUERY_SIZE = 100
 # How long the pages of one stream may take their reader. The segment server reads them ahead, so
 # that the last one is as old as that. A call for each page would cost up to 5 % of a fast run.
 _STREAM_SECONDS = 0.2
-# AIP-194 and common sense: these say that the segment itself is the problem, and waiting is none
+# Permanent errors: the segment itself is unusable; retrying can't help (AIP-194).
 _PERMANENT = {
     grpc.StatusCode.NOT_FOUND,
     grpc.StatusCode.FAILED_PRECONDITION,
@@ -61,7 +61,7 @@ class SegmentClient:
     async def _queried(
         self, request: pb.QuerySegmentsRequest
     ) -> AsyncIterator[segment_pb2.Segment]:
-        """In several pages where one would be larger than an answer may be."""
+        """Yields segments, in several pages if one would exceed the size of a response."""
         while True:
             try:
                 response = await _attempted(self._stub.QuerySegments, request)
@@ -74,7 +74,7 @@ class SegmentClient:
             request.page_token = response.next_page_token
 
     async def _segment(self, id_: str) -> dict[str, SegmentInfo]:
-        """What most campaigns have, for half of what a query costs."""
+        """Returns a single segment, which most campaigns have, at half the cost of a query."""
         request = pb.GetSegmentRequest(id=id_)
         try:
             response = await _attempted(self._stub.GetSegment, request)
@@ -114,9 +114,9 @@ class SegmentClient:
     async def stream(
         self, start: AudienceCursor, page_size: int, waiting: Waiting
     ) -> AsyncGenerator[AudiencePage, None]:
-        """A call asks for as many pages as are taken within `_STREAM_SECONDS`.
+        """Requests per call as many pages as the reader takes within `_STREAM_SECONDS`.
 
-        The service reads the pages of a call ahead: those of a slow reader would be old.
+        The service reads the pages of a call ahead, so those of a slow reader would be old.
         """
         request = pb.StreamTargetsRequest(
             segment_ids=start.segment_ids,
@@ -149,7 +149,7 @@ class SegmentClient:
 
 
 class _Retries:
-    """The pauses between the tries of one question: longer each time, until one succeeds."""
+    """The pauses between the attempts of one request: longer each time, until one succeeds."""
 
     def __init__(self, waiting: Waiting) -> None:
         self._waiting = waiting
@@ -159,7 +159,7 @@ class _Retries:
         self._backoff.reset()
 
     async def wait(self, error: grpc.aio.AioRpcError) -> None:
-        """Raises `ReferenceGoneError` for an error that no waiting will mend."""
+        """Waits before the next attempt. Raises `ReferenceGoneError` for a permanent error."""
         if error.code() in _PERMANENT:
             _translate(error)
         await self._waiting("waiting for the segment service")
@@ -169,7 +169,10 @@ class _Retries:
 async def _attempted(
     call: "grpc.aio.UnaryUnaryMultiCallable[_Request, _Response]", request: _Request
 ) -> _Response:
-    """Raises `AioRpcError` as the last attempt does, or the first that ends by itself."""
+    """Makes the call in up to three attempts.
+
+    Raises the `AioRpcError` of the last attempt, or of the first that ends before its time-out.
+    """
     seconds = seconds_left(_CALL_SECONDS) / _ATTEMPTS
     for _ in range(_ATTEMPTS - 1):
         try:
@@ -206,7 +209,7 @@ def _info(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:
 
 
 def _retry_delay(error: grpc.aio.AioRpcError) -> float:
-    """How many seconds the service wants to be left alone."""
+    """Returns the seconds after which the service asks for a retry; 0 if it does not."""
     retry = error_details_pb2.RetryInfo()
     for detail in _details(error):
         if detail.Unpack(retry):

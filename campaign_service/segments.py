@@ -1,4 +1,4 @@
-"""What campaigns need to know of segments. `segment_client` asks the service that has them."""
+"""The port to segments. `segment_client` implements it with the segment service."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ Waiting = Callable[[str], Awaitable[None]]
 class SegmentInfo:
     """A segment as campaigns see it.
 
-    `encoded` is the segment's own message, which campaigns only hand on.
+    `encoded` is the segment's own message, which campaigns only pass on.
     """
 
     id: str
@@ -21,7 +21,7 @@ class SegmentInfo:
 
 
 def is_usable(found: Mapping[str, SegmentInfo], segment_id: str) -> bool:
-    """Whether a campaign can be sent to the segment: it exists, and was not deleted."""
+    """Returns whether a campaign can be sent to the segment: it exists and is not deleted."""
     return segment_id in found and not found[segment_id].is_deleted
 
 
@@ -57,10 +57,10 @@ class Segments(Protocol):
     """
 
     async def by_id(self, ids: Sequence[str]) -> dict[str, SegmentInfo]:
-        """Those that exist, deleted ones included."""
+        """Returns the segments that exist, deleted ones included."""
 
     async def count(self, segment_ids: Sequence[str], sender_id: str) -> int:
-        """Exact, each target once."""
+        """Counts exactly, each target once."""
 
     async def among(
         self,
@@ -69,16 +69,16 @@ class Segments(Protocol):
         target_ids: Sequence[str],
         waiting: Waiting,
     ) -> Sequence[str]:
-        """Those of the targets that are in the segments now, however long the service is away.
+        """Returns the given targets that are in the segments now; waits for an unavailable service.
 
-        `waiting` is told as by `stream`.
+        Calls `waiting` as `stream` does.
         """
 
     def stream(
         self, start: AudienceCursor, page_size: int, waiting: Waiting
     ) -> AsyncGenerator[AudiencePage, None]:
-        """The targets from the cursor on, however often the service goes and comes back.
+        """Yields the targets from the cursor on, through any number of outages of the service.
 
-        `waiting` is told each time there is nothing to do but try again. An overloaded service is
-        asked again no sooner than it says.
+        Calls `waiting` before each retry. An overloaded service is not called again before its
+        retry delay has passed.
         """

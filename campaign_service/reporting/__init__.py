@@ -1,1 +1,1 @@
-"""Campaigns as callers see them: read, counted and watched."""
+"""Campaigns as callers see them: read models, read receipts and watching."""

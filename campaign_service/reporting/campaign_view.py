@@ -1,4 +1,4 @@
-"""A campaign as an answer: with its sender, its segments and a page of its users looked up."""
+"""Campaigns as responses, with their sender, segments and a page of their users."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from herald.campaign.v1 import campaign_pb2 as pb
 
 
 class CampaignViews:
-    """`refusal` says why the database takes no writes at present; empty if it does."""
+    """Builds responses. `refusal` returns why the database takes no writes; empty if it does."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class CampaignViews:
 
     async def of_many(self, campaigns: Sequence[Campaign]) -> tuple[pb.Campaign, ...]:
         segment_ids = {id_ for c in campaigns for id_ in c.spec.segment_ids}
-        # two of them wait for the database and one for the segment service
+        # concurrently: two wait for the database and one for the segment service
         senders, segments, read = await asyncio.gather(
             self._chat.users.by_id({c.spec.sender_id for c in campaigns}),
             self._segments_if_available(sorted(segment_ids)),
@@ -64,21 +64,21 @@ class CampaignViews:
         )
 
     async def existing_users(self, user_ids: Sequence[str]) -> tuple[User, ...]:
-        """Those that exist, in the order of the ids."""
+        """Returns the users that exist, in the order of the ids."""
         if not user_ids:
             return ()
         found = await self._chat.users.by_id(user_ids)
         return tuple(found[id_] for id_ in user_ids if id_ in found)
 
     def _waiting(self, campaign: Campaign) -> Campaign:
-        """With the reason that its senders could not write down."""
+        """Adds the `status_reason` that senders can't write while the database refuses writes."""
         if campaign.status is not Status.IN_PROGRESS or campaign.status_reason:
             return campaign
         refusal = self._refusal()
         return replace(campaign, status_reason=f"retrying: {refusal}") if refusal else campaign
 
     async def _segments_if_available(self, ids: Sequence[str]) -> dict[str, SegmentInfo]:
-        # a campaign can be read, and stopped, while the segment service is away
+        # campaigns can be read and stopped while the segment service is unavailable
         try:
             return await self._segments.by_id(ids) if ids else {}
         except SegmentServiceUnavailableError:

@@ -1,9 +1,9 @@
-"""How many receivers have read their message: counted at once where that is quick, else later.
+"""Counts the receivers who have read their message: at once if that is quick, else later.
 
-Read positions move outside of any campaign, so the number can only be counted, message by
-message. A campaign with few of them is counted whenever somebody looks. Of a large one the last
-count is told, and a worker counts again for those who look next: some messages at a time, for
-whoever calls meanwhile waits for a core as long as it counts.
+Read positions move independently of campaigns, so the number can only be counted message by
+message. A small campaign is counted for every request. For a large one, the response has the last
+count, and a worker counts again for the next request, in small batches, because calls compete with
+it for a core.
 """
 
 from collections import OrderedDict
@@ -16,19 +16,19 @@ from chat_store.errors import StoreUnavailableError
 from chat_store.store import MessageStore
 from herald_rpc.process.outages import RepeatingWorker
 
-# looked through in a few milliseconds, while the caller waits for it
+# messages counted inline, while the caller waits: about 3 ms
 _INLINE_LIMIT = 1_000
-# and these in as few, while others wait for a core
+# messages in a batch of the background count: a few milliseconds
 _BATCH_SIZE = 2_000
 _MAX_KNOWN = 10_000
 _MIN_PAUSE_SECONDS = 1.0
-# at most so small a part of the time goes into counting
+# the background count uses at most 5 % of the time
 _MAX_CPU_SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class _Count:
-    """So many readers among the targets up to the one that is reached."""
+    """An unfinished count: the readers among the targets up to `reached`."""
 
     campaign_id: str
     reached: str = ""
@@ -42,14 +42,14 @@ class ReadCounter(RepeatingWorker):
         super().__init__("counting readers", StoreUnavailableError)
         self._messages = messages
         self._clock = clock
-        # of the campaigns that were looked at most recently, the latest at the end
+        # counts of the most recently requested campaigns, the latest last
         self._known: OrderedDict[str, int] = OrderedDict()
-        # in this order, each once
+        # campaigns to count in this order, each once
         self._queue: OrderedDict[str, None] = OrderedDict()
         self._current: _Count | None = None
 
     async def of(self, campaigns: Sequence[Campaign]) -> Mapping[str, int]:
-        """By campaign id. 0 for a large one that has not been counted yet."""
+        """Returns counts by campaign id; 0 for a large campaign not counted yet."""
         left = _INLINE_LIMIT
         inline = []
         for campaign in sorted(campaigns, key=lambda c: c.stats.messages_sent):
@@ -82,11 +82,11 @@ class ReadCounter(RepeatingWorker):
         return max(pause, (self._clock() - begin) / _MAX_CPU_SHARE)
 
     async def count_next_batch(self) -> bool:
-        """Counts some more, for those who have asked first; false if nobody waits for more."""
+        """Counts the next batch, first come, first served. Returns false if no campaign waits."""
         count = self._current or self._next()
         if count is None:
             return False
-        # given up if it can't be counted, so that the next one is; kept while the database is away
+        # dropped if it can't be counted, so that others are; kept while the database is unavailable
         self._current = None
         try:
             more = await self._messages.count_readers_after(

@@ -1,4 +1,4 @@
-"""Watching campaigns: one look at the database for all of them, however many watch."""
+"""Watching campaigns: one poll of the database for all watched campaigns and all watchers."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
@@ -21,8 +21,8 @@ _TICK_SECONDS = 0.2
 class WatchHub(RepeatingWorker):
     """Polls while somebody watches, and not at all otherwise.
 
-    Each watcher pulls at its own speed, from what it has seen to what is next: a slow one costs
-    nothing, and misses progress but no change.
+    Each watcher pulls the next update at its own speed. A slow watcher costs nothing; it misses
+    progress, but no change.
     """
 
     def __init__(
@@ -54,10 +54,10 @@ class WatchHub(RepeatingWorker):
             self._end()
 
     async def run_once(self) -> None:
-        """Looks at all watched campaigns. Who began to watch before hears of this look.
+        """Polls all watched campaigns, for everybody who began to watch before.
 
-        Those who wait for a look that fails get what it raises, `StoreUnavailableError` while the
-        database can't be reached, and so does the caller; those who watch already go on.
+        If the poll fails, new watchers who wait for it get its error, and so does the caller:
+        `StoreUnavailableError` while the database is unreachable. Other watchers go on.
         """
         poll, self._next_poll = self._next_poll, asyncio.Future()
         try:
@@ -71,14 +71,14 @@ class WatchHub(RepeatingWorker):
         poll.set_result(None)
 
     def poll_now(self, campaign_id: str) -> None:
-        """Lets the watchers know at once what they would hear of soon."""
+        """Polls at once if the campaign is watched, instead of at the next interval."""
         if campaign_id in self._watched:
             self._wake.set()
 
     async def updates(
         self, campaign_id: str, seen: WatchPosition | None
     ) -> AsyncGenerator[Update, None]:
-        """The campaign as it is, or else what comes after the place that was seen.
+        """Yields the campaign as it is, or the updates after `seen`, and then all further ones.
 
         Raises `CampaignNotFoundError`, `InvalidTokenError`, `ShuttingDownError`.
         """
@@ -124,9 +124,9 @@ class WatchHub(RepeatingWorker):
                 del self._watched[campaign_id]
 
     async def _next_snapshot(self, watched: WatchedCampaign, campaign_id: str) -> ProgressSnapshot:
-        """How the campaign stands now, and not at a poll that had begun before."""
+        """Returns the campaign's state from a poll that begins after this call."""
         self._wake.set()
-        # one poll is for all who wait for it: the end of one of them must not end it
+        # shielded, because all waiting watchers share the poll, and one may be cancelled
         await asyncio.shield(self._next_poll)
         if watched.snapshot is None:
             raise CampaignNotFoundError(campaign_id)
@@ -151,5 +151,5 @@ class WatchHub(RepeatingWorker):
 
 def _fail(poll: "asyncio.Future[None]", error: Exception) -> None:
     poll.set_exception(error)
-    # there may be nobody who waits for it, which is no fault
+    # marks the exception as retrieved, because possibly nobody waits for it
     poll.exception()

@@ -1,4 +1,4 @@
-"""One campaign that somebody watches: what all its watchers share."""
+"""The state that all watchers of one campaign share."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -24,7 +24,7 @@ _MAX_CACHED_UPDATES = 8
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """A message for watchers, and the place after it. `over`: no other message follows."""
+    """A message for watchers, and the position after it. `is_final`: no other message follows."""
 
     message: pb.WatchCampaignResponse
     position: WatchPosition
@@ -32,10 +32,10 @@ class Update:
 
 
 class WatchedCampaign:
-    """Where the campaign stands, and the messages that were made of it a moment ago.
+    """The state of a watched campaign, and recently built updates.
 
-    `standing` is as fresh as the last poll. `last_progress` follows it at most once a second: whoever
-    tells progress by the pulse tells the same as everyone else.
+    `snapshot` is from the last poll. `last_progress` is refreshed at most once a second, so that
+    all watchers report the same numbers.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class WatchedCampaign:
         self._revision: Campaign | None = None
 
     def update(self, snapshot: ProgressSnapshot) -> None:
-        """Takes what a poll has found, and wakes the watchers if it is news for them."""
+        """Stores the snapshot of a poll, and wakes the watchers if they have to send it."""
         now, before = self._clock(), self.snapshot
         self.snapshot = snapshot
         if self.last_progress is None or (
@@ -80,13 +80,13 @@ class WatchedCampaign:
         await wait_at_most(self._changed, seconds)
 
     async def revision_after(self, revision: int) -> Update:
-        """The first change after that revision, as it was."""
+        """Returns the update of the first change after that revision."""
         return await self._shared(
             revision, partial(self._store.revision_after, self._campaign_id, revision)
         )
 
     async def progress(self, snapshot: ProgressSnapshot) -> Update:
-        """The campaign at that standing."""
+        """Returns the update with the progress of the snapshot."""
         return await self._shared(snapshot.position, partial(self._campaign_at, snapshot))
 
     async def _campaign_at(self, snapshot: ProgressSnapshot) -> Campaign:
@@ -99,7 +99,7 @@ class WatchedCampaign:
     async def _shared(
         self, key: int | WatchPosition, read: Callable[[], Awaitable[Campaign]]
     ) -> Update:
-        """Made once for all who want it at the same time; sender and segments may change later."""
+        """Builds an update once for all watchers; reused for 1 s, as sender and segments change."""
         async with self._making:
             made = self._updates.pop(key, None)
             if made is None or self._clock() - made[0] >= PROGRESS_SECONDS:
