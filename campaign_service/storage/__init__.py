@@ -1,1 +1,1 @@
-"""What the service asks of its database, and the SQL that answers: each method is one transaction."""
+"""The ports to the database and their SQL: each method is one transaction."""

@@ -1,4 +1,4 @@
-"""Which audience a campaign has, in SQL: whether targets may have been added behind a walk."""
+"""The version of a campaign's audience: shows whether targets were added behind the cursor."""
 
 from collections.abc import Sequence
 
@@ -14,10 +14,9 @@ from chat_store.sql.audience_versions import versions
 async def audience_version(
     connection: AsyncConnection, dialect: DialectName, campaign_id: str, *, held: bool = False
 ) -> str:
-    """Differs when the list of a segment has changed. Users can't change during a run.
+    """Returns a version that changes with each segment's list. Users never change during a run.
 
-    `held` keeps it as it is until this transaction ends. Raises `ReferenceGoneError` for a segment
-    that has been deleted.
+    `held` locks it until this transaction ends. Raises `ReferenceGoneError` for a deleted segment.
     """
     statement = select(campaigns.c.segment_ids).where(campaigns.c.id == campaign_id)
     segment_ids: Sequence[str] = (await connection.scalars(statement)).one()

@@ -1,4 +1,4 @@
-"""Counting a campaign's rows one by one, without the help of any counter."""
+"""Counts a campaign's rows one by one, without using any counter."""
 
 from sqlalchemy import ColumnElement, Select, and_, case, exists, func, not_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -12,10 +12,9 @@ from chat_store.sql.tables import channels, members, messages
 
 
 async def audit(database: Database, campaign_id: str) -> CampaignAudit:
-    """All of one snapshot, so that it adds up while the campaign is being sent.
+    """Counts in one snapshot, so that the sums agree while the campaign is being sent.
 
-    Reads each of the campaign's messages and the channels they are in. Raises
-    `CampaignNotFoundError`.
+    Reads every message of the campaign and its channel. Raises `CampaignNotFoundError`.
     """
     async with database.snapshot() as connection:
         campaign = (
@@ -74,7 +73,7 @@ async def _counters(connection: AsyncConnection, campaign_id: str) -> Counters:
             ).where(shards.campaign_id == campaign_id)
         )
     ).one()
-    # a sum of PostgreSQL's bigints is a numeric
+    # PostgreSQL sums bigints to a numeric
     return Counters(**{name: int(value) for name, value in row._asdict().items()})
 
 

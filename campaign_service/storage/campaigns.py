@@ -1,4 +1,4 @@
-"""Campaigns in SQL: writing new ones, and reading them."""
+"""Creates and reads campaigns in SQL."""
 
 from datetime import datetime
 from functools import cache
@@ -102,7 +102,7 @@ class SqlCampaignStore:
 async def write_users(
     connection: AsyncConnection, dialect: DialectName, campaign_id: str, spec: CampaignSpec
 ) -> None:
-    """Adds the definition's users to those of the campaign."""
+    """Adds the spec's users to those of the campaign."""
     if spec.user_ids:
         users = {"user_id": sorted(spec.user_ids, key=str.encode)}
         await connection.execute(
@@ -111,7 +111,7 @@ async def write_users(
 
 
 async def load(connection: AsyncConnection, campaign_id: str, dialect: DialectName) -> Campaign:
-    """In one statement. Raises `CampaignNotFoundError`."""
+    """Loads the campaign in one statement. Raises `CampaignNotFoundError`."""
     return _campaign(await _row(connection, campaign_id, _whole(dialect)))
 
 
@@ -129,7 +129,7 @@ def _campaign(row: Row[Any]) -> Campaign:
 
 @cache
 def _whole(dialect: DialectName) -> Select[Any]:
-    """The campaign `id`, and its users as one value: built once, for it is what is asked most."""
+    """Selects the campaign `id` and its users as one value. Built once: the most frequent query."""
     id_ = bindparam("id", type_=Key)
     of_campaign = (
         select(campaign_users.c.user_id)

@@ -1,4 +1,4 @@
-"""What became of a campaign's targets, page by page: its messages and its outcomes side by side."""
+"""The deliveries of a campaign, page by page: its messages and its outcomes merged."""
 
 from typing import Any, TypeVar
 
@@ -46,7 +46,7 @@ def _page(
     not_sent = _not_sent(campaign_id)
     if outcome is not None:
         return _from_cursor(not_sent.where(_outcomes.outcome == outcome), page)
-    # each is read no further than the page may reach
+    # each part is read no further than the page can reach
     both = union_all(
         *(
             select(_from_cursor(branch, page).subquery())
@@ -83,7 +83,7 @@ def _from_cursor(statement: Select[Any], page: PageRequest) -> Select[Any]:
 
 
 def _nearest(statement: S, page: PageRequest) -> S:
-    """One more than the page, in reading direction."""
+    """Selects one row more than the page, in reading direction."""
     target = statement.selected_columns.target_id
     backward = page.cursor is not None and page.cursor.backward
     return statement.order_by(target.desc() if backward else target).limit(page.size + 1)

@@ -1,4 +1,4 @@
-"""Campaigns with their counters, now and as they were at each of their changes."""
+"""Campaigns with their counters, now and at each of their revisions."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,15 +15,15 @@ from chat_store.database.engine import DialectName
 
 
 def campaigns_with_counters() -> Select[Any]:
-    """Campaigns, each with the sums of its shards' counters; to be narrowed down."""
+    """Selects all campaigns, each with the sums of its shards' counters."""
     return select(campaigns, *counter_sums())
 
 
 def counter_sums() -> list[ColumnElement[int]]:
-    """The sums of the shards' counters, for each campaign of the statement that they stand in."""
+    """Returns the sums of the shards' counters, for the campaigns of the enclosing statement."""
     shards = campaign_shards.c
     return [
-        # a sum of PostgreSQL's bigints is a numeric
+        # PostgreSQL sums bigints to a numeric
         cast(
             func.coalesce(
                 select(func.sum(shards[name]))
@@ -40,7 +40,7 @@ def counter_sums() -> list[ColumnElement[int]]:
 async def record_revision(
     connection: AsyncConnection, dialect: DialectName, campaign_id: str
 ) -> None:
-    """Keeps the campaign as it is in this transaction. A revision is kept once."""
+    """Records the campaign's state in this transaction. Each revision is recorded once."""
     columns = [column.name for column in campaign_changes.columns]
     rows = campaigns_with_counters().where(campaigns.c.id == campaign_id, text("true"))
     await connection.execute(insert_from(dialect, campaign_changes, columns, rows))
@@ -49,7 +49,7 @@ async def record_revision(
 async def revisions_after(
     connection: AsyncConnection, campaign_id: str, revision: int, *, limit: int | None = None
 ) -> Sequence[Campaign]:
-    """The changes since `revision`, in order, without `user_ids`; the first `limit` of them."""
+    """Returns the first `limit` changes after `revision`, in order, without `user_ids`."""
     changes = campaign_changes.c
     rows = await connection.execute(
         select(campaign_changes)

@@ -1,4 +1,4 @@
-"""Whether the database is held, in SQL, and how it learns that it was restored."""
+"""Holds of the database in SQL, and the detection of a restored database."""
 
 import asyncio
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ _GO_ON_BY_THEMSELVES = (
 
 @dataclass(frozen=True, slots=True)
 class _Assessment:
-    """What the database says of itself (`known`), where it was `found`, and what follows."""
+    """The origin written in the database (`known`), its actual origin (`found`), and the result."""
 
     known: Origin | None
     found: Origin | None
@@ -40,7 +40,7 @@ class SqlHoldStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._origins = origins_of(database)
-        # of the last look on SQLite: when the files were written to, and the generation
+        # of the last check on SQLite: the files' modification times, and the generation
         self._traces: tuple[int, ...] = ()
         self._generation = 0
 
@@ -55,7 +55,7 @@ class SqlHoldStore:
             if hold is None:
                 await self._note()
         except StoreUnavailableError:
-            # a server that is not held starts on a full disk, too, and counts on later
+            # a server without a hold also starts on a full disk, and raises the generation later
             if assessment.hold or start_held:
                 raise
             return None
@@ -76,10 +76,10 @@ class SqlHoldStore:
         return hold
 
     async def end(self) -> None:
-        """Counts the generation on a last time, so that a backup made while it ran is behind.
+        """Raises the generation a last time, so that backups made during the run are behind.
 
-        Takes at most 2 s, because a server's end does not wait for a database that is locked. Only
-        a backup of its last half second goes unseen then.
+        Takes at most 2 s, because a server's end does not wait for a locked database. In that case
+        only a backup made in the last half second is not recognized.
         """
         if isinstance(self._origins, SqliteOrigins):
             with suppress(StoreUnavailableError, TimeoutError):
@@ -106,7 +106,7 @@ class SqlHoldStore:
         await self._note()
 
     async def _assess(self, connection: AsyncConnection, *, at_start: bool) -> _Assessment:
-        # before the row: whatever is in the file now was in the row before
+        # the file before the row: the generation in the file was in the row before
         found = await self._origins.found(connection)
         row = (await connection.execute(select(restore_guard))).one_or_none()
         known = Origin(row.origin, row.place, row.generation) if row else None
@@ -137,19 +137,20 @@ class SqlHoldStore:
         return hold
 
     async def _settle(self, connection: AsyncConnection, assessment: _Assessment) -> None:
-        """The database is at home where it is. Ends a hold."""
+        """Accepts the current origin as the database's own, which ends a hold."""
         origin = self._origins.next(assessment.known, assessment.found)
         if assessment.found is None or assessment.found.name != origin.name:
-            # first, and not ahead: a crash before the commit leaves nothing that looks restored
+            # first, and one generation behind: after a crash before the commit, nothing looks
+            # restored
             await self._origins.note(replace(origin, generation=origin.generation - 1))
         if origin != assessment.known or assessment.hold_is_written:
             await self._write(connection, origin, "")
 
     async def _note(self) -> None:
-        """Lets the file follow the database, on SQLite, once what it says is committed."""
+        """Writes the committed generation to SQLite's file."""
         if not isinstance(self._origins, SqliteOrigins):
             return
-        # whatever is written from here on is of the next generation
+        # later writes belong to the next generation
         self._traces = self._traces_now()
         async with self._database.autocommit() as connection:
             row = (await connection.execute(select(restore_guard))).one()
@@ -161,7 +162,7 @@ class SqlHoldStore:
         if not isinstance(self._origins, SqliteOrigins):
             return self._origins.next(assessment.known, assessment.found) == assessment.known
         if assessment.known and assessment.known.generation != self._generation:
-            # another server has counted on, for what was written until now
+            # another server has raised the generation for all writes until now
             self._traces, self._generation = traces, assessment.known.generation
         return traces == self._traces and assessment.found == assessment.known
 
@@ -169,7 +170,7 @@ class SqlHoldStore:
         return self._origins.traces() if isinstance(self._origins, SqliteOrigins) else ()
 
     async def _lock(self, connection: AsyncConnection) -> None:
-        # SQLite's write transactions exclude each other anyway
+        # SQLite's write transactions exclude each other already
         if self._database.dialect == "postgresql":
             await connection.execute(_LOCK)
 

@@ -1,4 +1,4 @@
-"""Who may move a campaign, and who may write under its status."""
+"""Locks of a campaign's status: shared by pages, exclusive for its transitions."""
 
 from collections.abc import Iterator
 
@@ -17,11 +17,11 @@ _EXCLUSIVE = select(func.pg_advisory_xact_lock(_KEY))
 
 
 def lock_shared(dialect: DialectName, campaign_id: str) -> Iterator[Write]:
-    """Keeps the campaign's status as it is until this transaction ends. Pages share it.
+    """Locks the campaign's status until this transaction ends; pages share the lock.
 
     An advisory lock and not FOR SHARE on the row: PostgreSQL grants these in the order of
     arrival, so that a steady stream of pages can't keep `lock_exclusively` waiting. SQLite's write
-    transactions exclude each other anyway.
+    transactions exclude each other already.
     """
     if dialect == "postgresql":
         yield Write(_SHARED, {"lock": _name(campaign_id)})
@@ -30,13 +30,13 @@ def lock_shared(dialect: DialectName, campaign_id: str) -> Iterator[Write]:
 async def lock_exclusively(
     connection: AsyncConnection, dialect: DialectName, campaign_id: str
 ) -> None:
-    """Waits for the pages under way and lets no further one begin until this transaction ends."""
+    """Waits for pages being written, and lets no other begin until this transaction ends."""
     if dialect == "postgresql":
         await connection.execute(_EXCLUSIVE, {"lock": _name(campaign_id)})
 
 
 def is_held() -> Exists:
-    """Whether the database is held. Statements that send or fire anything ask in their SQL.
+    """Tests for a hold inside the statements that send or fire anything.
 
     So a hold and its end take effect in all processes of all replicas at once.
     """
@@ -49,7 +49,7 @@ async def current_hold(connection: AsyncConnection) -> Hold | None:
 
 
 async def refuse_if_held(connection: AsyncConnection) -> None:
-    """Raises `DatabaseHeldError`."""
+    """Raises `DatabaseHeldError` if the database is held."""
     if hold := await current_hold(connection):
         raise DatabaseHeldError(hold.because, hold.explanation)
 

@@ -1,23 +1,23 @@
-"""What tells a database from a copy of it that was put back, or put elsewhere.
+"""Tells a database from a copy of it that was restored, here or elsewhere.
 
-SQLite: a generation is counted on in the database first, and then in a file beside it. So the file
-is never ahead of its own database, wherever a crash falls.
+SQLite: a generation is raised in the database first, and then in a file beside it. So the file is
+never ahead of its own database, whenever a crash happens.
 
 | row in the database | file beside it | what happened | restored |
 |---|---|---|---|
 | none | none, or generation 0 | first start, or a crash in the middle of it | no |
-| none | generation 1 or more | a backup of an earlier version was put back | yes |
+| none | generation 1 or more | a backup of an earlier version was restored | yes |
 | any | the same generation | a plain restart | no |
 | ahead | behind | a crash between the two writes, or an old file | no |
-| behind | ahead | the database file was put back | yes |
-| any | none, or unreadable | the database was put into another folder | yes |
-| any | of another origin | the database was put in the place of another one | yes |
+| behind | ahead | the database file was restored | yes |
+| any | none, or unreadable | the database was copied into another folder | yes |
+| any | of another origin | the database has replaced another one | yes |
 
-While a server runs, a file that disappears is only written again.
+If the file disappears while a server runs, it is just written again.
 
-PostgreSQL: a dump that is restored comes to another cluster (another system identifier), another
-database (another oid), or other tables (other oids). A replica that takes over has all three of
-its primary. A role that may not read the system identifier does without.
+PostgreSQL: a restored dump is in another cluster (another system identifier), another database
+(another oid), or other tables (other oids). A promoted replica has all three of its primary. For a
+role that may not read the system identifier, the oids alone decide.
 
 | row in the database | what PostgreSQL says | what happened | restored |
 |---|---|---|---|
@@ -27,7 +27,7 @@ its primary. A role that may not read the system identifier does without.
 | any | another system identifier | restored into another cluster, or `pg_upgrade` | yes |
 | any, or none known | no system identifier | the role may not read it: the oids decide | by oids |
 
-On both, a database without any campaign is never held: it has nothing to send.
+On both, a database without campaigns is never held, because it has nothing to send.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from chat_store.database.engine import Database
 from chat_store.database.sqlite.generation import Generation, GenerationFile
 
-# everybody may call it by default, but an operator can take that away; null where it is missing
+# by default every role may call it, but operators can revoke that; null if it does not exist
 _MAY_READ_IDENTIFIER = text(
     "SELECT has_function_privilege(to_regprocedure('pg_control_system()'), 'execute')"
 )
@@ -64,16 +64,16 @@ class Origin:
 
 class Origins(Protocol):
     async def found(self, connection: AsyncConnection) -> Origin | None:
-        """Where the database is, whatever is written in it."""
+        """Returns the actual origin of the database, not the one written in it."""
 
     def is_restored(self, known: Origin | None, found: Origin | None) -> bool:
-        """`known` is what is written in the database. See the tables above."""
+        """Returns whether the database was restored. `known` is the origin written in it."""
 
     def next(self, known: Origin | None, found: Origin | None) -> Origin:
-        """What is to be written in the database, where it is at home now."""
+        """Returns the origin to write, which accepts the database's current place."""
 
     async def note(self, origin: Origin) -> None:
-        """Writes it down outside of the database."""
+        """Writes the origin outside the database."""
 
 
 class SqliteOrigins:
@@ -126,7 +126,7 @@ class PostgresOrigins:
         return found
 
     async def note(self, origin: Origin) -> None:
-        """There is nowhere to."""
+        """Does nothing: PostgreSQL has no place outside the database."""
 
 
 def origins_of(database: Database) -> SqliteOrigins | PostgresOrigins:

@@ -1,7 +1,6 @@
-"""What the campaign service asks of its database, in its own words.
+"""The campaign service's ports to its database.
 
-One method is one transaction: what it promises is durable when it returns, and whatever crashes
-before that leaves things as they were.
+Each method is one transaction, durable when it returns. A crash before that changes nothing.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -24,39 +23,39 @@ class CampaignStore(Protocol):
     async def create(
         self, campaign_id: str, spec: CampaignSpec, now: datetime, *, to_channels: bool
     ) -> Campaign:
-        """A draft. The same id with the same content gives what is there.
+        """Creates a draft, or returns the stored campaign if the id has the same content.
 
         Raises `CampaignAlreadyExistsError`.
         """
 
     async def get(self, campaign_id: str) -> Campaign:
-        """A deleted one too. Raises `CampaignNotFoundError`."""
+        """Returns the campaign, also a deleted one. Raises `CampaignNotFoundError`."""
 
     async def get_with_sender(self, campaign_id: str) -> tuple[Campaign, User | None]:
-        """As `get`; None if its sender is no user any more."""
+        """Does as `get`, with the sender; None if that user does not exist any more."""
 
     async def query(self, predicate: Predicate, page: PageRequest) -> Page[Campaign]:
-        """Without `user_ids`, which may be 10,000 each. Deleted campaigns are never found."""
+        """Returns campaigns without `user_ids` (up to 10,000 each). Skips deleted ones."""
 
     async def user_ids(self, campaign_id: str, page: PageRequest) -> Page[str]:
-        """The campaign's users, ascending."""
+        """Returns the campaign's user ids, ascending."""
 
 
 class DeliveryStore(Protocol):
-    """What became of the targets of a campaign."""
+    """The outcomes of a campaign's targets."""
 
     async def of_campaign(
         self, campaign_id: str, outcome: Outcome | None, page: PageRequest
     ) -> Page[Delivery]:
-        """In target order, whatever `page.sort` says; None is any outcome.
+        """Returns deliveries in target order; ignores `page.sort`. None means any outcome.
 
-        Of a deleted campaign, too. Raises `CampaignNotFoundError`.
+        Also works for a deleted campaign. Raises `CampaignNotFoundError`.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class DueTransition:
-    """A campaign, as of `revision`, that the clock has to stop (`over`) or else to start."""
+    """A campaign, as of `revision`, that is due to stop (`is_stop`) or else to start."""
 
     campaign_id: str
     revision: int
@@ -65,11 +64,11 @@ class DueTransition:
 
 
 class TransitionStore(Protocol):
-    """What changes a campaign's status or definition.
+    """Changes of a campaign's status or definition.
 
-    Every change moves its `revision` and is kept for those who watch. With a `revision` given,
-    nothing happens to a campaign that has changed since. All raise `CampaignNotFoundError`,
-    `CampaignDeletedError` and, where the status does not allow it, `StatusNotAllowedError`.
+    Every change raises the `revision` and is recorded for watchers. If a `revision` is given, a
+    campaign that has changed since stays as it is. All raise `CampaignNotFoundError`,
+    `CampaignDeletedError` and, if the status does not allow the change, `StatusNotAllowedError`.
     """
 
     async def start(
@@ -81,18 +80,18 @@ class TransitionStore(Protocol):
         times: Times | None = None,
         revision: int | None = None,
     ) -> None:
-        """Starts or resumes. No effect on one that is in progress. None: the times stay.
+        """Starts or resumes; no effect on a campaign in progress. None keeps the times.
 
         Raises `QuotaExceededError` and `DatabaseHeldError`.
         """
 
     async def schedule(self, campaign_id: str, times: Times, now: datetime) -> None:
-        """From now on the clock starts it. Raises `DatabaseHeldError`."""
+        """Schedules the campaign. Raises `DatabaseHeldError`."""
 
     async def stop(
         self, campaign_id: str, reason: str, now: datetime, *, revision: int | None = None
     ) -> None:
-        """When it returns, every page of the campaign is in and no further one can follow."""
+        """Stops the campaign. On return, all its pages are written and no other can follow."""
 
     async def update(
         self,
@@ -104,42 +103,43 @@ class TransitionStore(Protocol):
         to_channels: bool,
         audience_changed: bool,
     ) -> bool:
-        """Whether it was written: not if the campaign is not at `revision` any more.
+        """Writes the spec, unless the campaign has changed since `revision`.
 
-        With another audience, a resumed run walks it from the beginning.
+        Returns whether it was written. If the audience changed, every shard restarts from the
+        beginning.
         """
 
     async def delete(self, campaign_id: str, now: datetime) -> None:
-        """Softly and for good. No effect on one that is deleted."""
+        """Marks the campaign as deleted, for good. No effect on a deleted one."""
 
     async def due(self, now: datetime) -> Sequence[DueTransition]:
-        """What the clock has to move now, the longest due first; at most 100.
+        """Returns at most 100 due transitions, the longest due first.
 
-        Nothing while the database is held.
+        Returns none while the database is held.
         """
 
     async def set_status_reason(self, campaign_id: str, reason: str, revision: int) -> None:
-        """Sets the `status_reason` of a campaign that the clock can't move yet."""
+        """Sets the `status_reason` of a due campaign that can't be started yet."""
 
     async def refuse_if_held(self) -> None:
         """Raises `DatabaseHeldError` while the database is held."""
 
 
 class ProgressStore(Protocol):
-    """Campaigns as those who watch them see them: their changes, one by one."""
+    """Campaigns as watchers see them: their changes, one by one."""
 
     async def snapshots(self, campaign_ids: Collection[str]) -> Sequence[ProgressSnapshot]:
-        """How far each of them is, in one statement. Those that do not exist are left out."""
+        """Returns the progress of each, in one statement. Leaves out unknown campaigns."""
 
     async def revision_after(self, campaign_id: str, revision: int) -> Campaign:
-        """The first change after that revision, of which there is one; without `user_ids`."""
+        """Returns the first change after that revision, which must exist; without `user_ids`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
     """The right to send one shard of a campaign until `until`.
 
-    `fence` grows with every claim: whoever holds an older one is refused, however late it wakes.
+    `fence` grows with every claim: a sender with an older one is refused, however late it wakes.
     """
 
     campaign_id: str
@@ -151,12 +151,12 @@ class Lease:
     audience_version: str
 
 
-# what stands for all campaigns together among the limits of a single one
+# the id of the limit of all campaigns together
 GLOBAL_LIMIT = ""
 
 
 class Reservation(NamedTuple):
-    """Messages may be sent from `not_before` on. They were due before that if the sender is late."""
+    """Messages may be sent from `not_before` on. They were due at `scheduled_at`, maybe earlier."""
 
     scheduled_at: datetime
     not_before: datetime
@@ -165,41 +165,40 @@ class Reservation(NamedTuple):
 class RunStore(Protocol):
     """A campaign's run as its senders see it.
 
-    Every write is guarded by the lease's fence and by the campaign being in progress;
-    `RunEndedError` is raised when either is gone, or when the database is held.
+    Every write is guarded by the lease's fence and by the campaign being in progress. It raises
+    `RunEndedError` if either guard fails, or if the database is held.
     """
 
     async def claim(self, owner: str, now: datetime, until: datetime) -> Lease | None:
-        """Takes one shard of a campaign in progress that is unfinished and in no one's lease."""
+        """Claims an unfinished, unleased shard of a campaign in progress; None if there is none."""
 
     async def renew(self, lease: Lease, until: datetime) -> None: ...
 
     async def release(self, lease: Lease, claimable_from: datetime | None = None) -> None:
-        """Lets any sender claim the shard, at once or only later. No error for a lost lease."""
+        """Lets any sender claim the shard, at once or from a time on. A lost lease is no error."""
 
     async def begin_pass(self, lease: Lease) -> None:
-        """Remembers which audience this walk sets out with.
+        """Records the audience version with which this pass begins.
 
-        Raises `ReferenceGoneError` for a segment that has been deleted.
+        Raises `ReferenceGoneError` for a deleted segment.
         """
 
     async def targets_with_outcome(
         self, campaign_id: str, target_ids: Sequence[str]
     ) -> Collection[str]:
-        """Those that have an outcome already."""
+        """Returns the targets that have an outcome already."""
 
     async def reserve(
         self, limits: Mapping[str, int], messages: int, since: datetime, now: datetime
     ) -> Reservation:
-        """Takes the next turn for so many messages. One that is not used is lost.
+        """Takes the next reservation for the messages. An unused reservation is lost.
 
-        `limits` are messages a second by the id of the campaign that has to keep them, or
-        `GLOBAL_LIMIT` for all together. Turns that were missed after `since`, a second's at
-        most, are made up little by little.
+        `limits` are messages per second by campaign id, or by `GLOBAL_LIMIT` for all campaigns
+        together. Time missed after `since`, at most 1 s, is caught up gradually.
         """
 
     async def commit_page(self, lease: Lease, page: PlannedPage, cursor: str) -> None:
-        """The page's messages, channels, outcomes, counters and cursor, all or none.
+        """Writes the page's messages, channels, outcomes, counters and cursor, all or none.
 
         Raises `chat_store.errors.StalePageError` when the page must be planned again,
         `QuotaReachedError` when it would pass the monthly quota, and `NobodySentToError` when
@@ -207,19 +206,19 @@ class RunStore(Protocol):
         """
 
     async def recount(self, lease: Lease) -> None:
-        """Makes the campaign's counters what its messages and outcomes are, counted one by one."""
+        """Sets the campaign's counters to its messages and outcomes, counted one by one."""
 
     async def finish_pass(self, lease: Lease, now: datetime) -> None:
-        """Ends this shard's walk over the audience.
+        """Ends this shard's pass over the audience.
 
-        When all shards have, those that set out with another audience than there is now walk once
-        more; if there are none, the campaign is completed. Lists wait for that: a change of one is
-        seen here, or answered when the campaign is completed. Raises `ReferenceGoneError` for a
-        segment that has been deleted, because the walk may have been past it.
+        When the last shard ends, shards that began with another audience version make another
+        pass; if there are none, the campaign is completed. Changes of lists are locked out
+        meanwhile: each is either seen here, or acknowledged after the completion. Raises
+        `ReferenceGoneError` for a deleted segment, because the pass may have missed its targets.
         """
 
     async def abort(self, lease: Lease, reason: str, now: datetime) -> None:
-        """Stops the campaign for a reason that no waiting will mend."""
+        """Stops the campaign for a permanent reason."""
 
     async def abort_unless_others_send(
         self, lease: Lease, reason: str, now: datetime, retried_at: datetime
@@ -232,4 +231,4 @@ class RunStore(Protocol):
         """
 
     async def set_status_reason(self, lease: Lease, reason: str) -> None:
-        """Sets the `status_reason` of a campaign that has to wait; empty when it goes on."""
+        """Sets the `status_reason` of a campaign that waits; empty when it goes on."""

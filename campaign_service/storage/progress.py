@@ -1,4 +1,4 @@
-"""What watchers ask of the database, in SQL."""
+"""The queries of watchers, in SQL."""
 
 from collections.abc import Collection, Sequence
 from functools import cache
@@ -45,7 +45,7 @@ class SqlProgressStore:
 
 @cache
 def _snapshots(dialect: DialectName) -> Select[Any]:
-    """Of each of the keys; built once, for it is asked five times a second."""
+    """Selects the progress of each key. Built once, because it runs five times a second."""
     columns = campaigns.c
     return select(
         columns.id,

@@ -1,8 +1,8 @@
-"""The month's messages, in SQL: what is left of them at a start, and where a page is written.
+"""The monthly quota of messages in SQL, checked at each start and with each page.
 
-A start looks at what its campaign and those in progress have yet to send; audiences may grow
+A start counts what its campaign and those in progress have yet to send; audiences may grow
 afterwards. A page adds its messages to the month's row in its own transaction, so that no two
-pages, of any campaign on any replica, can use the same rest. Without a quota nothing is counted.
+pages, of any campaign on any replica, use the same rest. Without a quota, nothing is counted.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ from chat_store.database.columns import Count
 from chat_store.database.engine import Database, DialectName
 from chat_store.sql.messages import count_sent_since
 
-# no campaign has an empty id
+# the name of the lock; no campaign has an empty id
 _ALL_CAMPAIGNS = ""
 
 _months = campaign_months.c
@@ -40,22 +40,22 @@ _ADD = (
 
 
 class MonthFullError(Exception):
-    """A page has more messages than are left in its month."""
+    """The page has more messages than the rest of its month."""
 
 
 class MonthlyQuota:
-    """Keeps the pages of this process within the quota; 0 is none."""
+    """Keeps the pages of this process within the quota; 0 means no quota."""
 
     def __init__(self, database: Database, quota: int) -> None:
         self._database = database
         self._quota = quota
-        # those whose messages were counted by this process
+        # months whose messages this process has counted
         self._months: set[str] = set()
 
     async def prepare(self, page: PlannedPage) -> None:
-        """Before the first page of a month counts what is there, one by one.
+        """Counts the month's messages one by one, before its first page.
 
-        Messages that were written while there was no quota are in nobody's count.
+        Messages written while there was no quota have not been counted.
         """
         month = _month_of(page.rows.moment)
         if not self._quota or not page.sent or month in self._months:
@@ -65,7 +65,7 @@ class MonthlyQuota:
         row = campaign_months.select().where(_months.month == month).with_for_update()
         async with self._database.transaction("run.count-month") as connection:
             await connection.execute(*new)
-            # pages that are written meanwhile wait with their own messages
+            # locks the row, so that pages of other senders wait until the count is written
             await connection.execute(row)
             sent = await _sent_since(connection, _beginning(page.rows.moment))
             await connection.execute(
@@ -74,9 +74,9 @@ class MonthlyQuota:
         self._months.add(month)
 
     def writes(self, page: PlannedPage) -> Iterator[Write]:
-        """To be the last of the page's transaction, because all pages wait for the month's row.
+        """Yields the page's last write; last, because all pages wait for the month's row.
 
-        Executed, they raise `MonthFullError` when the page would pass the quota.
+        Its execution raises `MonthFullError` if the page would pass the quota.
         """
         if self._quota and page.sent:
             month = _month_of(page.rows.moment)
@@ -100,11 +100,11 @@ async def check_quota(
     quota: int,
     now: datetime,
 ) -> None:
-    """Raises `QuotaExceededError` if the campaign's targets are more than the month has left.
+    """Raises `QuotaExceededError` if the campaign has more targets than the month has left.
 
-    What was sent in this calendar month (UTC) is used, and so is what campaigns in progress have
-    yet to send. Checks wait for each other until their transactions end, so that two campaigns
-    can't both start on the same rest.
+    Messages of this calendar month (UTC) count as used, and so do those that campaigns in progress
+    have yet to send. Checks wait for each other until their transactions end, so that two
+    campaigns can't both start on the same rest.
     """
     await lock_exclusively(connection, dialect, _ALL_CAMPAIGNS)
     month = _beginning(now)

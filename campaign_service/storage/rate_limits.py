@@ -1,7 +1,7 @@
 """The rate limiters in SQL (GCRA): when the next message may be sent.
 
-A limiter's row holds the moment up to which its messages are reserved. All replicas and shards
-move the same row, so that together they keep below the limit.
+A limiter's row holds the time up to which its messages are reserved. All replicas and shards
+update the same row, so that together they stay below the limit.
 """
 
 from collections.abc import Mapping
@@ -16,8 +16,8 @@ from campaign_service.storage.tables import rate_limits
 from chat_store.database.columns import Count, from_microseconds, to_microseconds
 from chat_store.database.engine import DialectName
 
-# A machine that is out of breath now and then still reaches the limit: what it was late is made up
-# for by turns that come a third closer, up to so much.
+# Catch-up: for up to 1 s of missed time, reservations are spaced at 3/4 of the normal interval
+# (at most 4/3 of the limit), so that a busy machine still reaches the limit.
 _MAX_CATCH_UP = timedelta(seconds=1)
 _CATCH_UP_SPACING = 3 / 4
 _SECOND = 1_000_000
@@ -43,7 +43,7 @@ async def reserve(
             "scheduled_at": missed_from + intervals[key],
             "not_before": moment + shortest_intervals[key],
         }
-        # always in this order, so that no two transactions wait for each other
+        # in a fixed order, so that no two transactions wait for each other
         for key in sorted(limits)
     ]
     reservation = (sqlite.insert if dialect == "sqlite" else postgresql.insert)(rate_limits)

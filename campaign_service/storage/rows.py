@@ -1,4 +1,4 @@
-"""Campaigns as rows: what the columns hold, and back."""
+"""Converts between campaigns and rows."""
 
 from dataclasses import asdict
 from typing import Any
@@ -20,14 +20,14 @@ from campaign_service.storage.tables import COUNTERS
 
 
 def spec_columns(spec: CampaignSpec) -> dict[str, Any]:
-    """The columns of `campaigns`; `user_ids` has a table of its own."""
+    """Returns the columns of `campaigns`; `user_ids` has a table of its own."""
     values = asdict(spec)
     del values["user_ids"]
     return values
 
 
 def campaign_from_row(row: Row[Any], user_ids: tuple[str, ...]) -> Campaign:
-    """From a row with the sums of the counters in it."""
+    """Makes a campaign of a row that includes the sums of the counters."""
     return Campaign(
         id=row.id,
         spec=CampaignSpec(

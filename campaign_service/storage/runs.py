@@ -1,4 +1,4 @@
-"""The sender's own progress in SQL: leases, pages, and how a run ends."""
+"""The sender's progress in SQL: leases, pages, and the end of a run."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -53,7 +53,7 @@ _HAS_LEASE = and_(
     _shards.shard == bindparam("of_shard"),
     _shards.fence == bindparam("of_fence"),
 )
-# a lease's shard, unless someone else has claimed it, the campaign has stopped or is held
+# the lease's shard, unless it was claimed again, or the campaign has stopped or is held
 _LEASED_SHARD = update(campaign_shards).where(
     _HAS_LEASE,
     exists().where(
@@ -88,10 +88,10 @@ class SqlRunStore:
 
     async def claim(self, owner: str, now: datetime, until: datetime) -> Lease | None:
         async with self._database.autocommit() as connection:
-            # an idle sender asks often: it must not take SQLite's write lock for a no
+            # idle senders poll often, and must not take SQLite's write lock for nothing
             if (await connection.execute(_claimable(), {"now": now})).first() is None:
                 return None
-        # a CTE, for PostgreSQL might run a subquery several times, and lock another shard each time
+        # a CTE: PostgreSQL might run a subquery several times, and lock another shard each time
         chosen = _claimable().with_for_update(of=campaign_shards, skip_locked=True).cte("chosen")
         statement = (
             update(campaign_shards)
@@ -134,7 +134,7 @@ class SqlRunStore:
     ) -> Collection[str]:
         dialect = self._database.dialect
         given = inline_rows(dialect, {"target_id": Key}, {"target_id": target_ids})
-        # not a join: SQLite would read all outcomes of the campaign, and for each of them the list
+        # not a join, for which SQLite would scan the list for each outcome of the campaign
         refused = select(campaign_outcomes.c.target_id).where(
             campaign_outcomes.c.campaign_id == campaign_id,
             campaign_outcomes.c.target_id.in_(
@@ -153,7 +153,7 @@ class SqlRunStore:
 
     async def commit_page(self, lease: Lease, page: PlannedPage, cursor: str) -> None:
         await self._quota.prepare(page)
-        # packed before the transaction, which on SQLite keeps everyone else from writing
+        # built before the transaction, which on SQLite blocks all other writers
         writes = [
             *_writes(self._database.dialect, lease, page, cursor),
             *self._quota.writes(page),
@@ -165,7 +165,7 @@ class SqlRunStore:
 
     async def recount(self, lease: Lease) -> None:
         async with self._database.transaction("run.recount") as connection:
-            # no page may be written between two counts
+            # locks out pages, which must not be written between two counts
             await lock_exclusively(connection, self._database.dialect, lease.campaign_id)
             rows = {
                 "messages_sent": _count(sent_messages(lease.campaign_id)),
@@ -315,7 +315,7 @@ def _writes(dialect: DialectName, lease: Lease, page: PlannedPage, cursor: str) 
 
 @cache
 def _claimable() -> Select[Any]:
-    """The shard that has waited longest at `now`. Built once, for idle senders ask often."""
+    """Selects the shard that has waited longest. Built once, because idle senders poll often."""
     return (
         select(_shards.campaign_id, _shards.shard)
         .join(campaigns, campaigns.c.id == _shards.campaign_id)
@@ -335,7 +335,7 @@ def _is_fresh() -> ColumnElement[bool]:
 
 
 def _not_before_last_change(now: datetime) -> ColumnElement[datetime]:
-    # a clock that was set back must not make the end look older than what it ends
+    # never earlier than the last change, even if the clock went back
     before = campaigns.c.updated_at
     return case((before > now, before), else_=literal(now, UtcTime()))
 
@@ -354,12 +354,12 @@ def _of_other_shards(lease: Lease, counter: str) -> ColumnElement[int]:
     counted = select(func.coalesce(func.sum(others[counter]), 0)).where(
         others.campaign_id == lease.campaign_id, others.shard != lease.shard
     )
-    # a sum of PostgreSQL's bigints is a numeric
+    # PostgreSQL sums bigints to a numeric
     return cast(counted.scalar_subquery(), Count)
 
 
 def _lease_parameters(lease: Lease) -> dict[str, Any]:
-    """The parameters of what is built on `_HAS_LEASE`."""
+    """Returns the parameters of statements with `_HAS_LEASE`."""
     return {"of_campaign": lease.campaign_id, "of_shard": lease.shard, "of_fence": lease.fence}
 
 

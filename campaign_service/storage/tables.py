@@ -1,4 +1,4 @@
-"""The campaign service's own tables, beside the chat store's in the one database."""
+"""The campaign service's own tables, in the same database as the chat store's."""
 
 from sqlalchemy import (
     Boolean,
@@ -42,7 +42,7 @@ campaigns = Table(
     Column("started_at", UtcTime),
     Column("completed_at", UtcTime),
     Column("targets_total", Count, nullable=False),
-    # grows with every change of the definition or the status; the etag tells it
+    # grows with every change of the definition or the status; the etag is made of it
     Column("revision", Integer, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("updated_at", UtcTime, nullable=False),
@@ -53,7 +53,7 @@ campaigns = Table(
 
 COUNTERS = ("messages_sent", "channels_created", "targets_skipped", "targets_failed")
 
-# What a campaign was like, with its counters, at each revision: who watches sees every one.
+# A campaign with its counters at each revision. Watchers see every one.
 campaign_changes = Table(
     "campaign_changes",
     metadata,
@@ -71,14 +71,14 @@ campaign_users = Table(
     sqlite_with_rowid=False,
 )
 
-# The sender's own progress: who works on which part of the audience, and how far it is.
+# The sender's progress: the lease and the cursor of each part of the audience.
 campaign_shards = Table(
     "campaign_shards",
     metadata,
     Column("campaign_id", Key, nullable=False),
     Column("shard", Integer, nullable=False),
     Column("shard_count", Integer, nullable=False),
-    # the audience is walked again when a listed segment changed under the walk
+    # another pass over the audience follows if a listed segment changed during the last one
     Column("pass_number", Integer, nullable=False),
     Column("audience_version", PlainText, nullable=False),
     Column("cursor", PlainText, nullable=False),
@@ -92,7 +92,7 @@ campaign_shards = Table(
     Index("campaign_shards_by_lease", "finished", "lease_until"),
 )
 
-# One row for every target that got no message; who got one is in `messages`.
+# One row for every target without a message. Targets with one are in `messages`.
 campaign_outcomes = Table(
     "campaign_outcomes",
     metadata,
@@ -101,16 +101,16 @@ campaign_outcomes = Table(
     Column("outcome", String(16), nullable=False),
     Column("reason", String(32), nullable=False),
     Column("created_at", UtcTime, nullable=False),
-    # the channel that was the reason, where there was one
+    # the channel that is the reason, if one is
     Column("cid", Key),
     PrimaryKeyConstraint("campaign_id", "target_id"),
     Index("campaign_outcomes_by_outcome", "campaign_id", "outcome", "target_id"),
     sqlite_with_rowid=False,
 )
 
-# The limiters, in microseconds since the epoch: one for each campaign with a limit, and one for all
-# campaigns together under the empty id. `scheduled_at` is when the next message is due, `not_before`
-# the earliest moment at which it may be sent if those before it were late.
+# The rate limiters, in microseconds since the epoch: one per campaign with a limit, and one for all
+# campaigns together under the empty id. `scheduled_at` is when the next message is due, and
+# `not_before` the earliest time at which it may be sent if earlier ones were late.
 rate_limits = Table(
     "rate_limits",
     metadata,
@@ -120,8 +120,8 @@ rate_limits = Table(
     sqlite_with_rowid=False,
 )
 
-# How many messages all campaigns have written in each calendar month (UTC, `2026-03`) since there
-# is a quota. Each page adds its own in its transaction.
+# The number of messages that all campaigns have written per calendar month (UTC, `2026-03`),
+# counted while there is a quota. Each page adds its own in its transaction.
 campaign_months = Table(
     "campaign_months",
     metadata,
@@ -131,10 +131,10 @@ campaign_months = Table(
 )
 
 
-# The last known place of this database, in one row: the one that a backup brings along differs from
-# the place where it is restored. `origin` is a random name on SQLite, where a file beside the
-# database repeats it together with the `generation`; on PostgreSQL it is the system identifier of
-# the cluster, and `place` is the oids of the database and of this table.
+# The last known place of this database, in one row; after a restore it differs from the actual
+# place. `origin` is a random name on SQLite, where a file beside the database repeats it together
+# with the `generation`. On PostgreSQL it is the system identifier of the cluster, and `place` has
+# the oids of the database and of this table.
 restore_guard = Table(
     "restore_guard",
     metadata,
@@ -146,5 +146,5 @@ restore_guard = Table(
     Column("held_because", PlainText, nullable=False),
 )
 
-# A view: it has one row while the database is held, and none otherwise.
+# A view with one row while the database is held, and none otherwise.
 holds = table("holds", column("because", PlainText))

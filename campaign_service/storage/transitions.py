@@ -1,4 +1,4 @@
-"""What moves a campaign or changes it, in SQL: each in one guarded transaction."""
+"""The transitions and changes of a campaign in SQL, each in one guarded transaction."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -158,7 +158,7 @@ class SqlTransitionStore:
         self, connection: AsyncConnection, row: Row[Any], now: datetime, **values: Any
     ) -> None:
         statement = update(campaigns).where(campaigns.c.id == row.id)
-        # a clock that was set back must not make a change look older than the one before
+        # never earlier than the last change, even if the clock went back
         moment = max(now, row.updated_at)
         await connection.execute(
             statement.values(revision=row.revision + 1, updated_at=moment, **values)
@@ -183,7 +183,7 @@ class SqlTransitionStore:
 
 
 async def _release_shards(connection: AsyncConnection, campaign_id: str) -> None:
-    # a page of the run before would still be guarded by nothing but its fence
+    # otherwise only the fence would guard against a page of the previous run
     await connection.execute(
         update(campaign_shards)
         .where(campaign_shards.c.campaign_id == campaign_id)
@@ -192,7 +192,7 @@ async def _release_shards(connection: AsyncConnection, campaign_id: str) -> None
 
 
 async def _restart_pass(connection: AsyncConnection, campaign_id: str) -> None:
-    """From the beginning: the audience is another one, and whoever has an outcome keeps it."""
+    """Restarts all shards, because the audience changed. Targets keep their outcomes."""
     await connection.execute(
         update(campaign_shards)
         .where(campaign_shards.c.campaign_id == campaign_id)
@@ -208,7 +208,7 @@ def _time_columns(times: Times | None) -> dict[str, datetime | None]:
 
 @cache
 def _due() -> Select[Any]:
-    """Built once: it is asked several times a second."""
+    """Selects due campaigns. Built once, because it runs several times a second."""
     columns = campaigns.c
     now = bindparam("now", type_=UtcTime())
     starts = and_(columns.status == Status.SCHEDULED, columns.scheduled_for <= now)
