@@ -6,6 +6,7 @@ Each command imports what it needs when it runs: a process that sends starts in 
 time that importing everything takes.
 """
 
+import signal
 from typing import Annotated
 
 import structlog
@@ -53,6 +54,9 @@ def send_messages(
     Shares the work with the senders of the campaign servers. Exit code 0: stopped. 1: it could not
     start.
     """
+    if ordered:
+        # ^C is for the server, also while this process imports what it needs
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     from campaign_service.commands.send import send, send_for_server
 
     settings = _settings()

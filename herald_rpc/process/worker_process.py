@@ -17,7 +17,7 @@ from herald_rpc.process.waiting import wait_at_most
 logger = structlog.get_logger(__name__)
 
 _WAKE, _STOP = b"n", b"s"
-_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 # a process that has lived for so long works: importing everything takes one to four of them
 _SETTLED_SECONDS = 10.0
 _STOPPED = {0, *(-number for number in _STOP_SIGNALS)}
@@ -81,7 +81,9 @@ class WorkerProcess:
     async def _ended(self, process: asyncio.subprocess.Process, stop: asyncio.Event) -> int:
         """Lets the process work, and returns its exit code when it has ended."""
         stopping = asyncio.create_task(stop.wait())
-        stopping.add_done_callback(lambda _: self._order_to_stop(process))
+        stopping.add_done_callback(
+            lambda task: None if task.cancelled() else self._order_to_stop(process)
+        )
         settled = asyncio.get_running_loop().call_later(
             _SETTLED_SECONDS, self._outages.over, self._name
         )
@@ -90,7 +92,7 @@ class WorkerProcess:
             return await process.wait()
         except asyncio.CancelledError:
             logger.warning("a process goes on, and is killed", process=self._name)
-            _kill(process)
+            _signal(process, signal.SIGKILL)
             raise
         finally:
             settled.cancel()
@@ -117,8 +119,7 @@ class WorkerProcess:
     def _order_to_stop(self, process: asyncio.subprocess.Process) -> None:
         self._send_order(_STOP)
         # ends one that still imports and has nothing in hand; those that listen ignore it
-        with suppress(ProcessLookupError):
-            process.terminate()
+        _signal(process, signal.SIGTERM)
 
     def _close_orders(self) -> None:
         if self._orders:
@@ -132,7 +133,7 @@ class WorkerProcess:
     async def __aexit__(self, *_: object) -> None:
         self._close_orders()
         if self._process:
-            _kill(self._process)
+            _signal(self._process, signal.SIGKILL)
             await self._process.wait()
 
 
@@ -165,7 +166,9 @@ async def follow_orders(stop: asyncio.Event, woken: asyncio.Event) -> None:
     await woken.wait()
 
 
-def _kill(process: asyncio.subprocess.Process) -> None:
-    # it may have ended by itself
-    with suppress(ProcessLookupError):
-        process.kill()
+def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    # Not by the process's own method: that looks whether it has ended, and takes the exit code
+    # away from the thread that waits for it.
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, number)

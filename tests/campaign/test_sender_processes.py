@@ -112,19 +112,21 @@ async def test_a_frozen_sender_process_does_not_keep_the_others_of_a_killed_serv
         os.kill(second, signal.SIGKILL)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 @pytest.mark.parametrize("begun", [True, False], ids=["senders that send", "senders that start"])
 async def test_a_stop_signal_for_all_of_them_is_a_stop_signal_for_the_server(
     server: Server,
     begun: bool,  # noqa: FBT001 - a parameter of the test
+    number: signal.Signals,
 ) -> None:
     _, *senders = processes = server.processes()
     if begun:
         await sending(senders)
 
     for pid in processes:
-        os.kill(pid, signal.SIGTERM)
+        os.kill(pid, number)
 
-    assert await asyncio.to_thread(server.wait) == 0
+    assert await asyncio.to_thread(server.wait) == 0, server.log_tail()
     await gone(senders)
 
 

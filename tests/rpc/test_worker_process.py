@@ -4,7 +4,10 @@ import asyncio
 import os
 import signal
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -83,6 +86,46 @@ async def test_one_that_has_not_begun_ends_at_once_when_it_is_to_stop() -> None:
         await worker.run(stop)
 
 
+class LateWatcher(asyncio.ThreadedChildWatcher):
+    """Learns that a process has ended no sooner than it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_learn = threading.Event()
+
+    def _do_waitpid(self, *args: Any) -> None:
+        self.may_learn.wait()
+        super()._do_waitpid(*args)  # type: ignore[misc]
+
+
+@pytest.fixture
+def late_watcher() -> Iterator[LateWatcher]:
+    usual, late = asyncio.get_child_watcher(), LateWatcher()
+    asyncio.set_child_watcher(late)
+    yield late
+    late.may_learn.set()
+    asyncio.set_child_watcher(usual)
+
+
+async def test_one_that_ends_in_the_moment_in_which_it_is_to_stop_has_ended_well(
+    late_watcher: LateWatcher,
+) -> None:
+    stop = asyncio.Event()
+    async with WorkerProcess("a worker", ["sleep", "3600"]) as worker:
+        running = asyncio.create_task(worker.run(stop))
+        (child,) = (child for child in psutil.Process().children() if child.name() == "sleep")
+        child.terminate()
+        while child.status() != psutil.STATUS_ZOMBIE:  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(0)
+        stop.set()
+        # the order to stop is given meanwhile
+        for _ in range(5):
+            await asyncio.sleep(0)
+        late_watcher.may_learn.set()
+
+        await running
+
+
 async def test_one_that_dies_is_replaced_and_counts_as_unwell_meanwhile(tmp_path: Path) -> None:
     log, stop = tmp_path / "log", asyncio.Event()
     with capture_logs() as logs:
@@ -148,7 +191,7 @@ async def test_stop_signals_are_left_to_whoever_gives_the_orders(tmp_path: Path)
         await has_said(log, "started", "begun")
         (child,) = children()
 
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
             os.kill(child.pid, number)
         stop.set()
         await running
