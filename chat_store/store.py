@@ -94,6 +94,11 @@ class ChannelStore(Protocol):
         by the last message or else the creation, then by CID.
         """
 
+    async def members_among(
+        self, cids: Sequence[str], user_ids: Sequence[str]
+    ) -> Collection[tuple[str, str]]:
+        """Those pairs, of a channel and a user each, in which the user is a member."""
+
     async def query(self, predicate: Predicate, page: PageRequest) -> Page[Channel]:
         """Returns a page of channels, never deleted ones."""
 

@@ -24,6 +24,7 @@ class Reason(StrEnum):
     CHANNEL_NOT_FOUND = "channel_not_found"
     CHANNEL_FROZEN = "channel_frozen"
     TEAM_MISMATCH = "team_mismatch"
+    RECEIVER_NOT_MEMBER = "receiver_not_member"
     CHANNEL_ID_INVALID = "channel_id_invalid"
     TEMPLATE_ERROR = "template_error"
     MESSAGE_TOO_LONG = "message_too_long"

@@ -24,7 +24,9 @@ _OBSTACLES = {
     ChannelState.DELETED: Reason.CHANNEL_NOT_FOUND,
     ChannelState.FROZEN: Reason.CHANNEL_FROZEN,
 }
-_OF_CHANNEL = frozenset({Reason.CHANNEL_NOT_FOUND, Reason.CHANNEL_FROZEN})
+_OF_CHANNEL = frozenset(
+    {Reason.CHANNEL_NOT_FOUND, Reason.CHANNEL_FROZEN, Reason.RECEIVER_NOT_MEMBER}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +95,22 @@ class PageBuilder:
         """Fails these targets, unless they get no message for another reason."""
         self._taken = target_ids
 
-    def add(self, route: Route, channel: PickedChannel | None) -> None:
-        """Plans one message into the route's channel; None if that does not exist."""
+    def add(
+        self, route: Route, channel: PickedChannel | None, *, is_stranger: bool = False
+    ) -> None:
+        """Plans one message into the route's channel; None if that does not exist.
+
+        A stranger is a receiver who is no member of the channel: others would read the message.
+        """
         creating = channel is None and route.cid not in self._new
-        if channel is not None:
+        if creating:
+            reason = self._cannot_create(route)
+        elif channel is not None:
             reason = _OBSTACLES.get(channel.state)
+            if is_stranger and not self._enters(route, channel):
+                reason = reason or Reason.RECEIVER_NOT_MEMBER
         else:
-            reason = self._cannot_create(route) if creating else None
+            reason = self._is_stranger_in_new(route)
         if reason is None:
             try:
                 reason = self._write(route, channel, creating=creating)
@@ -109,6 +120,17 @@ class PageBuilder:
         if reason is not None:
             cid = route.cid if reason in _OF_CHANNEL else None
             self._not_sent.append(NotSent(route.target_id, reason, cid))
+
+    def _enters(self, route: Route, channel: PickedChannel) -> bool:
+        """Whether the receiver is the sender, who joins with the message."""
+        joins = self._sender_joins and channel.state is ChannelState.OPEN
+        return joins and route.target_id == self._run.sender.id
+
+    def _is_stranger_in_new(self, route: Route) -> Reason | None:
+        """A channel that another target of the page has made has that target's members."""
+        maker, _ = self._new[route.cid]
+        is_member = route.target_id in {*self._run.fixed_member_ids, maker.target_id}
+        return None if is_member else Reason.RECEIVER_NOT_MEMBER
 
     def _cannot_create(self, route: Route) -> Reason | None:
         creatable = self._run.spec.create_channels and route.channel_id is not None

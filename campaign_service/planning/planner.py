@@ -56,9 +56,14 @@ class Planner:
         routes, channels = await self._routes(target_ids, page)
         if check_message_ids:
             page.fail_taken(await self._taken(routes))
+        strangers = await self._strangers(routes, channels)
         async for part in _time_slices(routes):
             for route in part:
-                page.add(route, channels.get(route.cid))
+                page.add(
+                    route,
+                    channels.get(route.cid),
+                    is_stranger=(route.cid, route.target_id) in strangers,
+                )
         return page.build()
 
     async def _routes(
@@ -101,6 +106,19 @@ class Planner:
                 else:
                     routes.append(found)
         return routes
+
+    async def _strangers(
+        self, routes: Sequence[Route], channels: Mapping[str, PickedChannel]
+    ) -> Collection[tuple[str, str]]:
+        """The receivers who are not in the channel that a template gave them, if it exists."""
+        run = self._run
+        if run.to_channels or run.spec.channel_template is None:
+            return ()
+        given = [(route.cid, route.target_id) for route in routes if route.cid in channels]
+        if not given:
+            return ()
+        cids, user_ids = zip(*given, strict=True)
+        return set(given).difference(await self._chat.channels.members_among(cids, user_ids))
 
     async def _taken(self, routes: Sequence[Route]) -> Collection[str]:
         prefix = self._run.message_id_prefix

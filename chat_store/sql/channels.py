@@ -1,6 +1,6 @@
 """Channels and their members in SQL."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import cache, lru_cache
@@ -19,6 +19,7 @@ from sqlalchemy import (
     bindparam,
     case,
     delete,
+    exists,
     func,
     select,
     type_coerce,
@@ -151,6 +152,20 @@ class SqlChannelStore:
         # dict keeps the last pair of a user: the latest active, or the first of these by CID
         by_cid = sorted(zip(active_at, cids, pairs, strict=True), key=itemgetter(1), reverse=True)
         return dict(pair for _, _, pair in sorted(by_cid, key=itemgetter(0)))
+
+    async def members_among(
+        self, cids: Sequence[str], user_ids: Sequence[str]
+    ) -> Collection[tuple[str, str]]:
+        types = {"cid": Key, "user_id": Key}
+        given = inline_rows(
+            self._database.dialect, types, {"cid": list(cids), "user_id": list(user_ids)}
+        )
+        cid, user_id = given.c["cid"], given.c["user_id"]
+        # not a join: SQLite would begin with all members
+        is_member = exists().where(members.c.cid == cid, members.c.user_id == user_id)
+        statement = select(cid, user_id).select_from(given.source).where(is_member)
+        async with self._database.autocommit() as connection:
+            return {(row[0], row[1]) for row in await connection.execute(statement)}
 
     async def query(self, predicate: Predicate, page: PageRequest) -> Page[Channel]:
         statement = select(*COLUMNS).where(channels.c.deleted_at.is_(None))

@@ -209,11 +209,16 @@ async def test_every_target_of_a_run_has_its_delivery(
 ) -> None:
     """Also when the campaign is deleted: what was done stays done."""
     chat = sql_chat_store(database)
-    people = [a_user(id_) for id_ in (SENDER_ID, "ann", "bob", "cold", "gone", "late", "lost")]
+    people = [
+        a_user(id_) for id_ in (SENDER_ID, "ann", "away", "bob", "cold", "gone", "late", "lost")
+    ]
     await chat.users.upsert(people, MOMENT)
     await chat.users.delete(["gone"], MOMENT)
     places = [a_channel("cold-acme", frozen=True), a_channel("lost-acme"), a_channel("bob-acme")]
-    await chat.channels.upsert([ChannelDraft(place) for place in places], MOMENT)
+    places.append(a_channel("away-acme"))
+    await chat.channels.upsert(
+        [ChannelDraft(place, [SENDER_ID, "bob"]) for place in places], MOMENT
+    )
     await chat.channels.delete(["messaging:lost-acme"], MOMENT)
     template = {"text": "{% if receiver.id == 'late' %}{{ 'x' * 20001 }}{% endif %}"}
     targets = ["nobody", *(user.id for user in people[1:])]
@@ -238,6 +243,7 @@ async def test_every_target_of_a_run_has_its_delivery(
         for each in answer.deliveries
     } == {
         "ann": (SENT, "UNSPECIFIED", "messaging:ann-acme"),
+        "away": (SKIPPED, "RECEIVER_NOT_MEMBER", "messaging:away-acme"),
         "bob": (SENT, "UNSPECIFIED", "messaging:bob-acme"),
         "cold": (SKIPPED, "CHANNEL_FROZEN", "messaging:cold-acme"),
         "gone": (SKIPPED, "USER_DELETED", ""),

@@ -50,6 +50,7 @@ class World:
     people: Sequence[User] = (SENDER, ANN, BOB)
     places: Sequence[Channel] = ()
     direct: Mapping[str, str] = field(default_factory=dict)
+    strangers: frozenset[str] = frozenset()
 
     @property
     def users(self) -> "World":
@@ -57,7 +58,7 @@ class World:
 
     @property
     def channels(self) -> "Places":
-        return Places(self.places, self.direct)
+        return Places(self.places, self.direct, self.strangers)
 
     async def by_id(self, ids: Iterable[str]) -> dict[str, User]:
         return {user.id: user for user in self.people if user.id in set(ids)}
@@ -73,6 +74,13 @@ class World:
 class Places:
     places: Sequence[Channel]
     direct: Mapping[str, str]
+    strangers: frozenset[str]
+
+    async def members_among(
+        self, cids: Sequence[str], user_ids: Sequence[str]
+    ) -> set[tuple[str, str]]:
+        pairs = zip(cids, user_ids, strict=True)
+        return {(cid, user_id) for cid, user_id in pairs if user_id not in self.strangers}
 
     async def pick(self, cids: Iterable[str], names: Sequence[str]) -> dict[str, PickedChannel]:
         return {
@@ -260,7 +268,7 @@ async def test_a_channel_that_takes_no_messages_skips_its_target(
         "messaging:{{ receiver.id }}",
         "é{{ receiver.id }}",
         "{{ receiver.id }}\n",
-        "{{ 'x' * 65 }}",
+        "{{ 'x' * 256 }}",
     ],
 )
 async def test_a_rendered_id_that_no_channel_can_have_fails_its_target(id_: str) -> None:
@@ -271,8 +279,16 @@ async def test_a_rendered_id_that_no_channel_can_have_fails_its_target(id_: str)
     assert page.sent == 0
 
 
-@pytest.mark.parametrize("id_", ["{{ 'x' * 64 }}", "_-{{ receiver.id }}Z9"])
-async def test_a_rendered_id_may_have_up_to_64_letters_digits_dashes_and_underscores(
+@pytest.mark.parametrize(
+    "id_",
+    [
+        "{{ 'x' * 255 }}",
+        "_-{{ receiver.id }}Z9",
+        "6e1e1b0e-4a0c-4f6e-9d5e-0f5c5a1c7e11-{{ sender.id }}-6e1e1b0e-4a0c-4f6e-9d5e-0f5c5a1c7e11",
+        "{{ receiver.id }}.lee+news@example.com-{{ sender.id }}",
+    ],
+)
+async def test_a_rendered_id_may_be_of_uuids_and_e_mail_addresses_up_to_255_characters(
     id_: str,
 ) -> None:
     page = await planned_for(["ann"], channel_template=a_channel_template(id=id_))
@@ -280,21 +296,59 @@ async def test_a_rendered_id_may_have_up_to_64_letters_digits_dashes_and_undersc
     assert page.sent == 1
 
 
-async def test_two_receivers_with_the_same_new_channel_share_it() -> None:
+async def test_two_receivers_who_are_members_of_the_same_new_channel_share_it() -> None:
     page = await planned_for(
-        channel_template=a_channel_template(id="lobby", custom={"for": "{{ receiver.id }}"}),
+        channel_template=a_channel_template(
+            id="lobby", custom={"for": "{{ receiver.id }}"}, members=("bob",)
+        ),
         message_template=a_message_template(text="{{ channel.for }} {{ channel.member_count }}"),
     )
 
     assert cids_by_target(page) == {"ann": "messaging:lobby", "bob": "messaging:lobby"}
     assert column(page, "channels", "cid") == ["messaging:lobby"]
     assert column(page, "channels", "custom") == [{"for": "ann"}]
-    assert members_of_new_channels(page) == {"messaging:lobby": {"ann", SENDER_ID}}
+    assert members_of_new_channels(page) == {"messaging:lobby": {"ann", "bob", SENDER_ID}}
     # one message comes with the channel, one arrives in it
     assert column(page, "channels", "message_count") == [1]
     assert page.rows.messages_per_channel == {"messaging:lobby": 1}
-    assert column(page, "messages", "text") == ["ann 2", "ann 2"]
+    assert column(page, "messages", "text") == ["ann 3", "ann 3"]
     assert (page.sent, page.channels_created) == (2, 1)
+
+
+async def test_a_receiver_whose_new_channel_was_made_for_another_gets_nothing() -> None:
+    page = await planned_for(channel_template=a_channel_template(id="lobby"))
+
+    assert cids_by_target(page) == {"ann": "messaging:lobby"}
+    assert page.not_sent == (NotSent("bob", Reason.RECEIVER_NOT_MEMBER, "messaging:lobby"),)
+    assert Reason.RECEIVER_NOT_MEMBER.outcome is Outcome.SKIPPED
+
+
+@pytest.mark.parametrize(
+    ("changes", "state", "reason"),
+    [
+        ({}, {}, Reason.RECEIVER_NOT_MEMBER),
+        ({"sender_mode": SenderMode.INCLUDE}, {}, Reason.RECEIVER_NOT_MEMBER),
+        ({}, {"frozen": True}, Reason.CHANNEL_FROZEN),
+        ({}, {"deleted_at": MOMENT}, Reason.CHANNEL_NOT_FOUND),
+    ],
+)
+async def test_a_receiver_who_is_no_member_of_the_existing_channel_gets_nothing(
+    changes: dict[str, Any], state: dict[str, Any], reason: Reason
+) -> None:
+    places = [a_channel(f"{id_}-acme", **(state if id_ == "bob" else {})) for id_ in ("ann", "bob")]
+    world = World(places=places, strangers=frozenset({"bob"}))
+    page = await planned_for(world=world, **changes)
+
+    assert cids_by_target(page) == {"ann": "messaging:ann-acme"}
+    assert page.not_sent == (NotSent("bob", reason, "messaging:bob-acme"),)
+
+
+async def test_the_sender_who_joins_with_the_message_is_no_stranger() -> None:
+    world = World(places=[a_channel("acme-acme")], strangers=frozenset({SENDER_ID}))
+    included = await planned_for([SENDER_ID], world, sender_mode=SenderMode.INCLUDE)
+    outside = await planned_for([SENDER_ID], world)
+
+    assert (included.sent, outside.sent) == (1, 0)
 
 
 # --- who is in it

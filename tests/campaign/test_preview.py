@@ -268,10 +268,11 @@ async def test_receivers_come_in_the_order_asked_for_and_need_not_be_in_the_audi
     assert [each.HasField("message") for each in found] == [False, True, False, True]
 
 
-async def test_receivers_who_would_share_a_new_channel_all_see_it_made(
+async def test_members_who_would_share_a_new_channel_all_see_it_made(
     previewing: ServerPair,
 ) -> None:
-    template = {"type": "messaging", "id": "lobby", "custom": {"first": "{{ receiver.id }}"}}
+    template = {"type": "messaging", "id": "lobby", "custom": {"first": "{{ receiver.id }}"},
+                "members": ["bob"]}  # fmt: skip
     text = {"text": "{{ channel.first }}"}
     campaign = a_campaign_message({"channel_template": template, "message_template": text})
     found = await previews(previewing, campaign=campaign)
@@ -384,7 +385,7 @@ BAD_REQUESTS: dict[str, tuple[dict[str, Any], str, str]] = {
         "receiver_ids[1]",
     ),
     "a long receiver": (
-        {"id": "spring", "receiver_ids": ["x" * 256]},
+        {"id": "spring", "receiver_ids": ["x" * 321]},
         "LIMIT_EXCEEDED",
         "receiver_ids[0]",
     ),

@@ -176,7 +176,7 @@ class _DeliveryReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Delive
     DELIVERY_REASON_TEAM_MISMATCH: _DeliveryReason.ValueType  # 6
     """Skipped: multi-tenancy is on, and the receiver is outside the `team` of the channel template."""
     DELIVERY_REASON_CHANNEL_ID_INVALID: _DeliveryReason.ValueType  # 7
-    """Failed: the rendered channel id is not 1 to 64 characters out of `[A-Za-z0-9_-]`."""
+    """Failed: the rendered channel id is not 1 to 255 characters out of `[A-Za-z0-9_.@+-]`."""
     DELIVERY_REASON_TEMPLATE_ERROR: _DeliveryReason.ValueType  # 8
     """Failed: a template could not be rendered for this target, or asked for too much time or memory."""
     DELIVERY_REASON_MESSAGE_TOO_LONG: _DeliveryReason.ValueType  # 9
@@ -184,6 +184,10 @@ class _DeliveryReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Delive
     DELIVERY_REASON_MESSAGE_ID_TAKEN: _DeliveryReason.ValueType  # 11
     """Failed: the id that the message would get belongs to another message, an imported one for
     example. A target whose message of this campaign is there already is sent.
+    """
+    DELIVERY_REASON_RECEIVER_NOT_MEMBER: _DeliveryReason.ValueType  # 12
+    """Skipped: the user target's channel exists, or was made for another target, without the user as a
+    member. Others would get the message, and the target would not. The outcome has its CID.
     """
 
 class DeliveryReason(_DeliveryReason, metaclass=_DeliveryReasonEnumTypeWrapper):
@@ -206,7 +210,7 @@ DELIVERY_REASON_CHANNEL_FROZEN: DeliveryReason.ValueType  # 5
 DELIVERY_REASON_TEAM_MISMATCH: DeliveryReason.ValueType  # 6
 """Skipped: multi-tenancy is on, and the receiver is outside the `team` of the channel template."""
 DELIVERY_REASON_CHANNEL_ID_INVALID: DeliveryReason.ValueType  # 7
-"""Failed: the rendered channel id is not 1 to 64 characters out of `[A-Za-z0-9_-]`."""
+"""Failed: the rendered channel id is not 1 to 255 characters out of `[A-Za-z0-9_.@+-]`."""
 DELIVERY_REASON_TEMPLATE_ERROR: DeliveryReason.ValueType  # 8
 """Failed: a template could not be rendered for this target, or asked for too much time or memory."""
 DELIVERY_REASON_MESSAGE_TOO_LONG: DeliveryReason.ValueType  # 9
@@ -214,6 +218,10 @@ DELIVERY_REASON_MESSAGE_TOO_LONG: DeliveryReason.ValueType  # 9
 DELIVERY_REASON_MESSAGE_ID_TAKEN: DeliveryReason.ValueType  # 11
 """Failed: the id that the message would get belongs to another message, an imported one for
 example. A target whose message of this campaign is there already is sent.
+"""
+DELIVERY_REASON_RECEIVER_NOT_MEMBER: DeliveryReason.ValueType  # 12
+"""Skipped: the user target's channel exists, or was made for another target, without the user as a
+member. Others would get the message, and the target would not. The outcome has its CID.
 """
 Global___DeliveryReason: _TypeAlias = DeliveryReason  # noqa: Y015
 
@@ -520,7 +528,7 @@ class ChannelTemplate(_message.Message):
     """Channel type: 1 to 64 characters out of `[A-Za-z0-9_-]`. Required. Not a template."""
     id: _builtins.str
     """Channel id; a template with `sender`, `receiver` and `custom` as in MessageTemplate. A rendered
-    id that is not 1 to 64 characters out of `[A-Za-z0-9_-]` fails that target with
+    id that is not 1 to 255 characters out of `[A-Za-z0-9_.@+-]` fails that target with
     DELIVERY_REASON_CHANNEL_ID_INVALID. Empty: the distinct channel, see above.
     """
     team: _builtins.str
