@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from chat_store.filters.fields import CHANNEL_FIELDS, USER_FIELDS
+from chat_store.ids import MAX_CID, MAX_ID
 from chat_store.imports.lines import import_lines
 from chat_store.store import ChatStore
 from herald.chat.v1 import chat_pb2
@@ -20,7 +21,7 @@ from herald_rpc.wire.channels import (
     new_member_from_proto,
 )
 from herald_rpc.wire.devices import device_from_proto, device_to_proto
-from herald_rpc.wire.fields import MAX_ID, ids, moment, required, timestamp
+from herald_rpc.wire.fields import ids, moment, required, timestamp
 from herald_rpc.wire.messages import message_to_proto, messages_scope
 from herald_rpc.wire.queries import PageSizes, read_paging, read_query
 from herald_rpc.wire.response_pages import fitting_page, whole_or_named
@@ -96,7 +97,7 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
     async def GetChannel(
         self, request: pb.GetChannelRequest, _context: Any
     ) -> pb.GetChannelResponse:
-        channel = await self._store.channels.get(required(request.cid, "cid", MAX_ID))
+        channel = await self._store.channels.get(required(request.cid, "cid", MAX_CID))
         return pb.GetChannelResponse(channel=channel_to_proto(channel))
 
     async def QueryChannels(
@@ -120,14 +121,14 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
     async def DeleteChannels(
         self, request: pb.DeleteChannelsRequest, _context: Any
     ) -> pb.DeleteChannelsResponse:
-        given = ids(request.cids, "cids", MAX_RECORDS)
+        given = ids(request.cids, "cids", MAX_RECORDS, longest=MAX_CID)
         deleted = await self._store.channels.delete(given, self._now())
         return pb.DeleteChannelsResponse(deleted=deleted)
 
     async def AddMembers(
         self, request: pb.AddMembersRequest, _context: Any
     ) -> pb.AddMembersResponse:
-        cid = required(request.cid, "cid", MAX_ID)
+        cid = required(request.cid, "cid", MAX_CID)
         given = batch(request.members, "members", partial(new_member_from_proto, cid=cid))
         added = await self._store.channels.add_members(cid, given, self._now())
         return pb.AddMembersResponse(added=added)
@@ -135,7 +136,7 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
     async def RemoveMembers(
         self, request: pb.RemoveMembersRequest, _context: Any
     ) -> pb.RemoveMembersResponse:
-        cid = required(request.cid, "cid", MAX_ID)
+        cid = required(request.cid, "cid", MAX_CID)
         given = ids(request.user_ids, "user_ids", MAX_RECORDS)
         removed = await self._store.channels.remove_members(cid, given)
         return pb.RemoveMembersResponse(removed=removed)
@@ -143,7 +144,7 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
     async def QueryMembers(
         self, request: pb.QueryMembersRequest, _context: Any
     ) -> pb.QueryMembersResponse:
-        cid = required(request.cid, "cid", MAX_ID)
+        cid = required(request.cid, "cid", MAX_CID)
         paging = read_paging(
             "members", request.page_size, request.page_token, sizes=_SIZES, bound_to=[cid]
         )
@@ -157,7 +158,7 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
         self, request: pb.SetMembershipRequest, _context: Any
     ) -> pb.SetMembershipResponse:
         member = await self._store.members.set_membership(
-            required(request.cid, "cid", MAX_ID),
+            required(request.cid, "cid", MAX_CID),
             required(request.user_id, "user_id", MAX_ID),
             hidden=request.hidden if request.HasField("hidden") else None,
             archived=request.archived if request.HasField("archived") else None,
@@ -182,7 +183,7 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
         )
 
     async def MarkRead(self, request: pb.MarkReadRequest, _context: Any) -> pb.MarkReadResponse:
-        cid = required(request.cid, "cid", MAX_ID)
+        cid = required(request.cid, "cid", MAX_CID)
         user_id = required(request.user_id, "user_id", MAX_ID)
         read_at = moment(request, "read_at", "read_at") or self._now()
         moved_to = await self._store.messages.mark_read(cid, user_id, read_at)

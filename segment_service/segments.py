@@ -1,6 +1,5 @@
 """Segments, and the rules of their changes."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -13,6 +12,7 @@ from chat_store.errors import InvalidFilterError, InvalidInputError
 from chat_store.filters.fields import CHANNEL_FIELDS, USER_FIELDS
 from chat_store.filters.parsing import json_size, parse_filter
 from chat_store.filters.predicates import Predicate
+from chat_store.ids import cid_problem, user_target_problem
 from chat_store.models import Json
 from chat_store.worker_thread import SHORT_BYTES
 from segment_service.errors import (
@@ -24,7 +24,6 @@ from segment_service.errors import (
     SenderRequiredError,
 )
 
-_CID = re.compile(r"[^:]+:.+", re.DOTALL)
 _CLOCK_STEP = timedelta(microseconds=1)
 
 
@@ -183,11 +182,10 @@ def check_listing(segment: Segment) -> None:
 
 def check_targets(segment: Segment, target_ids: Iterable[str]) -> None:
     """Raises for an id that can't be a target of the segment's type."""
-    if segment.spec.type is SegmentType.USER:
-        return
+    problem_of = user_target_problem if segment.spec.type is SegmentType.USER else cid_problem
     for index, target_id in enumerate(target_ids):
-        if not _CID.fullmatch(target_id):
-            raise InvalidInputError(f"target_ids[{index}]", "must be a CID, type:id")
+        if problem := problem_of(target_id):
+            raise InvalidInputError(f"target_ids[{index}]", problem)
 
 
 def audience(

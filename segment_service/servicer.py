@@ -6,12 +6,13 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from chat_store.ids import MAX_CID, MAX_ID
 from chat_store.paging import Page, PageRequest
 from chat_store.worker_thread import SHORT_BYTES, aside_if
 from herald.segment.v1 import segment_pb2
 from herald.segment.v1 import segment_service_pb2 as pb
 from herald.segment.v1 import segment_service_pb2_grpc as pb_grpc
-from herald_rpc.wire.fields import MAX_ID, required, text
+from herald_rpc.wire.fields import required, text
 from herald_rpc.wire.response_pages import fitting_page
 from segment_service import wire
 from segment_service.explanations import clauses_to_proto
@@ -103,7 +104,7 @@ class SegmentServicer(pb_grpc.SegmentServiceServicer):
     ) -> pb.TargetExistsResponse:
         exists = await self._targets.exists(
             required(request.segment_id, "segment_id", MAX_ID),
-            required(request.target_id, "target_id", MAX_ID),
+            required(request.target_id, "target_id", MAX_CID),
             wire.sender_id(request.sender_id),
         )
         return pb.TargetExistsResponse(exists=exists)
@@ -156,7 +157,7 @@ class SegmentServicer(pb_grpc.SegmentServiceServicer):
     ) -> pb.ExplainTargetResponse:
         explanation = await self._targets.explain(
             required(request.segment_id, "segment_id", MAX_ID),
-            required(request.target_id, "target_id", MAX_ID),
+            required(request.target_id, "target_id", MAX_CID),
             wire.sender_id(request.sender_id),
         )
         clauses = await asyncio.to_thread(clauses_to_proto, explanation.clauses)

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 from chat_store.errors import InvalidFilterError, InvalidInputError, LimitExceededError
+from chat_store.ids import MAX_CID, MAX_ID
 from herald.segment.v1 import segment_pb2
 from herald.segment.v1 import segment_service_pb2 as pb
 from herald_rpc.server import page_tokens
 from herald_rpc.wire.budget import MAX_RECORD_BYTES
-from herald_rpc.wire.fields import MAX_ID, ids, text, timestamp
+from herald_rpc.wire.fields import ids, text, timestamp
 from herald_rpc.wire.queries import (
     InvalidTokenError,
     PageSizes,
@@ -152,7 +153,7 @@ def segment_ids(values: Sequence[str]) -> list[str]:
 
 
 def target_ids(values: Sequence[str]) -> list[str]:
-    return ids(values, "target_ids", MAX_TARGETS)
+    return ids(values, "target_ids", MAX_TARGETS, longest=MAX_CID)
 
 
 def sender_id(value: str) -> str:

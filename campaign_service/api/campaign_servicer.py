@@ -20,13 +20,14 @@ from campaign_service.wire.delivery import (
 from campaign_service.wire.filter_fields import CAMPAIGN_FIELDS
 from campaign_service.wire.spec import change_from_proto, spec_from_proto
 from campaign_service.wire.watch import position_from_proto
+from chat_store.ids import MAX_ID
 from chat_store.models import User
 from chat_store.paging import Page, PageRequest
 from herald.campaign.v1 import campaign_service_pb2 as pb
 from herald.campaign.v1 import campaign_service_pb2_grpc as pb_grpc
 from herald.campaign.v1.campaign_pb2 import Campaign
 from herald.chat.v1 import chat_pb2
-from herald_rpc.wire.fields import MAX_ID, required, text
+from herald_rpc.wire.fields import required, text
 from herald_rpc.wire.queries import PageSizes, read_paging, read_query
 from herald_rpc.wire.response_pages import fitting_count, fitting_page
 from herald_rpc.wire.users import user_to_proto

@@ -1,12 +1,10 @@
 """The rules of a campaign as a whole, beyond those of each field."""
 
-import re
 from datetime import datetime
 
 from campaign_service.campaigns.model import CampaignSpec, ChannelTemplate, Times
 from chat_store.errors import InvalidInputError
-
-_CHANNEL_TYPE = re.compile(r"[\w-]+", re.ASCII)
+from chat_store.ids import channel_type_problem
 
 
 def check_audience(spec: CampaignSpec) -> None:
@@ -37,8 +35,8 @@ def check_times(times: Times, now: datetime) -> None:
 
 
 def _check_template(template: ChannelTemplate, at: str) -> None:
-    if not _CHANNEL_TYPE.fullmatch(template.type):
-        raise InvalidInputError(f"{at}.type", "may only have letters, digits, _ and -")
+    if problem := channel_type_problem(template.type):
+        raise InvalidInputError(f"{at}.type", problem)
     if template.members and template.members_template:
         raise InvalidInputError(f"{at}.members_template", "can't be combined with members")
     given = [member.user_id for member in template.members_template]

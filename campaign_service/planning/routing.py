@@ -1,6 +1,5 @@
 """The channel of each target's message, before it is known whether that channel exists."""
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -11,13 +10,13 @@ from campaign_service.planning.compiled import CompiledCampaign
 from campaign_service.templates.text_templates import RenderError
 from campaign_service.templates.views import JsonView
 from chat_store.distinct_channels import distinct_channel_id, is_distinct
+from chat_store.ids import is_chosen_channel_id
 from chat_store.models import PickedChannel, PickedUser, UserState, cid_of
 
 _UNREACHABLE = {
     UserState.DELETED: Reason.USER_DELETED,
     UserState.DEACTIVATED: Reason.USER_DEACTIVATED,
 }
-_CHANNEL_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
 
 
 # a tuple, because there is one per target, and it is made in a quarter of a dataclass's time
@@ -80,7 +79,7 @@ def _channel_id(run: CompiledCampaign, target_id: str, receiver: JsonView) -> st
             channel_id = run.templates.channel_id.render(run.variables(receiver))
         except RenderError as error:
             return NotSent(target_id, Reason.TEMPLATE_ERROR, explanation=str(error))
-        if _CHANNEL_ID.fullmatch(channel_id):
+        if is_chosen_channel_id(channel_id):
             return channel_id
         return NotSent(target_id, Reason.CHANNEL_ID_INVALID, explanation=repr(channel_id))
     members = run.fixed_member_ids | {target_id}

@@ -5,9 +5,10 @@ from collections.abc import Iterable, Mapping
 from campaign_service.campaigns.outcomes import Delivery, Outcome, Preview, PreviewRequest, Reason
 from campaign_service.wire.spec import spec_from_proto
 from chat_store.errors import InvalidInputError
+from chat_store.ids import MAX_CID, MAX_ID
 from herald.campaign.v1 import campaign_pb2 as pb
 from herald.campaign.v1 import campaign_service_pb2 as service_pb
-from herald_rpc.wire.fields import MAX_ID, ids, required, text, timestamp
+from herald_rpc.wire.fields import ids, required, text, timestamp
 from herald_rpc.wire.messages import message_to_proto
 from herald_rpc.wire.queries import PageSizes
 from herald_rpc.wire.response_pages import fitting_count
@@ -31,7 +32,7 @@ _REASONS: Mapping[Reason | None, pb.DeliveryReason.ValueType] = {
 def preview_request_from_proto(request: service_pb.PreviewCampaignRequest) -> PreviewRequest:
     """Reads the request. Raises for the first field that breaks a rule."""
     sample_size = _SAMPLES.size(request.sample_size, "sample_size")
-    receivers = ids(request.receiver_ids, "receiver_ids", _MAX_RECEIVERS, least=0)
+    receivers = ids(request.receiver_ids, "receiver_ids", _MAX_RECEIVERS, least=0, longest=MAX_CID)
     if receivers and request.sample_size:
         raise InvalidInputError("sample_size", "can't be combined with receiver_ids")
     spec = None

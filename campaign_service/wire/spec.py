@@ -14,9 +14,10 @@ from campaign_service.wire.template import (
     message_template_to_proto,
 )
 from chat_store.errors import InvalidInputError, LimitExceededError
+from chat_store.ids import MAX_ID, user_target_problem
 from herald.campaign.v1 import campaign_pb2 as pb
 from herald.campaign.v1 import campaign_service_pb2 as service_pb
-from herald_rpc.wire.fields import MAX_ID, ids, required, text
+from herald_rpc.wire.fields import ids, refuse, required, text
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -62,6 +63,8 @@ def spec_from_proto(message: pb.Campaign) -> CampaignSpec:
         raise InvalidInputError("campaign.max_messages_per_second", "must not be negative")
     segments = ids(message.segment_ids, "campaign.segment_ids", MAX_SEGMENTS, least=0)
     users = ids(message.user_ids, "campaign.user_ids", MAX_USERS, least=0)
+    for index, user_id in enumerate(users):
+        refuse(user_target_problem(user_id), f"campaign.user_ids[{index}]")
     spec = CampaignSpec(
         name=text(message.name, "campaign.name", MAX_NAME),
         description=text(message.description, "campaign.description"),

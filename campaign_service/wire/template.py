@@ -9,8 +9,9 @@ from google.protobuf.struct_pb2 import Struct
 from campaign_service.campaigns.limits import MAX_ATTACHMENTS_BYTES, MAX_TEXT
 from campaign_service.campaigns.model import ChannelTemplate, MemberTemplate, MessageTemplate
 from chat_store.errors import InvalidInputError, LimitExceededError
+from chat_store.ids import MAX_ID
 from herald.campaign.v1 import campaign_pb2 as pb
-from herald_rpc.wire.fields import MAX_ID, check_depth, ids, required, small, text
+from herald_rpc.wire.fields import check_depth, ids, required, small, text
 from herald_rpc.wire.structs import json_object, json_objects, to_struct
 
 MAX_ATTACHMENTS = 30

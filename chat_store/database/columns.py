@@ -12,8 +12,9 @@ _MICROSECOND = timedelta(microseconds=1)
 _FIRST = (datetime.min.replace(tzinfo=UTC) - EPOCH) // _MICROSECOND
 _LAST = (datetime.max.replace(tzinfo=UTC) - EPOCH) // _MICROSECOND
 
-# Bytewise order on both: SQLite compares UTF-8 bytes by default, PostgreSQL does under "C".
-Key = String(255).with_variant(String(255, collation="C"), "postgresql")
+# Bytewise order everywhere: SQLite compares UTF-8 bytes by default, PostgreSQL does under "C".
+# A CID has up to 320 characters; SQLite holds to no length.
+Key = String(255).with_variant(String(320, collation="C"), "postgresql")
 PlainText = Text().with_variant(Text(collation="C"), "postgresql")
 Count = BigInteger().with_variant(Integer(), "sqlite")
 JsonValue = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")

@@ -8,7 +8,8 @@ from typing import Any
 
 import orjson
 
-from chat_store.distinct_channels import PREFIX, distinct_channel_id, is_distinct
+from chat_store.distinct_channels import distinct_channel_id, is_distinct
+from chat_store.ids import CHANNEL_ID, CHANNEL_TYPE, MAX_CHANNEL_TYPE, MAX_CID, MAX_ID
 from chat_store.imports.fields import Fields, RecordError
 from chat_store.models import (
     MAX_TEXTS_BYTES,
@@ -23,8 +24,6 @@ from chat_store.models import (
 )
 
 MAX_LINE_BYTES = 4 * 1024 * 1024
-MAX_ID = 255
-MAX_CHANNEL_NAME = 64
 MAX_TEAMS, MAX_TEAM_BYTES = 250, 100
 MAX_MEMBERS = 1_000
 MAX_TEXT = 20_000
@@ -33,8 +32,6 @@ MAX_ROLE = 64
 MAX_TYPE = 64
 
 _USER_ID = re.compile(r"[@\w-]*", re.ASCII)
-_CHANNEL_NAME = re.compile(r"[\w-]*", re.ASCII)
-_CHANNEL_ID = re.compile(rf"(?:{PREFIX})?[\w-]*", re.ASCII)
 _MESSAGE_ID = re.compile(r"[^,%]*")
 _MESSAGE_TYPES = ("regular", "reply", "deleted", "system")
 
@@ -114,7 +111,7 @@ def id_of(type_: str, data: Mapping[str, Any]) -> str:
     id_ = data.get("user_id" if type_ in {"member", "channel_member"} else "id")
     if not isinstance(id_, str):
         return ""
-    return (cid_of(str(data.get("type")), id_) if type_ == "channel" else id_)[:MAX_ID]
+    return (cid_of(str(data.get("type")), id_) if type_ == "channel" else id_)[:MAX_CID]
 
 
 def read_record(type_: str, data: Mapping[str, Any]) -> Record:
@@ -167,7 +164,7 @@ def _device(fields: Fields) -> Record:
 
 
 def _channel(fields: Fields) -> Record:
-    type_ = fields.required("type", MAX_CHANNEL_NAME, _CHANNEL_NAME)
+    type_ = fields.required("type", MAX_CHANNEL_TYPE, CHANNEL_TYPE)
     id_, member_ids = _channel_id(fields, "id", "member_ids")
     created_by_id = fields.required("created_by", MAX_ID)
     channel = Channel(
@@ -242,13 +239,13 @@ _READERS: Mapping[str, Callable[[Fields], Record]] = {
 
 def _channel_of(fields: Fields) -> tuple[str, tuple[str, ...]]:
     """Returns the CID of a member's or message's channel, and the member ids that name it."""
-    type_ = fields.required("channel_type", MAX_CHANNEL_NAME, _CHANNEL_NAME)
+    type_ = fields.required("channel_type", MAX_CHANNEL_TYPE, CHANNEL_TYPE)
     id_, member_ids = _channel_id(fields, "channel_id", "channel_member_ids")
     return cid_of(type_, id_), member_ids
 
 
 def _channel_id(fields: Fields, id_name: str, members_name: str) -> tuple[str, tuple[str, ...]]:
-    id_ = fields.text(id_name, MAX_CHANNEL_NAME, _CHANNEL_ID)
+    id_ = fields.text(id_name, MAX_ID, CHANNEL_ID)
     member_ids = fields.texts(members_name, MAX_MEMBERS, 4 * MAX_ID)
     if bool(id_) == bool(member_ids):
         kind = fields.kind

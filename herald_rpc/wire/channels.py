@@ -1,25 +1,22 @@
 """Converts channels and members between messages and the chat store's values."""
 
-import re
-
-from chat_store.distinct_channels import PREFIX, distinct_channel_id, is_distinct
+from chat_store.distinct_channels import distinct_channel_id, is_distinct
 from chat_store.errors import InvalidInputError
+from chat_store.ids import MAX_CHANNEL_TYPE, MAX_ID, channel_id_problem, channel_type_problem
 from chat_store.models import Channel, Member
 from chat_store.store import ChannelDraft
 from herald.chat.v1 import chat_pb2 as pb
-from herald_rpc.wire.fields import MAX_ID, ids, in_bounds, moment, required, small, text, timestamp
+from herald_rpc.wire.fields import ids, in_bounds, moment, refuse, required, small, text, timestamp
 from herald_rpc.wire.structs import json_object, to_struct
 
-MAX_CHANNEL_NAME = 64
 MAX_FIRST_MEMBERS = 1_000
 MAX_ROLE = 64
-
-_PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def channel_from_proto(message: pb.Channel, field: str) -> ChannelDraft:
     """Reads a channel. Raises for the first field that breaks a rule; skips output-only fields."""
-    type_ = _plain(required(message.type, f"{field}.type", MAX_CHANNEL_NAME), f"{field}.type")
+    type_ = required(message.type, f"{field}.type", MAX_CHANNEL_TYPE)
+    refuse(channel_type_problem(type_), f"{field}.type")
     member_ids = sorted(
         set(ids(message.member_ids, f"{field}.member_ids", MAX_FIRST_MEMBERS, least=0))
     )
@@ -46,20 +43,14 @@ def channel_from_proto(message: pb.Channel, field: str) -> ChannelDraft:
 def _channel_id(id_: str, member_ids: list[str], field: str) -> str:
     """Returns the given id, or the id of the distinct channel of these members."""
     if id_:
-        text(id_, f"{field}.id", MAX_CHANNEL_NAME)
-        _plain(id_.removeprefix(PREFIX), f"{field}.id")
+        text(id_, f"{field}.id", MAX_ID)
+        refuse(channel_id_problem(id_), f"{field}.id")
         return id_
     if not member_ids:
         raise InvalidInputError(f"{field}.id", "is required, unless member_ids name the channel")
     if len(member_ids) == 1:
         raise InvalidInputError(f"{field}.member_ids", "one user alone can't name a channel")
     return distinct_channel_id(member_ids)
-
-
-def _plain(value: str, field: str) -> str:
-    if not _PLAIN.fullmatch(value):
-        raise InvalidInputError(field, "may only have letters, digits, _ and -")
-    return value
 
 
 def channel_to_proto(channel: Channel) -> pb.Channel:

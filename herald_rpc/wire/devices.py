@@ -1,9 +1,10 @@
 """Converts devices between messages and the chat store's values."""
 
 from chat_store.errors import InvalidInputError
+from chat_store.ids import MAX_ID
 from chat_store.models import Device, PushProvider
 from herald.chat.v1 import chat_pb2 as pb
-from herald_rpc.wire.fields import MAX_ID, in_bounds, moment, required, text, timestamp
+from herald_rpc.wire.fields import in_bounds, moment, required, text, timestamp
 
 _PROVIDERS = {
     pb.PUSH_PROVIDER_FIREBASE: PushProvider.FIREBASE,

@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from chat_store.errors import InvalidInputError, LimitExceededError
+from chat_store.ids import MAX_ID
 from chat_store.models import (
     MAX_CUSTOM_BYTES,
     MAX_TEXTS_BYTES,
@@ -17,8 +18,6 @@ from chat_store.models import (
     User,
     texts_bytes,
 )
-
-MAX_ID = 255
 
 # nested objects and lists, the outermost being the first: protobuf parsers accept 100 nested
 # messages, and an object takes three
@@ -42,13 +41,21 @@ def required(value: str, field: str, longest: int | None = None) -> str:
     return text(value, field, longest)
 
 
-def ids(values: Sequence[str], field: str, most: int, *, least: int = 1) -> list[str]:
+def refuse(problem: str | None, field: str) -> None:
+    """Raises `InvalidInputError` where there is one."""
+    if problem:
+        raise InvalidInputError(field, problem)
+
+
+def ids(
+    values: Sequence[str], field: str, most: int, *, least: int = 1, longest: int = MAX_ID
+) -> list[str]:
     """Reads `least` to `most` ids, none of them empty."""
     if len(values) > most:
         raise LimitExceededError(field, limit=most, given=len(values))
     if len(values) < least:
         raise InvalidInputError(field, "is required")
-    return [required(value, f"{field}[{i}]", MAX_ID) for i, value in enumerate(values)]
+    return [required(value, f"{field}[{i}]", longest) for i, value in enumerate(values)]
 
 
 def small(custom: Mapping[str, Any], field: str) -> Mapping[str, Any]:

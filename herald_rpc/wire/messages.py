@@ -1,10 +1,11 @@
 """Converts chat messages from the chat store's values to protobuf messages."""
 
 from chat_store.errors import InvalidInputError
+from chat_store.ids import MAX_CID, MAX_ID
 from chat_store.models import Message
 from herald.chat.v1 import chat_pb2 as pb
 from herald.chat.v1 import chat_service_pb2 as service_pb
-from herald_rpc.wire.fields import MAX_ID, required, timestamp
+from herald_rpc.wire.fields import required, timestamp
 from herald_rpc.wire.structs import to_struct
 
 
@@ -29,4 +30,4 @@ def messages_scope(request: service_pb.QueryMessagesRequest) -> tuple[str, str]:
     scope = request.WhichOneof("scope")
     if scope is None:
         raise InvalidInputError("scope", "is required: cid or campaign_id")
-    return scope, required(getattr(request, scope), scope, MAX_ID)
+    return scope, required(getattr(request, scope), scope, MAX_CID if scope == "cid" else MAX_ID)

@@ -1,18 +1,17 @@
 """Converts users between messages and the chat store's values."""
 
 from chat_store.distinct_channels import user_id_problem
-from chat_store.errors import InvalidInputError
+from chat_store.ids import MAX_ID
 from chat_store.models import User
 from herald.chat.v1 import chat_pb2 as pb
-from herald_rpc.wire.fields import MAX_ID, in_bounds, moment, required, small, text, timestamp
+from herald_rpc.wire.fields import in_bounds, moment, refuse, required, small, text, timestamp
 from herald_rpc.wire.structs import json_object, to_struct
 
 
 def user_from_proto(message: pb.User, field: str) -> User:
     """Reads a user. Raises for the first field that breaks a rule; skips output-only fields."""
     id_ = required(message.id, f"{field}.id", MAX_ID)
-    if problem := user_id_problem(id_):
-        raise InvalidInputError(f"{field}.id", problem)
+    refuse(user_id_problem(id_), f"{field}.id")
     user = User(
         id=id_,
         name=text(message.name, f"{field}.name") or None,

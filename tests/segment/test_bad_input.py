@@ -21,6 +21,7 @@ INVALID, LIMIT, FILTER, SORT = (
     "INVALID_SORT",
 )
 TOO_LONG = "x" * 256
+LONGER_THAN_A_CID = "x" * 321
 
 
 def created(**fields: Any) -> pb.CreateSegmentRequest:
@@ -233,7 +234,7 @@ CASES: dict[str, tuple[str, Any, str, str]] = {
     ),
     "add a long id": (
         "AddTargets",
-        pb.AddTargetsRequest(segment_id="list", target_ids=["a", TOO_LONG]),
+        pb.AddTargetsRequest(segment_id="list", target_ids=["a", LONGER_THAN_A_CID]),
         LIMIT,
         "target_ids[1]",
     ),
@@ -349,7 +350,7 @@ CASES: dict[str, tuple[str, Any, str, str]] = {
     "sift nothing": ("FilterTargets", sifting([]), INVALID, "target_ids"),
     "sift an empty id": ("FilterTargets", sifting(["a", ""]), INVALID, "target_ids[1]"),
     "sift a NUL": ("FilterTargets", sifting(["\0"]), INVALID, "target_ids[0]"),
-    "sift a long id": ("FilterTargets", sifting([TOO_LONG]), LIMIT, "target_ids[0]"),
+    "sift a long id": ("FilterTargets", sifting([LONGER_THAN_A_CID]), LIMIT, "target_ids[0]"),
     "sift 10,001 targets": ("FilterTargets", sifting(["a"] * 10_001), LIMIT, "target_ids"),
     "sift in no segment": (
         "FilterTargets",

@@ -201,7 +201,7 @@ class Channel(_message.Message):
     type: _builtins.str
     """Channel type: 1 to 64 characters out of `[A-Za-z0-9_-]`. Required, and never changes."""
     id: _builtins.str
-    """1 to 64 characters out of `[A-Za-z0-9_-]`, unique within the type. On input, exactly one of
+    """1 to 255 characters out of `[A-Za-z0-9_.@+-]`, unique within the type. On input, exactly one of
     `id` and `member_ids` names the channel, or `id` names it and `member_ids` lists first members.
     An id that begins with `!members-` is that of a distinct channel; on input such a channel must
     be there, otherwise ERROR_REASON_CHANNEL_NOT_FOUND. Never changes, and stays taken after the
