@@ -1,1 +1,1 @@
-"""What both servers, and the programs that call them, share of gRPC."""
+"""The gRPC code that both servers and the programs that call them share."""

@@ -46,7 +46,7 @@ def expected_revision() -> str:
 
 
 async def migrate(database: Database) -> None:
-    """Migrates the schema to this code's revision, all or nothing. No effect if it is there.
+    """Migrates the schema to this code's revision, all or nothing. No effect if it is current.
 
     Raises `SchemaMismatchError` if a later version has migrated the database, and
     `DatabaseEncodingError`.
