@@ -34,20 +34,21 @@ class _CampaignStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Campai
     CAMPAIGN_STATUS_DRAFT: _CampaignStatus.ValueType  # 1
     """Created, not started. `draft` in filters and events."""
     CAMPAIGN_STATUS_SCHEDULED: _CampaignStatus.ValueType  # 2
-    """Starts at `scheduled_for`; what was due while the service was down starts when it is up, unless
-    `stop_at` has passed, which stops it. `scheduled` in filters and events.
+    """Starts at `scheduled_for`. A campaign that was due while the service was down starts when it is
+    up again, or is stopped if `stop_at` has passed. `scheduled` in filters and events.
     """
     CAMPAIGN_STATUS_IN_PROGRESS: _CampaignStatus.ValueType  # 3
     """Being sent. `in_progress` in filters and events."""
     CAMPAIGN_STATUS_COMPLETED: _CampaignStatus.ValueType  # 4
-    """Everyone was handled: every target of the audience has exactly one outcome. Cannot be sent
-    again. `completed` in filters and events.
+    """Every target of the audience has exactly one outcome. Cannot be sent again. `completed` in
+    filters and events.
     """
     CAMPAIGN_STATUS_STOPPED: _CampaignStatus.ValueType  # 5
-    """Stopped by StopCampaign, by `stop_at`, because its sender or a segment is gone, because its next
-    page of messages would pass the monthly quota, or because it has sent nothing yet and its targets
-    would all be DELIVERY_OUTCOME_FAILED, which uses nobody up; `status_reason` tells which, and the
-    first target's error. StartCampaign resumes it. `stopped` in filters and events.
+    """Stopped by StopCampaign, by `stop_at`, because its sender or a segment was deleted, because its
+    next page of messages would pass the monthly quota, or because it has sent nothing yet and its
+    targets would all be DELIVERY_OUTCOME_FAILED, in which case none gets that outcome;
+    `status_reason` says which, and the first target's error. StartCampaign resumes it. `stopped`
+    in filters and events.
     """
 
 class CampaignStatus(_CampaignStatus, metaclass=_CampaignStatusEnumTypeWrapper):
@@ -58,20 +59,21 @@ CAMPAIGN_STATUS_UNSPECIFIED: CampaignStatus.ValueType  # 0
 CAMPAIGN_STATUS_DRAFT: CampaignStatus.ValueType  # 1
 """Created, not started. `draft` in filters and events."""
 CAMPAIGN_STATUS_SCHEDULED: CampaignStatus.ValueType  # 2
-"""Starts at `scheduled_for`; what was due while the service was down starts when it is up, unless
-`stop_at` has passed, which stops it. `scheduled` in filters and events.
+"""Starts at `scheduled_for`. A campaign that was due while the service was down starts when it is
+up again, or is stopped if `stop_at` has passed. `scheduled` in filters and events.
 """
 CAMPAIGN_STATUS_IN_PROGRESS: CampaignStatus.ValueType  # 3
 """Being sent. `in_progress` in filters and events."""
 CAMPAIGN_STATUS_COMPLETED: CampaignStatus.ValueType  # 4
-"""Everyone was handled: every target of the audience has exactly one outcome. Cannot be sent
-again. `completed` in filters and events.
+"""Every target of the audience has exactly one outcome. Cannot be sent again. `completed` in
+filters and events.
 """
 CAMPAIGN_STATUS_STOPPED: CampaignStatus.ValueType  # 5
-"""Stopped by StopCampaign, by `stop_at`, because its sender or a segment is gone, because its next
-page of messages would pass the monthly quota, or because it has sent nothing yet and its targets
-would all be DELIVERY_OUTCOME_FAILED, which uses nobody up; `status_reason` tells which, and the
-first target's error. StartCampaign resumes it. `stopped` in filters and events.
+"""Stopped by StopCampaign, by `stop_at`, because its sender or a segment was deleted, because its
+next page of messages would pass the monthly quota, or because it has sent nothing yet and its
+targets would all be DELIVERY_OUTCOME_FAILED, in which case none gets that outcome;
+`status_reason` says which, and the first target's error. StartCampaign resumes it. `stopped`
+in filters and events.
 """
 Global___CampaignStatus: _TypeAlias = CampaignStatus  # noqa: Y015
 
@@ -114,7 +116,7 @@ class _SenderVisibilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Send
 
 class SenderVisibility(_SenderVisibility, metaclass=_SenderVisibilityEnumTypeWrapper):
     """How the sender's own membership of new channels is marked. Existing channels, receivers and other
-    members are not affected, and a sender who is no member has nothing to mark. Values may be added.
+    members are not affected, and without a membership there is nothing to mark. Values may be added.
     """
 
 SENDER_VISIBILITY_UNSPECIFIED: SenderVisibility.ValueType  # 0
@@ -136,21 +138,21 @@ class _DeliveryOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Deliv
     DELIVERY_OUTCOME_SENT: _DeliveryOutcome.ValueType  # 1
     """The message is in the target's channel."""
     DELIVERY_OUTCOME_SKIPPED: _DeliveryOutcome.ValueType  # 2
-    """There was nobody or nowhere to send to."""
+    """There was no receiver or no channel to send to."""
     DELIVERY_OUTCOME_FAILED: _DeliveryOutcome.ValueType  # 3
-    """The template made nothing that could be sent to this target, or the id of its message is taken."""
+    """The templates rendered nothing valid for this target, or the id of its message is taken."""
 
 class DeliveryOutcome(_DeliveryOutcome, metaclass=_DeliveryOutcomeEnumTypeWrapper):
-    """What became of a target. Values may be added."""
+    """The outcome of a target. Values may be added."""
 
 DELIVERY_OUTCOME_UNSPECIFIED: DeliveryOutcome.ValueType  # 0
 """As input, any outcome. Never returned."""
 DELIVERY_OUTCOME_SENT: DeliveryOutcome.ValueType  # 1
 """The message is in the target's channel."""
 DELIVERY_OUTCOME_SKIPPED: DeliveryOutcome.ValueType  # 2
-"""There was nobody or nowhere to send to."""
+"""There was no receiver or no channel to send to."""
 DELIVERY_OUTCOME_FAILED: DeliveryOutcome.ValueType  # 3
-"""The template made nothing that could be sent to this target, or the id of its message is taken."""
+"""The templates rendered nothing valid for this target, or the id of its message is taken."""
 Global___DeliveryOutcome: _TypeAlias = DeliveryOutcome  # noqa: Y015
 
 class _DeliveryReason:
@@ -162,14 +164,14 @@ class _DeliveryReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Delive
     DELIVERY_REASON_UNSPECIFIED: _DeliveryReason.ValueType  # 0
     """None: the message was sent."""
     DELIVERY_REASON_USER_NOT_FOUND: _DeliveryReason.ValueType  # 1
-    """Skipped: the target is no user."""
+    """Skipped: there is no such user."""
     DELIVERY_REASON_USER_DEACTIVATED: _DeliveryReason.ValueType  # 2
     """Skipped: the user is deactivated."""
     DELIVERY_REASON_USER_DELETED: _DeliveryReason.ValueType  # 3
     """Skipped: the user is deleted."""
     DELIVERY_REASON_CHANNEL_NOT_FOUND: _DeliveryReason.ValueType  # 4
-    """Skipped: the channel target is not there, or the user target's channel is not and
-    `create_channels` is false. A deleted channel is not there.
+    """Skipped: the channel target does not exist, or the user target's channel does not and
+    `create_channels` is false. A deleted channel counts as missing.
     """
     DELIVERY_REASON_CHANNEL_FROZEN: _DeliveryReason.ValueType  # 5
     """Skipped: the channel is frozen or disabled."""
@@ -178,12 +180,12 @@ class _DeliveryReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Delive
     DELIVERY_REASON_CHANNEL_ID_INVALID: _DeliveryReason.ValueType  # 7
     """Failed: the rendered channel id is not 1 to 255 characters out of `[A-Za-z0-9_.@+-]`."""
     DELIVERY_REASON_TEMPLATE_ERROR: _DeliveryReason.ValueType  # 8
-    """Failed: a template could not be rendered for this target, or asked for too much time or memory."""
+    """Failed: a template could not be rendered for this target, or needed too much time or memory."""
     DELIVERY_REASON_MESSAGE_TOO_LONG: _DeliveryReason.ValueType  # 9
     """Failed: the rendered text has more than 20,000 characters."""
     DELIVERY_REASON_MESSAGE_ID_TAKEN: _DeliveryReason.ValueType  # 11
-    """Failed: the id that the message would get belongs to another message, an imported one for
-    example. A target whose message of this campaign is there already is sent.
+    """Failed: the id that the message would get belongs to another message, for example an imported
+    one. A target that already has its message of this campaign is sent.
     """
     DELIVERY_REASON_RECEIVER_NOT_MEMBER: _DeliveryReason.ValueType  # 12
     """Skipped: the user target's channel exists, or was made for another target, without the user as a
@@ -196,14 +198,14 @@ class DeliveryReason(_DeliveryReason, metaclass=_DeliveryReasonEnumTypeWrapper):
 DELIVERY_REASON_UNSPECIFIED: DeliveryReason.ValueType  # 0
 """None: the message was sent."""
 DELIVERY_REASON_USER_NOT_FOUND: DeliveryReason.ValueType  # 1
-"""Skipped: the target is no user."""
+"""Skipped: there is no such user."""
 DELIVERY_REASON_USER_DEACTIVATED: DeliveryReason.ValueType  # 2
 """Skipped: the user is deactivated."""
 DELIVERY_REASON_USER_DELETED: DeliveryReason.ValueType  # 3
 """Skipped: the user is deleted."""
 DELIVERY_REASON_CHANNEL_NOT_FOUND: DeliveryReason.ValueType  # 4
-"""Skipped: the channel target is not there, or the user target's channel is not and
-`create_channels` is false. A deleted channel is not there.
+"""Skipped: the channel target does not exist, or the user target's channel does not and
+`create_channels` is false. A deleted channel counts as missing.
 """
 DELIVERY_REASON_CHANNEL_FROZEN: DeliveryReason.ValueType  # 5
 """Skipped: the channel is frozen or disabled."""
@@ -212,12 +214,12 @@ DELIVERY_REASON_TEAM_MISMATCH: DeliveryReason.ValueType  # 6
 DELIVERY_REASON_CHANNEL_ID_INVALID: DeliveryReason.ValueType  # 7
 """Failed: the rendered channel id is not 1 to 255 characters out of `[A-Za-z0-9_.@+-]`."""
 DELIVERY_REASON_TEMPLATE_ERROR: DeliveryReason.ValueType  # 8
-"""Failed: a template could not be rendered for this target, or asked for too much time or memory."""
+"""Failed: a template could not be rendered for this target, or needed too much time or memory."""
 DELIVERY_REASON_MESSAGE_TOO_LONG: DeliveryReason.ValueType  # 9
 """Failed: the rendered text has more than 20,000 characters."""
 DELIVERY_REASON_MESSAGE_ID_TAKEN: DeliveryReason.ValueType  # 11
-"""Failed: the id that the message would get belongs to another message, an imported one for
-example. A target whose message of this campaign is there already is sent.
+"""Failed: the id that the message would get belongs to another message, for example an imported
+one. A target that already has its message of this campaign is sent.
 """
 DELIVERY_REASON_RECEIVER_NOT_MEMBER: DeliveryReason.ValueType  # 12
 """Skipped: the user target's channel exists, or was made for another target, without the user as a
@@ -231,7 +233,7 @@ class Campaign(_message.Message):
     campaign, ever: over overlapping segments, stop and resume, edits while stopped, crashes, and
     several replicas. Lengths are counted in Unicode characters. Output-only fields are ignored on
     input. All that a caller writes is at most 3.5 MiB (3,670,016 bytes) as a protobuf message, so
-    that an answer fits the 4 MiB that gRPC clients receive; more is refused with
+    that a response fits the 4 MiB that gRPC clients receive by default; more is refused with
     ERROR_REASON_LIMIT_EXCEEDED at `campaign`.
     """
 
@@ -265,7 +267,7 @@ class Campaign(_message.Message):
     DELETED_AT_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Chosen by the caller, at most 255 characters, or made by the server where empty. Never changes,
+    """Chosen by the caller, at most 255 characters, or made by the server if empty. Never changes,
     and stays taken after the campaign has been deleted.
     """
     name: _builtins.str
@@ -273,23 +275,25 @@ class Campaign(_message.Message):
     description: _builtins.str
     """For people. May be empty."""
     status: Global___CampaignStatus.ValueType
-    """Output only. Moved only by StartCampaign, StopCampaign, the clock and the sender."""
+    """Output only. Changed only by StartCampaign, StopCampaign, `scheduled_for`, `stop_at` and the
+    run itself.
+    """
     status_reason: _builtins.str
-    """Output only. Why the campaign was stopped, or what a campaign in progress or scheduled is waiting
-    for; empty where there is nothing to say. Text for people, which may change: not to be parsed.
+    """Output only. Why the campaign was stopped, or what a campaign in progress or scheduled waits
+    for; otherwise empty. Text for people, which may change: not to be parsed.
     """
     sender_id: _builtins.str
     """The user who is the author of every message. Required. Must exist, neither deactivated nor
     deleted, when the campaign is created, when this field is updated, and when it starts;
-    otherwise ERROR_REASON_SENDER_NOT_FOUND. A sender who goes during the run stops the campaign.
-    Permissions are not checked: a campaign may speak for any user.
+    otherwise ERROR_REASON_SENDER_NOT_FOUND. The campaign stops if the sender is deactivated or
+    deleted during the run. Permissions are not checked: a campaign may send as any user.
     """
     sender_mode: Global___SenderMode.ValueType
     """Where the sender becomes a member. Unspecified: in new channels only."""
     sender_visibility: Global___SenderVisibility.ValueType
     """How the sender sees the channels that the campaign creates. Unspecified: like any other."""
     create_channels: _builtins.bool
-    """Whether the channel of a user target is created when it is not there. True needs a
+    """Whether the channel of a user target is created if it does not exist. True needs a
     `channel_template` if the audience is users, otherwise ERROR_REASON_INVALID_FIELD. False: such
     a target is skipped with DELIVERY_REASON_CHANNEL_NOT_FOUND. Channel targets are never created.
     """
@@ -316,40 +320,42 @@ class Campaign(_message.Message):
     """
     @_builtins.property
     def sender(self) -> _chat_pb2.User:
-        """Output only. The sender as of this answer; unset when there is no such user any more. It has only
-        its `id` where the whole would make this answer larger than the 4 MiB that gRPC clients receive.
+        """Output only. The sender as of this response; unset if there is no such user any more. It has
+        only its `id` if the whole user would make this response larger than the 4 MiB that gRPC
+        clients receive by default.
         """
 
     @_builtins.property
     def segment_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The audience as segments, at most 25, duplicates collapsing; all of users or all of channels,
-        never mixed. Exactly one of `segment_ids` and `user_ids` holds something. Each must exist when
-        the campaign is created, when this field is updated, and when it starts; otherwise
+        never mixed. Exactly one of `segment_ids` and `user_ids` is not empty. Each must exist when the
+        campaign is created, when this field is updated, and when it starts; otherwise
         ERROR_REASON_SEGMENT_NOT_FOUND. A segment deleted during the run stops the campaign. A target
         in several of them is one target. Targets added to a listed segment during the run are picked
         up before completion; a filter or `all_users` is evaluated page by page as the run reaches it,
-        and users who begin to match behind that point are not chased. `all_sender_channels` means the
+        and users who begin to match behind that point get no message. `all_sender_channels` means the
         channels of `sender_id`.
         """
 
     @_builtins.property
     def user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The audience as users, at most 10,000, duplicates collapsing. An id need not be a user: if it
-        is none when its turn comes, that target is skipped. Left empty in the answers of
-        QueryCampaigns and WatchCampaign.
+        """The audience as users, at most 10,000, duplicates collapsing. An id need not be that of a user:
+        if there is no such user when the run reaches it, that target is skipped. Empty in the
+        responses of QueryCampaigns and WatchCampaign.
         """
 
     @_builtins.property
     def segments(self) -> _containers.RepeatedCompositeFieldContainer[_segment_pb2.Segment]:
-        """Output only. The segments of `segment_ids`, in that order, as of this answer, a deleted one
+        """Output only. The segments of `segment_ids`, in that order, as of this response, a deleted one
         with its `deleted_at`. Each has only its `id` while the Segment service cannot be reached; so
-        has one whose filter would make this answer larger than the 4 MiB that gRPC clients receive.
+        has one whose filter would make this response larger than the 4 MiB that gRPC clients receive
+        by default.
         """
 
     @_builtins.property
     def users(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.User]:
         """Output only. A page of the users of `user_ids`, ascending bytewise by id. Filled by GetCampaign
-        and, up to `user_limit`, by QueryCampaigns; empty elsewhere. Ids that are no user are left out.
+        and, up to `user_limit`, by QueryCampaigns; empty elsewhere. Ids of no user are left out.
         """
 
     @_builtins.property
@@ -438,21 +444,22 @@ class MessageTemplate(_message.Message):
     `.custom`; `custom` is the receiver's custom object. A channel target has no `receiver`, and
     `custom` is the channel's.
 
-    An attribute that is missing, null or of another type than is asked for renders empty, compares as
-    not matching, loops over nothing and has length 0; `default` replaces what is missing or null. So
-    no receiver's data fails a template. protos/TEMPLATES.md has every filter with an example; `~`,
-    `truncate`, `split`, `format` and `date(format, zone)` are among them. Line ends, and single braces
-    such as `{Hello}`, stay as they are. Statements nest at most 16 deep. Inside `attachments` and `custom`, a string that is exactly one
-    `{{ expression }}` keeps the JSON type of its value; keys are not templates. A template has at
-    most 20,000 characters and about 1,000 parts; all templates inside `custom`, or inside
-    `attachments`, together at most 20,000 characters, and there are at most 200 of them. What they
-    make nests at most 20 deep, or fails the target with DELIVERY_REASON_TEMPLATE_ERROR.
+    An attribute that is missing, null or of an unexpected type renders empty, compares as not
+    matching, loops over nothing and has length 0; `default` replaces a missing or null value. So no
+    receiver's data fails a template. protos/TEMPLATES.md has every filter with an example; `~`,
+    `truncate`, `split`, `format` and `date(format, zone)` are among them. Line ends, and single
+    braces such as `{Hello}`, stay as they are. Statements nest at most 16 deep. Inside `attachments`
+    and `custom`, a string that is exactly one `{{ expression }}` keeps the JSON type of its value;
+    keys are not templates. A template has at most 20,000 characters and about 1,000 parts; all
+    templates inside `custom`, or inside `attachments`, have together at most 20,000 characters, and
+    there are at most 200 of them. A result that nests more than 20 deep fails its target with
+    DELIVERY_REASON_TEMPLATE_ERROR.
 
-    Create and update refuse wrong syntax, unknown names, filters and tests, arguments that they do not
-    take, `receiver` for an audience of channels, and statements that reach outside (`include`,
-    `import`, `extends`), with ERROR_REASON_INVALID_TEMPLATE. A template that asks for too much time or memory, or for more than
-    the attributes named here, is refused in the same way or fails each receiver alone with
-    DELIVERY_REASON_TEMPLATE_ERROR, within bounded time and memory.
+    Create and update refuse wrong syntax, unknown names, filters and tests, arguments that those do
+    not take, `receiver` for an audience of channels, and statements that reach outside (`include`,
+    `import`, `extends`), with ERROR_REASON_INVALID_TEMPLATE. A template that needs too much time or
+    memory, or uses more than the attributes named here, is refused in the same way or fails each
+    receiver alone with DELIVERY_REASON_TEMPLATE_ERROR, within bounded time and memory.
 
     The message itself has the author `sender_id`, the type `regular`, and in its custom object
     `campaign_id` and `created_by_campaign_id`, both the campaign's id, over any such keys of
@@ -476,7 +483,7 @@ class MessageTemplate(_message.Message):
     """Whether message search may find the messages."""
     @_builtins.property
     def attachments(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]:
-        """At most 30, and together at most 64 KB (65,536 bytes) as compact JSON; rendered ones of more
+        """At most 30, and together at most 64 KiB (65,536 bytes) as compact JSON; larger rendered ones
         fail that target with DELIVERY_REASON_TEMPLATE_ERROR. Free JSON, nested at most 20 deep with
         the list itself; numbers are doubles: whole numbers beyond 2^53 and non-finite numbers are
         refused.
@@ -484,8 +491,8 @@ class MessageTemplate(_message.Message):
 
     @_builtins.property
     def custom(self) -> _struct_pb2.Struct:
-        """Custom data of every message. At most 5 KB (5,120 bytes) as compact JSON, nested at most 20
-        deep; a rendered one of more fails that target with DELIVERY_REASON_TEMPLATE_ERROR. Numbers are
+        """Custom data of every message. At most 5 KiB (5,120 bytes) as compact JSON, nested at most 20
+        deep; a larger rendered one fails that target with DELIVERY_REASON_TEMPLATE_ERROR. Numbers are
         doubles: whole numbers beyond 2^53 and non-finite numbers are refused.
         """
 
@@ -512,8 +519,7 @@ class ChannelTemplate(_message.Message):
     channel of `type` with the rendered id. Without, it is the distinct channel of all its members:
     receiver, extra members, and the sender unless SENDER_MODE_EXCLUDE. Its id is `!members-` and the
     unpadded base64url form of the SHA-512/256 of the member ids, sorted bytewise and joined by
-    commas. Where that would be fewer than two members, the id is derived from campaign and receiver
-    instead.
+    commas. With fewer than two members, the id is derived from campaign and receiver instead.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -537,8 +543,8 @@ class ChannelTemplate(_message.Message):
     """
     @_builtins.property
     def custom(self) -> _struct_pb2.Struct:
-        """Custom data of new channels; every string inside is a template as in `id`. At most 5 KB (5,120
-        bytes) as compact JSON, nested at most 20 deep; a rendered one of more fails that target with
+        """Custom data of new channels; every string inside is a template as in `id`. At most 5 KiB (5,120
+        bytes) as compact JSON, nested at most 20 deep; a larger rendered one fails that target with
         DELIVERY_REASON_TEMPLATE_ERROR. Existing channels keep theirs. Numbers are doubles: whole
         numbers beyond 2^53 and non-finite numbers are refused.
         """
@@ -546,7 +552,7 @@ class ChannelTemplate(_message.Message):
     @_builtins.property
     def members(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids of users who become members of every new channel, besides receiver and sender; at most
-        1,000, duplicates collapsing. Only one of `members` and `members_template` may hold something.
+        1,000, duplicates collapsing. At most one of `members` and `members_template` may be given.
         Each must be a user who is not deleted when the campaign is created, when this field is
         updated, and when it starts; otherwise ERROR_REASON_MEMBER_NOT_FOUND. Existing channels keep
         their members.
@@ -554,7 +560,7 @@ class ChannelTemplate(_message.Message):
 
     @_builtins.property
     def members_template(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemberTemplate]:
-        """The same, with what each one's membership is like; at most 1,000, each user once."""
+        """The same members, with role and custom data of each; at most 1,000, each user once."""
 
     def __init__(
         self,
@@ -589,8 +595,9 @@ class MemberTemplate(_message.Message):
     """Role in the channel, at most 64 characters. Empty: `channel_member`."""
     @_builtins.property
     def custom(self) -> _struct_pb2.Struct:
-        """Custom data of the membership; no templates. At most 5 KB (5,120 bytes) as compact JSON, nested
-        at most 20 deep. Numbers are doubles: whole numbers beyond 2^53 and non-finite numbers are refused.
+        """Custom data of the membership; no templates. At most 5 KiB (5,120 bytes) as compact JSON,
+        nested at most 20 deep. Numbers are doubles: whole numbers beyond 2^53 and non-finite numbers
+        are refused.
         """
 
     def __init__(
@@ -610,7 +617,7 @@ Global___MemberTemplate: _TypeAlias = MemberTemplate  # noqa: Y015
 
 @_typing.final
 class CampaignStats(_message.Message):
-    """How far a campaign is. The counters span all of its runs, and count committed work only."""
+    """The progress of a campaign. The counters span all of its runs, and count committed work only."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -627,7 +634,7 @@ class CampaignStats(_message.Message):
     MESSAGES_PER_SECOND_FIELD_NUMBER: _builtins.int
     ESTIMATED_COMPLETION_AT_FIELD_NUMBER: _builtins.int
     targets_total: _builtins.int
-    """Targets of the audience, each once. Counted at start and at resume, so an estimate while the
+    """Targets of the audience, each once. Counted at start and at resume, so an estimate if the
     audience changes; exact at CAMPAIGN_STATUS_COMPLETED, where it is `messages_sent` +
     `targets_skipped` + `targets_failed`. Includes targets that were handled before an edit took
     them out of the audience.
@@ -635,9 +642,9 @@ class CampaignStats(_message.Message):
     messages_sent: _builtins.int
     """Messages sent: the number of targets with DELIVERY_OUTCOME_SENT."""
     users_sent: _builtins.int
-    """Users a message was sent to. Channel targets have no receiver and count 0."""
+    """Users that a message was sent to. Channel targets have no receiver and count 0."""
     users_read: _builtins.int
-    """Those of `users_sent` whose read position in the message's channel is at or after the message.
+    """Users of `users_sent` whose read position in the message's channel is at or after the message.
     Still grows after completion.
     """
     channels_created: _builtins.int
@@ -651,7 +658,7 @@ class CampaignStats(_message.Message):
     the campaign is completed, also if its audience was empty.
     """
     messages_per_second: _builtins.float
-    """Recent speed while in progress; 0 otherwise."""
+    """Recent speed in messages per second while in progress; 0 otherwise."""
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp:
         """When the campaign first went to CAMPAIGN_STATUS_IN_PROGRESS; unset before."""
@@ -662,8 +669,8 @@ class CampaignStats(_message.Message):
 
     @_builtins.property
     def estimated_completion_at(self) -> _timestamp_pb2.Timestamp:
-        """When the run would complete at its recent speed; a guess. Unset unless in progress with a
-        speed.
+        """When the run would complete at its recent speed; an estimate. Unset unless in progress with a
+        speed above 0.
         """
 
     def __init__(
@@ -692,7 +699,7 @@ Global___CampaignStats: _TypeAlias = CampaignStats  # noqa: Y015
 
 @_typing.final
 class Delivery(_message.Message):
-    """What became of one target. A target has at most one, which never changes; in a completed campaign
+    """The outcome of one target. A target has at most one, which never changes; in a completed campaign
     every target of the audience has exactly one.
     """
 
@@ -714,8 +721,8 @@ class Delivery(_message.Message):
     """The message, if sent; empty otherwise."""
     cid: _builtins.str
     """The CID of the channel it was sent to, or of the channel that was the reason why not
-    (DELIVERY_REASON_CHANNEL_FROZEN, and DELIVERY_REASON_CHANNEL_NOT_FOUND where its id was known);
-    empty where there was none.
+    (DELIVERY_REASON_CHANNEL_FROZEN, and DELIVERY_REASON_CHANNEL_NOT_FOUND if its id was known);
+    empty if there was none.
     """
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
@@ -741,7 +748,7 @@ Global___Delivery: _TypeAlias = Delivery  # noqa: Y015
 
 @_typing.final
 class Preview(_message.Message):
-    """What one target would get if it were handled now."""
+    """The message that one target would get if it were handled now, or why it would get none."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -755,14 +762,14 @@ class Preview(_message.Message):
     """The user id, or the CID (`type:id`) of a channel target."""
     cid: _builtins.str
     """The CID of the channel that the message would go to, or of the channel that is the reason why
-    not; empty where there is none.
+    not; empty if there is none.
     """
     channel_would_be_created: _builtins.bool
-    """Whether that channel is not there yet and would be created."""
+    """Whether that channel does not exist yet and would be created."""
     outcome: Global___DeliveryOutcome.ValueType
-    """What the outcome would be."""
+    """The outcome that the target would have."""
     reason: Global___DeliveryReason.ValueType
-    """Why, if it would not be sent; unspecified otherwise."""
+    """Why not, if it would not be sent; unspecified otherwise."""
     @_builtins.property
     def message(self) -> _chat_pb2.Message:
         """The rendered message, without `created_at`; unset unless `outcome` is DELIVERY_OUTCOME_SENT."""

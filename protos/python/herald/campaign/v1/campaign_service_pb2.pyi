@@ -62,8 +62,8 @@ class CreateCampaignResponse(_message.Message):
     CAMPAIGN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def campaign(self) -> _campaign_pb2.Campaign:
-        """The campaign as stored. After `validate_only`, as it would be stored, without what only storing
-        gives: an `id` that was not chosen, times, and `etag`.
+        """The campaign as stored. After `validate_only`, as it would be stored, without the values that
+        only storing sets: an `id` that was not chosen, times, and `etag`.
         """
 
     def __init__(
@@ -126,7 +126,7 @@ class GetCampaignResponse(_message.Message):
     """Token of the page of users before this one; empty on the first one."""
     @_builtins.property
     def campaign(self) -> _campaign_pb2.Campaign:
-        """The campaign. `users` is the page, which may be shorter than asked for."""
+        """The campaign. `users` is the page, which may be shorter than requested."""
 
     def __init__(
         self,
@@ -158,7 +158,7 @@ class UpdateCampaignRequest(_message.Message):
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """Which fields to change, such as `name` or `message_template.text`: fields of the campaign, or
-        of its two templates. Absent, empty or `*` replaces all, as PUT does: what is unset becomes
+        of its two templates. Absent, empty or `*` replaces all, as PUT does: unset fields become
         unset. A path that is unknown, output only, `id` or `etag` is ERROR_REASON_INVALID_FIELD. To go
         from `segment_ids` to `user_ids` or back, name both.
         """
@@ -308,8 +308,8 @@ class QueryCampaignsResponse(_message.Message):
     """Token of the page before this one; empty on the first one."""
     @_builtins.property
     def campaigns(self) -> _containers.RepeatedCompositeFieldContainer[_campaign_pb2.Campaign]:
-        """The page. It may be shorter than asked for, to stay within the 4 MiB that a gRPC client
-        receives unless told otherwise.
+        """The page. It may be shorter than requested, to stay within the 4 MiB that a gRPC client
+        receives by default.
         """
 
     def __init__(
@@ -418,7 +418,7 @@ class StopCampaignResponse(_message.Message):
     CAMPAIGN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def campaign(self) -> _campaign_pb2.Campaign:
-        """The campaign after the call. Its counters are final unless it is resumed, but for `users_read`."""
+        """The campaign after the call. Except `users_read`, its counters are final unless it is resumed."""
 
     def __init__(
         self,
@@ -508,9 +508,9 @@ class PreviewCampaignRequest(_message.Message):
     """
     @_builtins.property
     def campaign(self) -> _campaign_pb2.Campaign:
-        """A campaign that need not exist, validated as by CreateCampaign. Without an `id`, what is made
-        of it is left empty: the message's `id`, `campaign_id` and marks in `custom`, and the CID of a
-        channel whose id would be derived from it.
+        """A campaign that need not exist, validated as by CreateCampaign. Without an `id`, values
+        derived from it are empty: the message's `id`, `campaign_id` and campaign keys in `custom`,
+        and the CID of a channel whose id would be derived from it.
         """
 
     @_builtins.property
@@ -547,8 +547,8 @@ class PreviewCampaignResponse(_message.Message):
     @_builtins.property
     def previews(self) -> _containers.RepeatedCompositeFieldContainer[_campaign_pb2.Preview]:
         """One per target, in the order of `receiver_ids`, or ascending bytewise by target id. The last
-        ones are left out where it would be more than the 4 MiB that a gRPC client receives unless told
-        otherwise; `receiver_ids` can ask for them.
+        ones are left out if the response would exceed the 4 MiB that a gRPC client receives by
+        default; request them by `receiver_ids`.
         """
 
     def __init__(

@@ -27,9 +27,9 @@ if _version_not_supported:
 
 class CampaignServiceStub:
     """Sends one message to everyone of an audience, once. Every error carries a `google.rpc.ErrorInfo`
-    whose reason is a value of ErrorReason. What a call has answered is durable. Calls that failed
-    with UNAVAILABLE, or with RESOURCE_EXHAUSTED and ERROR_REASON_OVERLOADED, are worth repeating
-    unchanged.
+    whose reason is a value of ErrorReason. The effects of a call are durable when it returns. Calls
+    that failed with UNAVAILABLE, or with RESOURCE_EXHAUSTED and ERROR_REASON_OVERLOADED, are worth
+    repeating unchanged.
     """
 
     def __init__(self, channel):
@@ -92,23 +92,23 @@ class CampaignServiceStub:
 
 class CampaignServiceServicer:
     """Sends one message to everyone of an audience, once. Every error carries a `google.rpc.ErrorInfo`
-    whose reason is a value of ErrorReason. What a call has answered is durable. Calls that failed
-    with UNAVAILABLE, or with RESOURCE_EXHAUSTED and ERROR_REASON_OVERLOADED, are worth repeating
-    unchanged.
+    whose reason is a value of ErrorReason. The effects of a call are durable when it returns. Calls
+    that failed with UNAVAILABLE, or with RESOURCE_EXHAUSTED and ERROR_REASON_OVERLOADED, are worth
+    repeating unchanged.
     """
 
     def CreateCampaign(self, request, context):
         """Creates a campaign in CAMPAIGN_STATUS_DRAFT; nothing is sent before StartCampaign.
 
-        With an `id`, the call can be repeated: if that campaign is there with the same content, it is
+        With an `id`, the call can be repeated: if that campaign exists with the same content, it is
         returned as it is now, whatever its status; with other content, or if it was deleted, the call
         fails with ERROR_REASON_CAMPAIGN_ALREADY_EXISTS. Content is every field that is not output
         only. Without an `id`, a repeated call creates a second campaign.
 
         Fails with ERROR_REASON_INVALID_FIELD, ERROR_REASON_LIMIT_EXCEEDED and
-        ERROR_REASON_INVALID_TEMPLATE for what is malformed; with ERROR_REASON_SENDER_NOT_FOUND,
+        ERROR_REASON_INVALID_TEMPLATE for invalid fields; with ERROR_REASON_SENDER_NOT_FOUND,
         ERROR_REASON_MEMBER_NOT_FOUND and ERROR_REASON_SEGMENT_NOT_FOUND, all INVALID_ARGUMENT, for
-        what it names and is not there; and with ERROR_REASON_UNAVAILABLE while that cannot be checked.
+        missing references; and with ERROR_REASON_UNAVAILABLE while those cannot be checked.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -130,8 +130,8 @@ class CampaignServiceServicer:
 
         Targets of a stopped campaign that have an outcome keep it: whatever is edited, they get no
         second message when the campaign is resumed. The result is validated as a whole, as by
-        CreateCampaign and with the same errors, except that sender, members and segments need only be
-        there if the update changes them; it is written whole or not at all. Repeating the call is
+        CreateCampaign and with the same errors, except that sender, members and segments need to exist
+        only if the update changes them; it is written whole or not at all. Repeating the call is
         harmless, except with an `etag`, where the repeated call fails with ERROR_REASON_ETAG_MISMATCH.
 
         Fails also with ERROR_REASON_CAMPAIGN_NOT_FOUND and ERROR_REASON_CAMPAIGN_DELETED.
@@ -178,29 +178,29 @@ class CampaignServiceServicer:
         While the database is held, because it was restored from a backup or a server was started with
         HERALD_START_HELD, every call is refused with ERROR_REASON_DATABASE_HELD, and campaigns in
         progress or scheduled wait, with a `status_reason`, until an operator has decided about all of
-        them. All other calls are answered as ever.
+        them. All other calls are answered as usual.
 
         Each target gets at most one message of a campaign, ever: over overlapping segments, stop and
         resume, edits while stopped, crashes, and several replicas. When the campaign reaches
-        CAMPAIGN_STATUS_COMPLETED, everyone was handled: every target of the audience has exactly one
-        outcome, and `targets_total` is the sum of sent, skipped and failed. The order in which targets
-        get their messages is not promised. The answer does not wait for sending; the start itself, and
-        when it is due, survive any restart. A dependency that is down during the run is retried, never
-        a reason to stop.
+        CAMPAIGN_STATUS_COMPLETED, every target of the audience has exactly one outcome, and
+        `targets_total` is the sum of sent, skipped and failed. The order in which targets get their
+        messages is not promised. The response does not wait for sending; the start itself, and when it
+        is due, survive any restart. A dependency that is down during the run is retried, never a
+        reason to stop.
 
-        The monthly quota, if there is one, is asked here for the audience as it is now, and again for
+        The monthly quota, if there is one, is checked here for the current audience, and again for
         each page of messages, because audiences grow: all campaigns together never pass it. A page
         that would is not written, and its campaign goes to CAMPAIGN_STATUS_STOPPED with a
-        `status_reason` that names the limit and what is used. It can be resumed in the next month
-        (UTC), or with a larger quota. Skipped and failed targets use nothing.
+        `status_reason` that names the limit and the used part. It can be resumed in the next month
+        (UTC), or with a larger quota. Skipped and failed targets do not count.
 
         Refused means FAILED_PRECONDITION with ERROR_REASON_STATUS_NOT_ALLOWED. Fails also with
         ERROR_REASON_CAMPAIGN_NOT_FOUND; ERROR_REASON_CAMPAIGN_DELETED; ERROR_REASON_INVALID_FIELD for
         a `stop_at` that is too early; ERROR_REASON_SENDER_NOT_FOUND, ERROR_REASON_MEMBER_NOT_FOUND and
         ERROR_REASON_SEGMENT_NOT_FOUND, all FAILED_PRECONDITION here; ERROR_REASON_QUOTA_EXCEEDED; and
         ERROR_REASON_UNAVAILABLE while that cannot be checked. A scheduled start is checked again when
-        it is due; what would be an error then goes to CAMPAIGN_STATUS_STOPPED with a `status_reason`
-        instead.
+        it is due; on an error, the campaign then goes to CAMPAIGN_STATUS_STOPPED with a
+        `status_reason`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -225,9 +225,9 @@ class CampaignServiceServicer:
         """Streams a campaign as it changes. Sends it at once, then at every change of status, in order
         and leaving none out, and at most once a second for progress. Ends with OK after the message
         with CAMPAIGN_STATUS_COMPLETED or CAMPAIGN_STATUS_STOPPED, or with `deleted_at`; a campaign
-        that is there already is sent once. What happens after that takes a new call. May be cut with
-        UNAVAILABLE at any time: repeat it with the last token. Fails with
-        ERROR_REASON_CAMPAIGN_NOT_FOUND and ERROR_REASON_INVALID_RESUME_TOKEN.
+        already in such a state is sent once. Later changes need a new call. May end with UNAVAILABLE
+        at any time: repeat it with the last token. Fails with ERROR_REASON_CAMPAIGN_NOT_FOUND and
+        ERROR_REASON_INVALID_RESUME_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -235,11 +235,12 @@ class CampaignServiceServicer:
 
     def PreviewCampaign(self, request, context):
         """Returns what targets would get if they were handled now: the rendered message and the channel
-        that it would go to, or why not. They are handled together, as in a run: where several go to
-        the same new channel, the first one makes it. Writes nothing, and asks neither status nor quota
-        nor whether a target has its message already. For `id`, fails with ERROR_REASON_CAMPAIGN_NOT_FOUND and
-        ERROR_REASON_CAMPAIGN_DELETED, and with FAILED_PRECONDITION for a sender, member or segment
-        that is gone; for an inline `campaign`, with the errors of CreateCampaign.
+        that it would go to, or why not. They are handled together, as in a run: if several go to the
+        same new channel, the first one creates it. Writes nothing, and checks neither the status, nor
+        the quota, nor whether a target has its message already. For `id`, fails with
+        ERROR_REASON_CAMPAIGN_NOT_FOUND and ERROR_REASON_CAMPAIGN_DELETED, and with FAILED_PRECONDITION
+        for a missing or deleted sender, member or segment; for an inline `campaign`, with the errors
+        of CreateCampaign.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -318,9 +319,9 @@ def add_CampaignServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class CampaignService:
     """Sends one message to everyone of an audience, once. Every error carries a `google.rpc.ErrorInfo`
-    whose reason is a value of ErrorReason. What a call has answered is durable. Calls that failed
-    with UNAVAILABLE, or with RESOURCE_EXHAUSTED and ERROR_REASON_OVERLOADED, are worth repeating
-    unchanged.
+    whose reason is a value of ErrorReason. The effects of a call are durable when it returns. Calls
+    that failed with UNAVAILABLE, or with RESOURCE_EXHAUSTED and ERROR_REASON_OVERLOADED, are worth
+    repeating unchanged.
     """
 
     @staticmethod

@@ -28,9 +28,9 @@ GRPC_VERSION: str
 
 class CampaignServiceStub:
     """Sends one message to everyone of an audience, once. Every error carries a `google.rpc.ErrorInfo`
-    whose reason is a value of ErrorReason. What a call has answered is durable. Calls that failed
-    with UNAVAILABLE, or with RESOURCE_EXHAUSTED and ERROR_REASON_OVERLOADED, are worth repeating
-    unchanged.
+    whose reason is a value of ErrorReason. The effects of a call are durable when it returns. Calls
+    that failed with UNAVAILABLE, or with RESOURCE_EXHAUSTED and ERROR_REASON_OVERLOADED, are worth
+    repeating unchanged.
     """
 
     @_typing.overload
@@ -40,15 +40,15 @@ class CampaignServiceStub:
     CreateCampaign: _grpc.UnaryUnaryMultiCallable[_campaign_service_pb2.CreateCampaignRequest, _campaign_service_pb2.CreateCampaignResponse]
     """Creates a campaign in CAMPAIGN_STATUS_DRAFT; nothing is sent before StartCampaign.
 
-    With an `id`, the call can be repeated: if that campaign is there with the same content, it is
+    With an `id`, the call can be repeated: if that campaign exists with the same content, it is
     returned as it is now, whatever its status; with other content, or if it was deleted, the call
     fails with ERROR_REASON_CAMPAIGN_ALREADY_EXISTS. Content is every field that is not output
     only. Without an `id`, a repeated call creates a second campaign.
 
     Fails with ERROR_REASON_INVALID_FIELD, ERROR_REASON_LIMIT_EXCEEDED and
-    ERROR_REASON_INVALID_TEMPLATE for what is malformed; with ERROR_REASON_SENDER_NOT_FOUND,
+    ERROR_REASON_INVALID_TEMPLATE for invalid fields; with ERROR_REASON_SENDER_NOT_FOUND,
     ERROR_REASON_MEMBER_NOT_FOUND and ERROR_REASON_SEGMENT_NOT_FOUND, all INVALID_ARGUMENT, for
-    what it names and is not there; and with ERROR_REASON_UNAVAILABLE while that cannot be checked.
+    missing references; and with ERROR_REASON_UNAVAILABLE while those cannot be checked.
     """
     GetCampaign: _grpc.UnaryUnaryMultiCallable[_campaign_service_pb2.GetCampaignRequest, _campaign_service_pb2.GetCampaignResponse]
     """Returns a campaign with its stats and a page of its users; a deleted one too, with
@@ -62,8 +62,8 @@ class CampaignServiceStub:
 
     Targets of a stopped campaign that have an outcome keep it: whatever is edited, they get no
     second message when the campaign is resumed. The result is validated as a whole, as by
-    CreateCampaign and with the same errors, except that sender, members and segments need only be
-    there if the update changes them; it is written whole or not at all. Repeating the call is
+    CreateCampaign and with the same errors, except that sender, members and segments need to exist
+    only if the update changes them; it is written whole or not at all. Repeating the call is
     harmless, except with an `etag`, where the repeated call fails with ERROR_REASON_ETAG_MISMATCH.
 
     Fails also with ERROR_REASON_CAMPAIGN_NOT_FOUND and ERROR_REASON_CAMPAIGN_DELETED.
@@ -98,29 +98,29 @@ class CampaignServiceStub:
     While the database is held, because it was restored from a backup or a server was started with
     HERALD_START_HELD, every call is refused with ERROR_REASON_DATABASE_HELD, and campaigns in
     progress or scheduled wait, with a `status_reason`, until an operator has decided about all of
-    them. All other calls are answered as ever.
+    them. All other calls are answered as usual.
 
     Each target gets at most one message of a campaign, ever: over overlapping segments, stop and
     resume, edits while stopped, crashes, and several replicas. When the campaign reaches
-    CAMPAIGN_STATUS_COMPLETED, everyone was handled: every target of the audience has exactly one
-    outcome, and `targets_total` is the sum of sent, skipped and failed. The order in which targets
-    get their messages is not promised. The answer does not wait for sending; the start itself, and
-    when it is due, survive any restart. A dependency that is down during the run is retried, never
-    a reason to stop.
+    CAMPAIGN_STATUS_COMPLETED, every target of the audience has exactly one outcome, and
+    `targets_total` is the sum of sent, skipped and failed. The order in which targets get their
+    messages is not promised. The response does not wait for sending; the start itself, and when it
+    is due, survive any restart. A dependency that is down during the run is retried, never a
+    reason to stop.
 
-    The monthly quota, if there is one, is asked here for the audience as it is now, and again for
+    The monthly quota, if there is one, is checked here for the current audience, and again for
     each page of messages, because audiences grow: all campaigns together never pass it. A page
     that would is not written, and its campaign goes to CAMPAIGN_STATUS_STOPPED with a
-    `status_reason` that names the limit and what is used. It can be resumed in the next month
-    (UTC), or with a larger quota. Skipped and failed targets use nothing.
+    `status_reason` that names the limit and the used part. It can be resumed in the next month
+    (UTC), or with a larger quota. Skipped and failed targets do not count.
 
     Refused means FAILED_PRECONDITION with ERROR_REASON_STATUS_NOT_ALLOWED. Fails also with
     ERROR_REASON_CAMPAIGN_NOT_FOUND; ERROR_REASON_CAMPAIGN_DELETED; ERROR_REASON_INVALID_FIELD for
     a `stop_at` that is too early; ERROR_REASON_SENDER_NOT_FOUND, ERROR_REASON_MEMBER_NOT_FOUND and
     ERROR_REASON_SEGMENT_NOT_FOUND, all FAILED_PRECONDITION here; ERROR_REASON_QUOTA_EXCEEDED; and
     ERROR_REASON_UNAVAILABLE while that cannot be checked. A scheduled start is checked again when
-    it is due; what would be an error then goes to CAMPAIGN_STATUS_STOPPED with a `status_reason`
-    instead.
+    it is due; on an error, the campaign then goes to CAMPAIGN_STATUS_STOPPED with a
+    `status_reason`.
     """
     StopCampaign: _grpc.UnaryUnaryMultiCallable[_campaign_service_pb2.StopCampaignRequest, _campaign_service_pb2.StopCampaignResponse]
     """Stops a campaign: one in CAMPAIGN_STATUS_SCHEDULED or CAMPAIGN_STATUS_IN_PROGRESS goes to
@@ -137,17 +137,18 @@ class CampaignServiceStub:
     """Streams a campaign as it changes. Sends it at once, then at every change of status, in order
     and leaving none out, and at most once a second for progress. Ends with OK after the message
     with CAMPAIGN_STATUS_COMPLETED or CAMPAIGN_STATUS_STOPPED, or with `deleted_at`; a campaign
-    that is there already is sent once. What happens after that takes a new call. May be cut with
-    UNAVAILABLE at any time: repeat it with the last token. Fails with
-    ERROR_REASON_CAMPAIGN_NOT_FOUND and ERROR_REASON_INVALID_RESUME_TOKEN.
+    already in such a state is sent once. Later changes need a new call. May end with UNAVAILABLE
+    at any time: repeat it with the last token. Fails with ERROR_REASON_CAMPAIGN_NOT_FOUND and
+    ERROR_REASON_INVALID_RESUME_TOKEN.
     """
     PreviewCampaign: _grpc.UnaryUnaryMultiCallable[_campaign_service_pb2.PreviewCampaignRequest, _campaign_service_pb2.PreviewCampaignResponse]
     """Returns what targets would get if they were handled now: the rendered message and the channel
-    that it would go to, or why not. They are handled together, as in a run: where several go to
-    the same new channel, the first one makes it. Writes nothing, and asks neither status nor quota
-    nor whether a target has its message already. For `id`, fails with ERROR_REASON_CAMPAIGN_NOT_FOUND and
-    ERROR_REASON_CAMPAIGN_DELETED, and with FAILED_PRECONDITION for a sender, member or segment
-    that is gone; for an inline `campaign`, with the errors of CreateCampaign.
+    that it would go to, or why not. They are handled together, as in a run: if several go to the
+    same new channel, the first one creates it. Writes nothing, and checks neither the status, nor
+    the quota, nor whether a target has its message already. For `id`, fails with
+    ERROR_REASON_CAMPAIGN_NOT_FOUND and ERROR_REASON_CAMPAIGN_DELETED, and with FAILED_PRECONDITION
+    for a missing or deleted sender, member or segment; for an inline `campaign`, with the errors
+    of CreateCampaign.
     """
     QueryDeliveries: _grpc.UnaryUnaryMultiCallable[_campaign_service_pb2.QueryDeliveriesRequest, _campaign_service_pb2.QueryDeliveriesResponse]
     """Returns the targets that have an outcome, ascending bytewise by target id, a page at a time.
@@ -159,24 +160,24 @@ class CampaignServiceStub:
 @_typing.type_check_only
 class CampaignServiceAsyncStub(CampaignServiceStub):
     """Sends one message to everyone of an audience, once. Every error carries a `google.rpc.ErrorInfo`
-    whose reason is a value of ErrorReason. What a call has answered is durable. Calls that failed
-    with UNAVAILABLE, or with RESOURCE_EXHAUSTED and ERROR_REASON_OVERLOADED, are worth repeating
-    unchanged.
+    whose reason is a value of ErrorReason. The effects of a call are durable when it returns. Calls
+    that failed with UNAVAILABLE, or with RESOURCE_EXHAUSTED and ERROR_REASON_OVERLOADED, are worth
+    repeating unchanged.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateCampaign: _aio.UnaryUnaryMultiCallable[_campaign_service_pb2.CreateCampaignRequest, _campaign_service_pb2.CreateCampaignResponse]  # type: ignore[assignment]
     """Creates a campaign in CAMPAIGN_STATUS_DRAFT; nothing is sent before StartCampaign.
 
-    With an `id`, the call can be repeated: if that campaign is there with the same content, it is
+    With an `id`, the call can be repeated: if that campaign exists with the same content, it is
     returned as it is now, whatever its status; with other content, or if it was deleted, the call
     fails with ERROR_REASON_CAMPAIGN_ALREADY_EXISTS. Content is every field that is not output
     only. Without an `id`, a repeated call creates a second campaign.
 
     Fails with ERROR_REASON_INVALID_FIELD, ERROR_REASON_LIMIT_EXCEEDED and
-    ERROR_REASON_INVALID_TEMPLATE for what is malformed; with ERROR_REASON_SENDER_NOT_FOUND,
+    ERROR_REASON_INVALID_TEMPLATE for invalid fields; with ERROR_REASON_SENDER_NOT_FOUND,
     ERROR_REASON_MEMBER_NOT_FOUND and ERROR_REASON_SEGMENT_NOT_FOUND, all INVALID_ARGUMENT, for
-    what it names and is not there; and with ERROR_REASON_UNAVAILABLE while that cannot be checked.
+    missing references; and with ERROR_REASON_UNAVAILABLE while those cannot be checked.
     """
     GetCampaign: _aio.UnaryUnaryMultiCallable[_campaign_service_pb2.GetCampaignRequest, _campaign_service_pb2.GetCampaignResponse]  # type: ignore[assignment]
     """Returns a campaign with its stats and a page of its users; a deleted one too, with
@@ -190,8 +191,8 @@ class CampaignServiceAsyncStub(CampaignServiceStub):
 
     Targets of a stopped campaign that have an outcome keep it: whatever is edited, they get no
     second message when the campaign is resumed. The result is validated as a whole, as by
-    CreateCampaign and with the same errors, except that sender, members and segments need only be
-    there if the update changes them; it is written whole or not at all. Repeating the call is
+    CreateCampaign and with the same errors, except that sender, members and segments need to exist
+    only if the update changes them; it is written whole or not at all. Repeating the call is
     harmless, except with an `etag`, where the repeated call fails with ERROR_REASON_ETAG_MISMATCH.
 
     Fails also with ERROR_REASON_CAMPAIGN_NOT_FOUND and ERROR_REASON_CAMPAIGN_DELETED.
@@ -226,29 +227,29 @@ class CampaignServiceAsyncStub(CampaignServiceStub):
     While the database is held, because it was restored from a backup or a server was started with
     HERALD_START_HELD, every call is refused with ERROR_REASON_DATABASE_HELD, and campaigns in
     progress or scheduled wait, with a `status_reason`, until an operator has decided about all of
-    them. All other calls are answered as ever.
+    them. All other calls are answered as usual.
 
     Each target gets at most one message of a campaign, ever: over overlapping segments, stop and
     resume, edits while stopped, crashes, and several replicas. When the campaign reaches
-    CAMPAIGN_STATUS_COMPLETED, everyone was handled: every target of the audience has exactly one
-    outcome, and `targets_total` is the sum of sent, skipped and failed. The order in which targets
-    get their messages is not promised. The answer does not wait for sending; the start itself, and
-    when it is due, survive any restart. A dependency that is down during the run is retried, never
-    a reason to stop.
+    CAMPAIGN_STATUS_COMPLETED, every target of the audience has exactly one outcome, and
+    `targets_total` is the sum of sent, skipped and failed. The order in which targets get their
+    messages is not promised. The response does not wait for sending; the start itself, and when it
+    is due, survive any restart. A dependency that is down during the run is retried, never a
+    reason to stop.
 
-    The monthly quota, if there is one, is asked here for the audience as it is now, and again for
+    The monthly quota, if there is one, is checked here for the current audience, and again for
     each page of messages, because audiences grow: all campaigns together never pass it. A page
     that would is not written, and its campaign goes to CAMPAIGN_STATUS_STOPPED with a
-    `status_reason` that names the limit and what is used. It can be resumed in the next month
-    (UTC), or with a larger quota. Skipped and failed targets use nothing.
+    `status_reason` that names the limit and the used part. It can be resumed in the next month
+    (UTC), or with a larger quota. Skipped and failed targets do not count.
 
     Refused means FAILED_PRECONDITION with ERROR_REASON_STATUS_NOT_ALLOWED. Fails also with
     ERROR_REASON_CAMPAIGN_NOT_FOUND; ERROR_REASON_CAMPAIGN_DELETED; ERROR_REASON_INVALID_FIELD for
     a `stop_at` that is too early; ERROR_REASON_SENDER_NOT_FOUND, ERROR_REASON_MEMBER_NOT_FOUND and
     ERROR_REASON_SEGMENT_NOT_FOUND, all FAILED_PRECONDITION here; ERROR_REASON_QUOTA_EXCEEDED; and
     ERROR_REASON_UNAVAILABLE while that cannot be checked. A scheduled start is checked again when
-    it is due; what would be an error then goes to CAMPAIGN_STATUS_STOPPED with a `status_reason`
-    instead.
+    it is due; on an error, the campaign then goes to CAMPAIGN_STATUS_STOPPED with a
+    `status_reason`.
     """
     StopCampaign: _aio.UnaryUnaryMultiCallable[_campaign_service_pb2.StopCampaignRequest, _campaign_service_pb2.StopCampaignResponse]  # type: ignore[assignment]
     """Stops a campaign: one in CAMPAIGN_STATUS_SCHEDULED or CAMPAIGN_STATUS_IN_PROGRESS goes to
@@ -265,17 +266,18 @@ class CampaignServiceAsyncStub(CampaignServiceStub):
     """Streams a campaign as it changes. Sends it at once, then at every change of status, in order
     and leaving none out, and at most once a second for progress. Ends with OK after the message
     with CAMPAIGN_STATUS_COMPLETED or CAMPAIGN_STATUS_STOPPED, or with `deleted_at`; a campaign
-    that is there already is sent once. What happens after that takes a new call. May be cut with
-    UNAVAILABLE at any time: repeat it with the last token. Fails with
-    ERROR_REASON_CAMPAIGN_NOT_FOUND and ERROR_REASON_INVALID_RESUME_TOKEN.
+    already in such a state is sent once. Later changes need a new call. May end with UNAVAILABLE
+    at any time: repeat it with the last token. Fails with ERROR_REASON_CAMPAIGN_NOT_FOUND and
+    ERROR_REASON_INVALID_RESUME_TOKEN.
     """
     PreviewCampaign: _aio.UnaryUnaryMultiCallable[_campaign_service_pb2.PreviewCampaignRequest, _campaign_service_pb2.PreviewCampaignResponse]  # type: ignore[assignment]
     """Returns what targets would get if they were handled now: the rendered message and the channel
-    that it would go to, or why not. They are handled together, as in a run: where several go to
-    the same new channel, the first one makes it. Writes nothing, and asks neither status nor quota
-    nor whether a target has its message already. For `id`, fails with ERROR_REASON_CAMPAIGN_NOT_FOUND and
-    ERROR_REASON_CAMPAIGN_DELETED, and with FAILED_PRECONDITION for a sender, member or segment
-    that is gone; for an inline `campaign`, with the errors of CreateCampaign.
+    that it would go to, or why not. They are handled together, as in a run: if several go to the
+    same new channel, the first one creates it. Writes nothing, and checks neither the status, nor
+    the quota, nor whether a target has its message already. For `id`, fails with
+    ERROR_REASON_CAMPAIGN_NOT_FOUND and ERROR_REASON_CAMPAIGN_DELETED, and with FAILED_PRECONDITION
+    for a missing or deleted sender, member or segment; for an inline `campaign`, with the errors
+    of CreateCampaign.
     """
     QueryDeliveries: _aio.UnaryUnaryMultiCallable[_campaign_service_pb2.QueryDeliveriesRequest, _campaign_service_pb2.QueryDeliveriesResponse]  # type: ignore[assignment]
     """Returns the targets that have an outcome, ascending bytewise by target id, a page at a time.
@@ -286,9 +288,9 @@ class CampaignServiceAsyncStub(CampaignServiceStub):
 
 class CampaignServiceServicer(metaclass=_abc_1.ABCMeta):
     """Sends one message to everyone of an audience, once. Every error carries a `google.rpc.ErrorInfo`
-    whose reason is a value of ErrorReason. What a call has answered is durable. Calls that failed
-    with UNAVAILABLE, or with RESOURCE_EXHAUSTED and ERROR_REASON_OVERLOADED, are worth repeating
-    unchanged.
+    whose reason is a value of ErrorReason. The effects of a call are durable when it returns. Calls
+    that failed with UNAVAILABLE, or with RESOURCE_EXHAUSTED and ERROR_REASON_OVERLOADED, are worth
+    repeating unchanged.
     """
 
     @_abc_1.abstractmethod
@@ -299,15 +301,15 @@ class CampaignServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_campaign_service_pb2.CreateCampaignResponse, _abc.Awaitable[_campaign_service_pb2.CreateCampaignResponse]]:
         """Creates a campaign in CAMPAIGN_STATUS_DRAFT; nothing is sent before StartCampaign.
 
-        With an `id`, the call can be repeated: if that campaign is there with the same content, it is
+        With an `id`, the call can be repeated: if that campaign exists with the same content, it is
         returned as it is now, whatever its status; with other content, or if it was deleted, the call
         fails with ERROR_REASON_CAMPAIGN_ALREADY_EXISTS. Content is every field that is not output
         only. Without an `id`, a repeated call creates a second campaign.
 
         Fails with ERROR_REASON_INVALID_FIELD, ERROR_REASON_LIMIT_EXCEEDED and
-        ERROR_REASON_INVALID_TEMPLATE for what is malformed; with ERROR_REASON_SENDER_NOT_FOUND,
+        ERROR_REASON_INVALID_TEMPLATE for invalid fields; with ERROR_REASON_SENDER_NOT_FOUND,
         ERROR_REASON_MEMBER_NOT_FOUND and ERROR_REASON_SEGMENT_NOT_FOUND, all INVALID_ARGUMENT, for
-        what it names and is not there; and with ERROR_REASON_UNAVAILABLE while that cannot be checked.
+        missing references; and with ERROR_REASON_UNAVAILABLE while those cannot be checked.
         """
 
     @_abc_1.abstractmethod
@@ -333,8 +335,8 @@ class CampaignServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Targets of a stopped campaign that have an outcome keep it: whatever is edited, they get no
         second message when the campaign is resumed. The result is validated as a whole, as by
-        CreateCampaign and with the same errors, except that sender, members and segments need only be
-        there if the update changes them; it is written whole or not at all. Repeating the call is
+        CreateCampaign and with the same errors, except that sender, members and segments need to exist
+        only if the update changes them; it is written whole or not at all. Repeating the call is
         harmless, except with an `etag`, where the repeated call fails with ERROR_REASON_ETAG_MISMATCH.
 
         Fails also with ERROR_REASON_CAMPAIGN_NOT_FOUND and ERROR_REASON_CAMPAIGN_DELETED.
@@ -387,29 +389,29 @@ class CampaignServiceServicer(metaclass=_abc_1.ABCMeta):
         While the database is held, because it was restored from a backup or a server was started with
         HERALD_START_HELD, every call is refused with ERROR_REASON_DATABASE_HELD, and campaigns in
         progress or scheduled wait, with a `status_reason`, until an operator has decided about all of
-        them. All other calls are answered as ever.
+        them. All other calls are answered as usual.
 
         Each target gets at most one message of a campaign, ever: over overlapping segments, stop and
         resume, edits while stopped, crashes, and several replicas. When the campaign reaches
-        CAMPAIGN_STATUS_COMPLETED, everyone was handled: every target of the audience has exactly one
-        outcome, and `targets_total` is the sum of sent, skipped and failed. The order in which targets
-        get their messages is not promised. The answer does not wait for sending; the start itself, and
-        when it is due, survive any restart. A dependency that is down during the run is retried, never
-        a reason to stop.
+        CAMPAIGN_STATUS_COMPLETED, every target of the audience has exactly one outcome, and
+        `targets_total` is the sum of sent, skipped and failed. The order in which targets get their
+        messages is not promised. The response does not wait for sending; the start itself, and when it
+        is due, survive any restart. A dependency that is down during the run is retried, never a
+        reason to stop.
 
-        The monthly quota, if there is one, is asked here for the audience as it is now, and again for
+        The monthly quota, if there is one, is checked here for the current audience, and again for
         each page of messages, because audiences grow: all campaigns together never pass it. A page
         that would is not written, and its campaign goes to CAMPAIGN_STATUS_STOPPED with a
-        `status_reason` that names the limit and what is used. It can be resumed in the next month
-        (UTC), or with a larger quota. Skipped and failed targets use nothing.
+        `status_reason` that names the limit and the used part. It can be resumed in the next month
+        (UTC), or with a larger quota. Skipped and failed targets do not count.
 
         Refused means FAILED_PRECONDITION with ERROR_REASON_STATUS_NOT_ALLOWED. Fails also with
         ERROR_REASON_CAMPAIGN_NOT_FOUND; ERROR_REASON_CAMPAIGN_DELETED; ERROR_REASON_INVALID_FIELD for
         a `stop_at` that is too early; ERROR_REASON_SENDER_NOT_FOUND, ERROR_REASON_MEMBER_NOT_FOUND and
         ERROR_REASON_SEGMENT_NOT_FOUND, all FAILED_PRECONDITION here; ERROR_REASON_QUOTA_EXCEEDED; and
         ERROR_REASON_UNAVAILABLE while that cannot be checked. A scheduled start is checked again when
-        it is due; what would be an error then goes to CAMPAIGN_STATUS_STOPPED with a `status_reason`
-        instead.
+        it is due; on an error, the campaign then goes to CAMPAIGN_STATUS_STOPPED with a
+        `status_reason`.
         """
 
     @_abc_1.abstractmethod
@@ -438,9 +440,9 @@ class CampaignServiceServicer(metaclass=_abc_1.ABCMeta):
         """Streams a campaign as it changes. Sends it at once, then at every change of status, in order
         and leaving none out, and at most once a second for progress. Ends with OK after the message
         with CAMPAIGN_STATUS_COMPLETED or CAMPAIGN_STATUS_STOPPED, or with `deleted_at`; a campaign
-        that is there already is sent once. What happens after that takes a new call. May be cut with
-        UNAVAILABLE at any time: repeat it with the last token. Fails with
-        ERROR_REASON_CAMPAIGN_NOT_FOUND and ERROR_REASON_INVALID_RESUME_TOKEN.
+        already in such a state is sent once. Later changes need a new call. May end with UNAVAILABLE
+        at any time: repeat it with the last token. Fails with ERROR_REASON_CAMPAIGN_NOT_FOUND and
+        ERROR_REASON_INVALID_RESUME_TOKEN.
         """
 
     @_abc_1.abstractmethod
@@ -450,11 +452,12 @@ class CampaignServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_campaign_service_pb2.PreviewCampaignResponse, _abc.Awaitable[_campaign_service_pb2.PreviewCampaignResponse]]:
         """Returns what targets would get if they were handled now: the rendered message and the channel
-        that it would go to, or why not. They are handled together, as in a run: where several go to
-        the same new channel, the first one makes it. Writes nothing, and asks neither status nor quota
-        nor whether a target has its message already. For `id`, fails with ERROR_REASON_CAMPAIGN_NOT_FOUND and
-        ERROR_REASON_CAMPAIGN_DELETED, and with FAILED_PRECONDITION for a sender, member or segment
-        that is gone; for an inline `campaign`, with the errors of CreateCampaign.
+        that it would go to, or why not. They are handled together, as in a run: if several go to the
+        same new channel, the first one creates it. Writes nothing, and checks neither the status, nor
+        the quota, nor whether a target has its message already. For `id`, fails with
+        ERROR_REASON_CAMPAIGN_NOT_FOUND and ERROR_REASON_CAMPAIGN_DELETED, and with FAILED_PRECONDITION
+        for a missing or deleted sender, member or segment; for an inline `campaign`, with the errors
+        of CreateCampaign.
         """
 
     @_abc_1.abstractmethod

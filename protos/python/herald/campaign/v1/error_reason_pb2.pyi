@@ -30,9 +30,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_LIMIT_EXCEEDED: _ErrorReason.ValueType  # 2
     """INVALID_ARGUMENT: a field is longer or larger than it may be. `BadRequest` names it. Example:
-    `{"field": "campaign.segment_ids", "limit": "25", "given": "26"}`.
-    Without metadata, the request is more than the database can take, for instance a filter too
-    deep for it; the same request is refused each time.
+    `{"field": "campaign.segment_ids", "limit": "25", "given": "26"}`. Without metadata, the
+    request exceeds what the database can take, for example with a too deep filter; the same
+    request is refused each time.
     """
     ERROR_REASON_INVALID_FILTER: _ErrorReason.ValueType  # 3
     """INVALID_ARGUMENT: a filter has an unknown field or operator, or an operand of a wrong type.
@@ -47,7 +47,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     first page. Example: `{"field": "user_page_token"}`.
     """
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 6
-    """INTERNAL: anything unforeseen. The text is fixed; the server's log has the details under the
+    """INTERNAL: an unexpected error. The text is fixed; the server's log has the details under the
     request id. Example: `{"request_id": "0198c7e2b4c57d1f"}`.
     """
     ERROR_REASON_UNAVAILABLE: _ErrorReason.ValueType  # 7
@@ -67,8 +67,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     it. Example: `{"campaign_id": "spring"}`.
     """
     ERROR_REASON_INVALID_TEMPLATE: _ErrorReason.ValueType  # 11
-    """INVALID_ARGUMENT: a template has wrong syntax or an unknown name, reaches outside, or asks for
-    too much. `BadRequest` names the template's path; the metadata also what is wrong. Example:
+    """INVALID_ARGUMENT: a template has wrong syntax or an unknown name, reaches outside, or needs too
+    much. `BadRequest` names the template's path; the metadata also the problem. Example:
     `{"field": "campaign.message_template.text", "problem": "line 1: 'reciever' is undefined"}`.
     """
     ERROR_REASON_STATUS_NOT_ALLOWED: _ErrorReason.ValueType  # 12
@@ -80,27 +80,27 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_SENDER_NOT_FOUND: _ErrorReason.ValueType  # 13
     """INVALID_ARGUMENT with `BadRequest` when a campaign is created, updated or previewed inline;
     FAILED_PRECONDITION with `PreconditionFailure` when an existing one is started or previewed:
-    the sender is no user, or a deactivated or deleted one. Example: `{"sender_id": "anna"}`.
+    the sender does not exist, or is deactivated or deleted. Example: `{"sender_id": "anna"}`.
     """
     ERROR_REASON_MEMBER_NOT_FOUND: _ErrorReason.ValueType  # 14
-    """As ERROR_REASON_SENDER_NOT_FOUND, for an extra member of the channel template who is no user or
-    a deleted one. The metadata names the first, the detail each. Example: `{"user_id":
+    """As ERROR_REASON_SENDER_NOT_FOUND, for an extra member of the channel template who does not
+    exist or is deleted. The metadata names the first, the detail each. Example: `{"user_id":
     "moderator-1"}`.
     """
     ERROR_REASON_SEGMENT_NOT_FOUND: _ErrorReason.ValueType  # 15
     """INVALID_ARGUMENT with `BadRequest` when a campaign is created, updated or previewed inline;
     FAILED_PRECONDITION with `PreconditionFailure` when an existing one is started or previewed: a
-    segment was never there or is deleted. The metadata names the first, the detail each. Example:
+    segment never existed or is deleted. The metadata names the first, the detail each. Example:
     `{"segment_id": "vips"}`.
     """
     ERROR_REASON_ETAG_MISMATCH: _ErrorReason.ValueType  # 16
-    """ABORTED: the campaign has changed since the etag was read. Read it again, and decide anew.
+    """ABORTED: the campaign has changed since the etag was read. Read it again before a new attempt.
     Example: `{"campaign_id": "spring", "given": "Mw", "current": "NA"}`.
     """
     ERROR_REASON_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 17
-    """RESOURCE_EXHAUSTED: the audience is larger than what is left of the quota of messages per
-    calendar month (UTC). `QuotaFailure` says so; repeating does not help within the month.
-    Example: `{"campaign_id": "spring", "limit": "300000", "used": "299500", "given": "1000"}`.
+    """RESOURCE_EXHAUSTED: the audience is larger than the rest of the quota of messages per calendar
+    month (UTC). `QuotaFailure` says so; repeating does not help within the month. Example:
+    `{"campaign_id": "spring", "limit": "300000", "used": "299500", "given": "1000"}`.
     """
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 18
     """RESOURCE_EXHAUSTED: the server handles as many calls as it can. `RetryInfo` says when to repeat
@@ -125,7 +125,7 @@ class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. The full name of a value, such as ERROR_REASON_CAMPAIGN_NOT_FOUND, is the
     `reason` of the `google.rpc.ErrorInfo` that every error carries; its `domain` is `herald`, and
     its metadata holds every dynamic part of the error's text. Texts may change, reasons and metadata
-    keys do not. Values may be added. What gRPC itself answers has no reason.
+    keys do not. Values may be added. Errors of gRPC itself have no reason.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
@@ -136,9 +136,9 @@ each such field; the metadata, the first. Example: `{"field": "campaign.user_ids
 """
 ERROR_REASON_LIMIT_EXCEEDED: ErrorReason.ValueType  # 2
 """INVALID_ARGUMENT: a field is longer or larger than it may be. `BadRequest` names it. Example:
-`{"field": "campaign.segment_ids", "limit": "25", "given": "26"}`.
-Without metadata, the request is more than the database can take, for instance a filter too
-deep for it; the same request is refused each time.
+`{"field": "campaign.segment_ids", "limit": "25", "given": "26"}`. Without metadata, the
+request exceeds what the database can take, for example with a too deep filter; the same
+request is refused each time.
 """
 ERROR_REASON_INVALID_FILTER: ErrorReason.ValueType  # 3
 """INVALID_ARGUMENT: a filter has an unknown field or operator, or an operand of a wrong type.
@@ -153,7 +153,7 @@ ERROR_REASON_INVALID_PAGE_TOKEN: ErrorReason.ValueType  # 5
 first page. Example: `{"field": "user_page_token"}`.
 """
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 6
-"""INTERNAL: anything unforeseen. The text is fixed; the server's log has the details under the
+"""INTERNAL: an unexpected error. The text is fixed; the server's log has the details under the
 request id. Example: `{"request_id": "0198c7e2b4c57d1f"}`.
 """
 ERROR_REASON_UNAVAILABLE: ErrorReason.ValueType  # 7
@@ -173,8 +173,8 @@ ERROR_REASON_CAMPAIGN_DELETED: ErrorReason.ValueType  # 10
 it. Example: `{"campaign_id": "spring"}`.
 """
 ERROR_REASON_INVALID_TEMPLATE: ErrorReason.ValueType  # 11
-"""INVALID_ARGUMENT: a template has wrong syntax or an unknown name, reaches outside, or asks for
-too much. `BadRequest` names the template's path; the metadata also what is wrong. Example:
+"""INVALID_ARGUMENT: a template has wrong syntax or an unknown name, reaches outside, or needs too
+much. `BadRequest` names the template's path; the metadata also the problem. Example:
 `{"field": "campaign.message_template.text", "problem": "line 1: 'reciever' is undefined"}`.
 """
 ERROR_REASON_STATUS_NOT_ALLOWED: ErrorReason.ValueType  # 12
@@ -186,27 +186,27 @@ Example: `{"campaign_id": "spring", "status": "CAMPAIGN_STATUS_COMPLETED", "allo
 ERROR_REASON_SENDER_NOT_FOUND: ErrorReason.ValueType  # 13
 """INVALID_ARGUMENT with `BadRequest` when a campaign is created, updated or previewed inline;
 FAILED_PRECONDITION with `PreconditionFailure` when an existing one is started or previewed:
-the sender is no user, or a deactivated or deleted one. Example: `{"sender_id": "anna"}`.
+the sender does not exist, or is deactivated or deleted. Example: `{"sender_id": "anna"}`.
 """
 ERROR_REASON_MEMBER_NOT_FOUND: ErrorReason.ValueType  # 14
-"""As ERROR_REASON_SENDER_NOT_FOUND, for an extra member of the channel template who is no user or
-a deleted one. The metadata names the first, the detail each. Example: `{"user_id":
+"""As ERROR_REASON_SENDER_NOT_FOUND, for an extra member of the channel template who does not
+exist or is deleted. The metadata names the first, the detail each. Example: `{"user_id":
 "moderator-1"}`.
 """
 ERROR_REASON_SEGMENT_NOT_FOUND: ErrorReason.ValueType  # 15
 """INVALID_ARGUMENT with `BadRequest` when a campaign is created, updated or previewed inline;
 FAILED_PRECONDITION with `PreconditionFailure` when an existing one is started or previewed: a
-segment was never there or is deleted. The metadata names the first, the detail each. Example:
+segment never existed or is deleted. The metadata names the first, the detail each. Example:
 `{"segment_id": "vips"}`.
 """
 ERROR_REASON_ETAG_MISMATCH: ErrorReason.ValueType  # 16
-"""ABORTED: the campaign has changed since the etag was read. Read it again, and decide anew.
+"""ABORTED: the campaign has changed since the etag was read. Read it again before a new attempt.
 Example: `{"campaign_id": "spring", "given": "Mw", "current": "NA"}`.
 """
 ERROR_REASON_QUOTA_EXCEEDED: ErrorReason.ValueType  # 17
-"""RESOURCE_EXHAUSTED: the audience is larger than what is left of the quota of messages per
-calendar month (UTC). `QuotaFailure` says so; repeating does not help within the month.
-Example: `{"campaign_id": "spring", "limit": "300000", "used": "299500", "given": "1000"}`.
+"""RESOURCE_EXHAUSTED: the audience is larger than the rest of the quota of messages per calendar
+month (UTC). `QuotaFailure` says so; repeating does not help within the month. Example:
+`{"campaign_id": "spring", "limit": "300000", "used": "299500", "given": "1000"}`.
 """
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 18
 """RESOURCE_EXHAUSTED: the server handles as many calls as it can. `RetryInfo` says when to repeat

@@ -86,7 +86,7 @@ class User(_message.Message):
     name: _builtins.str
     """Display name. Empty: none."""
     username: _builtins.str
-    """Name to be found by. Empty: none. Need not be unique."""
+    """Name to search by. Empty: none. Need not be unique."""
     email: _builtins.str
     """E-mail address. Empty: none. Not checked, and need not be unique."""
     role: _builtins.str
@@ -105,16 +105,16 @@ class User(_message.Message):
 
     @_builtins.property
     def custom(self) -> _struct_pb2.Struct:
-        """Custom data, at most 5 KB (5,120 bytes) as compact JSON, nested at most 20 deep. Filters, sorts and templates reach its
-        keys by their names. Numbers are doubles: whole numbers beyond 2^53 and non-finite numbers are
-        refused. Unset: empty.
+        """Custom data, at most 5 KiB (5,120 bytes) as compact JSON, nested at most 20 deep. Filters,
+        sorts and templates reach its keys by their names. Numbers are doubles: whole numbers beyond
+        2^53 and non-finite numbers are refused. Unset: empty.
         """
 
     @_builtins.property
     def push_preferences(self) -> _struct_pb2.Struct:
         """Which push notifications the user wants, such as `{"chat_level": "mentions"}`; kept as given,
-        at most 5 KB as compact JSON, nested at most 20 deep. Numbers are doubles: whole numbers beyond 2^53 and non-finite
-        numbers are refused. Unset: empty.
+        at most 5 KiB as compact JSON, nested at most 20 deep. Numbers are doubles: whole numbers
+        beyond 2^53 and non-finite numbers are refused. Unset: empty.
         """
 
     @_builtins.property
@@ -127,17 +127,15 @@ class User(_message.Message):
 
     @_builtins.property
     def last_active(self) -> _timestamp_pb2.Timestamp:
-        """Output only. When the user was last active, as an import told; unset if none did."""
+        """Output only. When the user was last active, as given by an import; unset if by none."""
 
     @_builtins.property
     def deactivated_at(self) -> _timestamp_pb2.Timestamp:
-        """Output only. When the user was deactivated; unset otherwise. Campaigns pass over deactivated
-        users.
-        """
+        """Output only. When the user was deactivated; unset otherwise. Campaigns skip deactivated users."""
 
     @_builtins.property
     def deleted_at(self) -> _timestamp_pb2.Timestamp:
-        """Output only. When the user was deleted; unset otherwise. Campaigns pass over deleted users."""
+        """Output only. When the user was deleted; unset otherwise. Campaigns skip deleted users."""
 
     def __init__(
         self,
@@ -204,7 +202,7 @@ class Channel(_message.Message):
     """1 to 255 characters out of `[A-Za-z0-9_.@+-]`, unique within the type. On input, exactly one of
     `id` and `member_ids` names the channel, or `id` names it and `member_ids` lists first members.
     An id that begins with `!members-` is that of a distinct channel; on input such a channel must
-    be there, otherwise ERROR_REASON_CHANNEL_NOT_FOUND. Never changes, and stays taken after the
+    exist, otherwise ERROR_REASON_CHANNEL_NOT_FOUND. Never changes, and stays taken after the
     channel has been deleted.
     """
     name: _builtins.str
@@ -220,7 +218,7 @@ class Channel(_message.Message):
     distinct: _builtins.bool
     """Output only. Whether the channel is named by its first members instead of by a chosen id. Its
     id is `!members-` and the unpadded base64url form of the SHA-512/256 of their ids, sorted
-    bytewise and joined by commas. It keeps that id, whoever comes or goes later.
+    bytewise and joined by commas. It keeps that id when its members change later.
     """
     member_count: _builtins.int
     """Output only. How many members it has."""
@@ -228,9 +226,9 @@ class Channel(_message.Message):
     """Output only. How many messages it has."""
     @_builtins.property
     def custom(self) -> _struct_pb2.Struct:
-        """Custom data, at most 5 KB (5,120 bytes) as compact JSON, nested at most 20 deep. Filters, sorts and templates reach its
-        keys by their names. Numbers are doubles: whole numbers beyond 2^53 and non-finite numbers are
-        refused. Unset: empty.
+        """Custom data, at most 5 KiB (5,120 bytes) as compact JSON, nested at most 20 deep. Filters,
+        sorts and templates reach its keys by their names. Numbers are doubles: whole numbers beyond
+        2^53 and non-finite numbers are refused. Unset: empty.
         """
 
     @_builtins.property
@@ -256,10 +254,10 @@ class Channel(_message.Message):
     @_builtins.property
     def member_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Input only: user ids, at most 1,000, duplicates collapsing. In place of `id`, at least 2; they
-        make the channel distinct, and the same members name the same channel in any order. Beside
+        make the channel distinct, and the same members name the same channel in any order. With an
         `id`, any number. When the call creates the channel, they become its members with the role
         `channel_member`, and each must be a user who is not deleted, otherwise
-        ERROR_REASON_USER_NOT_FOUND. The members of a channel that is there already stay as they are.
+        ERROR_REASON_USER_NOT_FOUND. The members of an existing channel stay as they are.
         """
 
     def __init__(
@@ -294,7 +292,7 @@ Global___Channel: _TypeAlias = Channel  # noqa: Y015
 
 @_typing.final
 class Member(_message.Message):
-    """A user's place in a channel. What it says is for that user alone."""
+    """A user's membership of a channel. It applies to that user alone."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -315,8 +313,9 @@ class Member(_message.Message):
     """Whether the user has hidden the channel."""
     @_builtins.property
     def custom(self) -> _struct_pb2.Struct:
-        """Custom data of the membership, at most 5 KB (5,120 bytes) as compact JSON, nested at most 20 deep. Numbers are doubles:
-        whole numbers beyond 2^53 and non-finite numbers are refused. Unset: empty.
+        """Custom data of the membership, at most 5 KiB (5,120 bytes) as compact JSON, nested at most 20
+        deep. Numbers are doubles: whole numbers beyond 2^53 and non-finite numbers are refused. Unset:
+        empty.
         """
 
     @_builtins.property
@@ -348,7 +347,7 @@ Global___Member: _TypeAlias = Member  # noqa: Y015
 
 @_typing.final
 class Message(_message.Message):
-    """A message in a channel, sent by a campaign or brought along by an import."""
+    """A message in a channel, sent by a campaign or imported."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -370,7 +369,9 @@ class Message(_message.Message):
     user_id: _builtins.str
     """The author."""
     type: _builtins.str
-    """`regular` for every message of a campaign; imports also bring `reply`, `deleted` and `system`."""
+    """`regular` for every message of a campaign; imported ones may also be `reply`, `deleted` and
+    `system`.
+    """
     text: _builtins.str
     """The text, at most 20,000 characters."""
     poll_id: _builtins.str
@@ -381,7 +382,9 @@ class Message(_message.Message):
     """The campaign that sent it; empty for any other message."""
     @_builtins.property
     def attachments(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]:
-        """Free JSON objects, at most 30, together at most 512 KiB as compact JSON. Numbers are doubles, and none is a whole number beyond 2^53."""
+        """Free JSON objects, at most 30, together at most 512 KiB as compact JSON. Numbers are doubles,
+        and none is a whole number beyond 2^53.
+        """
 
     @_builtins.property
     def custom(self) -> _struct_pb2.Struct:
@@ -432,13 +435,13 @@ class Device(_message.Message):
     id: _builtins.str
     """The provider's token for it, 1 to 255 characters. Required, and unique among all devices."""
     user_id: _builtins.str
-    """Whose device it is. Required. Must be a user who is not deleted, otherwise
+    """The user of the device. Required. Must be a user who is not deleted, otherwise
     ERROR_REASON_USER_NOT_FOUND.
     """
     push_provider: Global___PushProvider.ValueType
-    """Who delivers to it. Required."""
+    """The service that delivers to it. Required."""
     push_provider_name: _builtins.str
-    """Which of several configurations of that provider. Empty: its default one."""
+    """The name of one of several configurations of that provider. Empty: its default one."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When the device was registered. Unset on input: as stored, or now for a new one."""

@@ -32,20 +32,20 @@ class _UpsertModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UpsertMode
     UPSERT_MODE_UNSPECIFIED: _UpsertMode.ValueType  # 0
     """As UPSERT_MODE_REPLACE."""
     UPSERT_MODE_REPLACE: _UpsertMode.ValueType  # 1
-    """The given record takes its place: what is unset in it becomes unset, custom data too. Only
-    `created_at` stays as stored where the given record has none, and what is output only is kept.
+    """The given record replaces it: unset fields become unset, custom data too. Only `created_at`
+    stays as stored if the given record has none, and output-only fields are kept.
     """
     UPSERT_MODE_INSERT: _UpsertMode.ValueType  # 2
     """The stored record stays as it is."""
 
 class UpsertMode(_UpsertMode, metaclass=_UpsertModeEnumTypeWrapper):
-    """What a write does with a record that is there already. Values may be added."""
+    """How a write treats a record that exists already. Values may be added."""
 
 UPSERT_MODE_UNSPECIFIED: UpsertMode.ValueType  # 0
 """As UPSERT_MODE_REPLACE."""
 UPSERT_MODE_REPLACE: UpsertMode.ValueType  # 1
-"""The given record takes its place: what is unset in it becomes unset, custom data too. Only
-`created_at` stays as stored where the given record has none, and what is output only is kept.
+"""The given record replaces it: unset fields become unset, custom data too. Only `created_at`
+stays as stored if the given record has none, and output-only fields are kept.
 """
 UPSERT_MODE_INSERT: UpsertMode.ValueType  # 2
 """The stored record stays as it is."""
@@ -60,7 +60,7 @@ class UpsertUsersRequest(_message.Message):
     USERS_FIELD_NUMBER: _builtins.int
     MODE_FIELD_NUMBER: _builtins.int
     mode: Global___UpsertMode.ValueType
-    """What happens to those that are there already."""
+    """How existing records are treated."""
     @_builtins.property
     def users(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.User]:
         """The users: 1 to 1,000."""
@@ -171,7 +171,7 @@ class QueryUsersRequest(_message.Message):
     the first page.
     """
     include_deactivated: _builtins.bool
-    """Whether deactivated users are returned, too."""
+    """Whether deactivated users are returned too."""
     @_builtins.property
     def filter(self) -> _struct_pb2.Struct:
         """JSON in the language of `herald.segment.v1.Segment.filter`; absent or empty matches every user.
@@ -222,8 +222,8 @@ class QueryUsersResponse(_message.Message):
     """Token of the page before this one; empty on the first one."""
     @_builtins.property
     def users(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.User]:
-        """The page. It may be shorter than asked for, to stay within the 4 MiB that a gRPC client
-        receives unless told otherwise.
+        """The page. It may be shorter than requested, to stay within the 4 MiB that a gRPC client
+        receives by default.
         """
 
     def __init__(
@@ -319,7 +319,7 @@ class DeleteUsersResponse(_message.Message):
 
     DELETED_FIELD_NUMBER: _builtins.int
     deleted: _builtins.int
-    """How many of them were there until now."""
+    """How many of them existed and were not deleted until now."""
     def __init__(
         self,
         *,
@@ -342,7 +342,7 @@ class UpsertChannelsRequest(_message.Message):
     CHANNELS_FIELD_NUMBER: _builtins.int
     MODE_FIELD_NUMBER: _builtins.int
     mode: Global___UpsertMode.ValueType
-    """What happens to those that are there already."""
+    """How existing records are treated."""
     @_builtins.property
     def channels(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.Channel]:
         """The channels: 1 to 1,000."""
@@ -501,8 +501,8 @@ class QueryChannelsResponse(_message.Message):
     """Token of the page before this one; empty on the first one."""
     @_builtins.property
     def channels(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.Channel]:
-        """The page. It may be shorter than asked for, to stay within the 4 MiB that a gRPC client
-        receives unless told otherwise.
+        """The page. It may be shorter than requested, to stay within the 4 MiB that a gRPC client
+        receives by default.
         """
 
     def __init__(
@@ -552,7 +552,7 @@ class DeleteChannelsResponse(_message.Message):
 
     DELETED_FIELD_NUMBER: _builtins.int
     deleted: _builtins.int
-    """How many of them were there until now."""
+    """How many of them existed and were not deleted until now."""
     def __init__(
         self,
         *,
@@ -578,8 +578,8 @@ class AddMembersRequest(_message.Message):
     """The channel, as `type:id`."""
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.Member]:
-        """Who comes in: 1 to 1,000. Only `user_id`, `channel_role` and `custom` are read. Of two with the
-        same `user_id`, the last one counts.
+        """The new members: 1 to 1,000. Only `user_id`, `channel_role` and `custom` are read. Of two with
+        the same `user_id`, the last one counts.
         """
 
     def __init__(
@@ -630,7 +630,7 @@ class RemoveMembersRequest(_message.Message):
     """The channel, as `type:id`."""
     @_builtins.property
     def user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Who goes out: 1 to 1,000, duplicates collapsing."""
+        """The users to remove: 1 to 1,000, duplicates collapsing."""
 
     def __init__(
         self,
@@ -715,8 +715,8 @@ class QueryMembersResponse(_message.Message):
     """Token of the page before this one; empty on the first one."""
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.Member]:
-        """The page. It may be shorter than asked for, to stay within the 4 MiB that a gRPC client
-        receives unless told otherwise.
+        """The page. It may be shorter than requested, to stay within the 4 MiB that a gRPC client
+        receives by default.
         """
 
     def __init__(
@@ -736,7 +736,7 @@ Global___QueryMembersResponse: _TypeAlias = QueryMembersResponse  # noqa: Y015
 
 @_typing.final
 class SetMembershipRequest(_message.Message):
-    """Request of SetMembership. What is unset stays as it is; with both unset, nothing changes."""
+    """Request of SetMembership. An unset field stays as it is; with both unset, nothing changes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -854,8 +854,8 @@ class QueryMessagesResponse(_message.Message):
     """Token of the page before this one; empty on the first one."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.Message]:
-        """The page. It may be shorter than asked for, to stay within the 4 MiB that a gRPC client
-        receives unless told otherwise.
+        """The page. It may be shorter than requested, to stay within the 4 MiB that a gRPC client
+        receives by default.
         """
 
     def __init__(
@@ -940,7 +940,7 @@ class UpsertDevicesRequest(_message.Message):
     DEVICES_FIELD_NUMBER: _builtins.int
     MODE_FIELD_NUMBER: _builtins.int
     mode: Global___UpsertMode.ValueType
-    """What happens to those that are there already."""
+    """How existing records are treated."""
     @_builtins.property
     def devices(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.Device]:
         """The devices: 1 to 1,000."""
@@ -1017,7 +1017,7 @@ class DeleteDevicesResponse(_message.Message):
 
     DELETED_FIELD_NUMBER: _builtins.int
     deleted: _builtins.int
-    """How many of them were there until now."""
+    """How many of them existed until now."""
     def __init__(
         self,
         *,
@@ -1040,13 +1040,13 @@ class ImportRequest(_message.Message):
     MODE_FIELD_NUMBER: _builtins.int
     RECORDS_FIELD_NUMBER: _builtins.int
     mode: Global___UpsertMode.ValueType
-    """What happens to records that are there already. Read from the first message only."""
+    """How existing records are treated. Read from the first message only."""
     @_builtins.property
     def records(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The next records, any number: each a JSON object such as `{"type": "user", "data": {"id":
+        """The next records, in any number: each a JSON object such as `{"type": "user", "data": {"id":
         "anna", "country": "USA"}}`. Types are `user`, `device`, `channel`, `member` (or
         `channel_member`) and `message`; others are failed records. Whole numbers beyond 2^53 and
-        non-finite numbers fail their record. A blank record is passed over, but counts as a line. Each
+        non-finite numbers fail their record. A blank record is skipped, but counts as a line. Each
         message is at most 4 MiB, the stream as long as it needs to be.
         """
 
@@ -1074,14 +1074,14 @@ class ImportResponse(_message.Message):
     FAILED_FIELD_NUMBER: _builtins.int
     ERRORS_FIELD_NUMBER: _builtins.int
     failed: _builtins.int
-    """How many records were not."""
+    """How many records failed."""
     @_builtins.property
     def imported(self) -> Global___ImportCounts:
         """How many records are stored now, by type."""
 
     @_builtins.property
     def errors(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImportError]:
-        """What was wrong with them, in the order of the stream: the first 1,000."""
+        """The errors of the first 1,000 failed records, in the order of the stream."""
 
     def __init__(
         self,
@@ -1101,7 +1101,7 @@ Global___ImportResponse: _TypeAlias = ImportResponse  # noqa: Y015
 @_typing.final
 class ImportCounts(_message.Message):
     """How many records of each type were imported: those that were written and, with
-    UPSERT_MODE_INSERT, those that were there already and stayed as they were.
+    UPSERT_MODE_INSERT, existing ones that stayed as they were.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1149,13 +1149,13 @@ class ImportError(_message.Message):
     ITEM_ID_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     line: _builtins.int
-    """Which one it was: from 1, counted over the whole stream."""
+    """The record's number, counted from 1 over the whole stream."""
     item_type: _builtins.str
     """The record's type; empty if it could not be read."""
     item_id: _builtins.str
-    """The record's id, of a channel its CID, of a member its user id; empty if it could not be read."""
+    """A channel's CID, a member's user id, else the record's id; empty if it could not be read."""
     error: _builtins.str
-    """What is wrong with it: text for people, which may change."""
+    """The error: text for people, which may change."""
     def __init__(
         self,
         *,

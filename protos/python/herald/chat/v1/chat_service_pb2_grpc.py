@@ -26,10 +26,10 @@ if _version_not_supported:
 
 
 class ChatServiceStub:
-    """The way in and out of the chat store, for other services and for operators. Every error carries a
-    `google.rpc.ErrorInfo` whose reason is a value of ErrorReason. A unary call that writes does all
-    of it or nothing, and what it has answered is durable. Every call can be repeated; only those
-    that failed with UNAVAILABLE are worth repeating unchanged. No string may contain the character
+    """Reads and writes the chat store, for other services and for operators. Every error carries a
+    `google.rpc.ErrorInfo` whose reason is a value of ErrorReason. A unary call writes all or
+    nothing, and its effects are durable when it returns. Every call can be repeated; only those that
+    failed with UNAVAILABLE are worth repeating unchanged. No string may contain the character
     U+0000. A request of more than 4 MiB is refused by gRPC: send fewer records at a time.
     """
 
@@ -132,17 +132,17 @@ class ChatServiceStub:
 
 
 class ChatServiceServicer:
-    """The way in and out of the chat store, for other services and for operators. Every error carries a
-    `google.rpc.ErrorInfo` whose reason is a value of ErrorReason. A unary call that writes does all
-    of it or nothing, and what it has answered is durable. Every call can be repeated; only those
-    that failed with UNAVAILABLE are worth repeating unchanged. No string may contain the character
+    """Reads and writes the chat store, for other services and for operators. Every error carries a
+    `google.rpc.ErrorInfo` whose reason is a value of ErrorReason. A unary call writes all or
+    nothing, and its effects are durable when it returns. Every call can be repeated; only those that
+    failed with UNAVAILABLE are worth repeating unchanged. No string may contain the character
     U+0000. A request of more than 4 MiB is refused by gRPC: send fewer records at a time.
     """
 
     def UpsertUsers(self, request, context):
-        """Creates users, and replaces those that are there. A user who was deactivated or deleted stays
-        so. Of two records with the same id, the last one counts. Fails with ERROR_REASON_INVALID_FIELD
-        and ERROR_REASON_LIMIT_EXCEEDED.
+        """Creates users, and replaces existing ones. A user who was deactivated or deleted stays so. Of
+        two records with the same id, the last one counts. Fails with ERROR_REASON_INVALID_FIELD and
+        ERROR_REASON_LIMIT_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -150,15 +150,15 @@ class ChatServiceServicer:
 
     def GetUser(self, request, context):
         """Returns a user; a deactivated or deleted one too, with `deactivated_at` or `deleted_at`. Fails
-        with ERROR_REASON_USER_NOT_FOUND for an id that was never there.
+        with ERROR_REASON_USER_NOT_FOUND for an id that never existed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def QueryUsers(self, request, context):
-        """Returns the users that match a filter, a page at a time. Deleted ones are left out, deactivated
-        ones unless they are asked for. Paging is by key: inserts and deletes between pages neither
+        """Returns the users that match a filter, a page at a time. Deleted ones are left out, and so are
+        deactivated ones unless requested. Paging is by key: inserts and deletes between pages neither
         repeat nor skip others. Fails with ERROR_REASON_INVALID_FILTER, ERROR_REASON_INVALID_SORT,
         ERROR_REASON_INVALID_PAGE_TOKEN and ERROR_REASON_INVALID_FIELD.
         """
@@ -168,18 +168,17 @@ class ChatServiceServicer:
 
     def DeactivateUsers(self, request, context):
         """Deactivates users: from then on they are in no segment that has a definition, and campaigns
-        pass over them. Their memberships and messages stay. Ids that are unknown, deleted or
-        deactivated already are passed over. Fails with ERROR_REASON_INVALID_FIELD and
-        ERROR_REASON_LIMIT_EXCEEDED.
+        skip them. Their memberships and messages stay. Ids that are unknown, deleted or deactivated
+        already are skipped. Fails with ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteUsers(self, request, context):
-        """Deletes users, but softly: GetUser still knows them, their memberships and messages stay, and
+        """Deletes users softly: GetUser still returns them, their memberships and messages stay, and
         their ids stay taken. From then on they are in no segment that has a definition, and campaigns
-        pass over them. Ids that are unknown or deleted already are passed over. Fails with
+        skip them. Ids that are unknown or deleted already are skipped. Fails with
         ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -187,9 +186,9 @@ class ChatServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpsertChannels(self, request, context):
-        """Creates channels, with their first members if `member_ids` names any, and replaces those that
-        are there. Members, messages and what is output only stay; a channel that was deleted stays so.
-        Of two records with the same CID, the last one counts. Fails with ERROR_REASON_INVALID_FIELD,
+        """Creates channels, with their first members if `member_ids` names any, and replaces existing
+        ones. Members, messages and output-only fields stay; a channel that was deleted stays so. Of
+        two records with the same CID, the last one counts. Fails with ERROR_REASON_INVALID_FIELD,
         ERROR_REASON_LIMIT_EXCEEDED, ERROR_REASON_USER_NOT_FOUND and ERROR_REASON_CHANNEL_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -198,7 +197,7 @@ class ChatServiceServicer:
 
     def GetChannel(self, request, context):
         """Returns a channel; a deleted one too, with `deleted_at`. Fails with
-        ERROR_REASON_CHANNEL_NOT_FOUND for a CID that was never there.
+        ERROR_REASON_CHANNEL_NOT_FOUND for a CID that never existed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -215,19 +214,19 @@ class ChatServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteChannels(self, request, context):
-        """Deletes channels for good, but softly: GetChannel still knows them, their members and messages
-        stay, and their CIDs stay taken. From then on they are in no segment that has a definition, and
-        no campaign writes into them. CIDs that are unknown or deleted already are passed over. Fails
-        with ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
+        """Deletes channels for good, but softly: GetChannel still returns them, their members and
+        messages stay, and their CIDs stay taken. From then on they are in no segment that has a
+        definition, and no campaign writes into them. CIDs that are unknown or deleted already are
+        skipped. Fails with ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AddMembers(self, request, context):
-        """Adds members to a channel, also to a distinct one. Those who are in already stay as they are.
-        Fails with ERROR_REASON_CHANNEL_NOT_FOUND if the channel is not there or deleted, with
-        ERROR_REASON_USER_NOT_FOUND if a user is not there or deleted, with ERROR_REASON_INVALID_FIELD
+        """Adds members to a channel, also to a distinct one. Existing members stay as they are. Fails
+        with ERROR_REASON_CHANNEL_NOT_FOUND if the channel is missing or deleted, with
+        ERROR_REASON_USER_NOT_FOUND if a user is missing or deleted, with ERROR_REASON_INVALID_FIELD
         and with ERROR_REASON_LIMIT_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -236,8 +235,8 @@ class ChatServiceServicer:
 
     def RemoveMembers(self, request, context):
         """Removes members from a channel, also from a distinct one. Their messages stay. Users who are
-        not in it are passed over. Fails with ERROR_REASON_CHANNEL_NOT_FOUND if the channel is not
-        there or deleted, with ERROR_REASON_INVALID_FIELD and with ERROR_REASON_LIMIT_EXCEEDED.
+        not in it are skipped. Fails with ERROR_REASON_CHANNEL_NOT_FOUND if the channel is missing or
+        deleted, with ERROR_REASON_INVALID_FIELD and with ERROR_REASON_LIMIT_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -255,8 +254,8 @@ class ChatServiceServicer:
 
     def SetMembership(self, request, context):
         """Hides a channel from a member or shows it again, archives it for a member or takes it out of
-        the archive. Fails with ERROR_REASON_CHANNEL_NOT_FOUND if the channel is not there or deleted,
-        with ERROR_REASON_MEMBER_NOT_FOUND if the user is no member, and with
+        the archive. Fails with ERROR_REASON_CHANNEL_NOT_FOUND if the channel is missing or deleted,
+        with ERROR_REASON_MEMBER_NOT_FOUND if the user is not a member, and with
         ERROR_REASON_INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -268,7 +267,7 @@ class ChatServiceServicer:
         ascending bytewise by the target that they were sent to; a page at a time. Paging is by key:
         messages that arrive between pages neither repeat nor skip others. Fails with
         ERROR_REASON_CHANNEL_NOT_FOUND, ERROR_REASON_INVALID_PAGE_TOKEN and ERROR_REASON_INVALID_FIELD.
-        A campaign that is not known here is no error: it has no messages.
+        An unknown campaign is no error: it has no messages.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -277,7 +276,7 @@ class ChatServiceServicer:
     def MarkRead(self, request, context):
         """Moves a member's read position in a channel forward. The messages up to it, itself included,
         are read; `users_read` of campaigns follows. Fails with ERROR_REASON_CHANNEL_NOT_FOUND if the
-        channel is not there or deleted, with ERROR_REASON_MEMBER_NOT_FOUND if the user is no member,
+        channel is missing or deleted, with ERROR_REASON_MEMBER_NOT_FOUND if the user is not a member,
         and with ERROR_REASON_INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -285,8 +284,8 @@ class ChatServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpsertDevices(self, request, context):
-        """Registers devices, and replaces those that are there, so a device can go to another user. Of
-        two records with the same id, the last one counts. Fails with ERROR_REASON_INVALID_FIELD,
+        """Registers devices, and replaces existing ones, so a device can go to another user. Of two
+        records with the same id, the last one counts. Fails with ERROR_REASON_INVALID_FIELD,
         ERROR_REASON_LIMIT_EXCEEDED and ERROR_REASON_USER_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -294,8 +293,8 @@ class ChatServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteDevices(self, request, context):
-        """Removes devices for good. Unknown ids are passed over. Fails with ERROR_REASON_INVALID_FIELD
-        and ERROR_REASON_LIMIT_EXCEEDED.
+        """Removes devices for good. Unknown ids are skipped. Fails with ERROR_REASON_INVALID_FIELD and
+        ERROR_REASON_LIMIT_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -303,16 +302,15 @@ class ChatServiceServicer:
 
     def Import(self, request_iterator, context):
         """Reads a user base in the Stream import format: users, devices, channels, members and messages,
-        in that order. A record may refer to one that comes before it in the stream or is stored. What
-        it leaves unset is as the format says; keys that the format does not know are custom data, and
-        are passed over in devices, which have none. A user record also sets `last_active`,
-        `deactivated_at` and `deleted_at`: with UPSERT_MODE_REPLACE, one without them brings a
-        deactivated or deleted user back.
+        in that order. A record may refer to one that is stored or comes before it in the stream. Unset
+        keys have the format's defaults. Unknown keys are custom data, and are skipped in devices,
+        which have none. A user record also sets `last_active`, `deactivated_at` and `deleted_at`: with
+        UPSERT_MODE_REPLACE, one without them brings a deactivated or deleted user back.
 
-        Records are written as they arrive, some at a time; a bad one is told in the answer and holds
-        up no other. What the answer counts is durable. A call that fails, or is cut, has written the
-        records up to some point, without a way to tell which: send them all again. Importing a record
-        twice is importing it once. Fails with ERROR_REASON_INVALID_FIELD for an unknown mode.
+        Records are written in groups as they arrive; a bad one is reported in the response and holds
+        up no other. All records that the response counts are durable. A call that fails or is cut has
+        written the records up to an unknown point: send them all again. Importing a record twice has
+        the effect of importing it once. Fails with ERROR_REASON_INVALID_FIELD for an unknown mode.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -420,10 +418,10 @@ def add_ChatServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ChatService:
-    """The way in and out of the chat store, for other services and for operators. Every error carries a
-    `google.rpc.ErrorInfo` whose reason is a value of ErrorReason. A unary call that writes does all
-    of it or nothing, and what it has answered is durable. Every call can be repeated; only those
-    that failed with UNAVAILABLE are worth repeating unchanged. No string may contain the character
+    """Reads and writes the chat store, for other services and for operators. Every error carries a
+    `google.rpc.ErrorInfo` whose reason is a value of ErrorReason. A unary call writes all or
+    nothing, and its effects are durable when it returns. Every call can be repeated; only those that
+    failed with UNAVAILABLE are worth repeating unchanged. No string may contain the character
     U+0000. A request of more than 4 MiB is refused by gRPC: send fewer records at a time.
     """
 

@@ -27,10 +27,10 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ChatServiceStub:
-    """The way in and out of the chat store, for other services and for operators. Every error carries a
-    `google.rpc.ErrorInfo` whose reason is a value of ErrorReason. A unary call that writes does all
-    of it or nothing, and what it has answered is durable. Every call can be repeated; only those
-    that failed with UNAVAILABLE are worth repeating unchanged. No string may contain the character
+    """Reads and writes the chat store, for other services and for operators. Every error carries a
+    `google.rpc.ErrorInfo` whose reason is a value of ErrorReason. A unary call writes all or
+    nothing, and its effects are durable when it returns. Every call can be repeated; only those that
+    failed with UNAVAILABLE are worth repeating unchanged. No string may contain the character
     U+0000. A request of more than 4 MiB is refused by gRPC: send fewer records at a time.
     """
 
@@ -39,41 +39,40 @@ class ChatServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ChatServiceAsyncStub: ...
     UpsertUsers: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.UpsertUsersRequest, _chat_service_pb2.UpsertUsersResponse]
-    """Creates users, and replaces those that are there. A user who was deactivated or deleted stays
-    so. Of two records with the same id, the last one counts. Fails with ERROR_REASON_INVALID_FIELD
-    and ERROR_REASON_LIMIT_EXCEEDED.
+    """Creates users, and replaces existing ones. A user who was deactivated or deleted stays so. Of
+    two records with the same id, the last one counts. Fails with ERROR_REASON_INVALID_FIELD and
+    ERROR_REASON_LIMIT_EXCEEDED.
     """
     GetUser: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.GetUserRequest, _chat_service_pb2.GetUserResponse]
     """Returns a user; a deactivated or deleted one too, with `deactivated_at` or `deleted_at`. Fails
-    with ERROR_REASON_USER_NOT_FOUND for an id that was never there.
+    with ERROR_REASON_USER_NOT_FOUND for an id that never existed.
     """
     QueryUsers: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.QueryUsersRequest, _chat_service_pb2.QueryUsersResponse]
-    """Returns the users that match a filter, a page at a time. Deleted ones are left out, deactivated
-    ones unless they are asked for. Paging is by key: inserts and deletes between pages neither
+    """Returns the users that match a filter, a page at a time. Deleted ones are left out, and so are
+    deactivated ones unless requested. Paging is by key: inserts and deletes between pages neither
     repeat nor skip others. Fails with ERROR_REASON_INVALID_FILTER, ERROR_REASON_INVALID_SORT,
     ERROR_REASON_INVALID_PAGE_TOKEN and ERROR_REASON_INVALID_FIELD.
     """
     DeactivateUsers: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.DeactivateUsersRequest, _chat_service_pb2.DeactivateUsersResponse]
     """Deactivates users: from then on they are in no segment that has a definition, and campaigns
-    pass over them. Their memberships and messages stay. Ids that are unknown, deleted or
-    deactivated already are passed over. Fails with ERROR_REASON_INVALID_FIELD and
-    ERROR_REASON_LIMIT_EXCEEDED.
+    skip them. Their memberships and messages stay. Ids that are unknown, deleted or deactivated
+    already are skipped. Fails with ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
     """
     DeleteUsers: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.DeleteUsersRequest, _chat_service_pb2.DeleteUsersResponse]
-    """Deletes users, but softly: GetUser still knows them, their memberships and messages stay, and
+    """Deletes users softly: GetUser still returns them, their memberships and messages stay, and
     their ids stay taken. From then on they are in no segment that has a definition, and campaigns
-    pass over them. Ids that are unknown or deleted already are passed over. Fails with
+    skip them. Ids that are unknown or deleted already are skipped. Fails with
     ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
     """
     UpsertChannels: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.UpsertChannelsRequest, _chat_service_pb2.UpsertChannelsResponse]
-    """Creates channels, with their first members if `member_ids` names any, and replaces those that
-    are there. Members, messages and what is output only stay; a channel that was deleted stays so.
-    Of two records with the same CID, the last one counts. Fails with ERROR_REASON_INVALID_FIELD,
+    """Creates channels, with their first members if `member_ids` names any, and replaces existing
+    ones. Members, messages and output-only fields stay; a channel that was deleted stays so. Of
+    two records with the same CID, the last one counts. Fails with ERROR_REASON_INVALID_FIELD,
     ERROR_REASON_LIMIT_EXCEEDED, ERROR_REASON_USER_NOT_FOUND and ERROR_REASON_CHANNEL_NOT_FOUND.
     """
     GetChannel: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.GetChannelRequest, _chat_service_pb2.GetChannelResponse]
     """Returns a channel; a deleted one too, with `deleted_at`. Fails with
-    ERROR_REASON_CHANNEL_NOT_FOUND for a CID that was never there.
+    ERROR_REASON_CHANNEL_NOT_FOUND for a CID that never existed.
     """
     QueryChannels: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.QueryChannelsRequest, _chat_service_pb2.QueryChannelsResponse]
     """Returns the channels that match a filter, a page at a time. Deleted ones are left out. Paging
@@ -82,21 +81,21 @@ class ChatServiceStub:
     ERROR_REASON_INVALID_FIELD.
     """
     DeleteChannels: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.DeleteChannelsRequest, _chat_service_pb2.DeleteChannelsResponse]
-    """Deletes channels for good, but softly: GetChannel still knows them, their members and messages
-    stay, and their CIDs stay taken. From then on they are in no segment that has a definition, and
-    no campaign writes into them. CIDs that are unknown or deleted already are passed over. Fails
-    with ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
+    """Deletes channels for good, but softly: GetChannel still returns them, their members and
+    messages stay, and their CIDs stay taken. From then on they are in no segment that has a
+    definition, and no campaign writes into them. CIDs that are unknown or deleted already are
+    skipped. Fails with ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
     """
     AddMembers: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.AddMembersRequest, _chat_service_pb2.AddMembersResponse]
-    """Adds members to a channel, also to a distinct one. Those who are in already stay as they are.
-    Fails with ERROR_REASON_CHANNEL_NOT_FOUND if the channel is not there or deleted, with
-    ERROR_REASON_USER_NOT_FOUND if a user is not there or deleted, with ERROR_REASON_INVALID_FIELD
+    """Adds members to a channel, also to a distinct one. Existing members stay as they are. Fails
+    with ERROR_REASON_CHANNEL_NOT_FOUND if the channel is missing or deleted, with
+    ERROR_REASON_USER_NOT_FOUND if a user is missing or deleted, with ERROR_REASON_INVALID_FIELD
     and with ERROR_REASON_LIMIT_EXCEEDED.
     """
     RemoveMembers: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.RemoveMembersRequest, _chat_service_pb2.RemoveMembersResponse]
     """Removes members from a channel, also from a distinct one. Their messages stay. Users who are
-    not in it are passed over. Fails with ERROR_REASON_CHANNEL_NOT_FOUND if the channel is not
-    there or deleted, with ERROR_REASON_INVALID_FIELD and with ERROR_REASON_LIMIT_EXCEEDED.
+    not in it are skipped. Fails with ERROR_REASON_CHANNEL_NOT_FOUND if the channel is missing or
+    deleted, with ERROR_REASON_INVALID_FIELD and with ERROR_REASON_LIMIT_EXCEEDED.
     """
     QueryMembers: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.QueryMembersRequest, _chat_service_pb2.QueryMembersResponse]
     """Returns the members of a channel, also of a deleted one, ascending bytewise by user id, a page
@@ -106,8 +105,8 @@ class ChatServiceStub:
     """
     SetMembership: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.SetMembershipRequest, _chat_service_pb2.SetMembershipResponse]
     """Hides a channel from a member or shows it again, archives it for a member or takes it out of
-    the archive. Fails with ERROR_REASON_CHANNEL_NOT_FOUND if the channel is not there or deleted,
-    with ERROR_REASON_MEMBER_NOT_FOUND if the user is no member, and with
+    the archive. Fails with ERROR_REASON_CHANNEL_NOT_FOUND if the channel is missing or deleted,
+    with ERROR_REASON_MEMBER_NOT_FOUND if the user is not a member, and with
     ERROR_REASON_INVALID_FIELD.
     """
     QueryMessages: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.QueryMessagesRequest, _chat_service_pb2.QueryMessagesResponse]
@@ -115,83 +114,81 @@ class ChatServiceStub:
     ascending bytewise by the target that they were sent to; a page at a time. Paging is by key:
     messages that arrive between pages neither repeat nor skip others. Fails with
     ERROR_REASON_CHANNEL_NOT_FOUND, ERROR_REASON_INVALID_PAGE_TOKEN and ERROR_REASON_INVALID_FIELD.
-    A campaign that is not known here is no error: it has no messages.
+    An unknown campaign is no error: it has no messages.
     """
     MarkRead: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.MarkReadRequest, _chat_service_pb2.MarkReadResponse]
     """Moves a member's read position in a channel forward. The messages up to it, itself included,
     are read; `users_read` of campaigns follows. Fails with ERROR_REASON_CHANNEL_NOT_FOUND if the
-    channel is not there or deleted, with ERROR_REASON_MEMBER_NOT_FOUND if the user is no member,
+    channel is missing or deleted, with ERROR_REASON_MEMBER_NOT_FOUND if the user is not a member,
     and with ERROR_REASON_INVALID_FIELD.
     """
     UpsertDevices: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.UpsertDevicesRequest, _chat_service_pb2.UpsertDevicesResponse]
-    """Registers devices, and replaces those that are there, so a device can go to another user. Of
-    two records with the same id, the last one counts. Fails with ERROR_REASON_INVALID_FIELD,
+    """Registers devices, and replaces existing ones, so a device can go to another user. Of two
+    records with the same id, the last one counts. Fails with ERROR_REASON_INVALID_FIELD,
     ERROR_REASON_LIMIT_EXCEEDED and ERROR_REASON_USER_NOT_FOUND.
     """
     DeleteDevices: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.DeleteDevicesRequest, _chat_service_pb2.DeleteDevicesResponse]
-    """Removes devices for good. Unknown ids are passed over. Fails with ERROR_REASON_INVALID_FIELD
-    and ERROR_REASON_LIMIT_EXCEEDED.
+    """Removes devices for good. Unknown ids are skipped. Fails with ERROR_REASON_INVALID_FIELD and
+    ERROR_REASON_LIMIT_EXCEEDED.
     """
     Import: _grpc.StreamUnaryMultiCallable[_chat_service_pb2.ImportRequest, _chat_service_pb2.ImportResponse]
     """Reads a user base in the Stream import format: users, devices, channels, members and messages,
-    in that order. A record may refer to one that comes before it in the stream or is stored. What
-    it leaves unset is as the format says; keys that the format does not know are custom data, and
-    are passed over in devices, which have none. A user record also sets `last_active`,
-    `deactivated_at` and `deleted_at`: with UPSERT_MODE_REPLACE, one without them brings a
-    deactivated or deleted user back.
+    in that order. A record may refer to one that is stored or comes before it in the stream. Unset
+    keys have the format's defaults. Unknown keys are custom data, and are skipped in devices,
+    which have none. A user record also sets `last_active`, `deactivated_at` and `deleted_at`: with
+    UPSERT_MODE_REPLACE, one without them brings a deactivated or deleted user back.
 
-    Records are written as they arrive, some at a time; a bad one is told in the answer and holds
-    up no other. What the answer counts is durable. A call that fails, or is cut, has written the
-    records up to some point, without a way to tell which: send them all again. Importing a record
-    twice is importing it once. Fails with ERROR_REASON_INVALID_FIELD for an unknown mode.
+    Records are written in groups as they arrive; a bad one is reported in the response and holds
+    up no other. All records that the response counts are durable. A call that fails or is cut has
+    written the records up to an unknown point: send them all again. Importing a record twice has
+    the effect of importing it once. Fails with ERROR_REASON_INVALID_FIELD for an unknown mode.
     """
 
 @_typing.type_check_only
 class ChatServiceAsyncStub(ChatServiceStub):
-    """The way in and out of the chat store, for other services and for operators. Every error carries a
-    `google.rpc.ErrorInfo` whose reason is a value of ErrorReason. A unary call that writes does all
-    of it or nothing, and what it has answered is durable. Every call can be repeated; only those
-    that failed with UNAVAILABLE are worth repeating unchanged. No string may contain the character
+    """Reads and writes the chat store, for other services and for operators. Every error carries a
+    `google.rpc.ErrorInfo` whose reason is a value of ErrorReason. A unary call writes all or
+    nothing, and its effects are durable when it returns. Every call can be repeated; only those that
+    failed with UNAVAILABLE are worth repeating unchanged. No string may contain the character
     U+0000. A request of more than 4 MiB is refused by gRPC: send fewer records at a time.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     UpsertUsers: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.UpsertUsersRequest, _chat_service_pb2.UpsertUsersResponse]  # type: ignore[assignment]
-    """Creates users, and replaces those that are there. A user who was deactivated or deleted stays
-    so. Of two records with the same id, the last one counts. Fails with ERROR_REASON_INVALID_FIELD
-    and ERROR_REASON_LIMIT_EXCEEDED.
+    """Creates users, and replaces existing ones. A user who was deactivated or deleted stays so. Of
+    two records with the same id, the last one counts. Fails with ERROR_REASON_INVALID_FIELD and
+    ERROR_REASON_LIMIT_EXCEEDED.
     """
     GetUser: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.GetUserRequest, _chat_service_pb2.GetUserResponse]  # type: ignore[assignment]
     """Returns a user; a deactivated or deleted one too, with `deactivated_at` or `deleted_at`. Fails
-    with ERROR_REASON_USER_NOT_FOUND for an id that was never there.
+    with ERROR_REASON_USER_NOT_FOUND for an id that never existed.
     """
     QueryUsers: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.QueryUsersRequest, _chat_service_pb2.QueryUsersResponse]  # type: ignore[assignment]
-    """Returns the users that match a filter, a page at a time. Deleted ones are left out, deactivated
-    ones unless they are asked for. Paging is by key: inserts and deletes between pages neither
+    """Returns the users that match a filter, a page at a time. Deleted ones are left out, and so are
+    deactivated ones unless requested. Paging is by key: inserts and deletes between pages neither
     repeat nor skip others. Fails with ERROR_REASON_INVALID_FILTER, ERROR_REASON_INVALID_SORT,
     ERROR_REASON_INVALID_PAGE_TOKEN and ERROR_REASON_INVALID_FIELD.
     """
     DeactivateUsers: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.DeactivateUsersRequest, _chat_service_pb2.DeactivateUsersResponse]  # type: ignore[assignment]
     """Deactivates users: from then on they are in no segment that has a definition, and campaigns
-    pass over them. Their memberships and messages stay. Ids that are unknown, deleted or
-    deactivated already are passed over. Fails with ERROR_REASON_INVALID_FIELD and
-    ERROR_REASON_LIMIT_EXCEEDED.
+    skip them. Their memberships and messages stay. Ids that are unknown, deleted or deactivated
+    already are skipped. Fails with ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
     """
     DeleteUsers: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.DeleteUsersRequest, _chat_service_pb2.DeleteUsersResponse]  # type: ignore[assignment]
-    """Deletes users, but softly: GetUser still knows them, their memberships and messages stay, and
+    """Deletes users softly: GetUser still returns them, their memberships and messages stay, and
     their ids stay taken. From then on they are in no segment that has a definition, and campaigns
-    pass over them. Ids that are unknown or deleted already are passed over. Fails with
+    skip them. Ids that are unknown or deleted already are skipped. Fails with
     ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
     """
     UpsertChannels: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.UpsertChannelsRequest, _chat_service_pb2.UpsertChannelsResponse]  # type: ignore[assignment]
-    """Creates channels, with their first members if `member_ids` names any, and replaces those that
-    are there. Members, messages and what is output only stay; a channel that was deleted stays so.
-    Of two records with the same CID, the last one counts. Fails with ERROR_REASON_INVALID_FIELD,
+    """Creates channels, with their first members if `member_ids` names any, and replaces existing
+    ones. Members, messages and output-only fields stay; a channel that was deleted stays so. Of
+    two records with the same CID, the last one counts. Fails with ERROR_REASON_INVALID_FIELD,
     ERROR_REASON_LIMIT_EXCEEDED, ERROR_REASON_USER_NOT_FOUND and ERROR_REASON_CHANNEL_NOT_FOUND.
     """
     GetChannel: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.GetChannelRequest, _chat_service_pb2.GetChannelResponse]  # type: ignore[assignment]
     """Returns a channel; a deleted one too, with `deleted_at`. Fails with
-    ERROR_REASON_CHANNEL_NOT_FOUND for a CID that was never there.
+    ERROR_REASON_CHANNEL_NOT_FOUND for a CID that never existed.
     """
     QueryChannels: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.QueryChannelsRequest, _chat_service_pb2.QueryChannelsResponse]  # type: ignore[assignment]
     """Returns the channels that match a filter, a page at a time. Deleted ones are left out. Paging
@@ -200,21 +197,21 @@ class ChatServiceAsyncStub(ChatServiceStub):
     ERROR_REASON_INVALID_FIELD.
     """
     DeleteChannels: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.DeleteChannelsRequest, _chat_service_pb2.DeleteChannelsResponse]  # type: ignore[assignment]
-    """Deletes channels for good, but softly: GetChannel still knows them, their members and messages
-    stay, and their CIDs stay taken. From then on they are in no segment that has a definition, and
-    no campaign writes into them. CIDs that are unknown or deleted already are passed over. Fails
-    with ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
+    """Deletes channels for good, but softly: GetChannel still returns them, their members and
+    messages stay, and their CIDs stay taken. From then on they are in no segment that has a
+    definition, and no campaign writes into them. CIDs that are unknown or deleted already are
+    skipped. Fails with ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
     """
     AddMembers: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.AddMembersRequest, _chat_service_pb2.AddMembersResponse]  # type: ignore[assignment]
-    """Adds members to a channel, also to a distinct one. Those who are in already stay as they are.
-    Fails with ERROR_REASON_CHANNEL_NOT_FOUND if the channel is not there or deleted, with
-    ERROR_REASON_USER_NOT_FOUND if a user is not there or deleted, with ERROR_REASON_INVALID_FIELD
+    """Adds members to a channel, also to a distinct one. Existing members stay as they are. Fails
+    with ERROR_REASON_CHANNEL_NOT_FOUND if the channel is missing or deleted, with
+    ERROR_REASON_USER_NOT_FOUND if a user is missing or deleted, with ERROR_REASON_INVALID_FIELD
     and with ERROR_REASON_LIMIT_EXCEEDED.
     """
     RemoveMembers: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.RemoveMembersRequest, _chat_service_pb2.RemoveMembersResponse]  # type: ignore[assignment]
     """Removes members from a channel, also from a distinct one. Their messages stay. Users who are
-    not in it are passed over. Fails with ERROR_REASON_CHANNEL_NOT_FOUND if the channel is not
-    there or deleted, with ERROR_REASON_INVALID_FIELD and with ERROR_REASON_LIMIT_EXCEEDED.
+    not in it are skipped. Fails with ERROR_REASON_CHANNEL_NOT_FOUND if the channel is missing or
+    deleted, with ERROR_REASON_INVALID_FIELD and with ERROR_REASON_LIMIT_EXCEEDED.
     """
     QueryMembers: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.QueryMembersRequest, _chat_service_pb2.QueryMembersResponse]  # type: ignore[assignment]
     """Returns the members of a channel, also of a deleted one, ascending bytewise by user id, a page
@@ -224,8 +221,8 @@ class ChatServiceAsyncStub(ChatServiceStub):
     """
     SetMembership: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.SetMembershipRequest, _chat_service_pb2.SetMembershipResponse]  # type: ignore[assignment]
     """Hides a channel from a member or shows it again, archives it for a member or takes it out of
-    the archive. Fails with ERROR_REASON_CHANNEL_NOT_FOUND if the channel is not there or deleted,
-    with ERROR_REASON_MEMBER_NOT_FOUND if the user is no member, and with
+    the archive. Fails with ERROR_REASON_CHANNEL_NOT_FOUND if the channel is missing or deleted,
+    with ERROR_REASON_MEMBER_NOT_FOUND if the user is not a member, and with
     ERROR_REASON_INVALID_FIELD.
     """
     QueryMessages: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.QueryMessagesRequest, _chat_service_pb2.QueryMessagesResponse]  # type: ignore[assignment]
@@ -233,42 +230,41 @@ class ChatServiceAsyncStub(ChatServiceStub):
     ascending bytewise by the target that they were sent to; a page at a time. Paging is by key:
     messages that arrive between pages neither repeat nor skip others. Fails with
     ERROR_REASON_CHANNEL_NOT_FOUND, ERROR_REASON_INVALID_PAGE_TOKEN and ERROR_REASON_INVALID_FIELD.
-    A campaign that is not known here is no error: it has no messages.
+    An unknown campaign is no error: it has no messages.
     """
     MarkRead: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.MarkReadRequest, _chat_service_pb2.MarkReadResponse]  # type: ignore[assignment]
     """Moves a member's read position in a channel forward. The messages up to it, itself included,
     are read; `users_read` of campaigns follows. Fails with ERROR_REASON_CHANNEL_NOT_FOUND if the
-    channel is not there or deleted, with ERROR_REASON_MEMBER_NOT_FOUND if the user is no member,
+    channel is missing or deleted, with ERROR_REASON_MEMBER_NOT_FOUND if the user is not a member,
     and with ERROR_REASON_INVALID_FIELD.
     """
     UpsertDevices: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.UpsertDevicesRequest, _chat_service_pb2.UpsertDevicesResponse]  # type: ignore[assignment]
-    """Registers devices, and replaces those that are there, so a device can go to another user. Of
-    two records with the same id, the last one counts. Fails with ERROR_REASON_INVALID_FIELD,
+    """Registers devices, and replaces existing ones, so a device can go to another user. Of two
+    records with the same id, the last one counts. Fails with ERROR_REASON_INVALID_FIELD,
     ERROR_REASON_LIMIT_EXCEEDED and ERROR_REASON_USER_NOT_FOUND.
     """
     DeleteDevices: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.DeleteDevicesRequest, _chat_service_pb2.DeleteDevicesResponse]  # type: ignore[assignment]
-    """Removes devices for good. Unknown ids are passed over. Fails with ERROR_REASON_INVALID_FIELD
-    and ERROR_REASON_LIMIT_EXCEEDED.
+    """Removes devices for good. Unknown ids are skipped. Fails with ERROR_REASON_INVALID_FIELD and
+    ERROR_REASON_LIMIT_EXCEEDED.
     """
     Import: _aio.StreamUnaryMultiCallable[_chat_service_pb2.ImportRequest, _chat_service_pb2.ImportResponse]  # type: ignore[assignment]
     """Reads a user base in the Stream import format: users, devices, channels, members and messages,
-    in that order. A record may refer to one that comes before it in the stream or is stored. What
-    it leaves unset is as the format says; keys that the format does not know are custom data, and
-    are passed over in devices, which have none. A user record also sets `last_active`,
-    `deactivated_at` and `deleted_at`: with UPSERT_MODE_REPLACE, one without them brings a
-    deactivated or deleted user back.
+    in that order. A record may refer to one that is stored or comes before it in the stream. Unset
+    keys have the format's defaults. Unknown keys are custom data, and are skipped in devices,
+    which have none. A user record also sets `last_active`, `deactivated_at` and `deleted_at`: with
+    UPSERT_MODE_REPLACE, one without them brings a deactivated or deleted user back.
 
-    Records are written as they arrive, some at a time; a bad one is told in the answer and holds
-    up no other. What the answer counts is durable. A call that fails, or is cut, has written the
-    records up to some point, without a way to tell which: send them all again. Importing a record
-    twice is importing it once. Fails with ERROR_REASON_INVALID_FIELD for an unknown mode.
+    Records are written in groups as they arrive; a bad one is reported in the response and holds
+    up no other. All records that the response counts are durable. A call that fails or is cut has
+    written the records up to an unknown point: send them all again. Importing a record twice has
+    the effect of importing it once. Fails with ERROR_REASON_INVALID_FIELD for an unknown mode.
     """
 
 class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
-    """The way in and out of the chat store, for other services and for operators. Every error carries a
-    `google.rpc.ErrorInfo` whose reason is a value of ErrorReason. A unary call that writes does all
-    of it or nothing, and what it has answered is durable. Every call can be repeated; only those
-    that failed with UNAVAILABLE are worth repeating unchanged. No string may contain the character
+    """Reads and writes the chat store, for other services and for operators. Every error carries a
+    `google.rpc.ErrorInfo` whose reason is a value of ErrorReason. A unary call writes all or
+    nothing, and its effects are durable when it returns. Every call can be repeated; only those that
+    failed with UNAVAILABLE are worth repeating unchanged. No string may contain the character
     U+0000. A request of more than 4 MiB is refused by gRPC: send fewer records at a time.
     """
 
@@ -278,9 +274,9 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.UpsertUsersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.UpsertUsersResponse, _abc.Awaitable[_chat_service_pb2.UpsertUsersResponse]]:
-        """Creates users, and replaces those that are there. A user who was deactivated or deleted stays
-        so. Of two records with the same id, the last one counts. Fails with ERROR_REASON_INVALID_FIELD
-        and ERROR_REASON_LIMIT_EXCEEDED.
+        """Creates users, and replaces existing ones. A user who was deactivated or deleted stays so. Of
+        two records with the same id, the last one counts. Fails with ERROR_REASON_INVALID_FIELD and
+        ERROR_REASON_LIMIT_EXCEEDED.
         """
 
     @_abc_1.abstractmethod
@@ -290,7 +286,7 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.GetUserResponse, _abc.Awaitable[_chat_service_pb2.GetUserResponse]]:
         """Returns a user; a deactivated or deleted one too, with `deactivated_at` or `deleted_at`. Fails
-        with ERROR_REASON_USER_NOT_FOUND for an id that was never there.
+        with ERROR_REASON_USER_NOT_FOUND for an id that never existed.
         """
 
     @_abc_1.abstractmethod
@@ -299,8 +295,8 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.QueryUsersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.QueryUsersResponse, _abc.Awaitable[_chat_service_pb2.QueryUsersResponse]]:
-        """Returns the users that match a filter, a page at a time. Deleted ones are left out, deactivated
-        ones unless they are asked for. Paging is by key: inserts and deletes between pages neither
+        """Returns the users that match a filter, a page at a time. Deleted ones are left out, and so are
+        deactivated ones unless requested. Paging is by key: inserts and deletes between pages neither
         repeat nor skip others. Fails with ERROR_REASON_INVALID_FILTER, ERROR_REASON_INVALID_SORT,
         ERROR_REASON_INVALID_PAGE_TOKEN and ERROR_REASON_INVALID_FIELD.
         """
@@ -312,9 +308,8 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.DeactivateUsersResponse, _abc.Awaitable[_chat_service_pb2.DeactivateUsersResponse]]:
         """Deactivates users: from then on they are in no segment that has a definition, and campaigns
-        pass over them. Their memberships and messages stay. Ids that are unknown, deleted or
-        deactivated already are passed over. Fails with ERROR_REASON_INVALID_FIELD and
-        ERROR_REASON_LIMIT_EXCEEDED.
+        skip them. Their memberships and messages stay. Ids that are unknown, deleted or deactivated
+        already are skipped. Fails with ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
         """
 
     @_abc_1.abstractmethod
@@ -323,9 +318,9 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.DeleteUsersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.DeleteUsersResponse, _abc.Awaitable[_chat_service_pb2.DeleteUsersResponse]]:
-        """Deletes users, but softly: GetUser still knows them, their memberships and messages stay, and
+        """Deletes users softly: GetUser still returns them, their memberships and messages stay, and
         their ids stay taken. From then on they are in no segment that has a definition, and campaigns
-        pass over them. Ids that are unknown or deleted already are passed over. Fails with
+        skip them. Ids that are unknown or deleted already are skipped. Fails with
         ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
         """
 
@@ -335,9 +330,9 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.UpsertChannelsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.UpsertChannelsResponse, _abc.Awaitable[_chat_service_pb2.UpsertChannelsResponse]]:
-        """Creates channels, with their first members if `member_ids` names any, and replaces those that
-        are there. Members, messages and what is output only stay; a channel that was deleted stays so.
-        Of two records with the same CID, the last one counts. Fails with ERROR_REASON_INVALID_FIELD,
+        """Creates channels, with their first members if `member_ids` names any, and replaces existing
+        ones. Members, messages and output-only fields stay; a channel that was deleted stays so. Of
+        two records with the same CID, the last one counts. Fails with ERROR_REASON_INVALID_FIELD,
         ERROR_REASON_LIMIT_EXCEEDED, ERROR_REASON_USER_NOT_FOUND and ERROR_REASON_CHANNEL_NOT_FOUND.
         """
 
@@ -348,7 +343,7 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.GetChannelResponse, _abc.Awaitable[_chat_service_pb2.GetChannelResponse]]:
         """Returns a channel; a deleted one too, with `deleted_at`. Fails with
-        ERROR_REASON_CHANNEL_NOT_FOUND for a CID that was never there.
+        ERROR_REASON_CHANNEL_NOT_FOUND for a CID that never existed.
         """
 
     @_abc_1.abstractmethod
@@ -369,10 +364,10 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.DeleteChannelsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.DeleteChannelsResponse, _abc.Awaitable[_chat_service_pb2.DeleteChannelsResponse]]:
-        """Deletes channels for good, but softly: GetChannel still knows them, their members and messages
-        stay, and their CIDs stay taken. From then on they are in no segment that has a definition, and
-        no campaign writes into them. CIDs that are unknown or deleted already are passed over. Fails
-        with ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
+        """Deletes channels for good, but softly: GetChannel still returns them, their members and
+        messages stay, and their CIDs stay taken. From then on they are in no segment that has a
+        definition, and no campaign writes into them. CIDs that are unknown or deleted already are
+        skipped. Fails with ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
         """
 
     @_abc_1.abstractmethod
@@ -381,9 +376,9 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.AddMembersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.AddMembersResponse, _abc.Awaitable[_chat_service_pb2.AddMembersResponse]]:
-        """Adds members to a channel, also to a distinct one. Those who are in already stay as they are.
-        Fails with ERROR_REASON_CHANNEL_NOT_FOUND if the channel is not there or deleted, with
-        ERROR_REASON_USER_NOT_FOUND if a user is not there or deleted, with ERROR_REASON_INVALID_FIELD
+        """Adds members to a channel, also to a distinct one. Existing members stay as they are. Fails
+        with ERROR_REASON_CHANNEL_NOT_FOUND if the channel is missing or deleted, with
+        ERROR_REASON_USER_NOT_FOUND if a user is missing or deleted, with ERROR_REASON_INVALID_FIELD
         and with ERROR_REASON_LIMIT_EXCEEDED.
         """
 
@@ -394,8 +389,8 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.RemoveMembersResponse, _abc.Awaitable[_chat_service_pb2.RemoveMembersResponse]]:
         """Removes members from a channel, also from a distinct one. Their messages stay. Users who are
-        not in it are passed over. Fails with ERROR_REASON_CHANNEL_NOT_FOUND if the channel is not
-        there or deleted, with ERROR_REASON_INVALID_FIELD and with ERROR_REASON_LIMIT_EXCEEDED.
+        not in it are skipped. Fails with ERROR_REASON_CHANNEL_NOT_FOUND if the channel is missing or
+        deleted, with ERROR_REASON_INVALID_FIELD and with ERROR_REASON_LIMIT_EXCEEDED.
         """
 
     @_abc_1.abstractmethod
@@ -417,8 +412,8 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.SetMembershipResponse, _abc.Awaitable[_chat_service_pb2.SetMembershipResponse]]:
         """Hides a channel from a member or shows it again, archives it for a member or takes it out of
-        the archive. Fails with ERROR_REASON_CHANNEL_NOT_FOUND if the channel is not there or deleted,
-        with ERROR_REASON_MEMBER_NOT_FOUND if the user is no member, and with
+        the archive. Fails with ERROR_REASON_CHANNEL_NOT_FOUND if the channel is missing or deleted,
+        with ERROR_REASON_MEMBER_NOT_FOUND if the user is not a member, and with
         ERROR_REASON_INVALID_FIELD.
         """
 
@@ -432,7 +427,7 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         ascending bytewise by the target that they were sent to; a page at a time. Paging is by key:
         messages that arrive between pages neither repeat nor skip others. Fails with
         ERROR_REASON_CHANNEL_NOT_FOUND, ERROR_REASON_INVALID_PAGE_TOKEN and ERROR_REASON_INVALID_FIELD.
-        A campaign that is not known here is no error: it has no messages.
+        An unknown campaign is no error: it has no messages.
         """
 
     @_abc_1.abstractmethod
@@ -443,7 +438,7 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_chat_service_pb2.MarkReadResponse, _abc.Awaitable[_chat_service_pb2.MarkReadResponse]]:
         """Moves a member's read position in a channel forward. The messages up to it, itself included,
         are read; `users_read` of campaigns follows. Fails with ERROR_REASON_CHANNEL_NOT_FOUND if the
-        channel is not there or deleted, with ERROR_REASON_MEMBER_NOT_FOUND if the user is no member,
+        channel is missing or deleted, with ERROR_REASON_MEMBER_NOT_FOUND if the user is not a member,
         and with ERROR_REASON_INVALID_FIELD.
         """
 
@@ -453,8 +448,8 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.UpsertDevicesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.UpsertDevicesResponse, _abc.Awaitable[_chat_service_pb2.UpsertDevicesResponse]]:
-        """Registers devices, and replaces those that are there, so a device can go to another user. Of
-        two records with the same id, the last one counts. Fails with ERROR_REASON_INVALID_FIELD,
+        """Registers devices, and replaces existing ones, so a device can go to another user. Of two
+        records with the same id, the last one counts. Fails with ERROR_REASON_INVALID_FIELD,
         ERROR_REASON_LIMIT_EXCEEDED and ERROR_REASON_USER_NOT_FOUND.
         """
 
@@ -464,8 +459,8 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.DeleteDevicesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.DeleteDevicesResponse, _abc.Awaitable[_chat_service_pb2.DeleteDevicesResponse]]:
-        """Removes devices for good. Unknown ids are passed over. Fails with ERROR_REASON_INVALID_FIELD
-        and ERROR_REASON_LIMIT_EXCEEDED.
+        """Removes devices for good. Unknown ids are skipped. Fails with ERROR_REASON_INVALID_FIELD and
+        ERROR_REASON_LIMIT_EXCEEDED.
         """
 
     @_abc_1.abstractmethod
@@ -475,16 +470,15 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.ImportResponse, _abc.Awaitable[_chat_service_pb2.ImportResponse]]:
         """Reads a user base in the Stream import format: users, devices, channels, members and messages,
-        in that order. A record may refer to one that comes before it in the stream or is stored. What
-        it leaves unset is as the format says; keys that the format does not know are custom data, and
-        are passed over in devices, which have none. A user record also sets `last_active`,
-        `deactivated_at` and `deleted_at`: with UPSERT_MODE_REPLACE, one without them brings a
-        deactivated or deleted user back.
+        in that order. A record may refer to one that is stored or comes before it in the stream. Unset
+        keys have the format's defaults. Unknown keys are custom data, and are skipped in devices,
+        which have none. A user record also sets `last_active`, `deactivated_at` and `deleted_at`: with
+        UPSERT_MODE_REPLACE, one without them brings a deactivated or deleted user back.
 
-        Records are written as they arrive, some at a time; a bad one is told in the answer and holds
-        up no other. What the answer counts is durable. A call that fails, or is cut, has written the
-        records up to some point, without a way to tell which: send them all again. Importing a record
-        twice is importing it once. Fails with ERROR_REASON_INVALID_FIELD for an unknown mode.
+        Records are written in groups as they arrive; a bad one is reported in the response and holds
+        up no other. All records that the response counts are durable. A call that fails or is cut has
+        written the records up to an unknown point: send them all again. Importing a record twice has
+        the effect of importing it once. Fails with ERROR_REASON_INVALID_FIELD for an unknown mode.
         """
 
 def add_ChatServiceServicer_to_server(servicer: ChatServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -30,9 +30,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_LIMIT_EXCEEDED: _ErrorReason.ValueType  # 2
     """INVALID_ARGUMENT: a field is longer or larger than it may be. `BadRequest` names it. Example:
-    `{"field": "users", "limit": "1000", "given": "1001"}`.
-    Without metadata, the request is more than the database can take, for instance a filter too
-    deep for it; the same request is refused each time.
+    `{"field": "users", "limit": "1000", "given": "1001"}`. Without metadata, the request exceeds
+    what the database can take, for example with a too deep filter; the same request is refused
+    each time.
     """
     ERROR_REASON_INVALID_FILTER: _ErrorReason.ValueType  # 3
     """INVALID_ARGUMENT: a filter has an unknown field or operator, or an operand of a wrong type.
@@ -47,7 +47,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     first page. Example: `{"field": "page_token"}`.
     """
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 6
-    """INTERNAL: anything unforeseen. The text is fixed; the server's log has the details under the
+    """INTERNAL: an unexpected error. The text is fixed; the server's log has the details under the
     request id. Example: `{"request_id": "0198c7e2b4c57d1f"}`.
     """
     ERROR_REASON_UNAVAILABLE: _ErrorReason.ValueType  # 7
@@ -55,17 +55,17 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Repeat the same call, an import from its beginning, after a pause. No metadata.
     """
     ERROR_REASON_USER_NOT_FOUND: _ErrorReason.ValueType  # 8
-    """NOT_FOUND: there is no user with this id or, where the call needs one who is not deleted, not
-    any more. Of several, `ResourceInfo` and the metadata name the first. Example: `{"user_id":
+    """NOT_FOUND: there is no user with this id or, if the call needs one who is not deleted, the user
+    is deleted. `ResourceInfo` and the metadata name the first, if several. Example: `{"user_id":
     "anna"}`.
     """
     ERROR_REASON_CHANNEL_NOT_FOUND: _ErrorReason.ValueType  # 9
-    """NOT_FOUND: there is no channel with this CID or, where the call needs one that is not deleted,
-    not any more. Of several, `ResourceInfo` and the metadata name the first. Example: `{"cid":
-    "messaging:general"}`.
+    """NOT_FOUND: there is no channel with this CID or, if the call needs one that is not deleted, the
+    channel is deleted. `ResourceInfo` and the metadata name the first, if several. Example:
+    `{"cid": "messaging:general"}`.
     """
     ERROR_REASON_MEMBER_NOT_FOUND: _ErrorReason.ValueType  # 10
-    """NOT_FOUND: the user is no member of the channel. `ResourceInfo` names the member, as
+    """NOT_FOUND: the user is not a member of the channel. `ResourceInfo` names the member, as
     `messaging:general/anna`. Example: `{"cid": "messaging:general", "user_id": "anna"}`.
     """
     ERROR_REASON_UNIMPLEMENTED: _ErrorReason.ValueType  # 11
@@ -81,7 +81,7 @@ class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. The full name of a value, such as ERROR_REASON_USER_NOT_FOUND, is the `reason`
     of the `google.rpc.ErrorInfo` that every error carries; its `domain` is `herald`, and its
     metadata holds every dynamic part of the error's text. Texts may change, reasons and metadata
-    keys do not. Values may be added. What gRPC itself answers has no reason.
+    keys do not. Values may be added. Errors of gRPC itself have no reason.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
@@ -92,9 +92,9 @@ each such field; the metadata, the first. Example: `{"field": "users[3].id"}`.
 """
 ERROR_REASON_LIMIT_EXCEEDED: ErrorReason.ValueType  # 2
 """INVALID_ARGUMENT: a field is longer or larger than it may be. `BadRequest` names it. Example:
-`{"field": "users", "limit": "1000", "given": "1001"}`.
-Without metadata, the request is more than the database can take, for instance a filter too
-deep for it; the same request is refused each time.
+`{"field": "users", "limit": "1000", "given": "1001"}`. Without metadata, the request exceeds
+what the database can take, for example with a too deep filter; the same request is refused
+each time.
 """
 ERROR_REASON_INVALID_FILTER: ErrorReason.ValueType  # 3
 """INVALID_ARGUMENT: a filter has an unknown field or operator, or an operand of a wrong type.
@@ -109,7 +109,7 @@ ERROR_REASON_INVALID_PAGE_TOKEN: ErrorReason.ValueType  # 5
 first page. Example: `{"field": "page_token"}`.
 """
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 6
-"""INTERNAL: anything unforeseen. The text is fixed; the server's log has the details under the
+"""INTERNAL: an unexpected error. The text is fixed; the server's log has the details under the
 request id. Example: `{"request_id": "0198c7e2b4c57d1f"}`.
 """
 ERROR_REASON_UNAVAILABLE: ErrorReason.ValueType  # 7
@@ -117,17 +117,17 @@ ERROR_REASON_UNAVAILABLE: ErrorReason.ValueType  # 7
 Repeat the same call, an import from its beginning, after a pause. No metadata.
 """
 ERROR_REASON_USER_NOT_FOUND: ErrorReason.ValueType  # 8
-"""NOT_FOUND: there is no user with this id or, where the call needs one who is not deleted, not
-any more. Of several, `ResourceInfo` and the metadata name the first. Example: `{"user_id":
+"""NOT_FOUND: there is no user with this id or, if the call needs one who is not deleted, the user
+is deleted. `ResourceInfo` and the metadata name the first, if several. Example: `{"user_id":
 "anna"}`.
 """
 ERROR_REASON_CHANNEL_NOT_FOUND: ErrorReason.ValueType  # 9
-"""NOT_FOUND: there is no channel with this CID or, where the call needs one that is not deleted,
-not any more. Of several, `ResourceInfo` and the metadata name the first. Example: `{"cid":
-"messaging:general"}`.
+"""NOT_FOUND: there is no channel with this CID or, if the call needs one that is not deleted, the
+channel is deleted. `ResourceInfo` and the metadata name the first, if several. Example:
+`{"cid": "messaging:general"}`.
 """
 ERROR_REASON_MEMBER_NOT_FOUND: ErrorReason.ValueType  # 10
-"""NOT_FOUND: the user is no member of the channel. `ResourceInfo` names the member, as
+"""NOT_FOUND: the user is not a member of the channel. `ResourceInfo` names the member, as
 `messaging:general/anna`. Example: `{"cid": "messaging:general", "user_id": "anna"}`.
 """
 ERROR_REASON_UNIMPLEMENTED: ErrorReason.ValueType  # 11

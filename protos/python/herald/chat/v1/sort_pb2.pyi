@@ -31,7 +31,7 @@ class _SortDirectionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SortDir
     """Descending."""
 
 class SortDirection(_SortDirection, metaclass=_SortDirectionEnumTypeWrapper):
-    """Which end comes first. No values will be added."""
+    """The direction of a sort. No values will be added."""
 
 SORT_DIRECTION_UNSPECIFIED: SortDirection.ValueType  # 0
 """Ascending."""
@@ -43,9 +43,9 @@ Global___SortDirection: _TypeAlias = SortDirection  # noqa: Y015
 
 @_typing.final
 class Sort(_message.Message):
-    """One key of an order. In a list of them the first counts most. A field that is unknown, that
-    cannot be sorted on, or that stands there twice is ERROR_REASON_INVALID_SORT, and so is a sixth
-    key. Missing values come last in either direction, and ties are broken by id.
+    """One key of a sort. The first key in a list counts most. A field that is unknown, that cannot be
+    sorted on, or that occurs twice is ERROR_REASON_INVALID_SORT, and so is a sixth key. Missing
+    values come last in either direction, and ties are broken by id.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

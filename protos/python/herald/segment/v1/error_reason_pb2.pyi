@@ -30,9 +30,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_LIMIT_EXCEEDED: _ErrorReason.ValueType  # 2
     """INVALID_ARGUMENT: a field is longer or larger than it may be. `BadRequest` names it. Example:
-    `{"field": "target_ids", "limit": "10000", "given": "10001"}`.
-    Without metadata, the request is more than the database can take, for instance a filter too
-    deep for it; the same request is refused each time.
+    `{"field": "target_ids", "limit": "10000", "given": "10001"}`. Without metadata, the request
+    exceeds what the database can take, for example with a too deep filter; the same request is
+    refused each time.
     """
     ERROR_REASON_INVALID_FILTER: _ErrorReason.ValueType  # 3
     """INVALID_ARGUMENT: a filter has an unknown field or operator, or an operand of a wrong type, or
@@ -48,7 +48,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     first page. Example: `{"field": "page_token"}`.
     """
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 6
-    """INTERNAL: anything unforeseen. The text is fixed; the server's log has the details under the
+    """INTERNAL: an unexpected error. The text is fixed; the server's log has the details under the
     request id. Example: `{"request_id": "0198c7e2b4c57d1f"}`.
     """
     ERROR_REASON_UNAVAILABLE: _ErrorReason.ValueType  # 7
@@ -60,17 +60,17 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     without one. Example: `{"field": "resume_token"}`.
     """
     ERROR_REASON_SEGMENT_NOT_FOUND: _ErrorReason.ValueType  # 9
-    """NOT_FOUND: there is no segment with this id. Of several, `ResourceInfo` and the metadata name
-    the first. Example: `{"segment_id": "vips"}`.
+    """NOT_FOUND: there is no segment with this id. `ResourceInfo` and the metadata name the first, if
+    several. Example: `{"segment_id": "vips"}`.
     """
     ERROR_REASON_SEGMENT_ALREADY_EXISTS: _ErrorReason.ValueType  # 10
     """ALREADY_EXISTS: the id to create belongs to a segment with other content, or to a deleted one.
     `ResourceInfo` names it. Example: `{"segment_id": "vips"}`.
     """
     ERROR_REASON_SEGMENT_DELETED: _ErrorReason.ValueType  # 11
-    """FAILED_PRECONDITION: the segment was deleted, and its targets can be neither changed nor asked
-    for. Of several, `PreconditionFailure` and the metadata name the first. Example:
-    `{"segment_id": "vips"}`.
+    """FAILED_PRECONDITION: the segment was deleted, and its targets can be neither changed nor read.
+    `PreconditionFailure` and the metadata name the first, if several. Example: `{"segment_id":
+    "vips"}`.
     """
     ERROR_REASON_SEGMENT_HAS_DEFINITION: _ErrorReason.ValueType  # 12
     """FAILED_PRECONDITION: targets cannot be listed in a segment that has a definition.
@@ -96,18 +96,18 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     RetryInfo. No metadata.
     """
     ERROR_REASON_SEGMENT_FILTER_REFUSED: _ErrorReason.ValueType  # 18
-    """FAILED_PRECONDITION: the segment was created when its filter was still allowed. It is not
-    evaluated any more, until UpdateSegment gives it a filter within the limits of
+    """FAILED_PRECONDITION: the segment's filter was allowed when it was stored, but is not any more.
+    The segment is not evaluated until UpdateSegment gives it a filter within the limits of
     `Segment.filter`. `PreconditionFailure` and the metadata name the segment; the metadata also
-    the path at fault and what is wrong there. Example: `{"segment_id": "vips", "field":
-    "filter.age.$in", "problem": "at most 10000 operands, not 12345"}`.
+    the path at fault and the problem. Example: `{"segment_id": "vips", "field": "filter.age.$in",
+    "problem": "at most 10000 operands, not 12345"}`.
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. The full name of a value, such as ERROR_REASON_SEGMENT_NOT_FOUND, is the
     `reason` of the `google.rpc.ErrorInfo` that every error carries; its `domain` is `herald`, and
     its metadata holds every dynamic part of the error's text. Texts may change, reasons and metadata
-    keys do not. Values may be added. What gRPC itself answers has no reason.
+    keys do not. Values may be added. Errors of gRPC itself have no reason.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
@@ -118,9 +118,9 @@ each such field; the metadata, the first. Example: `{"field": "segment.all_users
 """
 ERROR_REASON_LIMIT_EXCEEDED: ErrorReason.ValueType  # 2
 """INVALID_ARGUMENT: a field is longer or larger than it may be. `BadRequest` names it. Example:
-`{"field": "target_ids", "limit": "10000", "given": "10001"}`.
-Without metadata, the request is more than the database can take, for instance a filter too
-deep for it; the same request is refused each time.
+`{"field": "target_ids", "limit": "10000", "given": "10001"}`. Without metadata, the request
+exceeds what the database can take, for example with a too deep filter; the same request is
+refused each time.
 """
 ERROR_REASON_INVALID_FILTER: ErrorReason.ValueType  # 3
 """INVALID_ARGUMENT: a filter has an unknown field or operator, or an operand of a wrong type, or
@@ -136,7 +136,7 @@ ERROR_REASON_INVALID_PAGE_TOKEN: ErrorReason.ValueType  # 5
 first page. Example: `{"field": "page_token"}`.
 """
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 6
-"""INTERNAL: anything unforeseen. The text is fixed; the server's log has the details under the
+"""INTERNAL: an unexpected error. The text is fixed; the server's log has the details under the
 request id. Example: `{"request_id": "0198c7e2b4c57d1f"}`.
 """
 ERROR_REASON_UNAVAILABLE: ErrorReason.ValueType  # 7
@@ -148,17 +148,17 @@ ERROR_REASON_INVALID_RESUME_TOKEN: ErrorReason.ValueType  # 8
 without one. Example: `{"field": "resume_token"}`.
 """
 ERROR_REASON_SEGMENT_NOT_FOUND: ErrorReason.ValueType  # 9
-"""NOT_FOUND: there is no segment with this id. Of several, `ResourceInfo` and the metadata name
-the first. Example: `{"segment_id": "vips"}`.
+"""NOT_FOUND: there is no segment with this id. `ResourceInfo` and the metadata name the first, if
+several. Example: `{"segment_id": "vips"}`.
 """
 ERROR_REASON_SEGMENT_ALREADY_EXISTS: ErrorReason.ValueType  # 10
 """ALREADY_EXISTS: the id to create belongs to a segment with other content, or to a deleted one.
 `ResourceInfo` names it. Example: `{"segment_id": "vips"}`.
 """
 ERROR_REASON_SEGMENT_DELETED: ErrorReason.ValueType  # 11
-"""FAILED_PRECONDITION: the segment was deleted, and its targets can be neither changed nor asked
-for. Of several, `PreconditionFailure` and the metadata name the first. Example:
-`{"segment_id": "vips"}`.
+"""FAILED_PRECONDITION: the segment was deleted, and its targets can be neither changed nor read.
+`PreconditionFailure` and the metadata name the first, if several. Example: `{"segment_id":
+"vips"}`.
 """
 ERROR_REASON_SEGMENT_HAS_DEFINITION: ErrorReason.ValueType  # 12
 """FAILED_PRECONDITION: targets cannot be listed in a segment that has a definition.
@@ -184,10 +184,10 @@ ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 17
 RetryInfo. No metadata.
 """
 ERROR_REASON_SEGMENT_FILTER_REFUSED: ErrorReason.ValueType  # 18
-"""FAILED_PRECONDITION: the segment was created when its filter was still allowed. It is not
-evaluated any more, until UpdateSegment gives it a filter within the limits of
+"""FAILED_PRECONDITION: the segment's filter was allowed when it was stored, but is not any more.
+The segment is not evaluated until UpdateSegment gives it a filter within the limits of
 `Segment.filter`. `PreconditionFailure` and the metadata name the segment; the metadata also
-the path at fault and what is wrong there. Example: `{"segment_id": "vips", "field":
-"filter.age.$in", "problem": "at most 10000 operands, not 12345"}`.
+the path at fault and the problem. Example: `{"segment_id": "vips", "field": "filter.age.$in",
+"problem": "at most 10000 operands, not 12345"}`.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -33,7 +33,7 @@ class _SegmentTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SegmentTy
     """Channels, by their CIDs. `channel` in filters."""
 
 class SegmentType(_SegmentType, metaclass=_SegmentTypeEnumTypeWrapper):
-    """What the targets of a segment are. Values may be added."""
+    """The type of a segment's targets. Values may be added."""
 
 SEGMENT_TYPE_UNSPECIFIED: SegmentType.ValueType  # 0
 """Refused with ERROR_REASON_INVALID_FIELD, and never returned."""
@@ -45,10 +45,9 @@ Global___SegmentType: _TypeAlias = SegmentType  # noqa: Y015
 
 @_typing.final
 class Segment(_message.Message):
-    """A set of targets: users, or channels. It lists them one by one, or defines them, and then they
-    are evaluated whenever they are asked for. Targets order ascending bytewise by id, everywhere and
-    on every database. Output-only fields are ignored on input. Lengths are counted in Unicode
-    characters.
+    """A set of targets: users, or channels. It lists them one by one, or has a definition that is
+    evaluated with each request. Targets order ascending bytewise by id, everywhere and on every
+    database. Output-only fields are ignored on input. Lengths are counted in Unicode characters.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -66,11 +65,11 @@ class Segment(_message.Message):
     UPDATED_AT_FIELD_NUMBER: _builtins.int
     DELETED_AT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Chosen by the caller, at most 255 characters, or made by the server where empty. Never changes,
+    """Chosen by the caller, at most 255 characters, or made by the server if empty. Never changes,
     and stays taken after the segment has been deleted.
     """
     type: Global___SegmentType.ValueType
-    """What its targets are. Required, and never changes."""
+    """The type of its targets. Required, and never changes."""
     name: _builtins.str
     """For people, at most 128 characters. May be empty, and need not be unique."""
     description: _builtins.str
@@ -88,29 +87,30 @@ class Segment(_message.Message):
     """
     @_builtins.property
     def filter(self) -> _struct_pb2.Struct:
-        """Those who match: users in a USER segment, with the fields of
+        """The matching ones: users in a USER segment, with the fields of
         `herald.chat.v1.QueryUsersRequest.filter`, or channels in a CHANNEL segment, with those of
         `herald.chat.v1.QueryChannelsRequest.filter`. May not be empty. At most 3.5 MiB (3,670,016
-        bytes) as a protobuf message; more is ERROR_REASON_LIMIT_EXCEEDED at `segment.filter`. Numbers are doubles: whole
-        numbers beyond 2^53 and non-finite numbers are refused.
+        bytes) as a protobuf message; more is ERROR_REASON_LIMIT_EXCEEDED at `segment.filter`.
+        Numbers are doubles: whole numbers beyond 2^53 and non-finite numbers are refused.
 
         The language of all filters is JSON as in MongoDB: `{"country": "USA", "age": {"$gte": 30}}`.
         The keys of an object must all hold. `$and`, `$or` and `$nor` take a list of filters, not an
         empty one, and nest; at most 250 clauses and 20 levels, of which the filter itself is the
         first. (Protobuf nests no deeper: on the last level only a bare value fits.) The value of a
         field is an object of operators that must all hold; any other value means `$eq`. A filter has
-        at most 1 MB (1,048,576 bytes) as JSON without spaces, and a field's name at most 5,120 bytes.
+        at most 1 MiB (1,048,576 bytes) as JSON without spaces, and a field's name at most 5,120
+        bytes.
 
         `$eq`: equality. Strings are compared with case, objects by value, arrays in order. Null is
-        the same as missing. On a field that holds an array, a scalar asks whether the array contains
-        it. `$in`: equal to one of a list; on a field that holds an array, any element in common.
-        `$ne` and `$nin` are the plain opposites: they hold where the value is missing, unless null
-        is what they are given. A list that is an operand, or is in one, has at most 10,000 elements.
+        the same as missing. On a field that holds an array, a scalar operand matches if the array
+        contains it. `$in`: equal to one of a list; on a field that holds an array, any element in
+        common. `$ne` and `$nin` are the plain opposites: they hold if the value is missing, unless
+        their operand is null. A list that is an operand, or is in one, has at most 10,000 elements.
 
         `$gt`, `$gte`, `$lt`, `$lte`: order of numbers, of dates as RFC 3339 strings, of strings
         bytewise. A missing value, or one of another type, never matches.
 
-        `$exists`: true matches what is present and not null, false everything else.
+        `$exists`: true matches values that are present and not null, false everything else.
 
         `$contains`: the field's array contains the element. For an object or an array, JSON
         containment: recursive, and regardless of the order in arrays.
@@ -120,8 +120,8 @@ class Segment(_message.Message):
         regardless of case.
 
         Types are strict: a number and a string never match. On a built-in field, an operand of
-        another type than the field's is refused; custom fields may hold anything. Whatever is wrong
-        is ERROR_REASON_INVALID_FILTER at its path, such as `filter.$and[1].age.$in`.
+        another type than the field's is refused; custom fields may hold anything. Mistakes are
+        ERROR_REASON_INVALID_FILTER at their path, such as `filter.$and[1].age.$in`.
         """
 
     @_builtins.property
@@ -180,7 +180,7 @@ class Target(_message.Message):
     """The user id, or the CID (`type:id`) of a channel."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
-        """When it was added to the list; unset where the segment has a definition."""
+        """When it was added to the list; unset if the segment has a definition."""
 
     def __init__(
         self,
@@ -198,9 +198,8 @@ Global___Target: _TypeAlias = Target  # noqa: Y015
 
 @_typing.final
 class Shard(_message.Message):
-    """One part of a set of targets that is cut by id. The parts with `index` 0 to `count` - 1 are the
-    whole, and no target is in two of them. Which part an id falls into depends on nothing but the id
-    and `count`.
+    """One part of a set of targets that is split by id. The parts with `index` 0 to `count` - 1 are the
+    whole, and no target is in two of them. The part of an id depends only on the id and `count`.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -227,8 +226,8 @@ Global___Shard: _TypeAlias = Shard  # noqa: Y015
 
 @_typing.final
 class ClauseExplanation(_message.Message):
-    """What one clause of a filter says about one target. A clause is a field with one operator; `$and`,
-    `$or` and `$nor` only combine them.
+    """The result of one clause of a filter for one target. A clause is a field with one operator;
+    `$and`, `$or` and `$nor` only combine them.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -239,9 +238,7 @@ class ClauseExplanation(_message.Message):
     SEEN_COUNT_FIELD_NUMBER: _builtins.int
     SEEN_CUT_FIELD_NUMBER: _builtins.int
     path: _builtins.str
-    """Where the clause stands, such as `filter.$and[1].age.$in`, or `filter.country` for a bare
-    value.
-    """
+    """The path of the clause, such as `filter.$and[1].age.$in`, or `filter.country` for a bare value."""
     held: _builtins.bool
     """Whether the clause held, taken by itself: also under a `$nor`."""
     seen_count: _builtins.int
@@ -252,10 +249,10 @@ class ClauseExplanation(_message.Message):
     """Whether `seen` is cut, on any level."""
     @_builtins.property
     def seen(self) -> _struct_pb2.Value:
-        """What the target has in the clause's field, dates as RFC 3339 strings. Unset: missing. Large
-        values are cut, so that all clauses fit into an answer: of an array the first 10 elements (a
-        channel's members in ascending order), of an object the first 10 keys, of a string the first
-        200 characters. The same holds for what is inside; arrays and objects on the third level are
+        """The target's value of the clause's field, dates as RFC 3339 strings. Unset: missing. Large
+        values are cut, so that all clauses fit into a response: an array to its first 10 elements (a
+        channel's members in ascending order), an object to its first 10 keys, a string to its first
+        200 characters. The same applies to values inside; arrays and objects on the third level are
         shown empty.
         """
 

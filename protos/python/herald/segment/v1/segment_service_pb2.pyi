@@ -131,10 +131,10 @@ class UpdateSegmentRequest(_message.Message):
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """Which of `name`, `description` and `filter` to change. Absent or empty: those that are set.
-        `*`: all three, so that what is unset becomes empty. `filter` is replaced as a whole. It cannot
-        be given to a segment that has none, or taken from one that has it; this, and any other path,
-        is ERROR_REASON_INVALID_FIELD. A `type`, `all_users` or `all_sender_channels` that is set must
-        be what the segment has, otherwise the same.
+        `*`: all three, so that unset ones become empty. `filter` is replaced as a whole. It cannot be
+        given to a segment that has none, or taken from one that has it; this, and any other path, is
+        ERROR_REASON_INVALID_FIELD. A `type`, `all_users` or `all_sender_channels` that is set must be
+        what the segment has, otherwise the same.
         """
 
     def __init__(
@@ -232,7 +232,7 @@ class QuerySegmentsRequest(_message.Message):
     page.
     """
     show_deleted: _builtins.bool
-    """Whether deleted segments are returned, too."""
+    """Whether deleted segments are returned too."""
     @_builtins.property
     def filter(self) -> _struct_pb2.Struct:
         """JSON in the language of `Segment.filter`; absent or empty matches every segment. Fields: `id`,
@@ -279,8 +279,8 @@ class QuerySegmentsResponse(_message.Message):
     """Token of the page before this one; empty on the first one."""
     @_builtins.property
     def segments(self) -> _containers.RepeatedCompositeFieldContainer[_segment_pb2.Segment]:
-        """The page. It may be shorter than asked for, to stay within the 4 MiB that a gRPC client
-        receives unless told otherwise.
+        """The page. It may be shorter than requested, to stay within the 4 MiB that a gRPC client
+        receives by default.
         """
 
     def __init__(
@@ -311,7 +311,7 @@ class AddTargetsRequest(_message.Message):
     @_builtins.property
     def target_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """1 to 10,000 user ids or, in a CHANNEL segment, CIDs (`type:id`), each at most 255 characters;
-        duplicates collapse. They need not exist, now or later; what is no CID is refused.
+        duplicates collapse. They need not exist, now or later; an id that is not a CID is refused.
         """
 
     def __init__(
@@ -426,7 +426,7 @@ class TargetExistsRequest(_message.Message):
     target_id: _builtins.str
     """The user id, or the CID (`type:id`) of a channel."""
     sender_id: _builtins.str
-    """Whose channels `all_sender_channels` means."""
+    """The user whose channels `all_sender_channels` means."""
     def __init__(
         self,
         *,
@@ -487,7 +487,7 @@ class QueryTargetsRequest(_message.Message):
     first page.
     """
     sender_id: _builtins.str
-    """Whose channels `all_sender_channels` means."""
+    """The user whose channels `all_sender_channels` means."""
     @_builtins.property
     def filter(self) -> _struct_pb2.Struct:
         """JSON in the language of `Segment.filter`, on the field `target_id` alone, with `$eq`, `$in`,
@@ -531,8 +531,8 @@ class QueryTargetsResponse(_message.Message):
     """Token of the page before this one; empty on the first one."""
     @_builtins.property
     def targets(self) -> _containers.RepeatedCompositeFieldContainer[_segment_pb2.Target]:
-        """The page. It may be shorter than asked for, to stay within the 4 MiB that a gRPC client
-        receives unless told otherwise.
+        """The page. It may be shorter than requested, to stay within the 4 MiB that a gRPC client
+        receives by default.
         """
 
     def __init__(
@@ -559,7 +559,7 @@ class CountTargetsRequest(_message.Message):
     SEGMENT_IDS_FIELD_NUMBER: _builtins.int
     SENDER_ID_FIELD_NUMBER: _builtins.int
     sender_id: _builtins.str
-    """Whose channels `all_sender_channels` means."""
+    """The user whose channels `all_sender_channels` means."""
     @_builtins.property
     def segment_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """1 to 25 segments, all of users or all of channels; duplicates collapse."""
@@ -586,7 +586,7 @@ class CountTargetsResponse(_message.Message):
 
     COUNT_FIELD_NUMBER: _builtins.int
     count: _builtins.int
-    """How many targets they have, a target in several of them counted once. True of one moment
+    """How many targets they have, a target in several of them counted once. Exact for one moment
     during the call.
     """
     def __init__(
@@ -615,7 +615,7 @@ class StreamTargetsRequest(_message.Message):
     SHARD_FIELD_NUMBER: _builtins.int
     PAGE_LIMIT_FIELD_NUMBER: _builtins.int
     sender_id: _builtins.str
-    """Whose channels `all_sender_channels` means."""
+    """The user whose channels `all_sender_channels` means."""
     page_size: _builtins.int
     """How many targets a message has at most. 0: 1,000. More than 10,000 is taken as 10,000; a
     negative number is refused. Messages above 64 KiB are cut to fewer targets while many others
@@ -668,8 +668,8 @@ class StreamTargetsResponse(_message.Message):
     """Opaque; where to continue after these targets."""
     @_builtins.property
     def target_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The next targets, ascending bytewise. None: the stream has moved over ids that are not in it,
-        and the token tells how far.
+        """The next targets, ascending bytewise. None: the stream has only moved on, up to the token, over
+        ids that are not in it.
         """
 
     def __init__(
@@ -696,7 +696,7 @@ class FilterTargetsRequest(_message.Message):
     SENDER_ID_FIELD_NUMBER: _builtins.int
     TARGET_IDS_FIELD_NUMBER: _builtins.int
     sender_id: _builtins.str
-    """Whose channels `all_sender_channels` means."""
+    """The user whose channels `all_sender_channels` means."""
     @_builtins.property
     def segment_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """1 to 25 segments, all of users or all of channels; duplicates collapse."""
@@ -731,8 +731,8 @@ class FilterTargetsResponse(_message.Message):
     TARGET_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def target_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Those that are in the segments, each once, ascending bytewise. True of one moment during the
-        call.
+        """The targets that are in the segments, each once, ascending bytewise. Exact for one moment
+        during the call.
         """
 
     def __init__(
@@ -762,7 +762,7 @@ class ExplainTargetRequest(_message.Message):
     target_id: _builtins.str
     """The user id, or the CID (`type:id`) of a channel."""
     sender_id: _builtins.str
-    """Whose channels `all_sender_channels` means."""
+    """The user whose channels `all_sender_channels` means."""
     def __init__(
         self,
         *,

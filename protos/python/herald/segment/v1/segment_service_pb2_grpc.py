@@ -26,13 +26,14 @@ if _version_not_supported:
 
 
 class SegmentServiceStub:
-    """Keeps segments and tells who is in them. Every error carries a `google.rpc.ErrorInfo` whose
-    reason is a value of ErrorReason. What a call has answered is durable. Only calls that failed
-    with UNAVAILABLE are worth repeating unchanged. No string may contain the character U+0000.
+    """Stores segments and returns their targets. Every error carries a `google.rpc.ErrorInfo` whose
+    reason is a value of ErrorReason. The effects of a call are durable when it returns. Only calls
+    that failed with UNAVAILABLE are worth repeating unchanged. No string may contain the character
+    U+0000.
 
-    A call that asks for the targets of a segment with `all_sender_channels` needs a `sender_id`,
+    A call that reads the targets of a segment with `all_sender_channels` needs a `sender_id`,
     otherwise ERROR_REASON_SENDER_REQUIRED; for other segments it is ignored. The sender need not
-    exist; one who does not, or is deactivated or deleted, is asked about like any other.
+    exist, and may be deactivated or deleted.
     """
 
     def __init__(self, channel):
@@ -109,19 +110,20 @@ class SegmentServiceStub:
 
 
 class SegmentServiceServicer:
-    """Keeps segments and tells who is in them. Every error carries a `google.rpc.ErrorInfo` whose
-    reason is a value of ErrorReason. What a call has answered is durable. Only calls that failed
-    with UNAVAILABLE are worth repeating unchanged. No string may contain the character U+0000.
+    """Stores segments and returns their targets. Every error carries a `google.rpc.ErrorInfo` whose
+    reason is a value of ErrorReason. The effects of a call are durable when it returns. Only calls
+    that failed with UNAVAILABLE are worth repeating unchanged. No string may contain the character
+    U+0000.
 
-    A call that asks for the targets of a segment with `all_sender_channels` needs a `sender_id`,
+    A call that reads the targets of a segment with `all_sender_channels` needs a `sender_id`,
     otherwise ERROR_REASON_SENDER_REQUIRED; for other segments it is ignored. The sender need not
-    exist; one who does not, or is deactivated or deleted, is asked about like any other.
+    exist, and may be deactivated or deleted.
     """
 
     def CreateSegment(self, request, context):
         """Creates a segment.
 
-        With an `id`, the call can be repeated: if that segment is there with the same content, it is
+        With an `id`, the call can be repeated: if that segment exists with the same content, it is
         returned as it is now; with other content, or if it was deleted, the call fails with
         ERROR_REASON_SEGMENT_ALREADY_EXISTS. Content is every field that is not output only; targets
         are not part of it. Without an `id`, a repeated call creates a second segment.
@@ -142,9 +144,9 @@ class SegmentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateSegment(self, request, context):
-        """Changes the name, the description, or the content of the filter of a segment. Whoever asks for
-        targets after this has returned gets those of the new filter, also with an earlier token: what
-        is behind the token is not looked at again. Repeating the call is harmless. Fails with
+        """Changes the name, the description, or the content of the filter of a segment. Calls that begin
+        after this has returned get the targets of the new filter, also with an earlier token; targets
+        behind the token are not read again. Repeating the call is harmless. Fails with
         ERROR_REASON_SEGMENT_NOT_FOUND, ERROR_REASON_SEGMENT_DELETED, ERROR_REASON_INVALID_FIELD,
         ERROR_REASON_LIMIT_EXCEEDED and ERROR_REASON_INVALID_FILTER.
         """
@@ -153,9 +155,9 @@ class SegmentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSegment(self, request, context):
-        """Deletes a segment. Deletion is for good but soft: GetSegment still knows it, QuerySegments on
-        request; its targets can be neither changed nor asked for, and its id stays taken. Streams that
-        are under way end with ERROR_REASON_SEGMENT_DELETED, and a campaign that is being sent to the
+        """Deletes a segment. Deletion is for good but soft: GetSegment still returns it, QuerySegments on
+        request; its targets can be neither changed nor read, and its id stays taken. Streams in
+        progress end with ERROR_REASON_SEGMENT_DELETED, and a campaign that is being sent to the
         segment is stopped. Users, channels and messages are not affected. Deleting twice is no error.
         An unknown id is ERROR_REASON_SEGMENT_NOT_FOUND.
         """
@@ -173,9 +175,9 @@ class SegmentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AddTargets(self, request, context):
-        """Adds targets to a segment that lists them, all or none. Those that are in already stay as they
-        are, so the call can be repeated. A campaign that is being sent to the segment picks them up
-        before it is completed. Fails with ERROR_REASON_SEGMENT_NOT_FOUND,
+        """Adds targets to a segment that lists them, all or none. Targets that it has already stay as
+        they are, so the call can be repeated. A campaign that is being sent to the segment picks them
+        up before it is completed. Fails with ERROR_REASON_SEGMENT_NOT_FOUND,
         ERROR_REASON_SEGMENT_DELETED, ERROR_REASON_SEGMENT_HAS_DEFINITION, ERROR_REASON_INVALID_FIELD
         and ERROR_REASON_LIMIT_EXCEEDED.
         """
@@ -184,8 +186,8 @@ class SegmentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RemoveTargets(self, request, context):
-        """Removes targets from a segment that lists them, all or none. Those that are not in it are no
-        error, so the call can be repeated. Fails with ERROR_REASON_SEGMENT_NOT_FOUND,
+        """Removes targets from a segment that lists them, all or none. Targets that are not in it are
+        skipped, so the call can be repeated. Fails with ERROR_REASON_SEGMENT_NOT_FOUND,
         ERROR_REASON_SEGMENT_DELETED, ERROR_REASON_SEGMENT_HAS_DEFINITION, ERROR_REASON_INVALID_FIELD
         and ERROR_REASON_LIMIT_EXCEEDED.
         """
@@ -194,7 +196,7 @@ class SegmentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def TargetExists(self, request, context):
-        """Tells whether a target is in a segment now. Fails with ERROR_REASON_SEGMENT_NOT_FOUND,
+        """Returns whether a target is in a segment now. Fails with ERROR_REASON_SEGMENT_NOT_FOUND,
         ERROR_REASON_SEGMENT_DELETED, ERROR_REASON_SENDER_REQUIRED and ERROR_REASON_INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -203,18 +205,17 @@ class SegmentServiceServicer:
 
     def QueryTargets(self, request, context):
         """Returns the targets of a segment, ascending bytewise by id unless sorted otherwise, a page at a
-        time: for people, and for comparing with a list of one's own. Paging is by key: targets that
-        come and go between pages neither repeat nor skip others. Fails with
-        ERROR_REASON_SEGMENT_NOT_FOUND, ERROR_REASON_SEGMENT_DELETED, ERROR_REASON_SENDER_REQUIRED,
-        ERROR_REASON_INVALID_FILTER, ERROR_REASON_INVALID_SORT, ERROR_REASON_INVALID_PAGE_TOKEN and
-        ERROR_REASON_INVALID_FIELD.
+        time: for people, and for comparing with another list. Paging is by key: targets that come and
+        go between pages neither repeat nor skip others. Fails with ERROR_REASON_SEGMENT_NOT_FOUND,
+        ERROR_REASON_SEGMENT_DELETED, ERROR_REASON_SENDER_REQUIRED, ERROR_REASON_INVALID_FILTER,
+        ERROR_REASON_INVALID_SORT, ERROR_REASON_INVALID_PAGE_TOKEN and ERROR_REASON_INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CountTargets(self, request, context):
-        """Counts the targets of several segments together, exactly, each target once. It looks at all of
+        """Counts the targets of several segments together, exactly, each target once. It reads all of
         them, so it takes longer the more there are. Fails with ERROR_REASON_SEGMENT_NOT_FOUND,
         ERROR_REASON_SEGMENT_DELETED, ERROR_REASON_SEGMENT_TYPES_MIXED, ERROR_REASON_SENDER_REQUIRED,
         ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
@@ -227,15 +228,15 @@ class SegmentServiceServicer:
         """Streams the targets of several segments together, each target once, ascending bytewise by id,
         and ends with OK after the last one.
 
-        The caller keeps the place: each message has the token after it, and the same request with that
-        token continues exactly there, on any replica, also days later. A token that came with the last
+        The caller keeps the position: each message has the token after it, and the same request with
+        that token continues exactly there, on any replica, also days later. A token from the last
         targets, or after them, gives an empty stream. The server counts nothing as delivered. A stream
         may be cut at any time, with UNAVAILABLE when the server shuts down: repeat it with the last
         token that was handled.
 
-        There is no snapshot: a target is in the stream if it is in a segment when its id is reached.
-        One that is added behind that point is not seen, one that is added ahead of it is. What left
-        the segments after it was sent is not taken back.
+        There is no snapshot: a target is in the stream if it is in a segment when its id is reached. A
+        target added behind that point is not in the stream, one added ahead of it is. A target that
+        leaves the segments after it was sent is not taken back.
 
         Fails with ERROR_REASON_INVALID_RESUME_TOKEN, ERROR_REASON_SEGMENT_NOT_FOUND,
         ERROR_REASON_SEGMENT_DELETED (also in the middle), ERROR_REASON_SEGMENT_TYPES_MIXED,
@@ -246,20 +247,19 @@ class SegmentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def FilterTargets(self, request, context):
-        """Returns those of the given targets that are in at least one of the segments now: for callers
-        that have a list, such as a page that they have read a while ago. Fails with
-        ERROR_REASON_SEGMENT_NOT_FOUND, ERROR_REASON_SEGMENT_DELETED,
-        ERROR_REASON_SEGMENT_TYPES_MIXED, ERROR_REASON_SENDER_REQUIRED, ERROR_REASON_INVALID_FIELD and
-        ERROR_REASON_LIMIT_EXCEEDED.
+        """Returns the given targets that are in at least one of the segments now: for callers that have a
+        list, such as a page that they read a while ago. Fails with ERROR_REASON_SEGMENT_NOT_FOUND,
+        ERROR_REASON_SEGMENT_DELETED, ERROR_REASON_SEGMENT_TYPES_MIXED, ERROR_REASON_SENDER_REQUIRED,
+        ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExplainTarget(self, request, context):
-        """Tells whether a target is in a segment now and, clause by clause of its filter, why. Fails with
-        ERROR_REASON_SEGMENT_NOT_FOUND, ERROR_REASON_SEGMENT_DELETED, ERROR_REASON_SENDER_REQUIRED and
-        ERROR_REASON_INVALID_FIELD.
+        """Returns whether a target is in a segment now and, clause by clause of its filter, why. Fails
+        with ERROR_REASON_SEGMENT_NOT_FOUND, ERROR_REASON_SEGMENT_DELETED, ERROR_REASON_SENDER_REQUIRED
+        and ERROR_REASON_INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -342,13 +342,14 @@ def add_SegmentServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SegmentService:
-    """Keeps segments and tells who is in them. Every error carries a `google.rpc.ErrorInfo` whose
-    reason is a value of ErrorReason. What a call has answered is durable. Only calls that failed
-    with UNAVAILABLE are worth repeating unchanged. No string may contain the character U+0000.
+    """Stores segments and returns their targets. Every error carries a `google.rpc.ErrorInfo` whose
+    reason is a value of ErrorReason. The effects of a call are durable when it returns. Only calls
+    that failed with UNAVAILABLE are worth repeating unchanged. No string may contain the character
+    U+0000.
 
-    A call that asks for the targets of a segment with `all_sender_channels` needs a `sender_id`,
+    A call that reads the targets of a segment with `all_sender_channels` needs a `sender_id`,
     otherwise ERROR_REASON_SENDER_REQUIRED; for other segments it is ignored. The sender need not
-    exist; one who does not, or is deactivated or deleted, is asked about like any other.
+    exist, and may be deactivated or deleted.
     """
 
     @staticmethod
