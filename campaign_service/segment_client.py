@@ -33,7 +33,7 @@ _PERMANENT = {
     grpc.StatusCode.FAILED_PRECONDITION,
     grpc.StatusCode.INVALID_ARGUMENT,
 }
-_PROBLEMS = {"ERROR_REASON_SEGMENT_FILTER_REFUSED": "has a filter that is refused by now"}
+_PROBLEMS = {"ERROR_REASON_SEGMENT_FILTER_REFUSED": "has a filter that is not allowed any more"}
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -195,7 +195,7 @@ def _segment_info(segment: segment_pb2.Segment) -> SegmentInfo:
 def _translate(error: grpc.aio.AioRpcError) -> NoReturn:
     if error.code() in _PERMANENT:
         info = _info(error)
-        problem = _PROBLEMS.get(info.reason, "is not there")
+        problem = _PROBLEMS.get(info.reason, "is not available")
         raise ReferenceGoneError("segment", info.metadata["segment_id"], problem=problem) from error
     raise SegmentServiceUnavailableError from error
 

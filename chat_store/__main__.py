@@ -63,7 +63,7 @@ _WRITE_MODES = {Mode.UPSERT: WriteMode.REPLACE, Mode.INSERT: WriteMode.INSERT}
 def import_(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, metavar="FILE")],
     mode: Annotated[
-        Mode, typer.Option(help="insert: records that are there already stay as they are")
+        Mode, typer.Option(help="insert: existing records stay as they are")
     ] = Mode.UPSERT,
     database_url: DatabaseUrl = _DEFAULT_URL,
 ) -> None:
@@ -78,8 +78,8 @@ def import_(
     with file.open("rb") as content:
         if content.read(1024).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
             _give_up(
-                "the file is one JSON array instead of one record a line; "
-                "jq -c '.[] | {type, data: (.data // .item)}' FILE makes such lines of it"
+                "the file is one JSON array instead of one record per line; "
+                "jq -c '.[] | {type, data: (.data // .item)}' FILE converts it"
             )
         content.seek(0)
         size = file.stat().st_size

@@ -26,7 +26,7 @@ class StalePageError(ChatStoreError):
     """
 
     def __init__(self, key: str) -> None:
-        super().__init__(f"others keep taking what a page would write: {key}")
+        super().__init__(f"a key that a page would write keeps being taken: {key}")
         self.key = key
 
 

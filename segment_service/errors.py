@@ -41,7 +41,9 @@ class SegmentHasDefinitionError(SegmentError):
     """The call is only for segments that list their targets, and this one has a definition."""
 
     def __init__(self, segment_id: str, definition: str) -> None:
-        super().__init__(f"segment {segment_id!r} has a definition, {definition}, and no list")
+        super().__init__(
+            f"segment {segment_id!r} has a definition, {definition}, and does not list targets"
+        )
         self.segment_id = segment_id
         self.definition = definition
 
@@ -58,7 +60,9 @@ class SegmentTypesMixedError(SegmentError, InvalidInputError):
     """Some of the given segments hold users and others channels."""
 
     def __init__(self, segment_id: str) -> None:
-        super().__init__("segment_ids", f"segment {segment_id!r} is not of the first one's type")
+        super().__init__(
+            "segment_ids", f"segment {segment_id!r} has another type than the first segment"
+        )
         self.segment_id = segment_id
 
 

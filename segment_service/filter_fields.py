@@ -30,4 +30,4 @@ def check_target_operators(predicate: Predicate) -> None:
     operator = predicate.path.rpartition(".")[2]
     if operator.startswith("$") and operator not in _TARGET_OPERATORS:
         choice = ", ".join(_TARGET_OPERATORS)
-        raise InvalidFilterError(predicate.path, f"is not for target_id; here there are {choice}")
+        raise InvalidFilterError(predicate.path, f"is not for target_id; allowed are {choice}")

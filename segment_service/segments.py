@@ -160,10 +160,12 @@ def changed(spec: SegmentSpec, change: Change) -> SegmentSpec:
     if change.type not in {None, spec.type}:
         raise InvalidInputError("segment.type", "never changes")
     if change.definition not in {None, spec.definition}:
-        raise InvalidInputError(f"segment.{change.definition}", "is not what the segment has")
+        raise InvalidInputError(
+            f"segment.{change.definition}", "is not the definition of the segment"
+        )
     new_values: dict[str, Any] = {name: getattr(change, name) for name in change.fields}
     if (new_values.get("filter", spec.filter) is None) != (spec.filter is None):
-        raise InvalidInputError("segment.filter", "can be neither given to a segment nor taken")
+        raise InvalidInputError("segment.filter", "can't be added to a segment or removed from it")
     return replace(spec, **new_values)
 
 

@@ -58,7 +58,9 @@ class SizingWorker(RepeatingWorker):
         except StoreUnavailableError:
             raise
         except SegmentFilterRefusedError as refused:
-            logger.warning("a segment is not counted", error=str(refused))
+            logger.warning(
+                "a segment is not counted because its filter is refused", error=str(refused)
+            )
             await self._sizing.give_back(claim, now + self._interval)
             return True
         except SegmentError:

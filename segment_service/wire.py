@@ -215,7 +215,7 @@ def _filter(message: segment_pb2.Segment) -> dict[str, Any]:
         raise LimitExceededError("segment.filter", limit=MAX_FILTER_BYTES, given=size)
     document = read_filter(message.filter)
     if _messages_inside(document) > _MOST_MESSAGES_INSIDE:
-        raise InvalidFilterError("filter", "nests deeper than a campaign's answer can hold")
+        raise InvalidFilterError("filter", "nests deeper than a campaign's response can hold")
     return document
 
 

@@ -31,7 +31,7 @@ class UnknownReferenceError(CampaignError, InvalidInputError):
 class ReferenceGoneError(CampaignError):
     """The campaign's sender, members or segments are missing, or can't be used any more."""
 
-    def __init__(self, kind: str, *ids: str, problem: str = "is not there") -> None:
+    def __init__(self, kind: str, *ids: str, problem: str = "is not available") -> None:
         super().__init__(f"{kind} {_listed(ids)} {problem}")
         self.kind = kind
         self.ids = ids
@@ -60,7 +60,7 @@ class StatusNotAllowedError(CampaignError):
 
     def __init__(self, campaign_id: str, action: str, status: str, allowed: Sequence[str]) -> None:
         super().__init__(
-            f"campaign {campaign_id!r} is {status}; {action} is open to {', '.join(allowed)}"
+            f"campaign {campaign_id!r} is {status}; {action} is allowed in {', '.join(allowed)}"
         )
         self.campaign_id = campaign_id
         self.action = action
@@ -83,7 +83,7 @@ class QuotaExceededError(CampaignError):
 
     def __init__(self, campaign_id: str, *, limit: int, used: int, given: int) -> None:
         super().__init__(
-            f"campaign {campaign_id!r} has {given} targets to go; "
+            f"campaign {campaign_id!r} has {given} targets left to send; "
             f"{max(0, limit - used)} of {limit} messages are left this month"
         )
         self.campaign_id = campaign_id
@@ -97,7 +97,7 @@ class QuotaReachedError(CampaignError):
 
     def __init__(self, campaign_id: str, month: str, *, limit: int, used: int, given: int) -> None:
         super().__init__(
-            f"the monthly quota would be passed: {used} of {limit} messages are used in {month}, "
+            f"the monthly quota would be exceeded: {used} of {limit} messages are used in {month}, "
             f"and the next page has {given}"
         )
         self.campaign_id = campaign_id
@@ -133,7 +133,7 @@ class RunEndedError(CampaignError):
     """The sender must not go on: the campaign has stopped, or another sender has the shard."""
 
     def __init__(self, campaign_id: str) -> None:
-        super().__init__(f"the run of {campaign_id!r} is over for this sender")
+        super().__init__(f"the run of {campaign_id!r} has ended for this sender")
         self.campaign_id = campaign_id
 
 

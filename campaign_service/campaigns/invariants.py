@@ -67,8 +67,8 @@ def invariants(audit: CampaignAudit) -> Iterator[Invariant]:
     yield Invariant("skipped rows = targets skipped", audit.skipped == counters.targets_skipped)
     yield Invariant("failed rows = targets failed", audit.failed == counters.targets_failed)
     yield Invariant("no target has two outcomes", twice == 0)
-    yield Invariant("every reason is one of its outcome", all(map(_fits, audit.outcomes)))
-    yield Invariant("every message is in a channel that is there", audit.orphaned_messages == 0)
+    yield Invariant("every reason matches its outcome", all(map(_fits, audit.outcomes)))
+    yield Invariant("every message is in an existing channel", audit.orphaned_messages == 0)
     yield Invariant("every channel counts its members", audit.wrong_member_counts == 0)
     yield Invariant("every channel counts its messages", audit.wrong_message_counts == 0)
     if audit.status is Status.COMPLETED:

@@ -65,7 +65,7 @@ async def _decide(database: Database, *, stop: bool) -> _Decided | None:
 
 
 def _print_decision(decided: _Decided, *, stop: bool) -> None:
-    typer.echo(f"the database was held, because {decided.hold.cause}; it is held no more")
+    typer.echo(f"the database was held, because {decided.hold.cause}; the hold has ended")
     what = "stopped" if stop else "resumed"
     typer.echo(f"{what}: {len(decided.campaigns):,} campaigns")
     for campaign in decided.campaigns:

@@ -45,7 +45,7 @@ class HoldWatch(RepeatingWorker):
         if hold != self._hold:
             await self._server.set_withheld(hold is not None)
             if hold is None:
-                logger.info("the database is held no more: campaigns go on as was decided")
+                logger.info("the hold of the database has ended: campaigns go on as decided")
             self._hold, self._warned_at = hold, None
         now = self._now()
         if hold and (self._warned_at is None or now - self._warned_at >= _BETWEEN_WARNINGS):

@@ -85,7 +85,9 @@ class WatchHub(RepeatingWorker):
         with self._subscribe(campaign_id) as watched:
             latest = await self._next_snapshot(watched, campaign_id)
             if seen and seen.revision > latest.revision:
-                raise InvalidTokenError("resume_token", "is of no change of this campaign")
+                raise InvalidTokenError(
+                    "resume_token", "does not belong to a change of this campaign"
+                )
             if seen and seen.revision == latest.revision and latest.is_final:
                 return
             last_progress, sent_at = watched.last_progress, self._clock() - PROGRESS_SECONDS

@@ -120,7 +120,7 @@ class PostgresOrigins:
 
     def next(self, known: Origin | None, found: Origin | None) -> Origin:
         if found is None:
-            raise TypeError("PostgreSQL always says where it is")
+            raise TypeError("PostgreSQL always reports where it is")
         if known and known.place == found.place and not found.name:
             return known
         return found

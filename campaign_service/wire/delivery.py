@@ -55,7 +55,7 @@ def previews_to_proto(previews: Iterable[Preview]) -> list[pb.Preview]:
 def outcome_from_proto(value: pb.DeliveryOutcome.ValueType, field: str) -> Outcome | None:
     """Reads an outcome. None means any."""
     if value not in _REQUESTED_OUTCOMES:
-        raise InvalidInputError(field, f"no value {value}")
+        raise InvalidInputError(field, f"unknown value {value}")
     return _REQUESTED_OUTCOMES[value]
 
 

@@ -150,5 +150,5 @@ def spec_to_proto(spec: CampaignSpec) -> pb.Campaign:
 
 def _known(values: Mapping[K, T], value: K, field: str) -> T:
     if value not in values:
-        raise InvalidInputError(field, f"no value {value}")
+        raise InvalidInputError(field, f"unknown value {value}")
     return values[value]

@@ -47,9 +47,9 @@ _READ_ONLY = Judgement(Fault.TRANSIENT, "the database is read-only", outdates=Tr
 _FULL = Judgement(Fault.TRANSIENT, "the database's disk is full", refuses=True)
 _NO_MEMORY = Judgement(Fault.TRANSIENT, "the database is out of memory", outdates=True)
 _BROKEN_DISK = Judgement(Fault.TRANSIENT, "the database's disk fails", outdates=True, refuses=True)
-_STOPPED = Judgement(Fault.TRANSIENT, "the database has cancelled the statement")
+_STOPPED = Judgement(Fault.TRANSIENT, "the database cancelled the statement")
 _CHANGED = Judgement(Fault.TRANSIENT, "the database's schema is changing", outdates=True)
-_TOO_LARGE = Judgement(Fault.CALLER, "the request is more than the database can take")
+_TOO_LARGE = Judgement(Fault.CALLER, "the request exceeds what the database can take")
 # a connection in an unknown state is not used again
 _DAMAGED = Judgement(Fault.DEFECT, outdates=True)
 _DEFECT = Judgement(Fault.DEFECT)

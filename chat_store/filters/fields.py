@@ -64,7 +64,7 @@ class Catalogue:
         if field is not None:
             return field
         if not self.allow_custom:
-            raise FieldNameError(f"unknown field; there are {', '.join(self._fields)}")
+            raise FieldNameError(f"unknown field; the fields are {', '.join(self._fields)}")
         custom = Field(name, Kind.CUSTOM)
         if problem := text_problem(name):
             raise FieldNameError(problem)

@@ -77,7 +77,7 @@ def date(value: Any, path: str) -> datetime:
     try:
         return datetime.fromisoformat(written).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise InvalidFilterError(path, "is not a date there is") from None
+        raise InvalidFilterError(path, "is not a valid date") from None
 
 
 def array(value: Any, path: str) -> list[Any]:
@@ -111,7 +111,7 @@ def _key(key: str, path: str) -> str:
         raise InvalidFilterError(path, f"a key {problem}")
     if key.startswith("$"):
         raise InvalidFilterError(
-            f"{path}.{key}", "an operator has no place in a value: dots reach into objects"
+            f"{path}.{key}", "operators are not allowed inside a value: dots reach into objects"
         )
     return key
 

@@ -92,7 +92,7 @@ class _Reading:
             if key in _CONNECTIVES:
                 items = operands.array(value, here)
                 if not items:
-                    raise InvalidFilterError(here, "must be a list that is not empty")
+                    raise InvalidFilterError(here, "must be a non-empty list")
                 read = (
                     self.document(item, f"{here}[{index}]", depth + 1)
                     for index, item in enumerate(items)
@@ -100,7 +100,7 @@ class _Reading:
                 parts.append(_CONNECTIVES[key](here, tuple(read)))
             elif key.startswith("$"):
                 raise InvalidFilterError(
-                    here, f"unknown operator; here there are {', '.join(_CONNECTIVES)}"
+                    here, f"unknown operator; allowed are {', '.join(_CONNECTIVES)}"
                 )
             else:
                 parts += self._conditions(self._field(key, here), value, here)
@@ -129,7 +129,7 @@ class _Reading:
         if operator not in allowed:
             problem = f"is not for {field.name}" if operator in _ALL else "unknown operator"
             choice = ", ".join(sorted(allowed))
-            raise InvalidFilterError(here, f"{problem}; here there are {choice}")
+            raise InvalidFilterError(here, f"{problem}; allowed are {choice}")
         self._count(here)
         return Condition(here, field, *_test(field.kind, operator, operand, here))
 

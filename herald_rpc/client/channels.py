@@ -39,7 +39,7 @@ class TargetError(ValueError):
     """The target is neither `host:port` nor a list of numeric addresses."""
 
     def __init__(self, target: str) -> None:
-        super().__init__(f"{target!r} is not host:port, nor a list of ip:port with commas between")
+        super().__init__(f"{target!r} is not host:port, nor a list of ip:port separated by commas")
         self.target = target
 
 

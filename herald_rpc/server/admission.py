@@ -64,6 +64,6 @@ def overloaded() -> Failure:
     return Failure(
         code=grpc.StatusCode.RESOURCE_EXHAUSTED,
         reason="ERROR_REASON_OVERLOADED",
-        message="the server has as many calls in hand as it serves at once",
+        message="the server has reached its limit of calls in progress",
         retry_after=timedelta(seconds=seconds),
     )

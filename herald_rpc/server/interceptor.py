@@ -52,7 +52,7 @@ _MAKE_HANDLER: Mapping[tuple[bool, bool], Callable[..., _Handler]] = {
 _STOPPING = Failure(
     code=grpc.StatusCode.UNAVAILABLE,
     reason=REASON_UNAVAILABLE,
-    message="the server stops, and its time for calls in progress is over",
+    message="the server is shutting down, and its grace for calls in progress is over",
 )
 
 logger = structlog.get_logger(__name__)
@@ -260,7 +260,7 @@ class _Call:
             except Exception as mapping_error:  # noqa: BLE001  its text must not leak either
                 error = mapping_error
         if failure is None:
-            logger.error("unforeseen error in a call", exc_info=error)
+            logger.error("unexpected error in a call", exc_info=error)
             return Failure(
                 code=grpc.StatusCode.INTERNAL,
                 reason=REASON_INTERNAL,
@@ -293,7 +293,7 @@ class _Call:
             return Failure(
                 code=grpc.StatusCode.UNAVAILABLE,
                 reason=REASON_UNAVAILABLE,
-                message="what the server depends on did not answer in time",
+                message="a dependency of the server did not answer in time",
             )
         if isinstance(error, _MalformedRequestError):
             return Failure(

@@ -58,7 +58,9 @@ class CannotListenError(OSError):
     """The server's address is taken, or does not belong to this machine."""
 
     def __init__(self, address: str) -> None:
-        super().__init__(f"cannot listen on {address}: it is taken, or not of this machine")
+        super().__init__(
+            f"cannot listen on {address}: it is taken, or not an address of this machine"
+        )
         self.address = address
 
 

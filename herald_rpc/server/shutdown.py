@@ -52,7 +52,7 @@ async def run_bounded(
 async def _cancel(working: "asyncio.Task[None]") -> None:
     if working.done():
         return
-    logger.info("a worker is cancelled in its work", worker=working.get_name())
+    logger.info("a worker is cancelled during its work", worker=working.get_name())
     working.cancel()
     await asyncio.wait({working}, timeout=_UNWINDING_SECONDS)
     if not working.done():

@@ -49,7 +49,7 @@ def _channel_id(id_: str, member_ids: list[str], field: str) -> str:
     if not member_ids:
         raise InvalidInputError(f"{field}.id", "is required, unless member_ids name the channel")
     if len(member_ids) == 1:
-        raise InvalidInputError(f"{field}.member_ids", "one user alone can't name a channel")
+        raise InvalidInputError(f"{field}.member_ids", "a channel can't be named by a single user")
     return distinct_channel_id(member_ids)
 
 

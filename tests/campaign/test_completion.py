@@ -117,7 +117,7 @@ async def test_a_segment_deleted_between_the_last_page_and_the_end_stops_the_cam
 ) -> None:
     deleted = HookedEnd(world.database, lambda: world.delete("list"))
 
-    assert await sent_by(world, deleted) == (Status.STOPPED, "segment 'list' is not there")
+    assert await sent_by(world, deleted) == (Status.STOPPED, "segment 'list' is not available")
 
 
 async def _walked(runs: SqlRunStore) -> Lease:

@@ -191,7 +191,7 @@ async def test_a_segment_that_is_deleted_ends_the_run_at_the_next_page(
 
         when_it_returned = count_messages(database_url, "spring")
         stopped = await services.until_stopped()
-    assert stopped.status_reason == "segment 's' is not there"
+    assert stopped.status_reason == "segment 's' is not available"
     account = recount(database_url, "spring")
     assert_consistent(account)
     assert account.messages - when_it_returned <= rate / 2

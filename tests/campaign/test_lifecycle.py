@@ -54,7 +54,7 @@ def test_a_refusal_tells_the_status_and_the_allowed_ones() -> None:
         next_status("spring", Status.COMPLETED, Action.STOP)
 
     assert str(refused.value) == (
-        "campaign 'spring' is completed; stop is open to scheduled, in_progress, stopped"
+        "campaign 'spring' is completed; stop is allowed in scheduled, in_progress, stopped"
     )
 
 

@@ -121,7 +121,7 @@ async def test_targets_added_after_the_start_do_not_pass_the_quota(
 
         month = next(iter(await counted_by_month(database)))
         assert stopped.status_reason == (
-            f"the monthly quota would be passed: 20 of 20 messages are used in {month}, "
+            f"the monthly quota would be exceeded: 20 of 20 messages are used in {month}, "
             "and the next page has 1"
         )
         assert sum((await sent_by_month(database)).values()) == 20

@@ -562,17 +562,17 @@ async def test_an_aborted_run_is_stopped_with_its_reason(database: Database) -> 
     first, second = [await claimed(runs) for _ in range(2)]
     await runs.commit_page(first, a_page("ann"), "c")
 
-    await runs.abort(first, "segment 'vips' is not there", LATER)
+    await runs.abort(first, "segment 'vips' is not available", LATER)
 
     campaign = await campaign_in(database)
     assert campaign.status is Status.STOPPED
-    assert campaign.status_reason == "segment 'vips' is not there"
+    assert campaign.status_reason == "segment 'vips' is not available"
     assert campaign.updated_at == LATER
     with pytest.raises(RunEndedError):
         await runs.commit_page(second, a_page("bob"), "c")
     with pytest.raises(RunEndedError):
         await runs.abort(second, "another reason", LATER)
-    assert (await campaign_in(database)).status_reason == "segment 'vips' is not there"
+    assert (await campaign_in(database)).status_reason == "segment 'vips' is not available"
 
 
 @pytest.mark.parametrize(

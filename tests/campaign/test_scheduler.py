@@ -221,7 +221,7 @@ async def test_a_scheduled_start_whose_sender_is_gone_is_stopped_with_the_reason
     gone = await service.tick(NOON + HOUR)
 
     assert gone.status is Status.STOPPED
-    assert gone.status_reason == "sender 'acme' is not there"
+    assert gone.status_reason == "sender 'acme' is not available"
 
 
 async def test_one_that_can_not_be_moved_holds_up_no_other(

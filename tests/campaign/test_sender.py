@@ -175,7 +175,7 @@ async def test_a_run_whose_sender_is_gone_stops_with_the_reason(
     campaign = await SqlCampaignStore(database).get("spring")
     assert (campaign.status, campaign.status_reason) == (
         Status.STOPPED,
-        "sender 'acme' is not there",
+        "sender 'acme' is not available",
     )
 
 

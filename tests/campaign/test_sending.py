@@ -341,7 +341,7 @@ async def test_a_segment_deleted_during_the_run_stops_the_campaign(
 
         stopped = await services.until_stopped()
 
-    assert stopped.status_reason == "segment 'many' is not there"
+    assert stopped.status_reason == "segment 'many' is not available"
     assert_consistent(recount(database_url, "spring"))
 
 
@@ -366,7 +366,7 @@ async def test_a_segment_with_a_filter_beyond_the_limits_stops_the_campaign(
             await connection.execute(update(segments).values(old))
         stopped = await services.until_stopped()
 
-    assert stopped.status_reason == "segment 'many' has a filter that is refused by now"
+    assert stopped.status_reason == "segment 'many' has a filter that is not allowed any more"
     assert_consistent(recount(database_url, "spring"))
 
 
@@ -380,7 +380,7 @@ async def test_a_sender_deleted_during_the_run_stops_the_campaign(
 
         stopped = await services.until_stopped()
 
-    assert stopped.status_reason == "sender 'acme' is not there"
+    assert stopped.status_reason == "sender 'acme' is not available"
     assert stopped.stats.messages_sent < len(MANY)
     assert_consistent(recount(database_url, "spring"))
 

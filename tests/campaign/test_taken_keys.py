@@ -269,7 +269,7 @@ async def test_a_page_that_goes_stale_again_and_again_is_left_for_later_and_says
     waiting = await SqlCampaignStore(database).get("spring")
     assert (waiting.status, waiting.status_reason) == (
         Status.IN_PROGRESS,
-        "retrying: others keep taking what a page would write: the CID of a channel",
+        "retrying: a key that a page would write keeps being taken: the CID of a channel",
     )
     runs = SqlRunStore(database)
     assert await runs.claim("two", MOMENT, MOMENT + LEASE_TIME) is None

@@ -24,8 +24,8 @@ BAD_ID = "{{ 'a b' if receiver.id == 'u00' else receiver.id }}"
 MESSAGES, SKIPPED = "messages = messages sent", "skipped rows = targets skipped"
 FAILED, TWICE = "failed rows = targets failed", "no target has two outcomes"
 REASONS, ASTRAY = (
-    "every reason is one of its outcome",
-    "every message is in a channel that is there",
+    "every reason matches its outcome",
+    "every message is in an existing channel",
 )
 MEMBERS, CONTENT = "every channel counts its members", "every channel counts its messages"
 TOTAL, SHARDS = "targets total = messages + skipped + failed", "every shard is finished"

@@ -294,7 +294,7 @@ async def test_a_statement_that_somebody_cancels_is_worth_another_try(
             # one that came between two messages of the driver has cancelled nothing
             await asyncio.wait([sleeping], timeout=0.1)
 
-    assert str(sleeping.result()) == "the database has cancelled the statement"
+    assert str(sleeping.result()) == "the database cancelled the statement"
 
 
 async def test_a_statement_that_takes_longer_than_its_session_allows_is_worth_another_try(

@@ -63,7 +63,7 @@ async def connect(address: PostgresAddress) -> _Connection:
                 raise InvalidDatabaseUrlError(str(error)) from error
             except _OTHER_HOSTS_MAY_DO as error:
                 failure = error
-    raise failure or ConnectionError("there is no host")
+    raise failure or ConnectionError("no host is given")
 
 
 async def _connect(

@@ -148,7 +148,7 @@ def _followed(given: dict[str, str]) -> dict[str, str]:
         if name in _REFUSED:
             raise InvalidDatabaseUrlError(f"{name}: {_REFUSED[name]}")
         if name not in known:
-            raise InvalidDatabaseUrlError(f"{name}: is no parameter of a PostgreSQL URL")
+            raise InvalidDatabaseUrlError(f"{name}: is not a parameter of a PostgreSQL URL")
         if name in _VALUES and value not in _VALUES[name]:
             allowed = ", ".join(sorted(_VALUES[name]))
             raise InvalidDatabaseUrlError(f"{name}: must be one of {allowed}")
