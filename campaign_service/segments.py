@@ -27,9 +27,9 @@ def is_usable(found: Mapping[str, SegmentInfo], segment_id: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class AudiencePage:
-    """Some targets in ascending order, maybe none, and where to go on after them.
+    """Some targets in ascending order, maybe none, and the cursor after them.
 
-    They were read at `read_at` or later, by `time.monotonic`.
+    They were read at `read_at`, in seconds of `time.monotonic`, or later.
     """
 
     target_ids: Sequence[str]
@@ -39,7 +39,7 @@ class AudiencePage:
 
 @dataclass(frozen=True, slots=True)
 class AudienceCursor:
-    """A part of an audience, and a place in it."""
+    """A shard of an audience, and a position in it."""
 
     segment_ids: tuple[str, ...]
     sender_id: str
@@ -49,11 +49,11 @@ class AudienceCursor:
 
 
 class Segments(Protocol):
-    """Calls that raise what a campaign can act on.
+    """The segments of campaigns.
 
-    `ReferenceGoneError` for segments that can't be used (any more), and
-    `SegmentServiceUnavailableError` for everything that may be better later. What is asked on
-    behalf of a caller is answered, or given up, before that caller's deadline.
+    The calls raise `ReferenceGoneError` for segments that are unusable, and
+    `SegmentServiceUnavailableError` for errors that may pass. A call on behalf of a caller ends
+    before that caller's deadline.
     """
 
     async def by_id(self, ids: Sequence[str]) -> dict[str, SegmentInfo]:

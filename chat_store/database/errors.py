@@ -23,7 +23,7 @@ class Fault(Enum):
     """The request. It exceeds what the database can take, however often it is repeated."""
 
     DEFECT = auto()
-    """Herald or the database itself. The log has the traceback for whoever investigates."""
+    """Herald or the database itself. The log has the traceback, and it must be investigated."""
 
 
 @dataclass(frozen=True, slots=True)

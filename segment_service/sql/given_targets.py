@@ -36,7 +36,7 @@ class SqlGivenTargets:
 def those_among(
     asked: GivenTargets, dialect: DialectName, of: Sequence[Segment]
 ) -> ColumnElement[Any]:
-    """Each source looks up the given ids by its index, so that none reads a whole table."""
+    """Looks up the given ids in each source by its index, so that no table is read whole."""
     found = [
         branch.rows.where(in_keys(dialect, branch.column))
         for branch in target_sources(of, asked.sender_id, dialect)

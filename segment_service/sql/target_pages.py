@@ -82,7 +82,7 @@ def page_of_targets(
 def _page_of_ids(
     query: TargetPageQuery, of: Sequence[Segment], dialect: DialectName
 ) -> Select[Any]:
-    """Each source selects its own next ids after `_AFTER`, so none is read beyond one page."""
+    """Selects the next ids after `_AFTER` in each source, so none is read beyond one page."""
     pages = [
         source.rows.where(source.column > _AFTER, *_in_shard(source.column, query.shard))
         .order_by(source.column)

@@ -39,7 +39,7 @@ class TargetSource:
 def target_sources(
     segments: Sequence[Segment], sender_id: str, dialect: DialectName
 ) -> list[TargetSource]:
-    """Every list is a source of its own; all definitions evaluated on one table share a source."""
+    """Returns a source for each list, and one for all definitions evaluated on the same table."""
     sources = [_list(segment) for segment in segments if segment.definition is Definition.LIST]
     evaluated = [segment for segment in segments if segment.definition in _EVALUATED]
     if evaluated:
