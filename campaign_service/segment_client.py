@@ -24,8 +24,8 @@ _CALL_SECONDS, _ATTEMPTS = 9.0, 3
 # channel's pings notice it after 8 s.
 _COUNT_SECONDS = 300.0
 _MAX_QUERY_SIZE = 100
-# How long the pages of one stream may take their reader. The segment server reads them ahead, so
-# that the last one is as old as that. A call for each page would cost up to 5 % of a fast run.
+# How long the reader may take for the pages of one stream. The segment server reads ahead, so the
+# last page is that old. A call for each page would cost up to 5 % of a fast run.
 _STREAM_SECONDS = 0.2
 # Permanent errors: the segment itself is unusable; retrying can't help (AIP-194).
 _PERMANENT = {

@@ -19,7 +19,7 @@ logger = structlog.get_logger(__name__)
 
 
 class SizingWorker(RepeatingWorker):
-    """Counts what was created or changed within seconds, and all again after each `interval`.
+    """Counts new and changed segments within seconds, and every segment again each `interval`.
 
     Due times are in the database, so any number of workers share them and a crash loses nothing.
     """
@@ -41,9 +41,9 @@ class SizingWorker(RepeatingWorker):
         return 0.0 if await self.run_once() else _POLL_SECONDS
 
     async def run_once(self) -> bool:
-        """Counts the segment that has been due for the longest time. False: there is none.
+        """Counts the segment that has been due longest. Returns False if none is due.
 
-        Cancelled in the middle of a count, it leaves that one due.
+        If cancelled during a count, it leaves that segment due.
         """
         now = self._now()
         claim = await self._sizing.claim(now, now + _LEASE)

@@ -9,9 +9,9 @@ from segment_service.errors import ShuttingDownError
 from segment_service.segments import Shard
 from segment_service.store import TargetPage, TargetStore
 
-# less room for the token
+# 64 KiB are left for the token
 _MOST_BYTES = MAX_MESSAGE_BYTES - 64 * 1024
-# as much as is sent ahead of a reader; a page of 1,000 ids of 36 characters is 40 KiB
+# what gRPC sends ahead of a reader; a page of 1,000 ids of 36 characters is 40 KiB
 _LEAST_BYTES = 64 * 1024
 # Pages that wait for slow readers: this much in all, then `_LEAST_BYTES` for each further stream.
 # A page takes about three times its size in memory: the message, its encoding and gRPC's copy.

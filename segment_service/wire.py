@@ -42,7 +42,7 @@ MAX_SEGMENTS = 25
 MAX_TARGETS = 10_000
 MAX_SHARDS = 1_024
 
-# as a protobuf message; the other fields of a segment have limits of their own
+# of the protobuf message; the segment's other fields have limits of their own
 MAX_FILTER_BYTES = MAX_RECORD_BYTES
 
 # protobuf parsers accept 100 nested messages, and a campaign's response nests the filter in two:

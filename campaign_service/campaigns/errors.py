@@ -108,9 +108,9 @@ class QuotaReachedError(CampaignError):
 
 
 class NobodySentToError(CampaignError):
-    """A page in which nobody would get a message, of a campaign that has sent nothing yet.
+    """No target of a page would get a message, most would fail, and nothing has been sent yet.
 
-    Most of it would fail. It is not written, so that nobody is used up.
+    The page is not written, so that its targets get no outcome and can still be sent to.
     """
 
     def __init__(self, campaign_id: str, target_id: str, reason: str, explanation: str) -> None:

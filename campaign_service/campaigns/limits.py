@@ -15,5 +15,5 @@ MAX_ATTACHMENTS_BYTES = 64 * 1024
 # of this depth inside an event
 MAX_JSON_DEPTH = 20
 
-# all that a caller writes, as a message
+# all that a caller writes, as a protobuf message
 MAX_CAMPAIGN_BYTES = MAX_RECORD_BYTES

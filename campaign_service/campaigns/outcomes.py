@@ -47,9 +47,9 @@ _FAILURES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class NotSent:
-    """A target without a message, and why; `cid` is the channel that is the reason, if one is.
+    """A target without a message. `cid` is the channel that is the reason, if one is.
 
-    `explanation` says to the campaign's author what is wrong, where that differs by target.
+    `explanation` describes the error to the campaign's author if it differs by target.
     """
 
     target_id: str

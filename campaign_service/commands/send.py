@@ -1,4 +1,4 @@
-"""`python -m campaign_service send`: a process that sends, and answers no calls."""
+"""`python -m campaign_service send`: a process that only sends and answers no calls."""
 
 import asyncio
 import os
@@ -18,10 +18,10 @@ logger = structlog.get_logger(__name__)
 
 
 def send(settings: CampaignSettings) -> int:
-    """Sends until a stop signal, and then finishes the pages in hand within the grace.
+    """Sends until a stop signal, then finishes the pages in progress within the grace.
 
-    Any number of these, on any machines that reach the database and the segment servers, share the
-    work with the senders of the campaign servers.
+    Any number of such processes, on any machines that reach the database and the segment servers,
+    share the work with the senders of the campaign servers.
     """
     _tune()
     try:
@@ -33,9 +33,9 @@ def send(settings: CampaignSettings) -> int:
 
 
 def send_for_server(settings: CampaignSettings) -> None:
-    """The same for a campaign server, which has started this process and prepared the database.
+    """Sends for a campaign server, which has started this process and prepared the database.
 
-    It says by standard input when to begin and to stop, and takes this process along at its end.
+    The server orders by standard input when to begin and to stop. This process ends with it.
     """
     _tune()
     asyncio.run(_until_ordered_to_stop(settings))
@@ -74,17 +74,17 @@ async def _send(
 
 
 async def _prepare(database: Database) -> None:
-    # Alembic is a quarter of what a sender imports, and most of them do without
+    # imported here: Alembic is a quarter of a sender's imports, and most senders don't need it
     from chat_store.database import schema  # noqa: PLC0415
 
     await schema.prepare(database)
 
 
 async def _lower_priority(database: Database, niceness: int) -> None:
-    """Lets others go first, but for the thread that writes on SQLite.
+    """Lowers the priority of this process, except for SQLite's writer thread.
 
-    That one would wait for a core with the write lock in its hands, and callers would wait with it.
+    That thread would wait for a core while it holds the write lock, and callers would wait too.
     """
-    # starts that thread, which keeps its priority: Linux has one for each thread
+    # starts that thread, which keeps its priority, because Linux has one for each thread
     await database.is_available()
     os.nice(niceness)

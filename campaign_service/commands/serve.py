@@ -1,4 +1,4 @@
-"""`python -m campaign_service`: the campaign server as a process, with those that send for it."""
+"""`python -m campaign_service`: the campaign server as a process, with its sender processes."""
 
 import asyncio
 

@@ -23,7 +23,7 @@ class Withholds(Protocol):
 
 
 class HoldWatch(RepeatingWorker):
-    """Looks twice a second. What sends and fires asks by itself, in its SQL."""
+    """Checks twice a second. Statements that send or fire check by themselves, in SQL."""
 
     def __init__(self, holds: HoldStore, server: Withholds, *, now: Callable[[], datetime]) -> None:
         super().__init__("the hold watch", StoreUnavailableError)

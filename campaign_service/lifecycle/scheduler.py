@@ -23,7 +23,7 @@ _POLL_SECONDS = 0.25
 
 
 class Scheduler(RepeatingWorker):
-    """What is due is in the database, so that a restart loses nothing.
+    """Fires due campaigns. Due times are in the database, so a restart loses nothing.
 
     Several schedulers, in several processes, fire each one once, because each transition is bound
     to the revision of the campaign that was due.
@@ -36,7 +36,7 @@ class Scheduler(RepeatingWorker):
         self._transitions = transitions
         self._lifecycle = lifecycle
         self._now = now
-        # of single campaigns, by their ids
+        # of single campaigns, by name
         self._campaign_outages = Outages()
 
     async def step(self) -> float:

@@ -40,9 +40,9 @@ class PlannedPage:
 
     @property
     def first_failure(self) -> NotSent | None:
-        """The first of those that fail, if nobody gets a message and most of the page fails.
+        """The first failed target, if none gets a message and more than half of the page fails.
 
-        A few who can't be reached don't hide that the campaign's templates are wrong.
+        So a few unreachable targets don't hide that the campaign's templates are wrong.
         """
         if self.sent:
             return None

@@ -36,7 +36,7 @@ class CampaignViews:
         self._refusal = refusal
 
     async def get(self, campaign_id: str) -> pb.Campaign:
-        """Raises `CampaignNotFoundError`."""
+        """Returns the campaign. Raises `CampaignNotFoundError`."""
         campaign, sender = await self._campaigns.get_with_sender(campaign_id)
         read, segments = await asyncio.gather(
             self._read_counter.of([campaign]),

@@ -36,7 +36,7 @@ class _Count:
 
 
 class ReadCounter(RepeatingWorker):
-    """Each process has its own; what one of them knows is as old as its last count."""
+    """The counts that one process knows, each as old as its last count."""
 
     def __init__(self, messages: MessageStore, clock: Callable[[], float] = monotonic) -> None:
         super().__init__("counting readers", StoreUnavailableError)

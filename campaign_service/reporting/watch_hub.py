@@ -19,7 +19,7 @@ _TICK_SECONDS = 0.2
 
 
 class WatchHub(RepeatingWorker):
-    """Polls while somebody watches, and not at all otherwise.
+    """Polls while anybody watches, and not at all otherwise.
 
     Each watcher pulls the next update at its own speed. A slow watcher costs nothing; it misses
     progress, but no change.
@@ -31,7 +31,7 @@ class WatchHub(RepeatingWorker):
         views: CampaignViews,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        # those who begin to watch wait no longer to be told that it fails
+        # the longest time after which new watchers get the error of a failing poll
         super().__init__(
             "the poll for watchers", StoreUnavailableError, longest_pause_seconds=PROGRESS_SECONDS
         )

@@ -76,7 +76,7 @@ class WatchedCampaign:
         changed.set()
 
     async def wait_for_change(self, seconds: float | None) -> None:
-        """Returns when there is some, or after the seconds."""
+        """Returns at the next change, or after the given seconds."""
         await wait_at_most(self._changed, seconds)
 
     async def revision_after(self, revision: int) -> Update:

@@ -200,9 +200,9 @@ class RunStore(Protocol):
     async def commit_page(self, lease: Lease, page: PlannedPage, cursor: str) -> None:
         """Writes the page's messages, channels, outcomes, counters and cursor, all or none.
 
-        Raises `chat_store.errors.StalePageError` when the page must be planned again,
-        `QuotaReachedError` when it would pass the monthly quota, and `NobodySentToError` when
-        nobody of it gets a message, some would fail, and the campaign has sent nothing.
+        Raises `RunEndedError`, `chat_store.errors.StalePageError` if the page must be planned
+        again, `QuotaReachedError` if it would pass the monthly quota, and `NobodySentToError` if
+        the campaign has sent nothing and the page has a `first_failure`.
         """
 
     async def recount(self, lease: Lease) -> None:
@@ -223,11 +223,11 @@ class RunStore(Protocol):
     async def abort_unless_others_send(
         self, lease: Lease, reason: str, now: datetime, retried_at: datetime
     ) -> bool:
-        """After `NobodySentToError`: whether the campaign was stopped.
+        """Stops the campaign after `NobodySentToError`. Returns whether it was stopped.
 
-        It goes on if it has sent something meanwhile, or has other shards that may send: those
-        that are not tried yet, or that someone works on. The shard is then claimable again from
-        `retried_at`.
+        It goes on if it has sent something meanwhile, or if another shard may send: one that has
+        not been tried yet, or that a sender works on. Then this shard can be claimed again from
+        `retried_at` on.
         """
 
     async def set_status_reason(self, lease: Lease, reason: str) -> None:

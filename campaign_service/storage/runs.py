@@ -65,7 +65,7 @@ _ADVANCE = _LEASED_SHARD.values(
     cursor=bindparam("reached"),
     **{name: _shards[name] + bindparam(f"more_{name}") for name in COUNTERS},
 )
-# changes nothing, of no shard whose campaign has sent nothing
+# changes nothing; matches no row if the campaign has sent nothing
 _others = campaign_shards.alias("others").c
 _REQUIRE_SENT = (
     update(campaign_shards)
@@ -207,7 +207,7 @@ class SqlRunStore:
     ) -> bool:
         async with self._database.transaction("run.abort-unless-others-send") as connection:
             await lock_exclusively(connection, self._database.dialect, lease.campaign_id)
-            # a shard without an owner that waits for a time has been tried, and met the same
+            # a shard without an owner that waits for a time has been tried, and failed the same way
             may_send = and_(~_others.finished, or_(_others.lease_owner.isnot(None), _is_fresh()))
             has_hope = await connection.scalar(
                 select(

@@ -10,9 +10,9 @@ from chat_store.paging import Page, PageRequest
 from herald_rpc.wire.budget import MAX_MESSAGE_BYTES
 from herald_rpc.wire.queries import Paging
 
-# less room for single fields beside the records
+# 256 KiB are left for the fields besides the records
 _MAX_BYTES = MAX_MESSAGE_BYTES - 256 * 1024
-# a record's tag and length in the answer
+# a record's tag and length in the response
 _FRAME_BYTES = 6
 
 T = TypeVar("T")
