@@ -94,11 +94,11 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
         channels = ((channel_to_proto(channel), named_channel(channel)) for channel in stored)
         return pb.UpsertChannelsResponse(channels=whole_or_named(channels))
 
-    async def GetChannel(
-        self, request: pb.GetChannelRequest, _context: Any
-    ) -> pb.GetChannelResponse:
+    async def GetChatChannel(
+        self, request: pb.GetChatChannelRequest, _context: Any
+    ) -> pb.GetChatChannelResponse:
         channel = await self._store.channels.get(required(request.cid, "cid", MAX_CID))
-        return pb.GetChannelResponse(channel=channel_to_proto(channel))
+        return pb.GetChatChannelResponse(channel=channel_to_proto(channel))
 
     async def QueryChannels(
         self, request: pb.QueryChannelsRequest, _context: Any

@@ -90,7 +90,7 @@ INVALID_FIELDS: list[tuple[str, Any, str]] = [
     ("UpsertChannels", channel(custom=FAR), "channels[1].custom.a.b[1]"),
     ("UpsertChannels", channel(created_at=BAD_TIME), "channels[1].created_at"),
     ("UpsertChannels", pb.UpsertChannelsRequest(channels=[chat_pb2.Channel(type="a", id="b")], mode=9), "mode"),  # type: ignore[arg-type]
-    ("GetChannel", pb.GetChannelRequest(), "cid"),
+    ("GetChatChannel", pb.GetChatChannelRequest(), "cid"),
     ("QueryChannels", pb.QueryChannelsRequest(page_size=-1), "page_size"),
     ("DeleteChannels", pb.DeleteChannelsRequest(), "cids"),
     ("DeleteChannels", pb.DeleteChannelsRequest(cids=["a", ""]), "cids[1]"),
@@ -144,7 +144,7 @@ EXCEEDED_LIMITS: list[tuple[str, Any, str, int, int]] = [
     ("UpsertChannels", channel(custom=LARGE), "channels[1].custom", 5_120, 5_128),
     ("UpsertChannels", channel(member_ids=MANY), "channels[1].member_ids", 1_000, 1_001),
     ("UpsertChannels", channel(member_ids=["x" * 256]), "channels[1].member_ids[0]", 255, 256),
-    ("GetChannel", pb.GetChannelRequest(cid="x" * 321), "cid", 320, 321),
+    ("GetChatChannel", pb.GetChatChannelRequest(cid="x" * 321), "cid", 320, 321),
     ("DeleteChannels", pb.DeleteChannelsRequest(cids=MANY), "cids", 1_000, 1_001),
     ("AddMembers", pb.AddMembersRequest(cid=CID, members=[chat_pb2.Member(user_id=id_) for id_ in MANY]), "members", 1_000, 1_001),
     ("AddMembers", member(user_id="x" * 256), "members[1].user_id", 255, 256),
@@ -198,8 +198,8 @@ NOT_FOUND: list[tuple[str, Any, str, str]] = [
     ("UpsertChannels", channel(id="new", member_ids=["zoe"]), "USER", "zoe"),
     ("UpsertChannels", channel(id="", member_ids=["anna", "zoe"]), "USER", "zoe"),
     ("UpsertChannels", channel(id="!members-none"), "CHANNEL", "messaging:!members-none"),
-    ("GetChannel", pb.GetChannelRequest(cid="messaging:none"), "CHANNEL", "messaging:none"),
-    ("GetChannel", pb.GetChannelRequest(cid="general"), "CHANNEL", "general"),
+    ("GetChatChannel", pb.GetChatChannelRequest(cid="messaging:none"), "CHANNEL", "messaging:none"),
+    ("GetChatChannel", pb.GetChatChannelRequest(cid="general"), "CHANNEL", "general"),
     ("AddMembers", member(user_id="nobody"), "USER", "nobody"),
     ("AddMembers", member(user_id="zoe"), "USER", "zoe"),
     *(

@@ -58,7 +58,7 @@ async def test_a_channel_comes_back_as_it_was_given(chat_with_members: Chat) -> 
     given.ClearField("member_ids")
     given.MergeFrom(chat_pb2.Channel(cid="team:blue-1", member_count=2, updated_at=time(NOON)))
     assert list(answer.channels) == [given]
-    got = await chat_with_members.call.GetChannel(pb.GetChannelRequest(cid="team:blue-1"))
+    got = await chat_with_members.call.GetChatChannel(pb.GetChatChannelRequest(cid="team:blue-1"))
     assert got.channel == given
 
 
@@ -142,7 +142,7 @@ async def test_channels_are_found_by_their_members(chat_with_members: Chat) -> N
     answer = await chat_with_members.call.DeleteChannels(pb.DeleteChannelsRequest(cids=[CID, CID]))
     assert answer.deleted == 1
     assert not (await chat_with_members.call.QueryChannels(query)).channels
-    got = await chat_with_members.call.GetChannel(pb.GetChannelRequest(cid=CID))
+    got = await chat_with_members.call.GetChatChannel(pb.GetChatChannelRequest(cid=CID))
     assert got.channel.deleted_at == time(NOON)
 
 

@@ -176,7 +176,7 @@ async def _user(client: Client, id_: str) -> chat_pb2.User:
 
 async def _channel(client: Client, id_: str) -> chat_pb2.Channel:
     answer = await client.call(
-        client.chat.GetChannel, chat_pb.GetChannelRequest(cid=cid_of("messaging", id_))
+        client.chat.GetChatChannel, chat_pb.GetChatChannelRequest(cid=cid_of("messaging", id_))
     )
     channel: chat_pb2.Channel = answer.channel
     return channel

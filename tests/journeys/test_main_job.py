@@ -89,8 +89,8 @@ def _messages_of(pair: Pair, campaign_id: str) -> Iterator[chat_pb2.Message]:
 
 
 def _channel(pair: Pair, cid: str) -> tuple[chat_pb2.Channel, dict[str, tuple[str, bool]]]:
-    channel = pair.chat.GetChannel(
-        chat_service_pb2.GetChannelRequest(cid=cid), timeout=hello_campaign.CALL_SECONDS
+    channel = pair.chat.GetChatChannel(
+        chat_service_pb2.GetChatChannelRequest(cid=cid), timeout=hello_campaign.CALL_SECONDS
     ).channel
     members = pair.chat.QueryMembers(
         chat_service_pb2.QueryMembersRequest(cid=cid), timeout=hello_campaign.CALL_SECONDS

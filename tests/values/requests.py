@@ -67,7 +67,7 @@ _VALID: dict[str, dict[str, Any]] = {
             }
         ]
     },
-    "GetChannel": {"cid": "messaging:general"},
+    "GetChatChannel": {"cid": "messaging:general"},
     "QueryChannels": {"filter": {"name": "General"}, "sort": [{"field": "created_at"}]},
     "DeleteChannels": {"cids": ["messaging:$"]},
     "AddMembers": {

@@ -389,8 +389,8 @@ class UpsertChannelsResponse(_message.Message):
 Global___UpsertChannelsResponse: _TypeAlias = UpsertChannelsResponse  # noqa: Y015
 
 @_typing.final
-class GetChannelRequest(_message.Message):
-    """Request of GetChannel."""
+class GetChatChannelRequest(_message.Message):
+    """Request of GetChatChannel."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -408,11 +408,11 @@ class GetChannelRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetChannelRequest: _TypeAlias = GetChannelRequest  # noqa: Y015
+Global___GetChatChannelRequest: _TypeAlias = GetChatChannelRequest  # noqa: Y015
 
 @_typing.final
-class GetChannelResponse(_message.Message):
-    """Response of GetChannel."""
+class GetChatChannelResponse(_message.Message):
+    """Response of GetChatChannel."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -432,7 +432,7 @@ class GetChannelResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetChannelResponse: _TypeAlias = GetChannelResponse  # noqa: Y015
+Global___GetChatChannelResponse: _TypeAlias = GetChatChannelResponse  # noqa: Y015
 
 @_typing.final
 class QueryChannelsRequest(_message.Message):

@@ -69,10 +69,10 @@ class ChatServiceStub:
                 request_serializer=herald_dot_chat_dot_v1_dot_chat__service__pb2.UpsertChannelsRequest.SerializeToString,
                 response_deserializer=herald_dot_chat_dot_v1_dot_chat__service__pb2.UpsertChannelsResponse.FromString,
                 _registered_method=True)
-        self.GetChannel = channel.unary_unary(
-                '/herald.chat.v1.ChatService/GetChannel',
-                request_serializer=herald_dot_chat_dot_v1_dot_chat__service__pb2.GetChannelRequest.SerializeToString,
-                response_deserializer=herald_dot_chat_dot_v1_dot_chat__service__pb2.GetChannelResponse.FromString,
+        self.GetChatChannel = channel.unary_unary(
+                '/herald.chat.v1.ChatService/GetChatChannel',
+                request_serializer=herald_dot_chat_dot_v1_dot_chat__service__pb2.GetChatChannelRequest.SerializeToString,
+                response_deserializer=herald_dot_chat_dot_v1_dot_chat__service__pb2.GetChatChannelResponse.FromString,
                 _registered_method=True)
         self.QueryChannels = channel.unary_unary(
                 '/herald.chat.v1.ChatService/QueryChannels',
@@ -195,7 +195,7 @@ class ChatServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def GetChannel(self, request, context):
+    def GetChatChannel(self, request, context):
         """Returns a channel; a deleted one too, with `deleted_at`. Fails with
         ERROR_REASON_CHANNEL_NOT_FOUND for a CID that never existed.
         """
@@ -214,7 +214,7 @@ class ChatServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteChannels(self, request, context):
-        """Deletes channels for good, but softly: GetChannel still returns them, their members and
+        """Deletes channels for good, but softly: GetChatChannel still returns them, their members and
         messages stay, and their CIDs stay taken. From then on they are in no segment that has a
         definition, and no campaign writes into them. CIDs that are unknown or deleted already are
         skipped. Fails with ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
@@ -349,10 +349,10 @@ def add_ChatServiceServicer_to_server(servicer, server):
                     request_deserializer=herald_dot_chat_dot_v1_dot_chat__service__pb2.UpsertChannelsRequest.FromString,
                     response_serializer=herald_dot_chat_dot_v1_dot_chat__service__pb2.UpsertChannelsResponse.SerializeToString,
             ),
-            'GetChannel': grpc.unary_unary_rpc_method_handler(
-                    servicer.GetChannel,
-                    request_deserializer=herald_dot_chat_dot_v1_dot_chat__service__pb2.GetChannelRequest.FromString,
-                    response_serializer=herald_dot_chat_dot_v1_dot_chat__service__pb2.GetChannelResponse.SerializeToString,
+            'GetChatChannel': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetChatChannel,
+                    request_deserializer=herald_dot_chat_dot_v1_dot_chat__service__pb2.GetChatChannelRequest.FromString,
+                    response_serializer=herald_dot_chat_dot_v1_dot_chat__service__pb2.GetChatChannelResponse.SerializeToString,
             ),
             'QueryChannels': grpc.unary_unary_rpc_method_handler(
                     servicer.QueryChannels,
@@ -588,7 +588,7 @@ class ChatService:
             _registered_method=True)
 
     @staticmethod
-    def GetChannel(request,
+    def GetChatChannel(request,
             target,
             options=(),
             channel_credentials=None,
@@ -601,9 +601,9 @@ class ChatService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/herald.chat.v1.ChatService/GetChannel',
-            herald_dot_chat_dot_v1_dot_chat__service__pb2.GetChannelRequest.SerializeToString,
-            herald_dot_chat_dot_v1_dot_chat__service__pb2.GetChannelResponse.FromString,
+            '/herald.chat.v1.ChatService/GetChatChannel',
+            herald_dot_chat_dot_v1_dot_chat__service__pb2.GetChatChannelRequest.SerializeToString,
+            herald_dot_chat_dot_v1_dot_chat__service__pb2.GetChatChannelResponse.FromString,
             options,
             channel_credentials,
             insecure,

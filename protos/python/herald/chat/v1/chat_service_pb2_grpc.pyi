@@ -70,7 +70,7 @@ class ChatServiceStub:
     two records with the same CID, the last one counts. Fails with ERROR_REASON_INVALID_FIELD,
     ERROR_REASON_LIMIT_EXCEEDED, ERROR_REASON_USER_NOT_FOUND and ERROR_REASON_CHANNEL_NOT_FOUND.
     """
-    GetChannel: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.GetChannelRequest, _chat_service_pb2.GetChannelResponse]
+    GetChatChannel: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.GetChatChannelRequest, _chat_service_pb2.GetChatChannelResponse]
     """Returns a channel; a deleted one too, with `deleted_at`. Fails with
     ERROR_REASON_CHANNEL_NOT_FOUND for a CID that never existed.
     """
@@ -81,7 +81,7 @@ class ChatServiceStub:
     ERROR_REASON_INVALID_FIELD.
     """
     DeleteChannels: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.DeleteChannelsRequest, _chat_service_pb2.DeleteChannelsResponse]
-    """Deletes channels for good, but softly: GetChannel still returns them, their members and
+    """Deletes channels for good, but softly: GetChatChannel still returns them, their members and
     messages stay, and their CIDs stay taken. From then on they are in no segment that has a
     definition, and no campaign writes into them. CIDs that are unknown or deleted already are
     skipped. Fails with ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
@@ -186,7 +186,7 @@ class ChatServiceAsyncStub(ChatServiceStub):
     two records with the same CID, the last one counts. Fails with ERROR_REASON_INVALID_FIELD,
     ERROR_REASON_LIMIT_EXCEEDED, ERROR_REASON_USER_NOT_FOUND and ERROR_REASON_CHANNEL_NOT_FOUND.
     """
-    GetChannel: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.GetChannelRequest, _chat_service_pb2.GetChannelResponse]  # type: ignore[assignment]
+    GetChatChannel: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.GetChatChannelRequest, _chat_service_pb2.GetChatChannelResponse]  # type: ignore[assignment]
     """Returns a channel; a deleted one too, with `deleted_at`. Fails with
     ERROR_REASON_CHANNEL_NOT_FOUND for a CID that never existed.
     """
@@ -197,7 +197,7 @@ class ChatServiceAsyncStub(ChatServiceStub):
     ERROR_REASON_INVALID_FIELD.
     """
     DeleteChannels: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.DeleteChannelsRequest, _chat_service_pb2.DeleteChannelsResponse]  # type: ignore[assignment]
-    """Deletes channels for good, but softly: GetChannel still returns them, their members and
+    """Deletes channels for good, but softly: GetChatChannel still returns them, their members and
     messages stay, and their CIDs stay taken. From then on they are in no segment that has a
     definition, and no campaign writes into them. CIDs that are unknown or deleted already are
     skipped. Fails with ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
@@ -337,11 +337,11 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
-    def GetChannel(
+    def GetChatChannel(
         self,
-        request: _chat_service_pb2.GetChannelRequest,
+        request: _chat_service_pb2.GetChatChannelRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_chat_service_pb2.GetChannelResponse, _abc.Awaitable[_chat_service_pb2.GetChannelResponse]]:
+    ) -> _typing.Union[_chat_service_pb2.GetChatChannelResponse, _abc.Awaitable[_chat_service_pb2.GetChatChannelResponse]]:
         """Returns a channel; a deleted one too, with `deleted_at`. Fails with
         ERROR_REASON_CHANNEL_NOT_FOUND for a CID that never existed.
         """
@@ -364,7 +364,7 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.DeleteChannelsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.DeleteChannelsResponse, _abc.Awaitable[_chat_service_pb2.DeleteChannelsResponse]]:
-        """Deletes channels for good, but softly: GetChannel still returns them, their members and
+        """Deletes channels for good, but softly: GetChatChannel still returns them, their members and
         messages stay, and their CIDs stay taken. From then on they are in no segment that has a
         definition, and no campaign writes into them. CIDs that are unknown or deleted already are
         skipped. Fails with ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
