@@ -11,13 +11,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer  # health.aio, which not all stubs know
 from grpc_health.v1.health import OVERALL_HEALTH
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
-from grpc_reflection.v1alpha.reflection import SERVICE_NAME as REFLECTION_SERVICE
-from grpc_reflection.v1alpha.reflection import enable_server_reflection
 
 from herald_rpc.server.admission import DEFAULT_LIMITS, CallLimits
 from herald_rpc.server.failures import FailureFor
 from herald_rpc.server.interceptor import CallInterceptor
 from herald_rpc.server.memory import trim_until_cancelled
+from herald_rpc.server.reflection import enable_reflection
 
 _UNLIMITED = 2**31 - 1
 
@@ -166,7 +165,7 @@ async def serving(
     for add_to in services.values():
         add_to(server)
     if reflection:
-        enable_server_reflection([*services, HEALTH_SERVICE, REFLECTION_SERVICE], server)
+        enable_reflection([*services, HEALTH_SERVICE], server)
     try:
         port = server.add_insecure_port(address)
     except RuntimeError as error:

@@ -166,6 +166,7 @@ async def test_reflection_lists_all_services() -> None:
         assert await listed_by_reflection(service) == {
             NAME,
             "grpc.health.v1.Health",
+            "grpc.reflection.v1.ServerReflection",
             "grpc.reflection.v1alpha.ServerReflection",
         }
 
