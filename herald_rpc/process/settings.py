@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from herald_rpc.process.logs import LogFormat
+from herald_rpc.process.masking import masked
 from herald_rpc.server.admission import DEFAULT_LIMITS, CallLimits
 
 ENV_PREFIX = "HERALD_"
@@ -20,10 +21,6 @@ _DRIVERS = {
     "postgresql": "postgresql+asyncpg",
     "postgresql+asyncpg": "postgresql+asyncpg",
 }
-
-# Up to the last "@": a password that nobody escaped may hold any other character.
-_USER_AND_PASSWORD = re.compile(r"://([^:/@]*):.*@", re.DOTALL)
-_PASSWORD_ARGUMENT = re.compile(r"([?&][^=&]*password)=[^&]*", re.IGNORECASE)
 
 
 def _upper(value: object) -> object:
@@ -116,7 +113,4 @@ def _variable(*path: int | str) -> str:
 
 
 def _shown(value: object) -> str:
-    if value is None:
-        return ""
-    url = _USER_AND_PASSWORD.sub(r"://\1:***@", str(value))
-    return _PASSWORD_ARGUMENT.sub(r"\1=***", url)
+    return "" if value is None else masked(str(value))

@@ -103,7 +103,18 @@ def test_every_wrong_setting_is_named_at_once(
     ("url", "shown"),
     [
         ("postgresql://herald:hunter2@db/d", "postgresql+asyncpg://herald:***@db/d"),
-        ("postgresql://herald:hun@ter2/?#@db/d", "postgresql+asyncpg://herald:***@db/d"),
+        ("postgresql://herald:hun@ter2/?#@db/d", "postgresql+asyncpg://***"),
+        (
+            "postgresql://db:5432/d?user=u&password=hun@ter2&sslmode=require",
+            "postgresql+asyncpg://***",
+        ),
+        (
+            "postgresql://a:1,b:2/d?user=u&password=hunter2&sslmode=require",
+            "postgresql+asyncpg://a:1,b:2/d?user=u&password=***&sslmode=require",
+        ),
+        ("postgresql://db/d?password=hun&ter2", "postgresql+asyncpg://db/d?password=***&***"),
+        ("postgresql://db/d?p%61ssword=hunter2", "postgresql+asyncpg://db/d?p%61ssword=***"),
+        ("sqlite:////srv/a@b/herald.db", "sqlite+aiosqlite:////srv/a@b/herald.db"),
         ("postgresql://:hunter2@db/d", "postgresql+asyncpg://:***@db/d"),
         (
             "postgresql://db/d?user=u&password=hunter2&ssl=on",

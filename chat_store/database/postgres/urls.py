@@ -76,6 +76,7 @@ _KEEPALIVES: Mapping[str, int] = {
 }
 _NUMBERS = frozenset({"connect_timeout", "keepalives", "tcp_user_timeout", *_KEEPALIVES})
 _OURS = _NUMBERS | {"fallback_application_name", "ssl", "target_session_attrs"}
+_KNOWN = _PLACE | _OF_THE_SERVER | _OF_THE_DRIVER | _DONE_ANYWAY | _OURS
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,19 +137,22 @@ def _parameters(query: str) -> Iterator[tuple[str, str]]:
     for part in query.split("&") if query else ():
         name, separator, value = part.partition("=")
         if not separator:
-            raise InvalidDatabaseUrlError(f"{unquote(name)}: has no value")
+            # an unknown one may be the rest of a password with an "&" in it
+            named = unquote(name) if unquote(name) in _KNOWN else "a parameter"
+            raise InvalidDatabaseUrlError(f"{named}: has no value")
         if value:
             # in libpq's URLs, "+" is a plus sign and not a space
             yield unquote(name), unquote(value)
 
 
 def _followed(given: dict[str, str]) -> dict[str, str]:
-    known = _PLACE | _OF_THE_SERVER | _OF_THE_DRIVER | _DONE_ANYWAY | _OURS
     for name, value in given.items():
         if name in _REFUSED:
             raise InvalidDatabaseUrlError(f"{name}: {_REFUSED[name]}")
-        if name not in known:
-            raise InvalidDatabaseUrlError(f"{name}: is not a parameter of a PostgreSQL URL")
+        if name not in _KNOWN:
+            # any other text may be the end of a password that nobody has percent-encoded
+            named = name if re.fullmatch(r"[A-Za-z_]+", name) else "a parameter"
+            raise InvalidDatabaseUrlError(f"{named}: is not a parameter of a PostgreSQL URL")
         if name in _VALUES and value not in _VALUES[name]:
             allowed = ", ".join(sorted(_VALUES[name]))
             raise InvalidDatabaseUrlError(f"{name}: must be one of {allowed}")
