@@ -6,7 +6,7 @@ A longer limit changes no row and no index. SQLite holds to no length.
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0015"
+revision = "0011"
 down_revision = "0010"
 branch_labels = None
 depends_on = None
