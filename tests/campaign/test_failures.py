@@ -47,7 +47,7 @@ SAMPLES: list[tuple[Exception, grpc.StatusCode]] = [
     (StoreUnavailableError("disk full"), UNAVAILABLE),
 ]
 # what passes between the senders never reaches a caller
-INTERNAL = {errors.RunEndedError, errors.QuotaReachedError}
+INTERNAL = {errors.NobodySentToError, errors.RunEndedError, errors.QuotaReachedError}
 
 
 def all_errors(root: type[Exception] = errors.CampaignError) -> set[type[Exception]]:

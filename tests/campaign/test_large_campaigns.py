@@ -84,7 +84,11 @@ async def test_segments_that_are_too_large_together_come_as_far_as_they_fit(
         segment = segment_pb2.Segment(id=id_, type=segment_pb2.SEGMENT_TYPE_USER)
         segment.filter.update(filter_)
         await services.create_segment(segment)
-    campaign = a_campaign_message({"user_ids": [], "segment_ids": segment_ids})
+    # an id made of two that are as long as allowed is no channel id
+    channel = {"type": "messaging"}
+    campaign = a_campaign_message(
+        {"user_ids": [], "segment_ids": segment_ids, "channel_template": channel}
+    )
 
     created = await services.create(campaign)
     await services.start()
