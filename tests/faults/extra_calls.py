@@ -161,11 +161,26 @@ async def _abort_run(client: Client, id_: str) -> None:
     start = campaigns_pb.StartCampaignRequest(id=id_)
     await client.call(client.campaigns.StartCampaign, start)
     await client.call(client.segments.DeleteSegment, segments_pb.DeleteSegmentRequest(id=id_))
+    assert id_ in await _stop_reason(client, id_)
+
+
+async def _fail_for_everyone(client: Client, id_: str) -> None:
+    """A campaign whose template fails for every target: stopped by itself, and nobody is used up."""
+    template = campaign_pb2.MessageTemplate(text="{{ 'x' * 20001 }}")
+    await _create_campaign(client, id_, message_template=template)
+    start = campaigns_pb.StartCampaignRequest(id=id_)
+    await client.call(client.campaigns.StartCampaign, start)
+    assert "every target would fail" in await _stop_reason(client, id_)
+    assert not (await _campaign(client, id_)).stats.targets_failed
+
+
+async def _stop_reason(client: Client, id_: str) -> str:
+    """Waits until the campaign has stopped by itself."""
     async with asyncio.timeout(_ABORT_SECONDS):
         # the server tells of it in answers only
         while (await _campaign(client, id_)).status != campaign_pb2.CAMPAIGN_STATUS_STOPPED:  # noqa: ASYNC110 - as above
             await asyncio.sleep(_POLL_SECONDS)
-    assert id_ in (await _campaign(client, id_)).status_reason
+    return (await _campaign(client, id_)).status_reason
 
 
 async def _user(client: Client, id_: str) -> chat_pb2.User:
@@ -233,4 +248,5 @@ ERRANDS: Mapping[str, Errand] = {
     "campaign.update": _update_campaign,
     "campaign.delete": _delete_campaign,
     "run.abort": _abort_run,
+    "run.abort-unless-others-send": _fail_for_everyone,
 }
