@@ -50,7 +50,8 @@ class PlannedPage:
         return failed[0] if len(failed) > len(self.not_sent) / 2 else None
 
     def with_time(self, moment: datetime) -> "PlannedPage":
-        """Returns the same page with `moment` as its time."""
+        """Returns the same page with `moment`, in whole milliseconds, as its time."""
+        moment = in_milliseconds(moment)
         return replace(
             self,
             rows=replace(
@@ -60,6 +61,11 @@ class PlannedPage:
                 message_constants=_with_time(self.rows.message_constants, moment),
             ),
         )
+
+
+def in_milliseconds(moment: datetime) -> datetime:
+    """As clients have times, which compare them with their own and give them back: rounded down."""
+    return moment.replace(microsecond=moment.microsecond // 1_000 * 1_000)
 
 
 def _with_time(constants: Mapping[str, Any], moment: datetime) -> dict[str, Any]:
@@ -72,7 +78,7 @@ class PageBuilder:
     def __init__(self, run: CompiledCampaign, moment: datetime) -> None:
         spec = run.spec
         self._run = run
-        self._moment = moment
+        self._moment = in_milliseconds(moment)
         self._sender_joins = spec.sender_mode is SenderMode.INCLUDE
         self._unhides = spec.show_channels and not run.to_channels
         self._not_sent: list[NotSent] = []

@@ -15,6 +15,7 @@ from campaign_service.reporting.read_counter import ReadCounter
 from chat_store.database.engine import Database
 from chat_store.errors import StoreUnavailableError
 from chat_store.models import Member, Message
+from chat_store.paging import PageRequest
 from chat_store.sql.messages import SqlMessageStore
 from chat_store.sql.stores import sql_chat_store
 from chat_store.sql.tables import reads
@@ -312,6 +313,32 @@ async def test_callers_see_who_has_read(database: Database, database_url: str) -
         "spring": 1,
         "summer": 1,
     }
+
+
+async def test_a_client_that_knows_milliseconds_reads_up_to_the_message_with_its_own_time(
+    database: Database, database_url: str
+) -> None:
+    """As JavaScript does: it cuts the time off, and would stay just before the message."""
+    chat = sql_chat_store(database)
+    await chat.users.upsert([a_user(id_) for id_ in (SENDER_ID, "ann", "bob")], MOMENT)
+    async with start_pair(database_url) as services:
+        # a limited campaign sends when it is written, and any other when it is planned
+        for id_, limit in (("spring", 0), ("summer", 1_000)):
+            changes = {"id": id_, "max_messages_per_second": limit}
+            await services.create(a_campaign_message(changes))
+            await services.start(id_)
+            await services.until_completed(id_)
+        for id_ in ("spring", "summer"):
+            for message in (await chat.messages.of_campaign(id_, PageRequest(10))).items:
+                assert message.created_at is not None
+                milliseconds = message.created_at.microsecond // 1_000
+                at = message.created_at.replace(microsecond=milliseconds * 1_000)
+                just_before = at - timedelta(milliseconds=1)
+                ann_reads = message.target_id == "ann"
+                await chat.messages.mark_read(
+                    message.cid, str(message.target_id), at if ann_reads else just_before
+                )
+            assert (await services.get(id_)).stats.users_read == 1
 
 
 async def test_the_worker_counts_for_large_campaigns(
