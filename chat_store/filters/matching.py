@@ -184,7 +184,7 @@ def _seen(field: Field, sight: _Sight) -> Any:
     if field.alias_of:
         values = [each.value for each in seen if each.present]
         return values[0] if len(values) == 1 else values or None
-    return seen[0].value
+    return seen[0].value if seen[0].present else None
 
 
 def _holds(condition: Condition, sight: _Sight) -> bool:

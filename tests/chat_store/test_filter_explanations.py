@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from chat_store.filters.fields import USER_FIELDS
-from chat_store.filters.matching import Clause, explain, user_record
+from chat_store.filters.fields import CHANNEL_FIELDS, USER_FIELDS
+from chat_store.filters.matching import Clause, channel_record, explain, user_record
 from chat_store.filters.parsing import parse_filter
 from chat_store.models import User
 from tests.chat_store.finding import (
+    A_CHANNEL,
     A_USER,
     START,
 )
@@ -34,6 +35,20 @@ def test_an_explanation_goes_clause_by_clause_with_the_value_that_each_saw() -> 
         Clause("filter.team.$ne", held=True, seen=["red"]),
         Clause("filter.created_at.$lt", held=True, seen=START),
     ]
+
+
+@pytest.mark.parametrize("name", ["members", "member.user.name", "filter_tags"])
+def test_an_empty_list_of_a_channel_was_not_seen_because_it_is_missing(name: str) -> None:
+    [clause] = explain(parse_filter({name: "x"}, CHANNEL_FIELDS), channel_record(A_CHANNEL, (), ()))
+
+    assert clause == Clause(f"filter.{name}", held=False, seen=None)
+
+
+def test_an_empty_list_of_teams_was_not_seen_though_an_empty_custom_one_was() -> None:
+    user = replace(A_USER, custom={"tags": []})
+    clauses = explain(parse_filter({"teams": "x", "tags": "x"}, USER_FIELDS), user_record(user))
+
+    assert [clause.seen for clause in clauses] == [None, []]
 
 
 @pytest.mark.parametrize(
