@@ -6,7 +6,7 @@ from typing import Any
 
 from google.protobuf.struct_pb2 import Struct
 
-from chat_store.errors import InvalidFilterError, InvalidInputError
+from chat_store.errors import InvalidFilterError, InvalidInputError, InvalidSortError
 from chat_store.filters.fields import Catalogue
 from chat_store.filters.parsing import parse_filter
 from chat_store.filters.predicates import Predicate
@@ -82,7 +82,7 @@ async def read_query(
         return document, parse_filter(document, catalogue)
 
     document, predicate = await aside_if(filter.ByteSize() > SHORT_BYTES, read)
-    wanted = [(item.field, item.direction == sort_pb2.SORT_DIRECTION_DESC) for item in sort]
+    wanted = [(item.field, _is_descending(item, index)) for index, item in enumerate(sort)]
     return Query(
         predicate,
         read_paging(
@@ -94,6 +94,12 @@ async def read_query(
             bound_to=[document, wanted, *bound_to],
         ),
     )
+
+
+def _is_descending(sort: sort_pb2.Sort, index: int) -> bool:
+    if sort.direction not in sort_pb2.SortDirection.values():
+        raise InvalidSortError(f"sort[{index}].direction", "is no SortDirection")
+    return sort.direction == sort_pb2.SORT_DIRECTION_DESC
 
 
 def read_filter(struct: Struct) -> dict[str, Any]:

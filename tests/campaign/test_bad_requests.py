@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from herald.campaign.v1 import campaign_pb2
 from herald.campaign.v1 import campaign_service_pb2 as pb
 from herald.chat.v1 import sort_pb2
+from herald_rpc.wire.structs import to_struct
 from tests.campaign.builders import a_campaign_message
 from tests.campaign.refusals import Refusal, refusal_of
 from tests.campaign.server_pair import ServerPair, answered
@@ -86,6 +87,16 @@ BAD_REQUESTS: dict[str, tuple[Any, str, str]] = {
         pb.QueryCampaignsRequest(page_token=DAMAGED),
         "INVALID_PAGE_TOKEN",
         "page_token",
+    ),
+    "sort in an unknown direction": (
+        pb.QueryCampaignsRequest(sort=[sort_pb2.Sort(field="id", direction=9)]),  # type: ignore[arg-type]
+        "INVALID_SORT",
+        "sort[0].direction",
+    ),
+    "filter by no status": (
+        pb.QueryCampaignsRequest(filter=to_struct({"status": "COMPLETED"})),
+        "INVALID_FILTER",
+        "filter.status",
     ),
     "sort by what is not there": (
         pb.QueryCampaignsRequest(sort=[sort_pb2.Sort(field="colour")]),

@@ -260,6 +260,8 @@ async def test_who_is_no_member_is_named(
         ("QueryUsers", pb.QueryUsersRequest(filter=INFINITE), "INVALID_FILTER", "filter.a"),
         ("QueryUsers", pb.QueryUsersRequest(sort=[sort_pb2.Sort(field="teams")]), "INVALID_SORT", "sort[0].field"),
         ("QueryChannels", pb.QueryChannelsRequest(sort=[sort_pb2.Sort(field="members")]), "INVALID_SORT", "sort[0].field"),
+        ("QueryUsers", pb.QueryUsersRequest(sort=[sort_pb2.Sort(field="id", direction=9)]), "INVALID_SORT", "sort[0].direction"),  # type: ignore[arg-type]
+        ("QueryChannels", pb.QueryChannelsRequest(sort=[sort_pb2.Sort(field="id", direction=-1)]), "INVALID_SORT", "sort[0].direction"),  # type: ignore[arg-type]
         ("QueryUsers", pb.QueryUsersRequest(page_token=DAMAGED), "INVALID_PAGE_TOKEN", "page_token"),
         ("QueryChannels", pb.QueryChannelsRequest(page_token=DAMAGED), "INVALID_PAGE_TOKEN", "page_token"),
         ("QueryMembers", pb.QueryMembersRequest(cid=CID, page_token=DAMAGED), "INVALID_PAGE_TOKEN", "page_token"),

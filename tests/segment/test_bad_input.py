@@ -122,9 +122,9 @@ CASES: dict[str, tuple[str, Any, str, str]] = {
         FILTER,
         "filter.member_count",
     ),
-    "create a number beyond 2^53": (
+    "create a number of 2^53": (
         "CreateSegment",
-        filtered({"age": 2**53 + 2}),
+        filtered({"age": 2**53}),
         FILTER,
         "filter.age",
     ),
@@ -204,6 +204,12 @@ CASES: dict[str, tuple[str, Any, str, str]] = {
         pb.QuerySegmentsRequest(sort=sorts("name", "name")),
         SORT,
         "sort[1].field",
+    ),
+    "query an unknown direction": (
+        "QuerySegments",
+        pb.QuerySegmentsRequest(sort=[*sorts("id"), Sort(field="name", direction=9)]),  # type: ignore[arg-type]
+        SORT,
+        "sort[1].direction",
     ),
     "query six sorts": (
         "QuerySegments",

@@ -44,8 +44,9 @@ Global___SortDirection: _TypeAlias = SortDirection  # noqa: Y015
 @_typing.final
 class Sort(_message.Message):
     """One key of a sort. The first key in a list counts most. A field that is unknown, that cannot be
-    sorted on, or that occurs twice is ERROR_REASON_INVALID_SORT, and so is a sixth key. Missing
-    values come last in either direction, and ties are broken by id.
+    sorted on, or that occurs twice is ERROR_REASON_INVALID_SORT, and so are a sixth key and a
+    direction that the enum does not have. Missing values come last in either direction, and ties are
+    broken by id. A custom field that holds an object or an array counts as missing.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
