@@ -25,7 +25,7 @@ from campaign_service.templates.text_templates import RenderError, Variables, te
 
 # compiling takes time, too, and comes before anyone is charged
 MAX_TEMPLATES = 200
-_LARGEST_NUMBER = {bool: 1, int: 2**53, float: sys.float_info.max}
+_LARGEST_NUMBER = {bool: 1, int: 2**53 - 1, float: sys.float_info.max}
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from chat_store.filters.json_values import is_array, text_problem
 
 MAX_DEPTH = 20
 MAX_OPERANDS = 10_000
-MAX_WHOLE_NUMBER = 2**53
+FIRST_INEXACT = 2**53
 _RFC_3339 = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
@@ -60,8 +60,8 @@ def number(value: Any, path: str) -> int | float:
         raise InvalidFilterError(path, f"must be a number, not {_name(value)}")
     if not math.isfinite(value):
         raise InvalidFilterError(path, "is not a finite number")
-    if abs(value) > MAX_WHOLE_NUMBER:
-        raise InvalidFilterError(path, "is beyond 2^53: whole numbers are not exact there")
+    if abs(value) >= FIRST_INEXACT:
+        raise InvalidFilterError(path, "is of 2^53 or more: whole numbers are not exact there")
     return int(value) if value == int(value) else value
 
 

@@ -16,7 +16,7 @@ from chat_store.models import MAX_ATTACHMENTS_BYTES, MAX_CUSTOM_BYTES
 T = TypeVar("T", bound=StrEnum)
 
 MAX_DEPTH = 20
-MAX_WHOLE_NUMBER = 2**53
+FIRST_INEXACT = 2**53
 
 # PostgreSQL can't store a NUL. After an even number of backslashes, \u is an escape
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
@@ -148,6 +148,6 @@ def _problem(value: Any, depth: int = 0) -> str | None:
         if isinstance(item, list | dict):
             if problem := _problem(item, depth + 1):
                 return problem
-        elif isinstance(item, int | float) and abs(item) > MAX_WHOLE_NUMBER:
-            return "whole numbers beyond 2^53 lose digits"
+        elif isinstance(item, int | float) and abs(item) >= FIRST_INEXACT:
+            return "whole numbers of 2^53 and more lose digits"
     return None

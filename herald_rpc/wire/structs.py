@@ -9,15 +9,16 @@ from google.protobuf.struct_pb2 import Struct, Value
 
 from chat_store.errors import InvalidInputError
 
-_LARGEST_WHOLE = 2**53
+# from here on, two whole numbers can be one and the same double
+_FIRST_INEXACT = 2**53
 
 
 def json_object(struct: Struct, field: str) -> dict[str, Any]:
     """Reads a Struct; whole numbers become integers.
 
-    Raises `InvalidInputError` at the path of a number that is not finite, of a whole number beyond
-    2^53, where a Struct's doubles lose digits, and of a text with a NUL, which PostgreSQL can't
-    store.
+    Raises `InvalidInputError` at the path of a number that is not finite, of a whole number of 2^53
+    or more, where a Struct's doubles have lost digits, and of a text with a NUL, which PostgreSQL
+    can't store.
     """
     return {
         _text(key, field): _json(value, f"{field}.{key}") for key, value in struct.fields.items()
@@ -88,8 +89,10 @@ def _number(value: float, path: str) -> int | float:
         raise InvalidInputError(path, "must be a finite number")
     if not value.is_integer():
         return value
-    if abs(value) > _LARGEST_WHOLE:
-        raise InvalidInputError(path, "whole numbers beyond 2^53 lose digits: send them as text")
+    if abs(value) >= _FIRST_INEXACT:
+        raise InvalidInputError(
+            path, "whole numbers of 2^53 and more lose digits: send them as text"
+        )
     return int(value)
 
 

@@ -65,7 +65,9 @@ def test_a_json_value_without_templates_is_constant_and_itself() -> None:
 
 
 def test_whatever_is_rendered_can_be_stored_as_json() -> None:
-    value = compile_json(["{{ receiver }}", "{{ 2 ** 53 }}", "{{ receiver.orders|map('items') }}"])
+    value = compile_json(
+        ["{{ receiver }}", "{{ 2 ** 53 - 1 }}", "{{ receiver.orders|map('items') }}"]
+    )
 
     json.dumps(value.render(VARIABLES), allow_nan=False)
 
