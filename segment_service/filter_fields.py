@@ -4,10 +4,12 @@ from chat_store.errors import InvalidFilterError
 from chat_store.filters.fields import Catalogue, Field, Kind
 from chat_store.filters.predicates import Condition, Predicate
 from chat_store.paging import Sort
+from segment_service.segments import SegmentType
 
 SEGMENT_FIELDS = Catalogue(
     (
-        *(Field(name, Kind.STRING) for name in ("id", "name", "type")),
+        *(Field(name, Kind.STRING) for name in ("id", "name")),
+        Field("type", Kind.STRING, words=tuple(SegmentType)),
         *(Field(name, Kind.BOOL) for name in ("all_users", "all_sender_channels")),
         *(Field(name, Kind.DATE) for name in ("created_at", "updated_at")),
         Field("size", Kind.NUMBER),

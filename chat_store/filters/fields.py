@@ -29,13 +29,13 @@ class Field:
     """A name that a filter may use.
 
     `alias_of`: a condition on this field holds if it holds on any of these fields.
-    `any_if_empty`: `{}` in place of a value means "no constraint".
+    `words`: the only values of a built-in enumeration; none for any other field.
     """
 
     name: str
     kind: Kind
     alias_of: tuple["Field", ...] = ()
-    any_if_empty: bool = False
+    words: tuple[str, ...] = ()
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -51,11 +51,16 @@ class Field:
 class Catalogue:
     """The fields of one kind of record.
 
-    With `allow_custom`, every other name is a custom field, whose dots reach into objects.
+    With `allow_custom`, every other name is a custom field, whose dots reach into objects. Names of
+    `of_viewers` are not: in a chat's own filters their meaning depends on who asks, and as custom
+    fields they would match nobody without a word.
     """
 
-    def __init__(self, fields: Sequence[Field], *, allow_custom: bool) -> None:
+    def __init__(
+        self, fields: Sequence[Field], *, allow_custom: bool, of_viewers: Sequence[str] = ()
+    ) -> None:
         self.allow_custom = allow_custom
+        self.of_viewers = tuple(of_viewers)
         self._fields = {field.name: field for field in fields}
 
     def find(self, name: str) -> Field:
@@ -65,6 +70,8 @@ class Catalogue:
             return field
         if not self.allow_custom:
             raise FieldNameError(f"unknown field; the fields are {', '.join(self._fields)}")
+        if name in self.of_viewers:
+            raise FieldNameError(f"{name} depends on who asks: no filter can know it")
         custom = Field(name, Kind.CUSTOM)
         if problem := text_problem(name):
             raise FieldNameError(problem)
@@ -82,29 +89,23 @@ def _fields(kind: Kind, *names: str) -> tuple[Field, ...]:
     return tuple(Field(name, kind) for name in names)
 
 
-_TEAMS = Field("teams", Kind.STRINGS, any_if_empty=True)
+_TEAMS = Field("teams", Kind.STRINGS)
 
 USER_FIELDS = Catalogue(
     (
         *_fields(Kind.STRING, "id", "name", "username", "email", "role", "language"),
         _TEAMS,
-        Field(
-            "team",
-            Kind.STRINGS,
-            alias_of=(_TEAMS, Field("team", Kind.CUSTOM)),
-            any_if_empty=True,
-        ),
+        Field("team", Kind.STRINGS, alias_of=(_TEAMS, Field("team", Kind.CUSTOM))),
         *_fields(Kind.BOOL, "banned", "shadow_banned"),
         *_fields(Kind.DATE, "created_at", "updated_at", "last_active"),
     ),
     allow_custom=True,
+    of_viewers=("online", "invisible"),
 )
 
 CHANNEL_FIELDS = Catalogue(
     (
-        *_fields(Kind.STRING, "cid", "id", "type"),
-        Field("team", Kind.STRING, any_if_empty=True),
-        *_fields(Kind.STRING, "name", "created_by_id"),
+        *_fields(Kind.STRING, "cid", "id", "type", "team", "name", "created_by_id"),
         *_fields(Kind.STRING_SET, "members", "member.user.name"),
         *_fields(Kind.STRINGS, "filter_tags"),
         *_fields(Kind.DATE, "created_at", "updated_at", "last_message_at", "last_updated"),
@@ -112,4 +113,5 @@ CHANNEL_FIELDS = Catalogue(
         *_fields(Kind.BOOL, "frozen", "disabled", "distinct"),
     ),
     allow_custom=True,
+    of_viewers=("hidden", "joined", "muted", "archived", "pinned", "has_unread"),
 )

@@ -30,6 +30,8 @@ MAX_CLAUSES = 250
 MAX_BYTES = 1024 * 1024
 MAX_TEXT = 1000
 
+_EMPTY = "an empty object is no condition"
+
 _CONNECTIVES: Mapping[str, Callable[[str, tuple[Predicate, ...]], Predicate]] = {
     "$and": AllOf,
     "$or": AnyOf,
@@ -39,6 +41,7 @@ _OF_EVERY_KIND = {"$eq", "$ne", "$in", "$nin", "$exists"}
 _ORDERS = {order.value for order in Order}
 _TEXT_SEARCHES = {"$autocomplete", "$q"}
 _ALL = _OF_EVERY_KIND | _ORDERS | _TEXT_SEARCHES | {"$contains"}
+OPERATORS = frozenset({*_ALL, *_CONNECTIVES})
 _OPERATORS: Mapping[Kind, set[str]] = {
     Kind.STRING: _OF_EVERY_KIND | _ORDERS | _TEXT_SEARCHES,
     Kind.STRINGS: _OF_EVERY_KIND | _TEXT_SEARCHES | {"$contains"},
@@ -83,6 +86,8 @@ class _Reading:
         if depth > operands.MAX_DEPTH:
             raise InvalidFilterError(path, f"nests deeper than {operands.MAX_DEPTH}")
         if not document:
+            if depth > 1:
+                raise InvalidFilterError(path, _EMPTY)
             self._count(path)
         parts: list[Predicate] = []
         for key, value in document.items():
@@ -119,9 +124,7 @@ class _Reading:
                 for operator, operand in value.items()
             ]
         self._count(path)
-        if field.any_if_empty and value == {}:
-            return [AllOf(path, ())]
-        return [Condition(path, field, *_equality(field.kind, value, path))]
+        return [Condition(path, field, *_equality(field, value, path))]
 
     def _condition(self, field: Field, operator: str, operand: Any, path: str) -> Condition:
         here = path if text_problem(operator) else f"{path}.{operator}"
@@ -131,7 +134,7 @@ class _Reading:
             choice = ", ".join(sorted(allowed))
             raise InvalidFilterError(here, f"{problem}; allowed are {choice}")
         self._count(here)
-        return Condition(here, field, *_test(field.kind, operator, operand, here))
+        return Condition(here, field, *_test(field, operator, operand, here))
 
     def _count(self, path: str) -> None:
         self._clauses += 1
@@ -139,16 +142,17 @@ class _Reading:
             raise InvalidFilterError(path, f"more than {MAX_CLAUSES} clauses")
 
 
-def _test(kind: Kind, operator: str, operand: Any, path: str) -> tuple[Test, bool]:
+def _test(field: Field, operator: str, operand: Any, path: str) -> tuple[Test, bool]:
     """Returns the test, and whether it is negated."""
+    kind = field.kind
     match operator:
         case "$eq":
-            return _equality(kind, operand, path)
+            return _equality(field, operand, path)
         case "$ne":
-            test, negated = _equality(kind, operand, path)
+            test, negated = _equality(field, operand, path)
             return test, not negated
         case "$in" | "$nin":
-            return _choice(kind, operand, path), operator == "$nin"
+            return _choice(field, operand, path), operator == "$nin"
         case "$exists":
             return Present(), not operands.boolean(operand, path)
         case "$contains":
@@ -164,19 +168,29 @@ def _test(kind: Kind, operator: str, operand: Any, path: str) -> tuple[Test, boo
             return Compared(Order(operator), _ordered(kind, operand, path)), False
 
 
-def _equality(kind: Kind, operand: Any, path: str) -> tuple[Test, bool]:
+def _equality(field: Field, operand: Any, path: str) -> tuple[Test, bool]:
+    kind = field.kind
     if operand is None:
         return Present(), True
+    if isinstance(operand, Mapping) and not operand:
+        raise InvalidFilterError(path, _EMPTY)
     if is_array(operand) and kind in {Kind.STRINGS, Kind.STRING_SET}:
         values = _each(kind, operand, path)
         return EqualTo(values if kind is Kind.STRINGS else frozenset(values)), False
-    return EqualTo(operands.scalar_of(kind, operand, path)), False
+    return EqualTo(_one_value(field, operand, path)), False
 
 
-def _choice(kind: Kind, operand: Any, path: str) -> OneOf:
+def _one_value(field: Field, operand: Any, path: str) -> Any:
+    value = operands.scalar_of(field.kind, operand, path)
+    if field.words and value not in field.words:
+        raise InvalidFilterError(path, f"is no {field.name}; there are {', '.join(field.words)}")
+    return value
+
+
+def _choice(field: Field, operand: Any, path: str) -> OneOf:
     choices = operands.array(operand, path)
     values = [
-        operands.scalar_of(kind, choice, f"{path}[{index}]")
+        _one_value(field, choice, f"{path}[{index}]")
         for index, choice in enumerate(choices)
         if choice is not None
     ]

@@ -101,8 +101,6 @@ def _condition(random: Random, fields: Fields, records: Sequence[Record]) -> dic
     tests = {operator: _operand(random, operator, field.kind, seen) for operator in operators}
     if operators == ["$eq"] and random.random() < 0.5:
         return {name: tests["$eq"]}
-    if field.any_if_empty and random.random() < 0.05:
-        return {name: {}}
     return {name: tests}
 
 
@@ -119,7 +117,9 @@ def _operand(random: Random, operator: str, kind: Kind, seen: Sequence[Any]) -> 
         return _limit(random, kind, seen)
     if operator != "$contains" and random.random() < 0.1:
         return None
-    return _several(random, kind, seen) if kind in _MANY else _one(random, kind, seen)
+    operand = _several(random, kind, seen) if kind in _MANY else _one(random, kind, seen)
+    # an empty object equals nothing: it is refused
+    return {"a": 1} if operand == {} and operator != "$contains" else operand
 
 
 def _several(random: Random, kind: Kind, seen: Sequence[Any]) -> Any:

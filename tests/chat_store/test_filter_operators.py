@@ -51,7 +51,6 @@ OPERATORS: dict[str, list[tuple[Any, set[str]]]] = {
         ({"a": 1}, set()),
         ([1, 2], {"numbers"}),
         ([], {"nothing"}),
-        ({}, set()),
         (["a", "b"], {"texts"}),
     ],
     "unequal are all others, also those without a value": [
@@ -151,11 +150,11 @@ async def test_a_value_is_never_part_of_the_statement(database: Database, quoted
 
 
 async def test_numbers_are_equal_whole_and_by_the_last_bit(database: Database) -> None:
-    values = {"sum": 0.1 + 0.2, "third": 0.3, "price": 12.34, "big": 2**53, "tiny": 5e-324}
+    values = {"sum": 0.1 + 0.2, "third": 0.3, "price": 12.34, "big": 2**53 - 1, "tiny": 5e-324}
 
     assert await having_x(database, values, 0.3) == {"third"}
     assert await having_x(database, values, {"$gt": 0.3, "$lt": 1}) == {"sum"}
-    assert await having_x(database, values, {"$in": [12.34, float(2**53)]}) == {"price", "big"}
+    assert await having_x(database, values, {"$in": [12.34, float(2**53 - 1)]}) == {"price", "big"}
     assert await having_x(database, values, {"$gt": 0, "$lt": 1e-300}) == {"tiny"}
 
 

@@ -47,7 +47,6 @@ TEAM_FILTERS: list[tuple[dict[str, Any], set[str]]] = [
     ({"teams": {"$contains": "red"}}, {"red_blue", "red"}),
     ({"teams": {"$contains": ["blue", "red"]}}, {"red_blue"}),
     ({"teams": {"$autocomplete": "BL"}}, {"red_blue", "both"}),
-    ({"teams": {}}, set(TEAMS)),
     ({"team": "red"}, {"red_blue", "red", "custom"}),
     ({"team": {"$in": ["blue", "green"]}}, {"red_blue", "both"}),
     ({"team": {"$nin": ["blue", "green"]}}, {"none", "red", "custom", "null"}),

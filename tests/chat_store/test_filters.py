@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from campaign_service.wire.filter_fields import CAMPAIGN_FIELDS
 from chat_store.errors import InvalidFilterError
 from chat_store.filters.fields import CHANNEL_FIELDS, USER_FIELDS, Catalogue, Field, Kind
 from chat_store.filters.parsing import parse_filter
@@ -20,6 +21,7 @@ from chat_store.filters.predicates import (
     Present,
     StartsWord,
 )
+from segment_service.filter_fields import SEGMENT_FIELDS
 
 SEGMENTS = Catalogue(
     [Field("id", Kind.STRING), Field("size", Kind.NUMBER), Field("all_users", Kind.BOOL)],
@@ -102,7 +104,7 @@ OF_1_MB = {"a": "x" * (2**20 - len('{"a":""}'))}
         ({"age": math.nan}, "filter.age"),
         ({"age": {"$gt": math.inf}}, "filter.age.$gt"),
         ({"age": {"$in": [1, -math.inf]}}, "filter.age.$in[1]"),
-        ({"age": 2**53 + 1}, "filter.age"),
+        ({"age": 2**53}, "filter.age"),
         ({"age": -(2.0**53) - 2}, "filter.age"),
         ({"age": {"$contains": [{"n": 1e300}]}}, "filter.age.$contains[0].n"),
         # strings and names that nothing stored can have
@@ -125,7 +127,19 @@ OF_1_MB = {"a": "x" * (2**20 - len('{"a":""}'))}
         ({"a": DEEP_VALUE}, "filter.a" + "[0]" * 21),
         ({"$or": [{"a": 1}] * 251}, "filter.$or[250].a"),
         ({"$or": [{"a": {"$gt": 1, "$lt": 2}}] * 126}, "filter.$or[125].a.$gt"),
-        ({"$and": [{}] * 251}, "filter.$and[250]"),
+        # an empty object is no condition
+        ({"$and": [{}]}, "filter.$and[0]"),
+        ({"$and": [{"a": 1}, {}]}, "filter.$and[1]"),
+        ({"$or": [{"$nor": [{}]}]}, "filter.$or[0].$nor[0]"),
+        ({"team": {}}, "filter.team"),
+        ({"teams": {}}, "filter.teams"),
+        ({"a": {}}, "filter.a"),
+        ({"a.b": {"$eq": {}}}, "filter.a.b.$eq"),
+        ({"a": {"$ne": {}}}, "filter.a.$ne"),
+        ({"name": {}}, "filter.name"),
+        # these depend on who asks
+        ({"online": True}, "filter.online"),
+        ({"$or": [{"a": 1}, {"invisible": {"$exists": True}}]}, "filter.$or[1].invisible"),
         ({"a": {"$in": [1] * 10_001}}, "filter.a.$in"),
         ({"$or": [{"id": {"$nin": ["a"] * 10_001}}]}, "filter.$or[0].id.$nin"),
         ({"a": [1] * 10_001}, "filter.a"),
@@ -165,8 +179,8 @@ def test_without_custom_fields_an_unknown_one_is_refused(name: str) -> None:
     [
         NESTED_20,
         {"$or": [{"a": 1}] * 250},
-        {"a": 2**53},
-        {"a": -(2.0**53)},
+        {"a": 2**53 - 1},
+        {"a": 1 - 2.0**53},
         {"a": {"$in": []}},
         {"a": {"$eq": DEEP_VALUE[0]}},
         {".".join("a" * 20): 1},
@@ -252,13 +266,37 @@ def test_searched_text_is_folded_and_trimmed_to_its_words() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["teams", "team"])
-def test_an_empty_object_on_teams_is_no_constraint(name: str) -> None:
-    assert parse_filter({name: {}}, USER_FIELDS) == AllOf(f"filter.{name}", ())
+@pytest.mark.parametrize("name", ["hidden", "joined", "muted", "archived", "pinned", "has_unread"])
+def test_a_channels_field_that_depends_on_who_asks_is_refused(name: str) -> None:
+    for condition in (True, {"$eq": False}, {"$exists": True}):
+        with pytest.raises(InvalidFilterError) as refused:
+            parse_filter({name: condition}, CHANNEL_FIELDS)
+        assert refused.value.field == f"filter.{name}"
+        assert "depends on who asks" in refused.value.problem
+    # inside an object of one's own it is a name like any other
+    assert isinstance(parse_filter({f"settings.{name}": True}, CHANNEL_FIELDS), Condition)
 
 
-def test_an_empty_object_on_a_channels_team_is_no_constraint() -> None:
-    assert parse_filter({"team": {}}, CHANNEL_FIELDS) == AllOf("filter.team", ())
+@pytest.mark.parametrize("catalogue", [CAMPAIGN_FIELDS, SEGMENT_FIELDS], ids=["status", "type"])
+def test_a_word_that_an_enumeration_does_not_have_is_refused_with_those_it_has(
+    catalogue: Catalogue,
+) -> None:
+    name = "status" if catalogue is CAMPAIGN_FIELDS else "type"
+    words = catalogue.find(name).words
+    assert isinstance(parse_filter({name: {"$in": [*words, None]}}, catalogue), Condition)
+    for wrong in (words[0].upper(), "", "done", f"{words[0]} "):
+        conditions = {
+            f"filter.{name}": wrong,
+            f"filter.{name}.$eq": {"$eq": wrong},
+            f"filter.{name}.$ne": {"$ne": wrong},
+            f"filter.{name}.$in[1]": {"$in": [words[0], wrong]},
+            f"filter.{name}.$nin[0]": {"$nin": [wrong]},
+        }
+        for path, condition in conditions.items():
+            with pytest.raises(InvalidFilterError) as refused:
+                parse_filter({name: condition}, catalogue)
+            assert refused.value.field == path
+            assert ", ".join(words) in refused.value.problem
 
 
 def test_an_empty_document_matches_everything() -> None:

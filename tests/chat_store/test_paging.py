@@ -366,6 +366,4 @@ def test_a_sort_that_cannot_be_followed_is_refused_at_its_place(
 
 
 def test_channels_are_sorted_on_their_team_which_they_have_one_of() -> None:
-    assert parse_sort([("team", False)], CHANNEL_FIELDS) == (
-        Sort(Field("team", Kind.STRING, any_if_empty=True)),
-    )
+    assert parse_sort([("team", False)], CHANNEL_FIELDS) == (Sort(Field("team", Kind.STRING)),)

@@ -485,7 +485,7 @@ class MessageTemplate(_message.Message):
     def attachments(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]:
         """At most 30, and together at most 64 KiB (65,536 bytes) as compact JSON; larger rendered ones
         fail that target with DELIVERY_REASON_TEMPLATE_ERROR. Free JSON, nested at most 20 deep with
-        the list itself; numbers are doubles: whole numbers beyond 2^53 and non-finite numbers are
+        the list itself; numbers are doubles: whole numbers of 2^53 and more and non-finite numbers are
         refused.
         """
 
@@ -493,7 +493,7 @@ class MessageTemplate(_message.Message):
     def custom(self) -> _struct_pb2.Struct:
         """Custom data of every message. At most 5 KiB (5,120 bytes) as compact JSON, nested at most 20
         deep; a larger rendered one fails that target with DELIVERY_REASON_TEMPLATE_ERROR. Numbers are
-        doubles: whole numbers beyond 2^53 and non-finite numbers are refused.
+        doubles: whole numbers of 2^53 and more and non-finite numbers are refused.
         """
 
     def __init__(
@@ -546,7 +546,7 @@ class ChannelTemplate(_message.Message):
         """Custom data of new channels; every string inside is a template as in `id`. At most 5 KiB (5,120
         bytes) as compact JSON, nested at most 20 deep; a larger rendered one fails that target with
         DELIVERY_REASON_TEMPLATE_ERROR. Existing channels keep theirs. Numbers are doubles: whole
-        numbers beyond 2^53 and non-finite numbers are refused.
+        numbers of 2^53 and more and non-finite numbers are refused.
         """
 
     @_builtins.property
@@ -596,7 +596,7 @@ class MemberTemplate(_message.Message):
     @_builtins.property
     def custom(self) -> _struct_pb2.Struct:
         """Custom data of the membership; no templates. At most 5 KiB (5,120 bytes) as compact JSON,
-        nested at most 20 deep. Numbers are doubles: whole numbers beyond 2^53 and non-finite numbers
+        nested at most 20 deep. Numbers are doubles: whole numbers of 2^53 and more and non-finite numbers
         are refused.
         """
 

@@ -266,7 +266,7 @@ class QueryCampaignsRequest(_message.Message):
         """In the language of `herald.segment.v1.Segment.filter`; absent or empty matches every campaign.
         Fields: `id`, `name`, `status` (in small letters, such as `in_progress`), `sender_id`,
         `segments` (the campaign's segment ids; `$eq`, `$in` and `$contains`), `created_at`,
-        `updated_at`, `scheduled_for`. Numbers are doubles: whole numbers beyond 2^53 and non-finite
+        `updated_at`, `scheduled_for`. Numbers are doubles: whole numbers of 2^53 and more and non-finite
         numbers are refused.
         """
 

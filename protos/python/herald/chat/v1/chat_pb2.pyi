@@ -106,15 +106,15 @@ class User(_message.Message):
     @_builtins.property
     def custom(self) -> _struct_pb2.Struct:
         """Custom data, at most 5 KiB (5,120 bytes) as compact JSON, nested at most 20 deep. Filters,
-        sorts and templates reach its keys by their names. Numbers are doubles: whole numbers beyond
-        2^53 and non-finite numbers are refused. Unset: empty.
+        sorts and templates reach its keys by their names. Numbers are doubles: whole numbers of
+        2^53 and more and non-finite numbers are refused. Unset: empty.
         """
 
     @_builtins.property
     def push_preferences(self) -> _struct_pb2.Struct:
         """Which push notifications the user wants, such as `{"chat_level": "mentions"}`; kept as given,
         at most 5 KiB as compact JSON, nested at most 20 deep. Numbers are doubles: whole numbers
-        beyond 2^53 and non-finite numbers are refused. Unset: empty.
+        of 2^53 and more and non-finite numbers are refused. Unset: empty.
         """
 
     @_builtins.property
@@ -227,8 +227,8 @@ class Channel(_message.Message):
     @_builtins.property
     def custom(self) -> _struct_pb2.Struct:
         """Custom data, at most 5 KiB (5,120 bytes) as compact JSON, nested at most 20 deep. Filters,
-        sorts and templates reach its keys by their names. Numbers are doubles: whole numbers beyond
-        2^53 and non-finite numbers are refused. Unset: empty.
+        sorts and templates reach its keys by their names. Numbers are doubles: whole numbers of
+        2^53 and more and non-finite numbers are refused. Unset: empty.
         """
 
     @_builtins.property
@@ -314,7 +314,7 @@ class Member(_message.Message):
     @_builtins.property
     def custom(self) -> _struct_pb2.Struct:
         """Custom data of the membership, at most 5 KiB (5,120 bytes) as compact JSON, nested at most 20
-        deep. Numbers are doubles: whole numbers beyond 2^53 and non-finite numbers are refused. Unset:
+        deep. Numbers are doubles: whole numbers of 2^53 and more and non-finite numbers are refused. Unset:
         empty.
         """
 
@@ -383,13 +383,13 @@ class Message(_message.Message):
     @_builtins.property
     def attachments(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]:
         """Free JSON objects, at most 30, together at most 512 KiB as compact JSON. Numbers are doubles,
-        and none is a whole number beyond 2^53.
+        and none is a whole number of 2^53 and more.
         """
 
     @_builtins.property
     def custom(self) -> _struct_pb2.Struct:
         """Custom data. A campaign's message has `campaign_id` and `created_by_campaign_id` in it. Numbers
-        are doubles, and none is a whole number beyond 2^53.
+        are doubles, and none is a whole number of 2^53 or more.
         """
 
     @_builtins.property

@@ -176,10 +176,10 @@ class QueryUsersRequest(_message.Message):
     def filter(self) -> _struct_pb2.Struct:
         """JSON in the language of `herald.segment.v1.Segment.filter`; absent or empty matches every user.
         Fields: `id`, `name`, `username`, `email`, `role`, `language` (strings), `teams` (strings;
-        null: without a team; `{}`: no constraint), `team` (holds if `teams` has it, or the custom
+        null: without a team), `team` (holds if `teams` has it, or the custom
         field of that name), `banned`, `shadow_banned` (booleans), `created_at`, `updated_at`,
         `last_active` (dates). Any other name is a custom field; dots reach into objects
-        (`address.city`). Numbers are doubles: whole numbers beyond 2^53 and non-finite numbers are
+        (`address.city`). `online` and `invisible` depend on who asks, and are refused. Numbers are doubles: whole numbers of 2^53 and more and non-finite numbers are
         refused.
         """
 
@@ -453,13 +453,14 @@ class QueryChannelsRequest(_message.Message):
     @_builtins.property
     def filter(self) -> _struct_pb2.Struct:
         """JSON in the language of `herald.segment.v1.Segment.filter`; absent or empty matches every
-        channel. Fields: `cid`, `id`, `type`, `team`, `name`, `created_by_id` (strings; `team` may be
-        `{}`: no constraint), `members` (the members' user ids), `member.user.name` (the members'
+        channel. Fields: `cid`, `id`, `type`, `team`, `name`, `created_by_id` (strings),
+        `members` (the members' user ids), `member.user.name` (the members'
         names; both without an order, so that a list equals the same list in any order), `filter_tags`
         (strings), `created_at`, `updated_at`, `last_message_at`, `last_updated` (dates; the last one
         is `last_message_at`, or `created_at` without messages), `member_count`, `message_count`
         (numbers), `frozen`, `disabled`, `distinct` (booleans). Any other name is a custom field; dots
-        reach into objects. Numbers are doubles: whole numbers beyond 2^53 and non-finite numbers are
+        reach into objects. `hidden`, `joined`, `muted`, `archived`, `pinned` and `has_unread` depend on
+        who asks, and are refused. Numbers are doubles: whole numbers of 2^53 and more and non-finite numbers are
         refused.
         """
 
@@ -1045,7 +1046,7 @@ class ImportRequest(_message.Message):
     def records(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The next records, in any number: each a JSON object such as `{"type": "user", "data": {"id":
         "anna", "country": "USA"}}`. Types are `user`, `device`, `channel`, `member` (or
-        `channel_member`) and `message`; others are failed records. Whole numbers beyond 2^53 and
+        `channel_member`) and `message`; others are failed records. Whole numbers of 2^53 and more and
         non-finite numbers fail their record. A blank record is skipped, but counts as a line. Each
         message is at most 4 MiB, the stream as long as it needs to be.
         """

@@ -91,7 +91,7 @@ class Segment(_message.Message):
         `herald.chat.v1.QueryUsersRequest.filter`, or channels in a CHANNEL segment, with those of
         `herald.chat.v1.QueryChannelsRequest.filter`. May not be empty. At most 3.5 MiB (3,670,016
         bytes) as a protobuf message; more is ERROR_REASON_LIMIT_EXCEEDED at `segment.filter`.
-        Numbers are doubles: whole numbers beyond 2^53 and non-finite numbers are refused.
+        Numbers are doubles: whole numbers of 2^53 and more and non-finite numbers are refused.
 
         The language of all filters is JSON as in MongoDB: `{"country": "USA", "age": {"$gte": 30}}`.
         The keys of an object must all hold. `$and`, `$or` and `$nor` take a list of filters, not an

@@ -237,7 +237,7 @@ class QuerySegmentsRequest(_message.Message):
     def filter(self) -> _struct_pb2.Struct:
         """JSON in the language of `Segment.filter`; absent or empty matches every segment. Fields: `id`,
         `name`, `type` (`user` or `channel`), `all_users`, `all_sender_channels`, `created_at`,
-        `updated_at`, `size`. Numbers are doubles: whole numbers beyond 2^53 and non-finite numbers are
+        `updated_at`, `size`. Numbers are doubles: whole numbers of 2^53 and more and non-finite numbers are
         refused.
         """
 
