@@ -214,11 +214,10 @@ async def test_channels_can_be_the_audience(database: Database, database_url: st
 async def test_many_receivers_can_share_one_channel(database: Database, database_url: str) -> None:
     """The first of a page makes it, the others and the pages after find it there."""
     await with_people(database, FEW)
+    lobby_of_all = {"type": "messaging", "id": "lobby", "members": FEW}
     async with start_pair(database_url, page_size=7) as services:
         await services.create(
-            a_campaign_message(
-                {"user_ids": FEW, "channel_template": {"type": "messaging", "id": "lobby"}}
-            )
+            a_campaign_message({"user_ids": FEW, "channel_template": lobby_of_all})
         )
         await services.start()
         done = await services.until_completed()
