@@ -15,6 +15,10 @@ class StoreUnavailableError(ChatStoreError):
     """The database is unreachable, locked or full. Nothing was written; a retry may succeed."""
 
 
+class UnusableDatabaseError(ChatStoreError):
+    """The database can't be used as it is named or as it is. A retry fails as well."""
+
+
 class RequestTooLargeError(ChatStoreError):
     """The request exceeds what the database takes in one statement. Nothing was written."""
 
@@ -33,10 +37,12 @@ class StalePageError(ChatStoreError):
 class SchemaMismatchError(ChatStoreError):
     """The database's schema revision differs from this code's."""
 
-    def __init__(self, *, found: str | None, expected: str) -> None:
+    def __init__(self, *, found: str | None, expected: str, is_newer: bool = False) -> None:
+        at = f"the database is at schema revision {found or 'none'}"
         super().__init__(
-            f"the database is at schema revision {found or 'none'}, this server needs {expected}: "
-            "run `python -m chat_store migrate`"
+            f"{at}: the database is newer than this version, which knows {expected}"
+            if is_newer
+            else f"{at}, this server needs {expected}: run `python -m chat_store migrate`"
         )
         self.found = found
         self.expected = expected

@@ -37,7 +37,7 @@ def at_database(database_url: str, work: Callable[[Database], Awaitable[T]]) -> 
 
 
 async def _with_database(database_url: str, work: Callable[[Database], Awaitable[T]]) -> T:
-    database = open_database(database_url)
+    database = open_database(database_url, create=False)
     try:
         await schema.require_current_schema(database)
         return await work(database)

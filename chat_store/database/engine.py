@@ -12,6 +12,7 @@ from typing import Any, Literal
 import orjson
 from sqlalchemy import Dialect, event, text
 from sqlalchemy.engine import ExceptionContext, make_url
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from chat_store.database.crash_points import Point, hit
@@ -21,6 +22,7 @@ from chat_store.database.postgres.urls import read_url
 from chat_store.database.sqlite.engines import (
     WAIT_SECONDS,
     begin_immediate,
+    create_file,
     create_snapshot_engine,
     create_write_engine,
     run_transaction,
@@ -28,7 +30,12 @@ from chat_store.database.sqlite.engines import (
     with_autocommit,
 )
 from chat_store.database.sqlite.write_lock import FairWriteLock, LockPolicy
-from chat_store.errors import ChatStoreError, RequestTooLargeError, StoreUnavailableError
+from chat_store.errors import (
+    ChatStoreError,
+    RequestTooLargeError,
+    StoreUnavailableError,
+    UnusableDatabaseError,
+)
 
 DialectName = Literal["sqlite", "postgresql"]
 _LockedWork = Callable[[AsyncConnection, LockPolicy, float], Awaitable[bool]]
@@ -210,30 +217,56 @@ class Database:
                     raise
 
 
-def open_database(url: str, *, pool_size: int = 8, background: bool = False) -> Database:
-    """Prepares the database; connections are made when needed. Creates an SQLite file's folder.
+def open_database(
+    url: str, *, pool_size: int = 8, background: bool = False, create: bool = True
+) -> Database:
+    """Prepares the database; connections are made when needed.
 
-    Raises `InvalidDatabaseUrlError` for an invalid URL of PostgreSQL.
+    Creates an SQLite file and its folder unless `create` is false. `background` is for processes
+    that write without a pause: on SQLite, all others go first.
 
-    `background` is for processes that write without a pause: on SQLite, all others go first.
+    Raises `UnusableDatabaseError` for a file that can't be created or does not exist, an unknown
+    kind of database and a missing driver; `InvalidDatabaseUrlError` for an invalid URL of
+    PostgreSQL.
     """
-    json: dict[str, Any] = {
+    try:
+        if url.startswith("postgres"):
+            return _open_postgres(url, pool_size)
+        return _open_sqlite(url, pool_size, background=background, create=create)
+    except ModuleNotFoundError as error:
+        raise UnusableDatabaseError(
+            f"PostgreSQL needs the Python package {error.name}, which is not installed"
+        ) from error
+    except (OSError, ValueError, ArgumentError) as error:
+        raise UnusableDatabaseError(str(error)) from None
+
+
+def _json_options() -> dict[str, Any]:
+    return {
         "json_serializer": lambda value: orjson.dumps(value).decode(),
         "json_deserializer": orjson.loads,
     }
-    if not url.startswith("postgres"):
-        parsed = make_url(url)
-        file = sqlite_file(parsed)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        snapshot_engine = create_snapshot_engine(parsed, pool_size, **json)
-        write_engine = create_write_engine(parsed, **json)
-        return Database(
-            with_autocommit(snapshot_engine),
-            snapshot_engine,
-            write_engine,
-            FairWriteLock(file, background=background),
-            file,
-        )
+
+
+def _open_sqlite(url: str, pool_size: int, *, background: bool, create: bool) -> Database:
+    parsed = make_url(url)
+    file = sqlite_file(parsed)
+    if create:
+        create_file(file)
+    elif not file.exists():
+        raise FileNotFoundError(f"there is no file {file}")
+    snapshot_engine = create_snapshot_engine(parsed, pool_size, **_json_options())
+    write_engine = create_write_engine(parsed, **_json_options())
+    return Database(
+        with_autocommit(snapshot_engine),
+        snapshot_engine,
+        write_engine,
+        FairWriteLock(file, background=background),
+        file,
+    )
+
+
+def _open_postgres(url: str, pool_size: int) -> Database:
     # the driver need not be installed for SQLite
     from chat_store.database.postgres.connections import connect  # noqa: PLC0415
 
@@ -245,7 +278,7 @@ def open_database(url: str, *, pool_size: int = 8, background: bool = False) -> 
         pool_timeout=_POOL_WAIT_SECONDS,
         # reuses the same few connections, which have the statements prepared
         pool_use_lifo=True,
-        **json,
+        **_json_options(),
     )
     read_exactly(engine)
     event.listen(engine.sync_engine, "handle_error", _renew_outdated)

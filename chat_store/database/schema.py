@@ -4,6 +4,9 @@ Databases whose encoding is not UTF-8 are refused too, because they order string
 and classify letters differently.
 """
 
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib import resources
 
@@ -12,9 +15,12 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 
 from chat_store.database.engine import Database
-from chat_store.errors import DatabaseEncodingError, SchemaMismatchError
+from chat_store.errors import DatabaseEncodingError, SchemaMismatchError, UnusableDatabaseError
+
+_NO_DATABASE = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
 
 # several servers may start on an empty database at the same moment
 _MIGRATION_LOCK = text("SELECT pg_advisory_xact_lock(hashtext('herald-migrations'))")
@@ -51,6 +57,11 @@ async def migrate(database: Database) -> None:
     Raises `SchemaMismatchError` if a later version has migrated the database, and
     `DatabaseEncodingError`.
     """
+    with _no_database_told():
+        await _migrate(database)
+
+
+async def _migrate(database: Database) -> None:
     async with database.transaction("schema.migrate") as connection:
         if database.dialect == "postgresql":
             await connection.execute(_MIGRATION_LOCK)
@@ -63,11 +74,28 @@ async def require_current_schema(database: Database) -> None:
 
     Also raises `DatabaseEncodingError`.
     """
+    with _no_database_told():
+        found = await _checked_revision(database)
+    if found != expected_revision():
+        raise _mismatch(found)
+
+
+async def _checked_revision(database: Database) -> str | None:
     async with database.snapshot() as connection:
         await connection.run_sync(_require_utf8)
-        found = await connection.run_sync(_current_revision)
-    if found != expected_revision():
-        raise SchemaMismatchError(found=found, expected=expected_revision())
+        return await connection.run_sync(_current_revision)
+
+
+@contextmanager
+def _no_database_told() -> Iterator[None]:
+    """Raises `UnusableDatabaseError` for a file that is no database, or a damaged one."""
+    try:
+        yield
+    except (sqlite3.DatabaseError, DBAPIError) as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        if getattr(cause, "sqlite_errorcode", 0) & 0xFF not in _NO_DATABASE:
+            raise
+        raise UnusableDatabaseError("the file is no usable SQLite database") from cause
 
 
 async def prepare(database: Database) -> None:
@@ -90,10 +118,18 @@ def _upgrade(connection: Connection) -> None:
     if found == expected_revision():
         return
     config = _config()
-    if found is not None and found not in _known_revisions(config):
-        raise SchemaMismatchError(found=found, expected=expected_revision())
+    if _is_newer(found):
+        raise _mismatch(found)
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
+
+
+def _mismatch(found: str | None) -> SchemaMismatchError:
+    return SchemaMismatchError(found=found, expected=expected_revision(), is_newer=_is_newer(found))
+
+
+def _is_newer(found: str | None) -> bool:
+    return found is not None and found not in _known_revisions(_config())
 
 
 def _known_revisions(config: Config) -> set[str]:

@@ -81,11 +81,16 @@ async def test_migrating_twice_is_migrating_once(migrated: Database) -> None:
     await schema.require_current_schema(migrated)
 
 
-@pytest.mark.parametrize("revision", ["0001", "9999"])
-async def test_another_revision_is_refused_by_name(migrated: Database, revision: str) -> None:
+@pytest.mark.parametrize(
+    ("revision", "advice"),
+    [("0001", "python -m chat_store migrate"), ("9999", "is newer than this version")],
+)
+async def test_another_revision_is_refused_by_name(
+    migrated: Database, revision: str, advice: str
+) -> None:
     await set_revision(migrated, revision)
 
-    with pytest.raises(SchemaMismatchError, match="python -m chat_store migrate") as caught:
+    with pytest.raises(SchemaMismatchError, match=advice) as caught:
         await schema.require_current_schema(migrated)
 
     assert (caught.value.found, caught.value.expected) == (revision, schema.expected_revision())
@@ -118,7 +123,7 @@ async def test_an_sqlite_file_of_a_later_version_is_refused(sqlite_url: str) -> 
     database = open_database(sqlite_url)
     await set_revision(database, "9999")
 
-    with pytest.raises(SchemaMismatchError, match="9999"):
+    with pytest.raises(SchemaMismatchError, match="9999: the database is newer"):
         await schema.prepare(database)
     await database.close()
 

@@ -1,6 +1,7 @@
 """SQLite as two engines: one for snapshots, one for the single writer."""
 
 import asyncio
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +18,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from chat_store.database.sqlite.functions import register
-from chat_store.database.sqlite.write_lock import LockPolicy
+from chat_store.database.sqlite.write_lock import PRIVATE_FILE, LockPolicy
 
 _T = TypeVar("_T")
 
@@ -43,6 +44,7 @@ _LOCK_POLL_SECONDS = 0.001
 _AUTOCOMMIT = "herald_statements_alone"
 # one writer in its transaction, and the next one waiting for the lock
 _WRITERS = 2
+_PRIVATE_FOLDER = 0o700
 
 
 def sqlite_file(url: URL) -> Path:
@@ -50,6 +52,16 @@ def sqlite_file(url: URL) -> Path:
     if not url.database or url.database == ":memory:":
         raise ValueError("SQLite needs a file: the two servers share it")
     return Path(url.database)
+
+
+def create_file(file: Path) -> None:
+    """Creates an empty database for its owner alone, and its folder, unless they exist.
+
+    SQLite gives its companions the mode of the database.
+    """
+    file.parent.mkdir(_PRIVATE_FOLDER, parents=True, exist_ok=True)
+    if not file.exists():
+        os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE))
 
 
 def create_snapshot_engine(url: URL, pool_size: int, **options: Any) -> AsyncEngine:

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 
 _POLL_SECONDS = 0.001
@@ -13,6 +14,8 @@ _POLL_SECONDS = 0.001
 _MAX_STREAK_SECONDS = 0.02
 _MAX_YIELD_SECONDS = 0.1
 _BACKGROUND_WAIT_SECONDS = 0.25
+PRIVATE_FILE = 0o600
+"""The mode of the database and of the files beside it: its owner's alone."""
 
 Attempt = Callable[[], bool]
 """Takes the write lock if it is free. Returns whether it has."""
@@ -41,13 +44,21 @@ class FairWriteLock:
     """
 
     def __init__(self, database_file: Path, *, background: bool = False) -> None:
-        self._queue_file = _open(f"{database_file}-turn")
-        # held shared by every process that waits for the queue file
-        self._waiters_file = _open(f"{database_file}-turn-waiting")
+        self._database_file = database_file
         self.process_lock = asyncio.Lock()
         """Callers of `acquire` must hold it."""
         self._streak_started_at = 0.0
         self._background = background
+
+    # opened by the first writer, because readers create nothing
+    @cached_property
+    def _queue_file(self) -> int:
+        return _open(f"{self._database_file}-turn")
+
+    @cached_property
+    def _waiters_file(self) -> int:
+        """Held shared by every process that waits for the queue file."""
+        return _open(f"{self._database_file}-turn-waiting")
 
     async def acquire(self, attempts: LockAttempts, until: float) -> None:
         """Returns once `attempts` succeeds. Raises TimeoutError if it has not by `until`."""
@@ -101,8 +112,10 @@ class FairWriteLock:
         return nobody
 
     def close(self) -> None:
-        os.close(self._queue_file)
-        os.close(self._waiters_file)
+        for name in ("_queue_file", "_waiters_file"):
+            # no file is opened for the sake of its end
+            if name in self.__dict__:
+                os.close(self.__dict__.pop(name))
 
 
 def _immediately(attempt: Attempt) -> bool:
@@ -110,7 +123,7 @@ def _immediately(attempt: Attempt) -> bool:
 
 
 def _open(path: str) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
 
 
 async def _locked(file: int, kind: int) -> None:
