@@ -1,7 +1,8 @@
 """What the campaign server is told from outside, as HERALD_* variables."""
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from herald_rpc.client.channels import target_uri
 from herald_rpc.process.settings import ServerSettings
 
 
@@ -37,3 +38,9 @@ class CampaignSettings(ServerSettings):
 
     monthly_quota: int = Field(default=0, ge=0)
     """How many messages all campaigns may send in a calendar month (UTC); 0: as many as wanted."""
+
+    @field_validator("segment_target")
+    @classmethod
+    def _can_be_reached(cls, target: str) -> str:
+        target_uri(target)
+        return target

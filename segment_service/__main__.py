@@ -1,9 +1,9 @@
 """`python -m segment_service`: the segment server as a process."""
 
 import asyncio
-import sys
 
 import structlog
+import typer
 
 from chat_store.errors import ChatStoreError, for_operators
 from herald_rpc.process import logs, runtime
@@ -19,8 +19,15 @@ from segment_service.settings import SegmentSettings
 
 logger = structlog.get_logger("segment_service")
 
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-def main() -> int:
+
+@app.command()
+def main() -> None:
+    """Serve segments and the chat store until a stop signal, as the HERALD_* variables say.
+
+    Exit code 0: stopped. 1: it could not start. 2: a variable is wrong.
+    """
     settings = load(SegmentSettings)
     logs.configure(settings.log_level, settings.log_format)
     logger.info("settings", **settings.described())
@@ -29,8 +36,7 @@ def main() -> int:
         asyncio.run(_serve(settings))
     except (ChatStoreError, CannotListenError) as error:
         logger.error("can't start", error=for_operators(error))  # noqa: TRY400 - the text says it all
-        return 1
-    return 0
+        raise typer.Exit(1) from error
 
 
 async def _serve(settings: SegmentSettings) -> None:
@@ -44,4 +50,4 @@ def _announce(server: RunningServer) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    app()

@@ -1,7 +1,10 @@
 """Settings that both servers have: read from HERALD_* variables, checked before all else."""
 
+import os
 import re
 import sys
+from collections.abc import Iterator
+from difflib import get_close_matches
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
@@ -21,6 +24,25 @@ _DRIVERS = {
     "postgresql": "postgresql+asyncpg",
     "postgresql+asyncpg": "postgresql+asyncpg",
 }
+
+
+# All servers may be started from one environment, so each knows the others' variables.
+VARIABLES_OF_SERVICES = frozenset(
+    """
+    HERALD_CAMPAIGN_LISTEN HERALD_LEASE_SECONDS HERALD_MAX_MESSAGES_PER_SECOND
+    HERALD_MONTHLY_QUOTA HERALD_MULTI_TENANCY HERALD_PAGE_SIZE HERALD_SEGMENT_LISTEN
+    HERALD_SEGMENT_TARGET HERALD_SENDER_NICENESS HERALD_SENDER_PROCESSES HERALD_SENDER_SLOTS
+    HERALD_SIZING_INTERVAL_SECONDS HERALD_START_HELD
+    """.split()
+)
+"""The variables of all services' own settings, in addition to those of `ServerSettings`."""
+
+# for tests that kill a server
+_OTHER_VARIABLES = frozenset({"HERALD_CRASH_AT"})
+# Kubernetes sets these in each container, about services whose names begin with "herald"
+_OF_KUBERNETES = re.compile(
+    r"\w+_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
+)
 
 
 def _upper(value: object) -> object:
@@ -90,22 +112,40 @@ _Settings = TypeVar("_Settings", bound=ServerSettings)
 
 
 def load(settings_class: type[_Settings]) -> _Settings:
-    """Read the settings, or end the process with code 2.
+    """Reads the settings, or ends the process with code 2.
 
-    Before it ends, standard error has a line for each variable that is wrong, without its value.
+    Before it ends, standard error has a line for each variable that is wrong or unknown, without
+    its value.
     """
+    problems = list(_unknown_variables(settings_class))
     try:
-        return settings_class()
+        settings = settings_class()
+        if not problems:
+            return settings
     except ValidationError as error:
-        problems = [
+        problems += [
             f"{_variable(*problem['loc'])}: {problem['msg'].removeprefix('Value error, ')}"
             for problem in error.errors()
         ]
     except SettingsError as error:
-        problems = [re.sub(r'field "(\w+)"', lambda field: _variable(field[1]), str(error))]
+        problems.append(re.sub(r'field "(\w+)"', lambda field: _variable(field[1]), str(error)))
     for problem in problems:
         print(problem, file=sys.stderr)  # noqa: T201  logging is configured by these settings
     raise SystemExit(EXIT_CODE)
+
+
+def _unknown_variables(settings_class: type[ServerSettings]) -> Iterator[str]:
+    own = {_variable(name) for name in settings_class.model_fields}
+    known = own | VARIABLES_OF_SERVICES | _OTHER_VARIABLES
+    for given in sorted(os.environ):
+        name = given.upper()
+        if not name.startswith(ENV_PREFIX) or name in known or _OF_KUBERNETES.fullmatch(name):
+            continue
+        # without the prefix, which would make all names alike
+        endings = [each.removeprefix(ENV_PREFIX) for each in sorted(own | VARIABLES_OF_SERVICES)]
+        nearest = get_close_matches(name.removeprefix(ENV_PREFIX), endings, n=1, cutoff=0.7)
+        advice = f"; is {ENV_PREFIX}{nearest[0]} meant?" if nearest else ""
+        yield f"{given}: there is no such setting{advice}"
 
 
 def _variable(*path: int | str) -> str:

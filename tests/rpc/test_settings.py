@@ -1,9 +1,15 @@
 """A wrong setting ends the process by name; a secret one is never shown."""
 
+import os
+from collections.abc import Iterator
+from itertools import pairwise
+
 import pytest
 from pydantic import Field, SecretStr, ValidationError
 
-from herald_rpc.process.settings import ServerSettings, load
+from campaign_service.settings import CampaignSettings
+from herald_rpc.process.settings import VARIABLES_OF_SERVICES, ServerSettings, load
+from segment_service.settings import SegmentSettings
 
 
 class WebhookSettings(ServerSettings):
@@ -13,8 +19,9 @@ class WebhookSettings(ServerSettings):
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in WebhookSettings.model_fields:
-        monkeypatch.delenv(f"HERALD_{name.upper()}", raising=False)
+    for name in os.environ:
+        if name.upper().startswith("HERALD_"):
+            monkeypatch.delenv(name)
 
 
 def test_without_settings_a_server_runs_on_an_embedded_database() -> None:
@@ -157,12 +164,102 @@ def test_the_level_of_the_log_can_be_written_in_any_case(monkeypatch: pytest.Mon
     assert load(ServerSettings).log_level == "DEBUG"
 
 
-def test_variables_of_the_other_service_are_none_of_our_business(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("service", [SegmentSettings, CampaignSettings])
+def test_a_server_takes_no_notice_of_the_variables_of_another_service(
+    service: type[ServerSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HERALD_MESSAGES_PER_MONTH", "1000")
+    for name in service.model_fields:
+        monkeypatch.setenv(f"HERALD_{name.upper()}", str(service.model_fields[name].default or ""))
+
+    for other in (ServerSettings, SegmentSettings, CampaignSettings):
+        assert load(other) == other()
+
+
+def test_each_setting_of_a_service_is_known_to_all() -> None:
+    names = {*SegmentSettings.model_fields, *CampaignSettings.model_fields}
+    own = names - ServerSettings.model_fields.keys()
+
+    assert {f"HERALD_{name.upper()}" for name in own} == VARIABLES_OF_SERVICES
+
+
+def _misspelled(name: str) -> Iterator[str]:
+    """The name without one letter of its last word, and with two of them exchanged."""
+    start = name.rindex("_") + 1
+    for at in range(start, len(name)):
+        yield name[:at] + name[at + 1 :]
+    for (at, one), (_, other) in pairwise(enumerate(name)):
+        if at >= start and one != other:
+            yield name[:at] + other + one + name[at + 2 :]
+
+
+@pytest.mark.parametrize("settings", [SegmentSettings, CampaignSettings])
+def test_an_unknown_variable_is_named_with_the_nearest_known_one(
+    settings: type[ServerSettings],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    wrong = {
+        given: f"HERALD_{name.upper()}"
+        for name in settings.model_fields
+        for given in _misspelled(f"HERALD_{name.upper()}")
+    }
+    for given in wrong:
+        monkeypatch.setenv(given, "hunter2")
+
+    with pytest.raises(SystemExit) as ended:
+        load(settings)
+
+    lines = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 2
+    assert set(lines) == {
+        f"{given}: there is no such setting; is {meant} meant?" for given, meant in wrong.items()
+    }
+
+
+@pytest.mark.parametrize("name", ["HERALD_", "HERALD_QQ", "herald_nonsense", "HERALD_XYZ_PORTS"])
+def test_an_unknown_variable_that_is_like_no_other_is_named_alone(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(name, "hunter2")
+
+    with pytest.raises(SystemExit):
+        load(ServerSettings)
+
+    assert capsys.readouterr().err == f"{name}: there is no such setting\n"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "HERALD_SERVICE_HOST",
+        "HERALD_SEGMENT_SERVICE_PORT",
+        "HERALD_SEGMENT_SERVICE_PORT_GRPC",
+        "HERALD_SEGMENT_PORT",
+        "HERALD_SEGMENT_PORT_50051_TCP",
+        "HERALD_SEGMENT_PORT_50051_TCP_ADDR",
+    ],
+)
+def test_variables_that_kubernetes_sets_are_no_settings(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "tcp://10.0.0.1:50051")
 
     assert load(ServerSettings) == ServerSettings()
+
+
+@pytest.mark.parametrize(
+    "target", ["segment", "a:1,b:2", "127.0.0.1:1,b:2", "127.0.0.1:99999", ","]
+)
+def test_a_target_that_can_not_be_reached_is_named_before_the_start(
+    target: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HERALD_SEGMENT_TARGET", target)
+
+    with pytest.raises(SystemExit) as ended:
+        load(CampaignSettings)
+
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith(f"HERALD_SEGMENT_TARGET: {target!r} is not host:port")
 
 
 def test_settings_do_not_change_after_they_were_read() -> None:
