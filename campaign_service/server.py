@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol
 
 from campaign_service.api.campaign_servicer import CampaignServicer
 from campaign_service.api.failures import failure_for
+from campaign_service.campaigns.holds import Hold
 from campaign_service.lifecycle.hold_watch import HoldWatch
 from campaign_service.lifecycle.lifecycle import Lifecycle
 from campaign_service.lifecycle.preview import Previews
@@ -27,11 +28,13 @@ from campaign_service.storage.progress import SqlProgressStore
 from campaign_service.storage.transitions import SqlTransitionStore
 from chat_store.database import schema
 from chat_store.database.engine import Database, open_database
+from chat_store.errors import StoreUnavailableError, for_operators
 from chat_store.sql.stores import sql_chat_store
 from herald.campaign.v1 import campaign_service_pb2_grpc
 from herald.event.v1 import event_service_pb2_grpc
 from herald_rpc.client.channels import open_channel
 from herald_rpc.process.health import HealthWorker
+from herald_rpc.process.starting import StoppedWhileStartingError, begin
 from herald_rpc.server.serving import RunningServer, serving
 from herald_rpc.server.shutdown import Grace, run_bounded
 
@@ -62,7 +65,17 @@ async def run_until(
     Workers go on whatever their work raises. One that could not even begin ends the server too,
     with its exception.
     """
-    async with _server(settings, senders) as (server, workers):
+    with suppress(StoppedWhileStartingError):
+        await _serve(stop, settings, senders, started)
+
+
+async def _serve(
+    stop: asyncio.Event,
+    settings: CampaignSettings,
+    senders: SenderPool,
+    started: Callable[[RunningServer], None],
+) -> None:
+    async with _server(settings, senders, stop) as (server, workers):
         started(server)
         grace = Grace(settings.grace_seconds)
         try:
@@ -79,16 +92,14 @@ async def run_until(
 
 @asynccontextmanager
 async def _server(
-    settings: CampaignSettings, senders: SenderPool
+    settings: CampaignSettings, senders: SenderPool, stop: asyncio.Event
 ) -> AsyncIterator[tuple[RunningServer, list[Worker]]]:
     now = partial(datetime.now, UTC)
     async with AsyncExitStack() as stack:
         database = open_database(settings.database_url)
         stack.push_async_callback(database.close)
-        await schema.prepare(database)
         holds = SqlHoldStore(database)
-        hold = await holds.begin(start_held=settings.start_held)
-        stack.push_async_callback(holds.end)
+        ending = await stack.enter_async_context(AsyncExitStack())
         channel = await stack.enter_async_context(open_channel(settings.segment_target))
         segments = SegmentClient(channel)
 
@@ -128,6 +139,25 @@ async def _server(
             SqlDeliveryStore(database),
             watch_hub,
         )
+        hold: Hold | None = None
+
+        async def take_up() -> None:
+            nonlocal hold
+            await schema.prepare(database)
+            hold = await holds.begin(start_held=settings.start_held)
+            ending.push_async_callback(holds.end)
+
+        async def prepare(server: RunningServer) -> None:
+            await begin(
+                take_up,
+                stop,
+                waiting_for="the database",
+                outage=StoreUnavailableError,
+                described=for_operators,
+                within_seconds=settings.start_wait_seconds,
+            )
+            await server.set_withheld(hold is not None)
+
         server = await stack.enter_async_context(
             serving(
                 address=settings.campaign_listen,
@@ -145,7 +175,7 @@ async def _server(
                 limits=settings.call_limits,
                 # EventService goes on: subscribers get what has happened
                 withholding=[CAMPAIGN_SERVICE],
-                withheld=hold is not None,
+                prepare=prepare,
             )
         )
         watch = HoldWatch(holds, server, now=now)

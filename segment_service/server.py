@@ -2,17 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from uuid import uuid4
 
 from chat_store.database import schema
 from chat_store.database.engine import open_database
+from chat_store.errors import StoreUnavailableError, for_operators
 from chat_store.sql.stores import sql_chat_store
 from herald.chat.v1 import chat_service_pb2_grpc
 from herald.segment.v1 import segment_service_pb2_grpc
 from herald_rpc.process.health import HealthWorker
+from herald_rpc.process.starting import StoppedWhileStartingError, begin
 from herald_rpc.server.serving import RunningServer, serving
 from herald_rpc.server.shutdown import Grace, run_bounded
 from segment_service.chat_servicer import ChatServicer
@@ -39,6 +41,13 @@ async def run_until(
     Target streams end at once, because they can be resumed elsewhere. A count ends at once too.
     Workers go on whatever their work raises.
     """
+    with suppress(StoppedWhileStartingError):
+        await _serve(stop, settings, started)
+
+
+async def _serve(
+    stop: asyncio.Event, settings: SegmentSettings, started: Callable[[RunningServer], None]
+) -> None:
     async with _server(settings, stop) as (server, sizing, health):
         started(server)
         grace = Grace(settings.grace_seconds)
@@ -62,8 +71,6 @@ async def _server(
     async with AsyncExitStack() as stack:
         database = open_database(settings.database_url)
         stack.push_async_callback(database.close)
-        await schema.prepare(database)
-
         targets = SqlTargetStore(database)
         sizing = SizingWorker(
             SqlSizingStore(database),
@@ -79,6 +86,17 @@ async def _server(
             lambda: str(uuid4()),
         )
         chat_servicer = ChatServicer(sql_chat_store(database), now)
+
+        async def prepare(_: RunningServer) -> None:
+            await begin(
+                partial(schema.prepare, database),
+                stop,
+                waiting_for="the database",
+                outage=StoreUnavailableError,
+                described=for_operators,
+                within_seconds=settings.start_wait_seconds,
+            )
+
         server = await stack.enter_async_context(
             serving(
                 address=settings.segment_listen,
@@ -94,6 +112,7 @@ async def _server(
                 failure_for=failure_for,
                 reflection=settings.reflection,
                 limits=settings.call_limits,
+                prepare=prepare,
             )
         )
 

@@ -2,14 +2,17 @@
 
 import asyncio
 import os
+from contextlib import suppress
+from functools import partial
 
 import structlog
 
 from campaign_service.sending.assembly import open_for_senders, run_senders
 from campaign_service.settings import CampaignSettings
 from chat_store.database.engine import Database
-from chat_store.errors import ChatStoreError, for_operators
+from chat_store.errors import ChatStoreError, StoreUnavailableError, for_operators
 from herald_rpc.process import runtime
+from herald_rpc.process.starting import StoppedWhileStartingError, begin
 from herald_rpc.process.worker_process import follow_orders
 from herald_rpc.server.serving import LAST_RESORT_SECONDS, stop_signal
 from herald_rpc.server.shutdown import run_bounded
@@ -25,7 +28,8 @@ def send(settings: CampaignSettings) -> int:
     """
     _tune()
     try:
-        asyncio.run(_until_stop_signal(settings))
+        with suppress(StoppedWhileStartingError):
+            asyncio.run(_until_stop_signal(settings))
     except ChatStoreError as error:
         logger.error("can't start", error=for_operators(error))  # noqa: TRY400 - the text says it all
         return 1
@@ -51,7 +55,7 @@ async def _until_stop_signal(settings: CampaignSettings) -> None:
         stop_signal(settings.grace_seconds + LAST_RESORT_SECONDS) as stop,
         open_for_senders(settings) as database,
     ):
-        await _prepare(database)
+        await _prepare(database, settings, stop)
         sending = _send(settings, database, stop, asyncio.Event())
         await run_bounded(sending, stop, settings.grace_seconds)
     logger.info("stopped")
@@ -73,11 +77,18 @@ async def _send(
     await run_senders(settings, database, stop, woken)
 
 
-async def _prepare(database: Database) -> None:
+async def _prepare(database: Database, settings: CampaignSettings, stop: asyncio.Event) -> None:
     # imported here: Alembic is a quarter of a sender's imports, and most senders don't need it
     from chat_store.database import schema  # noqa: PLC0415
 
-    await schema.prepare(database)
+    await begin(
+        partial(schema.prepare, database),
+        stop,
+        waiting_for="the database",
+        outage=StoreUnavailableError,
+        described=for_operators,
+        within_seconds=settings.start_wait_seconds,
+    )
 
 
 async def _lower_priority(database: Database, niceness: int) -> None:

@@ -80,6 +80,9 @@ class ServerSettings(BaseSettings):
     grace_seconds: float = Field(default=10.0, gt=0, allow_inf_nan=False)
     """How long calls in progress may go on after a stop signal."""
 
+    start_timeout_seconds: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """How long a start waits for a PostgreSQL that is down; 0: as long as it takes."""
+
     reflection: bool = True
 
     max_calls: int = Field(default=DEFAULT_LIMITS.calls, ge=1)
@@ -96,6 +99,16 @@ class ServerSettings(BaseSettings):
         if not separator or driver is None or not rest.strip("/"):
             raise ValueError("must be sqlite:///path or postgresql://user:password@host/database")
         return f"{driver}://{rest}"
+
+    @property
+    def start_wait_seconds(self) -> float | None:
+        """How long a start waits for the database; None means as long as it takes.
+
+        A PostgreSQL that is down comes back, but a file that can't be opened does not.
+        """
+        if not self.database_url.startswith("postgresql"):
+            return 0.0
+        return self.start_timeout_seconds or None
 
     @property
     def call_limits(self) -> CallLimits:

@@ -77,6 +77,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg,unus
         self._calls = Slots("calls", limits.calls)
         self._streams = Slots("streams", limits.streams)
         self._active = _ActiveCalls(failure_for)
+        self.is_starting = False
+        """Whether all calls but gRPC's own are refused as UNAVAILABLE."""
 
     def set_impaired(self, impaired: bool) -> None:  # noqa: FBT001  a setter's one argument
         """Sets whether something that the server depends on is down."""
@@ -103,8 +105,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg,unus
             request_id=_request_id(handler_call_details.invocation_metadata),
             active=self._active,
         )
+        if self.is_starting and not handler_call_details.method.startswith(_ALWAYS_ADMITTED):
+            return call.refused(_StartingError())
         if handler is None:
-            return call.refused()
+            return call.refused(_UnknownMethodError())
         return call.wrapped(handler, self._slots_for(handler_call_details.method, handler))
 
     def _slots_for(self, method: str, handler: Any) -> Slots | None:
@@ -149,6 +153,10 @@ class _UnknownMethodError(Exception):
     """No service here has the method."""
 
 
+class _StartingError(Exception):
+    """The server waits for what it depends on, and can't answer yet."""
+
+
 class _MalformedRequestError(Exception):
     """The bytes of the request are not a message of its type."""
 
@@ -159,14 +167,14 @@ class _Call:
     request_id: str
     active: _ActiveCalls
 
-    def refused(self) -> _Handler:
-        """Makes a handler that refuses as gRPC would, but with a reason.
+    def refused(self, error: Exception) -> _Handler:
+        """Makes a handler that refuses every request, with the error's reason.
 
         It streams both ways, which works for clients of every kind of method.
         """
 
         async def refuse() -> NoReturn:
-            raise _UnknownMethodError
+            raise error
 
         async def respond(_requests: Any, context: _Context) -> None:
             await self._answer(context, refuse)
@@ -267,7 +275,8 @@ class _Call:
                 message="internal error",
                 metadata={"request_id": self.request_id},
             )
-        if failure.code in _WORTH_A_WARNING:
+        # callers that come too early say nothing about the server
+        if failure.code in _WORTH_A_WARNING and not isinstance(error, _StartingError):
             logger.warning("call failed", code=failure.code.name, exc_info=error)
         else:
             logger.debug("call refused", code=failure.code.name, reason=failure.reason)
@@ -289,6 +298,12 @@ class _Call:
             )
         if isinstance(error, OverloadedError):
             return overloaded()
+        if isinstance(error, _StartingError):
+            return Failure(
+                code=grpc.StatusCode.UNAVAILABLE,
+                reason=REASON_UNAVAILABLE,
+                message="the server is starting, and waits for what it depends on",
+            )
         if isinstance(error, deadlines.DeadlineNearError):
             return Failure(
                 code=grpc.StatusCode.UNAVAILABLE,

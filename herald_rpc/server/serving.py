@@ -3,7 +3,7 @@
 import asyncio
 import faulthandler
 import signal
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import grpc
@@ -142,7 +142,7 @@ async def serving(
     reflection: bool,
     limits: CallLimits = DEFAULT_LIMITS,
     withholding: Collection[str] = (),
-    withheld: bool = False,
+    prepare: Callable[[RunningServer], Awaitable[None]] | None = None,
 ) -> AsyncIterator[RunningServer]:
     """Serves until the context ends. Calls in progress then are cancelled without grace.
 
@@ -150,9 +150,10 @@ async def serving(
 
     `services` maps each full service name to the function that adds its servicer. Port 0 takes a
     free port. `limits` do not apply to health checks and reflection. `withholding` names services
-    for `RunningServer.set_withheld`, which is called with `withheld` before any health check.
+    for `RunningServer.set_withheld`. Until `prepare` has returned, health reports NOT_SERVING and
+    calls are refused as UNAVAILABLE.
 
-    Raises `CannotListenError` if the address can't be bound.
+    Raises `CannotListenError` if the address can't be bound, and whatever `prepare` raises.
     """
     calls = CallInterceptor(failure_for, limits)
     # More than the limits, so that excess calls are refused by the interceptor, with a reason.
@@ -174,10 +175,14 @@ async def serving(
     host, _, _ = address.rpartition(":")
     names = (OVERALL_HEALTH, *services)
     running = RunningServer(server, calls, health, names, withholding, f"{host}:{port}")
-    await running.set_withheld(withheld)
+    await running.set_serving(False)
+    calls.is_starting = prepare is not None
     await server.start()
     trimming = asyncio.create_task(trim_until_cancelled())
     try:
+        if prepare:
+            await prepare(running)
+        calls.is_starting = False
         await running.set_serving(True)
         yield running
     finally:

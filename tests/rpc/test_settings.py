@@ -35,6 +35,7 @@ def test_without_settings_a_server_runs_on_an_embedded_database() -> None:
         "HERALD_MAX_CALLS": "256",
         "HERALD_MAX_STREAMS": "1024",
         "HERALD_REFLECTION": "True",
+        "HERALD_START_TIMEOUT_SECONDS": "0.0",
     }
 
 

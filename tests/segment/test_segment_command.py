@@ -1,11 +1,9 @@
 """`python -m segment_service`, as a process that does not begin to serve."""
 
-from pathlib import Path
-
 from tests.harness import forkserver
 
 
-def test_help_is_shown_and_nothing_is_started(tmp_path: Path) -> None:
+def test_help_is_shown_and_nothing_is_started() -> None:
     done = forkserver.completed("segment_service", "--help")
 
     assert done.returncode == 0

@@ -179,7 +179,7 @@ async def test_a_taken_address_is_told(sqlite_url: str) -> None:
             await run_until(asyncio.Event(), taken)
 
 
-async def process(database_url: str) -> asyncio.subprocess.Process:
+async def process(database_url: str, **variables: str) -> asyncio.subprocess.Process:
     environment = {name: os.environ[name] for name in os.environ if "HERALD" not in name}
     return await asyncio.create_subprocess_exec(
         sys.executable,
@@ -189,14 +189,15 @@ async def process(database_url: str) -> asyncio.subprocess.Process:
             **environment,
             "HERALD_DATABASE_URL": database_url,
             "HERALD_SEGMENT_LISTEN": "127.0.0.1:0",
+            **variables,
         },
         stderr=asyncio.subprocess.PIPE,
     )
 
 
-async def ended(database_url: str) -> tuple[int | None, str]:
+async def ended(database_url: str, **variables: str) -> tuple[int | None, str]:
     """The exit code and the log of a server that can't start."""
-    server = await process(database_url)
+    server = await process(database_url, **variables)
     async with asyncio.timeout(60):
         _, log = await server.communicate()
     return server.returncode, log.decode()
@@ -205,10 +206,13 @@ async def ended(database_url: str) -> tuple[int | None, str]:
 async def test_a_database_that_can_not_be_reached_is_said_and_ends_the_process(
     tmp_path: Path,
 ) -> None:
-    code, log = await ended(f"postgresql://anna:secret@/herald?host={tmp_path}")
+    url = f"postgresql://anna:secret@/herald?host={tmp_path}"
+    code, log = await ended(url, HERALD_START_TIMEOUT_SECONDS="0.1")
 
     assert code == 1
-    assert "can't start" in log.splitlines()[-1]
+    last = log.splitlines()[-1]
+    assert "can't start" in last
+    assert f"no PostgreSQL at the socket {tmp_path}/.s.PGSQL.5432: No such file" in last
     assert "Traceback" not in log
     assert "secret" not in log
 

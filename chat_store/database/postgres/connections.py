@@ -29,7 +29,6 @@ SESSION: Mapping[str, str] = {
 """Leaves out read-only transactions and time-outs, because operators set those on purpose."""
 
 _OTHER_HOSTS_MAY_DO = (
-    OSError,
     asyncpg.CannotConnectNowError,
     asyncpg.TargetServerAttributeNotMatched,
 )
@@ -48,7 +47,7 @@ class _Connection(asyncpg.Connection):
 async def connect(address: PostgresAddress) -> _Connection:
     """Connects to the first host that accepts.
 
-    Raises the last host's error, or `InvalidDatabaseUrlError` for contradicting parameters. The
+    Raises the last host's error, which names the host, or `InvalidDatabaseUrlError` for contradicting parameters. The
     driver's own loop over hosts has one time-out for all, so a silent first host would use it up.
     """
     attempts: list[str | None] = [address.target_session_attrs]
@@ -61,9 +60,23 @@ async def connect(address: PostgresAddress) -> _Connection:
                 return await _connect(address, host, port, attributes)
             except asyncpg.ClientConfigurationError as error:
                 raise InvalidDatabaseUrlError(str(error)) from error
+            except OSError as error:
+                failure = _unreachable(host, port, error)
             except _OTHER_HOSTS_MAY_DO as error:
                 failure = error
     raise failure or ConnectionError("no host is given")
+
+
+def _unreachable(host: str | None, port: int | None, error: OSError) -> ConnectionError:
+    """Names the host, because errors about sockets and of time-outs do not."""
+    if host is None:
+        place = "in the usual folders of sockets or on localhost"
+    elif host.startswith("/"):
+        place = f"at the socket {host}/.s.PGSQL.{port}"
+    else:
+        place = f"at {host}:{port}"
+    problem = error.strerror or str(error) or "no answer in time"
+    return ConnectionError(f"no PostgreSQL {place}: {problem}")
 
 
 async def _connect(
