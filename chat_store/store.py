@@ -137,6 +137,9 @@ class MemberStore(Protocol):
         missing or deleted channel, and `MemberNotFoundError` for a user who is not in it.
         """
 
+    async def first_of(self, cids: Collection[str], most: int) -> Mapping[str, Sequence[Member]]:
+        """By CID, the first `most` members by user id; channels without any are left out."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReaderCount:
@@ -163,6 +166,11 @@ class MessageStore(Protocol):
 
     async def of_campaign(self, campaign_id: str, page: PageRequest) -> Page[Message]:
         """Returns messages in target order; ignores `page.sort`."""
+
+    async def of_targets(
+        self, campaign_id: str, target_ids: Collection[str]
+    ) -> Mapping[str, Message]:
+        """The campaign's messages to these targets, by target."""
 
     async def taken(self, campaign_id: str, ids: Mapping[str, str]) -> Collection[str]:
         """Returns the targets of the campaign whose message id belongs to another message.

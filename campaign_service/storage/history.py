@@ -7,6 +7,7 @@ from sqlalchemy import ColumnElement, Select, cast, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from campaign_service.campaigns.model import Campaign
+from campaign_service.storage.event_entries import record_event
 from campaign_service.storage.rows import campaign_from_row
 from campaign_service.storage.tables import COUNTERS, campaign_changes, campaign_shards, campaigns
 from chat_store.database.bulk.inserts import insert_from
@@ -40,10 +41,11 @@ def counter_sums() -> list[ColumnElement[int]]:
 async def record_revision(
     connection: AsyncConnection, dialect: DialectName, campaign_id: str
 ) -> None:
-    """Records the campaign's state in this transaction. Each revision is recorded once."""
+    """Records the campaign's state and its event in this transaction. Each revision is recorded once."""
     columns = [column.name for column in campaign_changes.columns]
     rows = campaigns_with_counters().where(campaigns.c.id == campaign_id, text("true"))
     await connection.execute(insert_from(dialect, campaign_changes, columns, rows))
+    await record_event(connection, dialect, campaign_id)
 
 
 async def revisions_after(

@@ -29,6 +29,7 @@ from campaign_service.campaigns.model import TRANSITIONS, Action, Status
 from campaign_service.campaigns.outcomes import Outcome
 from campaign_service.planning.page import PlannedPage
 from campaign_service.storage.audience_version import audience_version
+from campaign_service.storage.event_entries import page_entry
 from campaign_service.storage.history import record_revision
 from campaign_service.storage.locks import is_held, lock_exclusively, lock_shared
 from campaign_service.storage.ports import Lease, Reservation
@@ -63,6 +64,7 @@ _LEASED_SHARD = update(campaign_shards).where(
 )
 _ADVANCE = _LEASED_SHARD.values(
     cursor=bindparam("reached"),
+    pages=_shards.pages + bindparam("more_pages"),
     **{name: _shards[name] + bindparam(f"more_{name}") for name in COUNTERS},
 )
 # changes nothing; matches no row if the campaign has sent nothing
@@ -284,6 +286,7 @@ def _writes(dialect: DialectName, lease: Lease, page: PlannedPage, cursor: str) 
     failed = sum(reason.outcome is Outcome.FAILED for reason in reasons)
     progress = {
         "reached": cursor,
+        "more_pages": 1 if page.rows.messages else 0,
         "more_messages_sent": page.sent,
         "more_channels_created": page.channels_created,
         "more_targets_skipped": len(reasons) - failed,
@@ -297,6 +300,7 @@ def _writes(dialect: DialectName, lease: Lease, page: PlannedPage, cursor: str) 
             lease.campaign_id, failure.target_id, failure.reason.name, failure.explanation
         )
         yield Write(_REQUIRE_SENT, _lease_parameters(lease), rows=1, on_mismatch=nobody)
+    yield from page_entry(dialect, lease, page.rows)
     yield from page_writes(dialect, page.rows)
     if reasons:
         refused: Values = {

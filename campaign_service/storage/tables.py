@@ -87,6 +87,8 @@ campaign_shards = Table(
     Column("lease_until", UtcTime),
     # grows with every claim: a sender that slept through its lease is refused by it
     Column("fence", Integer, nullable=False),
+    # how many pages with messages it has written
+    Column("pages", Integer, nullable=False, server_default="0"),
     *(Column(name, Count, nullable=False) for name in COUNTERS),
     PrimaryKeyConstraint("campaign_id", "shard"),
     Index("campaign_shards_by_lease", "finished", "lease_until"),

@@ -174,6 +174,7 @@ class SqlTransitionStore:
             "cursor": "",
             "finished": False,
             "fence": 0,
+            "pages": 0,
             **dict.fromkeys(COUNTERS, 0),
         }
         fresh = {"shard": range(self._shards)}

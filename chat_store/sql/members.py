@@ -1,17 +1,19 @@
 """The members of channels and their read positions, in SQL."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, bindparam, case, func, select, text, update
+from sqlalchemy import ColumnElement, Row, Select, bindparam, case, func, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat_store.database.bulk.inserts import insert_records
-from chat_store.database.bulk.row_sources import inline_rows
+from chat_store.database.bulk.prepared import prepared_once
+from chat_store.database.bulk.row_sources import Types, inline_rows, row_parameters, row_source
 from chat_store.database.columns import Count, Key
 from chat_store.database.engine import Database, DialectName
 from chat_store.errors import ChannelNotFoundError, MemberNotFoundError
@@ -20,6 +22,7 @@ from chat_store.sql.tables import channels, members, reads
 
 _NAMES = tuple(field.name for field in fields(Member))
 MEMBER_COLUMNS = tuple(members.c[name] for name in _NAMES)
+_CIDS: Types = {"cid": Key}
 
 
 class SqlMemberStore:
@@ -56,6 +59,18 @@ class SqlMemberStore:
         if row is None:
             raise MemberNotFoundError(cid, user_id)
         return member_from_row(row)
+
+    async def first_of(self, cids: Collection[str], most: int) -> Mapping[str, Sequence[Member]]:
+        dialect = self._database.dialect
+        async with self._database.autocommit() as connection:
+            statement = prepared_once(_first_of(dialect), connection.dialect)
+            rows = await statement.records(
+                connection, {**row_parameters(dialect, _CIDS, {"cid": list(cids)}), "most": most}
+            )
+        found: dict[str, list[Member]] = {}
+        for row in rows:
+            found.setdefault(row.cid, []).append(member_from_row(row))
+        return found
 
 
 async def write_members(
@@ -145,6 +160,26 @@ async def write_reads(
             index_elements=["cid", "user_id"],
             set_={"read_at": later(reads.c.read_at, insert.excluded.read_at)},
         )
+    )
+
+
+@cache
+def _first_of(dialect: DialectName) -> Select[Any]:
+    """By channel and user id. Of a channel of millions it reads no more than `most`."""
+    given = row_source(dialect, _CIDS)
+    inner = members.alias("inner_members")
+    first = (
+        select(inner.c.user_id)
+        .where(inner.c.cid == given.c["cid"])
+        .order_by(inner.c.user_id)
+        .limit(bindparam("most", type_=Count))
+        .correlate(given.source)
+    )
+    return (
+        select(*MEMBER_COLUMNS)
+        .select_from(given.source.join(members, members.c.cid == given.c["cid"]))
+        .where(members.c.user_id.in_(first))
+        .order_by(members.c.cid, members.c.user_id)
     )
 
 

@@ -23,7 +23,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat_store.database.bulk.inserts import insert_records
 from chat_store.database.bulk.prepared import prepared_once
-from chat_store.database.bulk.row_sources import Types, inline_rows, row_parameters, row_source
+from chat_store.database.bulk.row_sources import (
+    Types,
+    in_keys,
+    inline_rows,
+    key_parameters,
+    row_parameters,
+    row_source,
+)
 from chat_store.database.columns import Count, Key
 from chat_store.database.engine import Database, DialectName
 from chat_store.errors import MemberNotFoundError
@@ -83,6 +90,16 @@ class SqlMessageStore:
         async with self._database.autocommit() as connection:
             rows = await connection.execute(statement.limit(page.size + 1))
         return page_of([((row.target_id,), message_from_row(row)) for row in rows], page)
+
+    async def of_targets(
+        self, campaign_id: str, target_ids: Collection[str]
+    ) -> Mapping[str, Message]:
+        dialect = self._database.dialect
+        given = {**key_parameters(dialect, target_ids), "campaign_id": campaign_id}
+        async with self._database.autocommit() as connection:
+            statement = prepared_once(_of_targets(dialect), connection.dialect)
+            rows = await statement.records(connection, given)
+        return {row.target_id: message_from_row(row) for row in rows}
 
     async def taken(self, campaign_id: str, ids: Mapping[str, str]) -> Collection[str]:
         given = inline_rows(
@@ -255,6 +272,14 @@ def _arrival(dialect: DialectName) -> Update:
 def message_from_row(row: Row[Any]) -> Message:
     values = row._asdict()
     return Message(**{**values, "attachments": tuple(values["attachments"])})
+
+
+@cache
+def _of_targets(dialect: DialectName) -> Select[Any]:
+    return select(*_COLUMNS).where(
+        messages.c.campaign_id == bindparam("campaign_id", type_=Key),
+        in_keys(dialect, messages.c.target_id),
+    )
 
 
 def _has_read(message: FromClause) -> ColumnElement[bool]:

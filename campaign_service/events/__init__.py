@@ -1,0 +1,1 @@
+"""Events: read from the log, and given to those who want them."""
