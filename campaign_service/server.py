@@ -3,13 +3,19 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Protocol
 
 from campaign_service.api.campaign_servicer import CampaignServicer
+from campaign_service.api.event_servicer import EventServicer
 from campaign_service.api.failures import failure_for
 from campaign_service.campaigns.holds import Hold
+from campaign_service.events.reader import EventReader
+from campaign_service.events.retention import Retention
+from campaign_service.events.tail import EventTail
+from campaign_service.events.webhook_worker import address_policy, webhook_dispatcher
+from campaign_service.events.webhooks import Webhooks
 from campaign_service.lifecycle.hold_watch import HoldWatch
 from campaign_service.lifecycle.lifecycle import Lifecycle
 from campaign_service.lifecycle.preview import Previews
@@ -23,9 +29,12 @@ from campaign_service.sending.worker_processes import SenderPool
 from campaign_service.settings import CampaignSettings
 from campaign_service.storage.campaigns import SqlCampaignStore
 from campaign_service.storage.deliveries import SqlDeliveryStore
+from campaign_service.storage.event_log import SqlEventLog
 from campaign_service.storage.holds import SqlHoldStore
 from campaign_service.storage.progress import SqlProgressStore
 from campaign_service.storage.transitions import SqlTransitionStore
+from campaign_service.storage.webhook_attempts import SqlAttemptStore
+from campaign_service.storage.webhooks import SqlWebhookStore
 from chat_store.database import schema
 from chat_store.database.engine import Database, open_database
 from chat_store.errors import StoreUnavailableError, for_operators
@@ -139,6 +148,12 @@ async def _server(
             SqlDeliveryStore(database),
             watch_hub,
         )
+        log = SqlEventLog(database)
+        tail = EventTail(EventReader(log, chat))
+        webhooks = SqlWebhookStore(database)
+        attempts = SqlAttemptStore(database)
+        dispatcher = webhook_dispatcher(settings, database)
+        retention = Retention(log, attempts, timedelta(days=settings.event_retention_days), now=now)
         hold: Hold | None = None
 
         async def take_up() -> None:
@@ -167,7 +182,13 @@ async def _server(
                     ),
                     EVENT_SERVICE: partial(
                         event_service_pb2_grpc.add_EventServiceServicer_to_server,
-                        event_service_pb2_grpc.EventServiceServicer(),  # type: ignore[abstract]
+                        EventServicer(
+                            tail,
+                            Webhooks(webhooks, address_policy(settings), now=now),
+                            webhooks,
+                            attempts,
+                            now,
+                        ),
                     ),
                 },
                 failure_for=failure_for,
@@ -181,7 +202,16 @@ async def _server(
         watch = HoldWatch(holds, server, now=now)
         await watch.report(hold)
         scheduler = Scheduler(transitions, lifecycle, now=now)
-        workers: list[Worker] = [senders, scheduler, read_counter, watch_hub, watch]
+        workers: list[Worker] = [
+            senders,
+            scheduler,
+            read_counter,
+            watch_hub,
+            watch,
+            tail,
+            dispatcher,
+            retention,
+        ]
 
         async def is_well() -> bool:
             return await database.is_available() and all(worker.is_well for worker in workers)

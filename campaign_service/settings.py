@@ -2,6 +2,7 @@
 
 from pydantic import Field, field_validator
 
+from campaign_service.campaigns.addresses import Rules
 from herald_rpc.client.channels import target_uri
 from herald_rpc.process.settings import ServerSettings
 
@@ -39,8 +40,23 @@ class CampaignSettings(ServerSettings):
     monthly_quota: int = Field(default=0, ge=0)
     """How many messages all campaigns may send in a calendar month (UTC); 0: as many as wanted."""
 
+    event_retention_days: int = Field(default=7, ge=2, le=3_650)
+    """How long events can be streamed and replayed, and attempts of webhooks looked at."""
+
+    webhook_allow: str = ""
+    """Where webhooks may go: host names, networks, and `loopback`, `private`, `public`; empty: anywhere."""
+
+    webhook_deny: str = ""
+    """Where they may not go, though it is allowed. Link-local addresses are always denied."""
+
     @field_validator("segment_target")
     @classmethod
     def _can_be_reached(cls, target: str) -> str:
         target_uri(target)
         return target
+
+    @field_validator("webhook_allow", "webhook_deny")
+    @classmethod
+    def _readable(cls, rules: str) -> str:
+        Rules.read(rules)
+        return rules

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import grpc
 
+from campaign_service.api.event_failures import event_failure
 from campaign_service.campaigns import errors
 from campaign_service.wire.campaign import status_name
 from herald_rpc.server.failures import Failure, Precondition, QuotaViolation, Resource, Violation
@@ -45,7 +46,7 @@ def failure_for(error: Exception) -> Failure | None:
         case errors.SegmentServiceUnavailableError() | errors.ShuttingDownError():
             return unavailable(str(error))
         case _:
-            return chat_failure(error)
+            return event_failure(error) or chat_failure(error)
 
 
 def _unknown_reference(error: errors.UnknownReferenceError) -> Failure:

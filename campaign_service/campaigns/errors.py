@@ -144,6 +144,20 @@ class SegmentServiceUnavailableError(CampaignError):
         super().__init__("the segment service can't be reached")
 
 
+class EventsExpiredError(CampaignError):
+    """Events behind the place have been deleted, because they were older than the retention."""
+
+    def __init__(self) -> None:
+        super().__init__("events after this token have been deleted: begin without one")
+
+
+class FuturePlaceError(CampaignError):
+    """The place is behind the end of the log: it is of another database."""
+
+    def __init__(self) -> None:
+        super().__init__("is of no event of this database")
+
+
 class ShuttingDownError(CampaignError):
     """The server is about to stop; a stream can be resumed elsewhere from its last token."""
 

@@ -5,11 +5,15 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
+
 from campaign_service.campaigns.events import EventType
 from campaign_service.campaigns.model import Campaign
 from chat_store.models import Channel, Member, Message, User
 
 Json = dict[str, Any]
+
+_MOST_USER_BYTES = 4 * 1024
 
 
 def campaign_payload(
@@ -136,8 +140,8 @@ def members_json(members: Iterable[Member], users: Mapping[str, Json]) -> list[J
 
 
 def user_json(user: User) -> Json:
-    """With the custom fields beside the others, as the original has them."""
-    return {
+    """With the custom fields beside the others, as the original has them; a large user by its id."""
+    whole = {
         **user.custom,
         **_without_none(
             {
@@ -154,6 +158,8 @@ def user_json(user: User) -> Json:
             }
         ),
     }
+    # 50 of them are in one event, which has to fit into an answer
+    return whole if len(orjson.dumps(whole)) <= _MOST_USER_BYTES else {"id": user.id}
 
 
 def rfc3339(moment: datetime) -> str:

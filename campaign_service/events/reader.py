@@ -46,7 +46,7 @@ class Selection:
 
     def takes(self, entry: LogEntry) -> bool:
         return (self.not_before is None or entry.created_at >= self.not_before) and (
-            self.not_after is None or entry.created_at <= self.not_after
+            self.not_after is None or entry.created_at < self.not_after
         )
 
 
@@ -115,13 +115,14 @@ class EventReader:
             else:
                 subject = f"{entry.details['id']} {entry.revision}"
                 payload = webhook_payload(entry.details, entry.created_at)
+            id_ = event_id(ref.type, subject)
             events.append(
                 Event(
-                    id=event_id(ref.type, subject),
+                    id=id_,
                     type=ref.type,
                     created_at=entry.created_at,
                     campaign_id=entry.campaign_id,
-                    payload=payload,
+                    payload={"id": id_, **payload},
                     place=ref.place,
                     place_behind=ref.place_behind,
                 )

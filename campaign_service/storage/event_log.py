@@ -37,7 +37,7 @@ _REVISIONS: Types = {"id": Key, "revision": campaign_changes.c.revision.type}
 _NAMES = (
     "campaign_id revision position type created_at messages channels content joined shown".split()
 )
-_ENTRY = [event_log.c[name] for name in _NAMES]
+ENTRY_COLUMNS = [event_log.c[name] for name in _NAMES]
 _ENDS = [column.name for column in event_log_ends.columns]
 _KEY = list(event_log.primary_key.columns)
 
@@ -72,7 +72,7 @@ class SqlEventLog:
     ) -> Sequence[LogEntry]:
         columns = event_log.c
         statement = (
-            select(*_ENTRY)
+            select(*ENTRY_COLUMNS)
             .where(columns.position >= start.position, _is_before(end), ~columns.skip_webhook)
             .order_by(columns.position)
             .limit(limit)
@@ -83,7 +83,7 @@ class SqlEventLog:
             statement = statement.where(columns.campaign_id == campaign_id)
         async with self._database.autocommit() as connection:
             rows = await connection.execute(statement)
-            return [LogEntry(**row._asdict()) for row in rows]
+            return [entry_from_row(row._asdict()) for row in rows]
 
     async def revisions(
         self, wanted: Collection[tuple[str, int]]
@@ -126,6 +126,11 @@ class SqlEventLog:
             return await give_positions(connection)
 
 
+def entry_from_row(values: Mapping[str, Any]) -> LogEntry:
+    """From the values of `ENTRY_COLUMNS`."""
+    return LogEntry(**values)
+
+
 async def give_positions(connection: AsyncConnection) -> int:
     """Ends the log behind what is committed, as far as one transaction goes. How many entries.
 
@@ -153,9 +158,11 @@ async def _lock_ends(connection: AsyncConnection) -> Any:
     locked = select(event_log_ends).with_for_update()
     found = (await connection.execute(locked)).one_or_none()
     if found is None:
-        empty: Select[Any] = select(literal(1), literal(1), literal(1)).where(text("true"))
+        empty = select(literal(1), literal(1), literal(1)).where(text("true"))
         dialect = cast("DialectName", connection.dialect.name)
-        await connection.execute(insert_from(dialect, event_log_ends, _ENDS, empty))
+        await connection.execute(
+            insert_from(dialect, event_log_ends, _ENDS, cast("Select[Any]", empty))
+        )
         found = (await connection.execute(locked)).one()
     return found
 

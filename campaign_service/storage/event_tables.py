@@ -111,16 +111,20 @@ webhook_lanes = Table(
     Column("types", JsonValue),
     Column("not_before", UtcTime),
     Column("not_after", UtcTime),
-    # the batch that was begun: the place behind it, and its bytes once an attempt has failed
+    # The batch that was begun: the place behind it. Once an attempt has failed also its bytes, its
+    # first event, and how many there are.
     Column("batch_position", Count),
     Column("batch_number", Count),
     Column("body", LargeBinary),
+    Column("event_id", Key),
+    Column("event_type", String(32)),
+    Column("events", Integer),
     Column("attempts", Integer, nullable=False),
     Column("first_attempt_at", UtcTime),
     Column("next_attempt_at", UtcTime),
-    Column("lease_owner", PlainText),
+    # another one for each claim
+    Column("lease", Key),
     Column("lease_until", UtcTime),
-    Column("fence", Integer, nullable=False),
     PrimaryKeyConstraint("webhook_id", "campaign_id", "replay_id"),
 )
 

@@ -75,7 +75,7 @@ def unavailable(message: str) -> Failure:
 
 def _reason(error: errors.InvalidInputError) -> str:
     if isinstance(error, InvalidTokenError):
-        kind = "RESUME" if error.field == "resume_token" else "PAGE"
+        kind = "PAGE" if error.field.endswith("page_token") else "RESUME"
         return f"ERROR_REASON_INVALID_{kind}_TOKEN"
     for type_, reason in _REASONS_BY_TYPE.items():
         if isinstance(error, type_):

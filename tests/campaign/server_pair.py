@@ -14,6 +14,7 @@ from campaign_service.sending.worker_processes import InProcessSenders
 from campaign_service.settings import CampaignSettings
 from herald.campaign.v1 import campaign_pb2, campaign_service_pb2_grpc
 from herald.campaign.v1 import campaign_service_pb2 as pb
+from herald.event.v1 import event_service_pb2_grpc
 from herald.segment.v1 import segment_pb2, segment_service_pb2_grpc
 from herald.segment.v1 import segment_service_pb2 as segment_service_pb
 from herald_rpc.server.serving import RunningServer
@@ -69,6 +70,7 @@ class ServerPair:
     campaign: Served
     segments: Any
     campaigns: Any
+    events: Any
     channels: AsyncExitStack = field(repr=False)
 
     async def restart_segment(self) -> None:
@@ -83,6 +85,7 @@ class ServerPair:
             grpc.aio.insecure_channel(self.campaign.address)
         )
         self.campaigns = campaign_service_pb2_grpc.CampaignServiceStub(channel)
+        self.events = event_service_pb2_grpc.EventServiceStub(channel)
 
     async def add_list(
         self,
@@ -157,6 +160,7 @@ async def start_pair(database_url: str, **settings: Any) -> AsyncIterator[Server
             campaign=segment,
             segments=segment_service_pb2_grpc.SegmentServiceStub(to_segment),
             campaigns=None,
+            events=None,
             channels=channels,
         )
         await services.restart_campaign()

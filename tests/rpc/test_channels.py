@@ -34,6 +34,8 @@ FOR_THE_CALLER_TO_REPEAT = {
     "herald.event.v1.EventService/CreateWebhook",
     "herald.event.v1.EventService/DeleteWebhook",
     "herald.event.v1.EventService/RedeliverAttempt",
+    "herald.event.v1.EventService/ReplayEvents",
+    "herald.event.v1.EventService/RotateWebhookSecret",
     "herald.segment.v1.SegmentService/CreateSegment",
 }
 

@@ -91,12 +91,14 @@ def _create_webhooks() -> None:
         sa.Column("batch_position", Count),
         sa.Column("batch_number", Count),
         sa.Column("body", sa.LargeBinary()),
+        sa.Column("event_id", Key),
+        sa.Column("event_type", sa.String(32)),
+        sa.Column("events", sa.Integer()),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("first_attempt_at", UtcTime),
         sa.Column("next_attempt_at", UtcTime),
-        sa.Column("lease_owner", PlainText),
+        sa.Column("lease", Key),
         sa.Column("lease_until", UtcTime),
-        sa.Column("fence", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("webhook_id", "campaign_id", "replay_id"),
     )
     op.create_table(

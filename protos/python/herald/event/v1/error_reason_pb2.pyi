@@ -82,6 +82,15 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED: more calls at once than the server serves; repeat the call after the time in
     RetryInfo. No metadata.
     """
+    ERROR_REASON_RESUME_TOKEN_EXPIRED: _ErrorReason.ValueType  # 16
+    """FAILED_PRECONDITION: the token of an event stream is older than the retention: events after it
+    have been deleted. Start again without one, from the oldest that is kept. `PreconditionFailure`
+    says the same. Example: `{"field": "after"}`.
+    """
+    ERROR_REASON_ADDRESS_REFUSED: _ErrorReason.ValueType  # 17
+    """INVALID_ARGUMENT: the webhook's URL names an address where this server sends nothing to. Example:
+    `{"field": "webhook.url", "address": "169.254.169.254", "rule": "link-local"}`.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. The full name of a value, such as ERROR_REASON_WEBHOOK_NOT_FOUND, is the
@@ -149,5 +158,14 @@ ERROR_REASON_MALFORMED_REQUEST: ErrorReason.ValueType  # 14
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 15
 """RESOURCE_EXHAUSTED: more calls at once than the server serves; repeat the call after the time in
 RetryInfo. No metadata.
+"""
+ERROR_REASON_RESUME_TOKEN_EXPIRED: ErrorReason.ValueType  # 16
+"""FAILED_PRECONDITION: the token of an event stream is older than the retention: events after it
+have been deleted. Start again without one, from the oldest that is kept. `PreconditionFailure`
+says the same. Example: `{"field": "after"}`.
+"""
+ERROR_REASON_ADDRESS_REFUSED: ErrorReason.ValueType  # 17
+"""INVALID_ARGUMENT: the webhook's URL names an address where this server sends nothing to. Example:
+`{"field": "webhook.url", "address": "169.254.169.254", "rule": "link-local"}`.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -22,23 +22,24 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bherald/event/v1/event.proto\x12\x0fherald.event.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x90\x01\n\x05\x45vent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12.\n\ncreated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x07payload\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x13\n\x0b\x63\x61mpaign_id\x18\x05 \x01(\t\"\xc9\x01\n\x07Webhook\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\x13\n\x0b\x65vent_types\x18\x03 \x03(\t\x12\x0e\n\x06secret\x18\x04 \x01(\t\x12\x14\n\x07\x65nabled\x18\x05 \x01(\x08H\x00\x88\x01\x01\x12.\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\n\n\x08_enabled\"\xaf\x02\n\x0eWebhookAttempt\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nwebhook_id\x18\x02 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x03 \x01(\t\x12\x12\n\nevent_type\x18\x04 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\x05\x12\x30\n\x0c\x61ttempted_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fresponse_status\x18\x07 \x01(\x05\x12\r\n\x05\x65rror\x18\x08 \x01(\t\x12\x37\n\x07outcome\x18\t \x01(\x0e\x32&.herald.event.v1.WebhookAttemptOutcome\x12\x33\n\x0fnext_attempt_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\xaf\x01\n\x15WebhookAttemptOutcome\x12\'\n#WEBHOOK_ATTEMPT_OUTCOME_UNSPECIFIED\x10\x00\x12%\n!WEBHOOK_ATTEMPT_OUTCOME_DELIVERED\x10\x01\x12$\n WEBHOOK_ATTEMPT_OUTCOME_RETRYING\x10\x02\x12 \n\x1cWEBHOOK_ATTEMPT_OUTCOME_DEAD\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bherald/event/v1/event.proto\x12\x0fherald.event.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x90\x01\n\x05\x45vent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12.\n\ncreated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x07payload\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x13\n\x0b\x63\x61mpaign_id\x18\x05 \x01(\t\"\xf7\x02\n\x07Webhook\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\x13\n\x0b\x65vent_types\x18\x03 \x03(\t\x12\x0e\n\x06secret\x18\x04 \x01(\t\x12\x14\n\x07\x65nabled\x18\x05 \x01(\x08H\x00\x88\x01\x01\x12.\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x07timeout\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x18\n\x10max_batch_events\x18\t \x01(\x05\x12\x17\n\x0f\x64isabled_reason\x18\n \x01(\t\x12\x16\n\x0epending_events\x18\x0b \x01(\x03\x12\x35\n\x11oldest_pending_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\n\n\x08_enabled\"\xbf\x02\n\x0eWebhookAttempt\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nwebhook_id\x18\x02 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x03 \x01(\t\x12\x12\n\nevent_type\x18\x04 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\x05\x12\x30\n\x0c\x61ttempted_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fresponse_status\x18\x07 \x01(\x05\x12\r\n\x05\x65rror\x18\x08 \x01(\t\x12\x37\n\x07outcome\x18\t \x01(\x0e\x32&.herald.event.v1.WebhookAttemptOutcome\x12\x33\n\x0fnext_attempt_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x65vents\x18\x0b \x01(\x05*\xaf\x01\n\x15WebhookAttemptOutcome\x12\'\n#WEBHOOK_ATTEMPT_OUTCOME_UNSPECIFIED\x10\x00\x12%\n!WEBHOOK_ATTEMPT_OUTCOME_DELIVERED\x10\x01\x12$\n WEBHOOK_ATTEMPT_OUTCOME_RETRYING\x10\x02\x12 \n\x1cWEBHOOK_ATTEMPT_OUTCOME_DEAD\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'herald.event.v1.event_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_WEBHOOKATTEMPTOUTCOME']._serialized_start=769
-  _globals['_WEBHOOKATTEMPTOUTCOME']._serialized_end=944
-  _globals['_EVENT']._serialized_start=112
-  _globals['_EVENT']._serialized_end=256
-  _globals['_WEBHOOK']._serialized_start=259
-  _globals['_WEBHOOK']._serialized_end=460
-  _globals['_WEBHOOKATTEMPT']._serialized_start=463
-  _globals['_WEBHOOKATTEMPT']._serialized_end=766
+  _globals['_WEBHOOKATTEMPTOUTCOME']._serialized_start=991
+  _globals['_WEBHOOKATTEMPTOUTCOME']._serialized_end=1166
+  _globals['_EVENT']._serialized_start=144
+  _globals['_EVENT']._serialized_end=288
+  _globals['_WEBHOOK']._serialized_start=291
+  _globals['_WEBHOOK']._serialized_end=666
+  _globals['_WEBHOOKATTEMPT']._serialized_start=669
+  _globals['_WEBHOOKATTEMPT']._serialized_end=988
 # @@protoc_insertion_point(module_scope)

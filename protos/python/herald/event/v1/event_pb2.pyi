@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -71,19 +72,23 @@ class Event(_message.Message):
     `campaign.completed`: it was completed. `campaign.updated`: it changed in any other way, by
     creation, update, scheduling, stop or deletion, but not by progress. `channel.created`,
     `message.new`, `member.added` and `channel.visible`: what a campaign did, unless it is muted by
-    `skip_webhook`. Types may be added.
+    `skip_webhook`. `webhook.disabled`: a webhook's endpoint has answered 410, and gets nothing any
+    more. Types may be added.
     """
     campaign_id: _builtins.str
-    """The campaign that it belongs to."""
+    """The campaign that it belongs to; empty if it belongs to none."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When it happened."""
 
     @_builtins.property
     def payload(self) -> _struct_pb2.Struct:
-        """The JSON exactly as a webhook carries it: `type`, `created_at` and what the type tells, with a
-        `campaign.*` event the full campaign. Enum values are the product's words (`in_progress`),
-        times are RFC 3339 strings. Numbers are doubles, and none is beyond 2^53.
+        """The JSON exactly as a webhook carries it: `id`, `type`, `created_at` and what the type tells, with a
+        `campaign.*` event the full campaign as it was then, but its users, whom GetCampaign pages, and
+        the content of its segments. Enum values are the product's words (`in_progress`), times are RFC
+        3339 strings, what is unset is absent. Custom fields of users, channels and messages stand beside
+        the others. `members` are the first 50 by id; users of more than 4 kB are named by their id alone. What an event says of users, channels and members
+        is as it is when the event is read. Numbers are doubles, and none is beyond 2^53.
         """
 
     def __init__(
@@ -111,10 +116,16 @@ class Webhook(_message.Message):
     between campaigns. No webhook holds up another, or the sender. Lengths are counted in Unicode
     characters.
 
-    An attempt is a success if the endpoint answers 2xx within 6 seconds; redirects are not followed.
+    An attempt is a success if the endpoint answers 2xx within `timeout`; redirects are not followed.
     It is repeated, with exponential back-off and jitter, for 24 hours from the first one on, after
-    408, 429 (not before its Retry-After), 5xx, time-outs and network errors. After anything else, or
-    when the 24 hours are over, the event is dead for this webhook, and the next one goes out.
+    408, 429, 5xx, time-outs and network errors; never before what Retry-After asks for, up to 24
+    hours. Where a kept connection had died, it is repeated once at once. 410 disables the webhook.
+    After anything else, or when the 24 hours are over, the event is dead for this webhook, and the
+    next one goes out. Events that wait for longer than the retention of events (7 days unless the
+    operator says otherwise) are lost for this webhook.
+
+    The body is the event's payload. With `max_batch_events` above 1 it is a JSON array of payloads,
+    also of a single one; the headers carry the id of the first. A batch is repeated with the same events, and after a failed attempt as the same bytes.
 
     The request has the headers of Standard Webhooks, `webhook-id`, `webhook-timestamp` (seconds) and
     `webhook-signature` (`v1,` and a base64 HMAC-SHA256), and `X-Webhook-Id`, `X-Webhook-Attempt`
@@ -130,6 +141,11 @@ class Webhook(_message.Message):
     ENABLED_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    MAX_BATCH_EVENTS_FIELD_NUMBER: _builtins.int
+    DISABLED_REASON_FIELD_NUMBER: _builtins.int
+    PENDING_EVENTS_FIELD_NUMBER: _builtins.int
+    OLDEST_PENDING_AT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Chosen by the caller, at most 255 characters, or made by the server where empty. Never changes."""
     url: _builtins.str
@@ -143,7 +159,20 @@ class Webhook(_message.Message):
     """
     enabled: _builtins.bool
     """Whether events are sent. Unset: true. What happens while it is false is not sent later either;
-    what was waiting for its next attempt goes on waiting until it is true again.
+    what was waiting for its next attempt goes on waiting until it is true again. False after the
+    endpoint has answered 410.
+    """
+    max_batch_events: _builtins.int
+    """How many events of a campaign are sent in one request, at most: 1 to 500, and no more than 256 kB
+    unless a single one is larger. 0: 1.
+    """
+    disabled_reason: _builtins.str
+    """Output only. Why the server disabled the webhook; empty if it did not, or since `enabled` was
+    set.
+    """
+    pending_events: _builtins.int
+    """Output only. How many events the webhook still has to get, those that wait for another attempt
+    included.
     """
     @_builtins.property
     def event_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -159,6 +188,16 @@ class Webhook(_message.Message):
     def updated_at(self) -> _timestamp_pb2.Timestamp:
         """Output only. When the webhook last changed."""
 
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """How long an attempt may take, from the connection to the end of the answer: 1 to 30 seconds, to
+        the millisecond. Unset: 6 seconds.
+        """
+
+    @_builtins.property
+    def oldest_pending_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When the oldest of these happened; unset if there is none."""
+
     def __init__(
         self,
         *,
@@ -169,10 +208,15 @@ class Webhook(_message.Message):
         enabled: _builtins.bool | None = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+        max_batch_events: _builtins.int = ...,
+        disabled_reason: _builtins.str = ...,
+        pending_events: _builtins.int = ...,
+        oldest_pending_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "created_at", b"created_at", "enabled", b"enabled", "updated_at", b"updated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "created_at", b"created_at", "enabled", b"enabled", "oldest_pending_at", b"oldest_pending_at", "timeout", b"timeout", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "created_at", b"created_at", "enabled", b"enabled", "event_types", b"event_types", "id", b"id", "secret", b"secret", "updated_at", b"updated_at", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "created_at", b"created_at", "disabled_reason", b"disabled_reason", "enabled", b"enabled", "event_types", b"event_types", "id", b"id", "max_batch_events", b"max_batch_events", "oldest_pending_at", b"oldest_pending_at", "pending_events", b"pending_events", "secret", b"secret", "timeout", b"timeout", "updated_at", b"updated_at", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
     _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015
@@ -196,14 +240,15 @@ class WebhookAttempt(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
     NEXT_ATTEMPT_AT_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Unique."""
     webhook_id: _builtins.str
     """The webhook."""
     event_id: _builtins.str
-    """The event."""
+    """The event; the first one of a batch."""
     event_type: _builtins.str
-    """The event's type."""
+    """That event's type."""
     attempt: _builtins.int
     """Which attempt for this event and webhook, from 1, as in `X-Webhook-Attempt`."""
     response_status: _builtins.int
@@ -212,6 +257,8 @@ class WebhookAttempt(_message.Message):
     """What went wrong, for people; empty if delivered."""
     outcome: Global___WebhookAttemptOutcome.ValueType
     """What came of it."""
+    events: _builtins.int
+    """How many events were sent in the one request."""
     @_builtins.property
     def attempted_at(self) -> _timestamp_pb2.Timestamp:
         """When it was made."""
@@ -235,10 +282,11 @@ class WebhookAttempt(_message.Message):
         error: _builtins.str = ...,
         outcome: Global___WebhookAttemptOutcome.ValueType = ...,
         next_attempt_at: _timestamp_pb2.Timestamp | None = ...,
+        events: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attempted_at", b"attempted_at", "next_attempt_at", b"next_attempt_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "attempted_at", b"attempted_at", "error", b"error", "event_id", b"event_id", "event_type", b"event_type", "id", b"id", "next_attempt_at", b"next_attempt_at", "outcome", b"outcome", "response_status", b"response_status", "webhook_id", b"webhook_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "attempted_at", b"attempted_at", "error", b"error", "event_id", b"event_id", "event_type", b"event_type", "events", b"events", "id", b"id", "next_attempt_at", b"next_attempt_at", "outcome", b"outcome", "response_status", b"response_status", "webhook_id", b"webhook_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -22,49 +22,59 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from herald.event.v1 import event_pb2 as herald_dot_event_dot_v1_dot_event__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#herald/event/v1/event_service.proto\x12\x0fherald.event.v1\x1a google/protobuf/field_mask.proto\x1a\x1bherald/event/v1/event.proto\"A\n\x14\x43reateWebhookRequest\x12)\n\x07webhook\x18\x01 \x01(\x0b\x32\x18.herald.event.v1.Webhook\"B\n\x15\x43reateWebhookResponse\x12)\n\x07webhook\x18\x01 \x01(\x0b\x32\x18.herald.event.v1.Webhook\"\x1f\n\x11GetWebhookRequest\x12\n\n\x02id\x18\x01 \x01(\t\"?\n\x12GetWebhookResponse\x12)\n\x07webhook\x18\x01 \x01(\x0b\x32\x18.herald.event.v1.Webhook\"r\n\x14UpdateWebhookRequest\x12)\n\x07webhook\x18\x01 \x01(\x0b\x32\x18.herald.event.v1.Webhook\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"B\n\x15UpdateWebhookResponse\x12)\n\x07webhook\x18\x01 \x01(\x0b\x32\x18.herald.event.v1.Webhook\"\"\n\x14\x44\x65leteWebhookRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x17\n\x15\x44\x65leteWebhookResponse\"=\n\x14QueryWebhooksRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"u\n\x15QueryWebhooksResponse\x12*\n\x08webhooks\x18\x01 \x03(\x0b\x32\x18.herald.event.v1.Webhook\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x17\n\x0fprev_page_token\x18\x03 \x01(\t\"\x91\x01\n\x1bQueryWebhookAttemptsRequest\x12\x12\n\nwebhook_id\x18\x01 \x01(\t\x12\x37\n\x07outcome\x18\x02 \x01(\x0e\x32&.herald.event.v1.WebhookAttemptOutcome\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"\x83\x01\n\x1cQueryWebhookAttemptsResponse\x12\x31\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32\x1f.herald.event.v1.WebhookAttempt\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x17\n\x0fprev_page_token\x18\x03 \x01(\t\"%\n\x17RedeliverAttemptRequest\x12\n\n\x02id\x18\x01 \x01(\t\"L\n\x18RedeliverAttemptResponse\x12\x30\n\x07\x61ttempt\x18\x01 \x01(\x0b\x32\x1f.herald.event.v1.WebhookAttempt\"3\n\x13StreamEventsRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\t\x12\r\n\x05types\x18\x02 \x03(\t\"M\n\x14StreamEventsResponse\x12&\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x16.herald.event.v1.Event\x12\r\n\x05token\x18\x02 \x01(\t2\xa2\x06\n\x0c\x45ventService\x12^\n\rCreateWebhook\x12%.herald.event.v1.CreateWebhookRequest\x1a&.herald.event.v1.CreateWebhookResponse\x12U\n\nGetWebhook\x12\".herald.event.v1.GetWebhookRequest\x1a#.herald.event.v1.GetWebhookResponse\x12^\n\rUpdateWebhook\x12%.herald.event.v1.UpdateWebhookRequest\x1a&.herald.event.v1.UpdateWebhookResponse\x12^\n\rDeleteWebhook\x12%.herald.event.v1.DeleteWebhookRequest\x1a&.herald.event.v1.DeleteWebhookResponse\x12^\n\rQueryWebhooks\x12%.herald.event.v1.QueryWebhooksRequest\x1a&.herald.event.v1.QueryWebhooksResponse\x12s\n\x14QueryWebhookAttempts\x12,.herald.event.v1.QueryWebhookAttemptsRequest\x1a-.herald.event.v1.QueryWebhookAttemptsResponse\x12g\n\x10RedeliverAttempt\x12(.herald.event.v1.RedeliverAttemptRequest\x1a).herald.event.v1.RedeliverAttemptResponse\x12]\n\x0cStreamEvents\x12$.herald.event.v1.StreamEventsRequest\x1a%.herald.event.v1.StreamEventsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#herald/event/v1/event_service.proto\x12\x0fherald.event.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bherald/event/v1/event.proto\"A\n\x14\x43reateWebhookRequest\x12)\n\x07webhook\x18\x01 \x01(\x0b\x32\x18.herald.event.v1.Webhook\"B\n\x15\x43reateWebhookResponse\x12)\n\x07webhook\x18\x01 \x01(\x0b\x32\x18.herald.event.v1.Webhook\"\x1f\n\x11GetWebhookRequest\x12\n\n\x02id\x18\x01 \x01(\t\"?\n\x12GetWebhookResponse\x12)\n\x07webhook\x18\x01 \x01(\x0b\x32\x18.herald.event.v1.Webhook\"r\n\x14UpdateWebhookRequest\x12)\n\x07webhook\x18\x01 \x01(\x0b\x32\x18.herald.event.v1.Webhook\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"B\n\x15UpdateWebhookResponse\x12)\n\x07webhook\x18\x01 \x01(\x0b\x32\x18.herald.event.v1.Webhook\"\"\n\x14\x44\x65leteWebhookRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x17\n\x15\x44\x65leteWebhookResponse\"b\n\x1aRotateWebhookSecretRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06secret\x18\x02 \x01(\t\x12(\n\x05grace\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"H\n\x1bRotateWebhookSecretResponse\x12)\n\x07webhook\x18\x01 \x01(\x0b\x32\x18.herald.event.v1.Webhook\"\xa2\x01\n\x13ReplayEventsRequest\x12\x12\n\nwebhook_id\x18\x01 \x01(\t\x12)\n\x05\x61\x66ter\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05types\x18\x04 \x03(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"&\n\x14ReplayEventsResponse\x12\x0e\n\x06\x65vents\x18\x01 \x01(\x03\"=\n\x14QueryWebhooksRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"u\n\x15QueryWebhooksResponse\x12*\n\x08webhooks\x18\x01 \x03(\x0b\x32\x18.herald.event.v1.Webhook\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x17\n\x0fprev_page_token\x18\x03 \x01(\t\"\x91\x01\n\x1bQueryWebhookAttemptsRequest\x12\x12\n\nwebhook_id\x18\x01 \x01(\t\x12\x37\n\x07outcome\x18\x02 \x01(\x0e\x32&.herald.event.v1.WebhookAttemptOutcome\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"\x83\x01\n\x1cQueryWebhookAttemptsResponse\x12\x31\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32\x1f.herald.event.v1.WebhookAttempt\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x17\n\x0fprev_page_token\x18\x03 \x01(\t\"%\n\x17RedeliverAttemptRequest\x12\n\n\x02id\x18\x01 \x01(\t\"L\n\x18RedeliverAttemptResponse\x12\x30\n\x07\x61ttempt\x18\x01 \x01(\x0b\x32\x1f.herald.event.v1.WebhookAttempt\"3\n\x13StreamEventsRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\t\x12\r\n\x05types\x18\x02 \x03(\t\"M\n\x14StreamEventsResponse\x12&\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x16.herald.event.v1.Event\x12\r\n\x05token\x18\x02 \x01(\t2\xf1\x07\n\x0c\x45ventService\x12^\n\rCreateWebhook\x12%.herald.event.v1.CreateWebhookRequest\x1a&.herald.event.v1.CreateWebhookResponse\x12U\n\nGetWebhook\x12\".herald.event.v1.GetWebhookRequest\x1a#.herald.event.v1.GetWebhookResponse\x12^\n\rUpdateWebhook\x12%.herald.event.v1.UpdateWebhookRequest\x1a&.herald.event.v1.UpdateWebhookResponse\x12^\n\rDeleteWebhook\x12%.herald.event.v1.DeleteWebhookRequest\x1a&.herald.event.v1.DeleteWebhookResponse\x12p\n\x13RotateWebhookSecret\x12+.herald.event.v1.RotateWebhookSecretRequest\x1a,.herald.event.v1.RotateWebhookSecretResponse\x12^\n\rQueryWebhooks\x12%.herald.event.v1.QueryWebhooksRequest\x1a&.herald.event.v1.QueryWebhooksResponse\x12s\n\x14QueryWebhookAttempts\x12,.herald.event.v1.QueryWebhookAttemptsRequest\x1a-.herald.event.v1.QueryWebhookAttemptsResponse\x12g\n\x10RedeliverAttempt\x12(.herald.event.v1.RedeliverAttemptRequest\x1a).herald.event.v1.RedeliverAttemptResponse\x12[\n\x0cReplayEvents\x12$.herald.event.v1.ReplayEventsRequest\x1a%.herald.event.v1.ReplayEventsResponse\x12]\n\x0cStreamEvents\x12$.herald.event.v1.StreamEventsRequest\x1a%.herald.event.v1.StreamEventsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'herald.event.v1.event_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CREATEWEBHOOKREQUEST']._serialized_start=119
-  _globals['_CREATEWEBHOOKREQUEST']._serialized_end=184
-  _globals['_CREATEWEBHOOKRESPONSE']._serialized_start=186
-  _globals['_CREATEWEBHOOKRESPONSE']._serialized_end=252
-  _globals['_GETWEBHOOKREQUEST']._serialized_start=254
-  _globals['_GETWEBHOOKREQUEST']._serialized_end=285
-  _globals['_GETWEBHOOKRESPONSE']._serialized_start=287
-  _globals['_GETWEBHOOKRESPONSE']._serialized_end=350
-  _globals['_UPDATEWEBHOOKREQUEST']._serialized_start=352
-  _globals['_UPDATEWEBHOOKREQUEST']._serialized_end=466
-  _globals['_UPDATEWEBHOOKRESPONSE']._serialized_start=468
-  _globals['_UPDATEWEBHOOKRESPONSE']._serialized_end=534
-  _globals['_DELETEWEBHOOKREQUEST']._serialized_start=536
-  _globals['_DELETEWEBHOOKREQUEST']._serialized_end=570
-  _globals['_DELETEWEBHOOKRESPONSE']._serialized_start=572
-  _globals['_DELETEWEBHOOKRESPONSE']._serialized_end=595
-  _globals['_QUERYWEBHOOKSREQUEST']._serialized_start=597
-  _globals['_QUERYWEBHOOKSREQUEST']._serialized_end=658
-  _globals['_QUERYWEBHOOKSRESPONSE']._serialized_start=660
-  _globals['_QUERYWEBHOOKSRESPONSE']._serialized_end=777
-  _globals['_QUERYWEBHOOKATTEMPTSREQUEST']._serialized_start=780
-  _globals['_QUERYWEBHOOKATTEMPTSREQUEST']._serialized_end=925
-  _globals['_QUERYWEBHOOKATTEMPTSRESPONSE']._serialized_start=928
-  _globals['_QUERYWEBHOOKATTEMPTSRESPONSE']._serialized_end=1059
-  _globals['_REDELIVERATTEMPTREQUEST']._serialized_start=1061
-  _globals['_REDELIVERATTEMPTREQUEST']._serialized_end=1098
-  _globals['_REDELIVERATTEMPTRESPONSE']._serialized_start=1100
-  _globals['_REDELIVERATTEMPTRESPONSE']._serialized_end=1176
-  _globals['_STREAMEVENTSREQUEST']._serialized_start=1178
-  _globals['_STREAMEVENTSREQUEST']._serialized_end=1229
-  _globals['_STREAMEVENTSRESPONSE']._serialized_start=1231
-  _globals['_STREAMEVENTSRESPONSE']._serialized_end=1308
-  _globals['_EVENTSERVICE']._serialized_start=1311
-  _globals['_EVENTSERVICE']._serialized_end=2113
+  _globals['_CREATEWEBHOOKREQUEST']._serialized_start=184
+  _globals['_CREATEWEBHOOKREQUEST']._serialized_end=249
+  _globals['_CREATEWEBHOOKRESPONSE']._serialized_start=251
+  _globals['_CREATEWEBHOOKRESPONSE']._serialized_end=317
+  _globals['_GETWEBHOOKREQUEST']._serialized_start=319
+  _globals['_GETWEBHOOKREQUEST']._serialized_end=350
+  _globals['_GETWEBHOOKRESPONSE']._serialized_start=352
+  _globals['_GETWEBHOOKRESPONSE']._serialized_end=415
+  _globals['_UPDATEWEBHOOKREQUEST']._serialized_start=417
+  _globals['_UPDATEWEBHOOKREQUEST']._serialized_end=531
+  _globals['_UPDATEWEBHOOKRESPONSE']._serialized_start=533
+  _globals['_UPDATEWEBHOOKRESPONSE']._serialized_end=599
+  _globals['_DELETEWEBHOOKREQUEST']._serialized_start=601
+  _globals['_DELETEWEBHOOKREQUEST']._serialized_end=635
+  _globals['_DELETEWEBHOOKRESPONSE']._serialized_start=637
+  _globals['_DELETEWEBHOOKRESPONSE']._serialized_end=660
+  _globals['_ROTATEWEBHOOKSECRETREQUEST']._serialized_start=662
+  _globals['_ROTATEWEBHOOKSECRETREQUEST']._serialized_end=760
+  _globals['_ROTATEWEBHOOKSECRETRESPONSE']._serialized_start=762
+  _globals['_ROTATEWEBHOOKSECRETRESPONSE']._serialized_end=834
+  _globals['_REPLAYEVENTSREQUEST']._serialized_start=837
+  _globals['_REPLAYEVENTSREQUEST']._serialized_end=999
+  _globals['_REPLAYEVENTSRESPONSE']._serialized_start=1001
+  _globals['_REPLAYEVENTSRESPONSE']._serialized_end=1039
+  _globals['_QUERYWEBHOOKSREQUEST']._serialized_start=1041
+  _globals['_QUERYWEBHOOKSREQUEST']._serialized_end=1102
+  _globals['_QUERYWEBHOOKSRESPONSE']._serialized_start=1104
+  _globals['_QUERYWEBHOOKSRESPONSE']._serialized_end=1221
+  _globals['_QUERYWEBHOOKATTEMPTSREQUEST']._serialized_start=1224
+  _globals['_QUERYWEBHOOKATTEMPTSREQUEST']._serialized_end=1369
+  _globals['_QUERYWEBHOOKATTEMPTSRESPONSE']._serialized_start=1372
+  _globals['_QUERYWEBHOOKATTEMPTSRESPONSE']._serialized_end=1503
+  _globals['_REDELIVERATTEMPTREQUEST']._serialized_start=1505
+  _globals['_REDELIVERATTEMPTREQUEST']._serialized_end=1542
+  _globals['_REDELIVERATTEMPTRESPONSE']._serialized_start=1544
+  _globals['_REDELIVERATTEMPTRESPONSE']._serialized_end=1620
+  _globals['_STREAMEVENTSREQUEST']._serialized_start=1622
+  _globals['_STREAMEVENTSREQUEST']._serialized_end=1673
+  _globals['_STREAMEVENTSRESPONSE']._serialized_start=1675
+  _globals['_STREAMEVENTSRESPONSE']._serialized_end=1752
+  _globals['_EVENTSERVICE']._serialized_start=1755
+  _globals['_EVENTSERVICE']._serialized_end=2764
 # @@protoc_insertion_point(module_scope)

@@ -57,6 +57,11 @@ class EventServiceStub:
                 request_serializer=herald_dot_event_dot_v1_dot_event__service__pb2.DeleteWebhookRequest.SerializeToString,
                 response_deserializer=herald_dot_event_dot_v1_dot_event__service__pb2.DeleteWebhookResponse.FromString,
                 _registered_method=True)
+        self.RotateWebhookSecret = channel.unary_unary(
+                '/herald.event.v1.EventService/RotateWebhookSecret',
+                request_serializer=herald_dot_event_dot_v1_dot_event__service__pb2.RotateWebhookSecretRequest.SerializeToString,
+                response_deserializer=herald_dot_event_dot_v1_dot_event__service__pb2.RotateWebhookSecretResponse.FromString,
+                _registered_method=True)
         self.QueryWebhooks = channel.unary_unary(
                 '/herald.event.v1.EventService/QueryWebhooks',
                 request_serializer=herald_dot_event_dot_v1_dot_event__service__pb2.QueryWebhooksRequest.SerializeToString,
@@ -71,6 +76,11 @@ class EventServiceStub:
                 '/herald.event.v1.EventService/RedeliverAttempt',
                 request_serializer=herald_dot_event_dot_v1_dot_event__service__pb2.RedeliverAttemptRequest.SerializeToString,
                 response_deserializer=herald_dot_event_dot_v1_dot_event__service__pb2.RedeliverAttemptResponse.FromString,
+                _registered_method=True)
+        self.ReplayEvents = channel.unary_unary(
+                '/herald.event.v1.EventService/ReplayEvents',
+                request_serializer=herald_dot_event_dot_v1_dot_event__service__pb2.ReplayEventsRequest.SerializeToString,
+                response_deserializer=herald_dot_event_dot_v1_dot_event__service__pb2.ReplayEventsResponse.FromString,
                 _registered_method=True)
         self.StreamEvents = channel.unary_stream(
                 '/herald.event.v1.EventService/StreamEvents',
@@ -93,7 +103,8 @@ class EventServiceServicer:
         ERROR_REASON_WEBHOOK_ALREADY_EXISTS. No secret in the repeated call is the same content.
         Without an `id`, a repeated call creates a second webhook.
 
-        Fails also with ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
+        Fails also with ERROR_REASON_INVALID_FIELD, ERROR_REASON_LIMIT_EXCEEDED and
+        ERROR_REASON_ADDRESS_REFUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -108,8 +119,9 @@ class EventServiceServicer:
 
     def UpdateWebhook(self, request, context):
         """Changes a webhook. Attempts that begin after this has returned use what it says now, also those
-        for earlier events. Repeating the call is harmless. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND,
-        ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
+        for earlier events. Takes up to a second while something is being sent to it. Repeating the call
+        is harmless. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND, ERROR_REASON_INVALID_FIELD,
+        ERROR_REASON_LIMIT_EXCEEDED and ERROR_REASON_ADDRESS_REFUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -117,8 +129,19 @@ class EventServiceServicer:
 
     def DeleteWebhook(self, request, context):
         """Deletes a webhook, its attempts, and what was waiting to be sent to it, for good. No attempt
-        begins after this has returned. Its id can be used again. Fails with
-        ERROR_REASON_WEBHOOK_NOT_FOUND, also when called twice.
+        begins after this has returned, which takes up to a second while something is being sent to it.
+        Its id can be used again. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND, also when called twice.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateWebhookSecret(self, request, context):
+        """Gives a webhook another secret. Both sign until the grace is over: `webhook-signature` has a
+        signature of each, so that a receiver with either accepts every event; `X-Signature` is of the
+        new one alone. The secret before the last one signs no more. Not repeatable: each call makes
+        another secret, unless it brings one. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND,
+        ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -153,13 +176,26 @@ class EventServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReplayEvents(self, request, context):
+        """Has all events of a time sent again to a webhook, under the same event ids and in order per
+        campaign, beside those that happen meanwhile. The webhook's own `event_types` apply, too. Returns
+        how many they are; there is no limit but the retention. With a `request_id`, the call can be
+        repeated for 7 days: it sends nothing twice, and answers the same. Fails with
+        ERROR_REASON_WEBHOOK_NOT_FOUND and ERROR_REASON_INVALID_FIELD.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def StreamEvents(self, request, context):
         """Streams events, of every campaign: those that have happened, then those that happen, until the
         caller cancels. Within a campaign they come in the order in which they happened; between
         campaigns there is no promised order. No event is left out, and an event is repeated only
         behind a token that was not used: a caller who stores the token together with what it did sees
         each event once. May be cut with UNAVAILABLE at any time: repeat it with the last token, on any
-        replica. Fails with ERROR_REASON_INVALID_RESUME_TOKEN and ERROR_REASON_INVALID_FIELD.
+        replica. Fails with ERROR_REASON_INVALID_RESUME_TOKEN, ERROR_REASON_RESUME_TOKEN_EXPIRED, also in
+        the middle for a caller that reads more slowly than events are deleted, and
+        ERROR_REASON_INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -188,6 +224,11 @@ def add_EventServiceServicer_to_server(servicer, server):
                     request_deserializer=herald_dot_event_dot_v1_dot_event__service__pb2.DeleteWebhookRequest.FromString,
                     response_serializer=herald_dot_event_dot_v1_dot_event__service__pb2.DeleteWebhookResponse.SerializeToString,
             ),
+            'RotateWebhookSecret': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateWebhookSecret,
+                    request_deserializer=herald_dot_event_dot_v1_dot_event__service__pb2.RotateWebhookSecretRequest.FromString,
+                    response_serializer=herald_dot_event_dot_v1_dot_event__service__pb2.RotateWebhookSecretResponse.SerializeToString,
+            ),
             'QueryWebhooks': grpc.unary_unary_rpc_method_handler(
                     servicer.QueryWebhooks,
                     request_deserializer=herald_dot_event_dot_v1_dot_event__service__pb2.QueryWebhooksRequest.FromString,
@@ -202,6 +243,11 @@ def add_EventServiceServicer_to_server(servicer, server):
                     servicer.RedeliverAttempt,
                     request_deserializer=herald_dot_event_dot_v1_dot_event__service__pb2.RedeliverAttemptRequest.FromString,
                     response_serializer=herald_dot_event_dot_v1_dot_event__service__pb2.RedeliverAttemptResponse.SerializeToString,
+            ),
+            'ReplayEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplayEvents,
+                    request_deserializer=herald_dot_event_dot_v1_dot_event__service__pb2.ReplayEventsRequest.FromString,
+                    response_serializer=herald_dot_event_dot_v1_dot_event__service__pb2.ReplayEventsResponse.SerializeToString,
             ),
             'StreamEvents': grpc.unary_stream_rpc_method_handler(
                     servicer.StreamEvents,
@@ -331,6 +377,33 @@ class EventService:
             _registered_method=True)
 
     @staticmethod
+    def RotateWebhookSecret(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/herald.event.v1.EventService/RotateWebhookSecret',
+            herald_dot_event_dot_v1_dot_event__service__pb2.RotateWebhookSecretRequest.SerializeToString,
+            herald_dot_event_dot_v1_dot_event__service__pb2.RotateWebhookSecretResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def QueryWebhooks(request,
             target,
             options=(),
@@ -401,6 +474,33 @@ class EventService:
             '/herald.event.v1.EventService/RedeliverAttempt',
             herald_dot_event_dot_v1_dot_event__service__pb2.RedeliverAttemptRequest.SerializeToString,
             herald_dot_event_dot_v1_dot_event__service__pb2.RedeliverAttemptResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplayEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/herald.event.v1.EventService/ReplayEvents',
+            herald_dot_event_dot_v1_dot_event__service__pb2.ReplayEventsRequest.SerializeToString,
+            herald_dot_event_dot_v1_dot_event__service__pb2.ReplayEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

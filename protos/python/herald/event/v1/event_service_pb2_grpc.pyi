@@ -44,19 +44,28 @@ class EventServiceStub:
     ERROR_REASON_WEBHOOK_ALREADY_EXISTS. No secret in the repeated call is the same content.
     Without an `id`, a repeated call creates a second webhook.
 
-    Fails also with ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
+    Fails also with ERROR_REASON_INVALID_FIELD, ERROR_REASON_LIMIT_EXCEEDED and
+    ERROR_REASON_ADDRESS_REFUSED.
     """
     GetWebhook: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.GetWebhookRequest, _event_service_pb2.GetWebhookResponse]
     """Returns a webhook without its secret. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND."""
     UpdateWebhook: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.UpdateWebhookRequest, _event_service_pb2.UpdateWebhookResponse]
     """Changes a webhook. Attempts that begin after this has returned use what it says now, also those
-    for earlier events. Repeating the call is harmless. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND,
-    ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
+    for earlier events. Takes up to a second while something is being sent to it. Repeating the call
+    is harmless. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND, ERROR_REASON_INVALID_FIELD,
+    ERROR_REASON_LIMIT_EXCEEDED and ERROR_REASON_ADDRESS_REFUSED.
     """
     DeleteWebhook: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.DeleteWebhookRequest, _event_service_pb2.DeleteWebhookResponse]
     """Deletes a webhook, its attempts, and what was waiting to be sent to it, for good. No attempt
-    begins after this has returned. Its id can be used again. Fails with
-    ERROR_REASON_WEBHOOK_NOT_FOUND, also when called twice.
+    begins after this has returned, which takes up to a second while something is being sent to it.
+    Its id can be used again. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND, also when called twice.
+    """
+    RotateWebhookSecret: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.RotateWebhookSecretRequest, _event_service_pb2.RotateWebhookSecretResponse]
+    """Gives a webhook another secret. Both sign until the grace is over: `webhook-signature` has a
+    signature of each, so that a receiver with either accepts every event; `X-Signature` is of the
+    new one alone. The secret before the last one signs no more. Not repeatable: each call makes
+    another secret, unless it brings one. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND,
+    ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
     """
     QueryWebhooks: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.QueryWebhooksRequest, _event_service_pb2.QueryWebhooksResponse]
     """Returns the webhooks without their secrets, `created_at` descending and then by `id`, a page at
@@ -75,13 +84,22 @@ class EventServiceStub:
     ERROR_REASON_ATTEMPT_NOT_DEAD. Later events of the campaign that were sent meanwhile are not
     sent again. Fails with ERROR_REASON_ATTEMPT_NOT_FOUND for an unknown attempt.
     """
+    ReplayEvents: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.ReplayEventsRequest, _event_service_pb2.ReplayEventsResponse]
+    """Has all events of a time sent again to a webhook, under the same event ids and in order per
+    campaign, beside those that happen meanwhile. The webhook's own `event_types` apply, too. Returns
+    how many they are; there is no limit but the retention. With a `request_id`, the call can be
+    repeated for 7 days: it sends nothing twice, and answers the same. Fails with
+    ERROR_REASON_WEBHOOK_NOT_FOUND and ERROR_REASON_INVALID_FIELD.
+    """
     StreamEvents: _grpc.UnaryStreamMultiCallable[_event_service_pb2.StreamEventsRequest, _event_service_pb2.StreamEventsResponse]
     """Streams events, of every campaign: those that have happened, then those that happen, until the
     caller cancels. Within a campaign they come in the order in which they happened; between
     campaigns there is no promised order. No event is left out, and an event is repeated only
     behind a token that was not used: a caller who stores the token together with what it did sees
     each event once. May be cut with UNAVAILABLE at any time: repeat it with the last token, on any
-    replica. Fails with ERROR_REASON_INVALID_RESUME_TOKEN and ERROR_REASON_INVALID_FIELD.
+    replica. Fails with ERROR_REASON_INVALID_RESUME_TOKEN, ERROR_REASON_RESUME_TOKEN_EXPIRED, also in
+    the middle for a caller that reads more slowly than events are deleted, and
+    ERROR_REASON_INVALID_FIELD.
     """
 
 @_typing.type_check_only
@@ -100,19 +118,28 @@ class EventServiceAsyncStub(EventServiceStub):
     ERROR_REASON_WEBHOOK_ALREADY_EXISTS. No secret in the repeated call is the same content.
     Without an `id`, a repeated call creates a second webhook.
 
-    Fails also with ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
+    Fails also with ERROR_REASON_INVALID_FIELD, ERROR_REASON_LIMIT_EXCEEDED and
+    ERROR_REASON_ADDRESS_REFUSED.
     """
     GetWebhook: _aio.UnaryUnaryMultiCallable[_event_service_pb2.GetWebhookRequest, _event_service_pb2.GetWebhookResponse]  # type: ignore[assignment]
     """Returns a webhook without its secret. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND."""
     UpdateWebhook: _aio.UnaryUnaryMultiCallable[_event_service_pb2.UpdateWebhookRequest, _event_service_pb2.UpdateWebhookResponse]  # type: ignore[assignment]
     """Changes a webhook. Attempts that begin after this has returned use what it says now, also those
-    for earlier events. Repeating the call is harmless. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND,
-    ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
+    for earlier events. Takes up to a second while something is being sent to it. Repeating the call
+    is harmless. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND, ERROR_REASON_INVALID_FIELD,
+    ERROR_REASON_LIMIT_EXCEEDED and ERROR_REASON_ADDRESS_REFUSED.
     """
     DeleteWebhook: _aio.UnaryUnaryMultiCallable[_event_service_pb2.DeleteWebhookRequest, _event_service_pb2.DeleteWebhookResponse]  # type: ignore[assignment]
     """Deletes a webhook, its attempts, and what was waiting to be sent to it, for good. No attempt
-    begins after this has returned. Its id can be used again. Fails with
-    ERROR_REASON_WEBHOOK_NOT_FOUND, also when called twice.
+    begins after this has returned, which takes up to a second while something is being sent to it.
+    Its id can be used again. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND, also when called twice.
+    """
+    RotateWebhookSecret: _aio.UnaryUnaryMultiCallable[_event_service_pb2.RotateWebhookSecretRequest, _event_service_pb2.RotateWebhookSecretResponse]  # type: ignore[assignment]
+    """Gives a webhook another secret. Both sign until the grace is over: `webhook-signature` has a
+    signature of each, so that a receiver with either accepts every event; `X-Signature` is of the
+    new one alone. The secret before the last one signs no more. Not repeatable: each call makes
+    another secret, unless it brings one. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND,
+    ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
     """
     QueryWebhooks: _aio.UnaryUnaryMultiCallable[_event_service_pb2.QueryWebhooksRequest, _event_service_pb2.QueryWebhooksResponse]  # type: ignore[assignment]
     """Returns the webhooks without their secrets, `created_at` descending and then by `id`, a page at
@@ -131,13 +158,22 @@ class EventServiceAsyncStub(EventServiceStub):
     ERROR_REASON_ATTEMPT_NOT_DEAD. Later events of the campaign that were sent meanwhile are not
     sent again. Fails with ERROR_REASON_ATTEMPT_NOT_FOUND for an unknown attempt.
     """
+    ReplayEvents: _aio.UnaryUnaryMultiCallable[_event_service_pb2.ReplayEventsRequest, _event_service_pb2.ReplayEventsResponse]  # type: ignore[assignment]
+    """Has all events of a time sent again to a webhook, under the same event ids and in order per
+    campaign, beside those that happen meanwhile. The webhook's own `event_types` apply, too. Returns
+    how many they are; there is no limit but the retention. With a `request_id`, the call can be
+    repeated for 7 days: it sends nothing twice, and answers the same. Fails with
+    ERROR_REASON_WEBHOOK_NOT_FOUND and ERROR_REASON_INVALID_FIELD.
+    """
     StreamEvents: _aio.UnaryStreamMultiCallable[_event_service_pb2.StreamEventsRequest, _event_service_pb2.StreamEventsResponse]  # type: ignore[assignment]
     """Streams events, of every campaign: those that have happened, then those that happen, until the
     caller cancels. Within a campaign they come in the order in which they happened; between
     campaigns there is no promised order. No event is left out, and an event is repeated only
     behind a token that was not used: a caller who stores the token together with what it did sees
     each event once. May be cut with UNAVAILABLE at any time: repeat it with the last token, on any
-    replica. Fails with ERROR_REASON_INVALID_RESUME_TOKEN and ERROR_REASON_INVALID_FIELD.
+    replica. Fails with ERROR_REASON_INVALID_RESUME_TOKEN, ERROR_REASON_RESUME_TOKEN_EXPIRED, also in
+    the middle for a caller that reads more slowly than events are deleted, and
+    ERROR_REASON_INVALID_FIELD.
     """
 
 class EventServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -159,7 +195,8 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         ERROR_REASON_WEBHOOK_ALREADY_EXISTS. No secret in the repeated call is the same content.
         Without an `id`, a repeated call creates a second webhook.
 
-        Fails also with ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
+        Fails also with ERROR_REASON_INVALID_FIELD, ERROR_REASON_LIMIT_EXCEEDED and
+        ERROR_REASON_ADDRESS_REFUSED.
         """
 
     @_abc_1.abstractmethod
@@ -177,8 +214,9 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_event_service_pb2.UpdateWebhookResponse, _abc.Awaitable[_event_service_pb2.UpdateWebhookResponse]]:
         """Changes a webhook. Attempts that begin after this has returned use what it says now, also those
-        for earlier events. Repeating the call is harmless. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND,
-        ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
+        for earlier events. Takes up to a second while something is being sent to it. Repeating the call
+        is harmless. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND, ERROR_REASON_INVALID_FIELD,
+        ERROR_REASON_LIMIT_EXCEEDED and ERROR_REASON_ADDRESS_REFUSED.
         """
 
     @_abc_1.abstractmethod
@@ -188,8 +226,21 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_event_service_pb2.DeleteWebhookResponse, _abc.Awaitable[_event_service_pb2.DeleteWebhookResponse]]:
         """Deletes a webhook, its attempts, and what was waiting to be sent to it, for good. No attempt
-        begins after this has returned. Its id can be used again. Fails with
-        ERROR_REASON_WEBHOOK_NOT_FOUND, also when called twice.
+        begins after this has returned, which takes up to a second while something is being sent to it.
+        Its id can be used again. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND, also when called twice.
+        """
+
+    @_abc_1.abstractmethod
+    def RotateWebhookSecret(
+        self,
+        request: _event_service_pb2.RotateWebhookSecretRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_event_service_pb2.RotateWebhookSecretResponse, _abc.Awaitable[_event_service_pb2.RotateWebhookSecretResponse]]:
+        """Gives a webhook another secret. Both sign until the grace is over: `webhook-signature` has a
+        signature of each, so that a receiver with either accepts every event; `X-Signature` is of the
+        new one alone. The secret before the last one signs no more. Not repeatable: each call makes
+        another secret, unless it brings one. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND,
+        ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
         """
 
     @_abc_1.abstractmethod
@@ -228,6 +279,19 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def ReplayEvents(
+        self,
+        request: _event_service_pb2.ReplayEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_event_service_pb2.ReplayEventsResponse, _abc.Awaitable[_event_service_pb2.ReplayEventsResponse]]:
+        """Has all events of a time sent again to a webhook, under the same event ids and in order per
+        campaign, beside those that happen meanwhile. The webhook's own `event_types` apply, too. Returns
+        how many they are; there is no limit but the retention. With a `request_id`, the call can be
+        repeated for 7 days: it sends nothing twice, and answers the same. Fails with
+        ERROR_REASON_WEBHOOK_NOT_FOUND and ERROR_REASON_INVALID_FIELD.
+        """
+
+    @_abc_1.abstractmethod
     def StreamEvents(
         self,
         request: _event_service_pb2.StreamEventsRequest,
@@ -238,7 +302,9 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         campaigns there is no promised order. No event is left out, and an event is repeated only
         behind a token that was not used: a caller who stores the token together with what it did sees
         each event once. May be cut with UNAVAILABLE at any time: repeat it with the last token, on any
-        replica. Fails with ERROR_REASON_INVALID_RESUME_TOKEN and ERROR_REASON_INVALID_FIELD.
+        replica. Fails with ERROR_REASON_INVALID_RESUME_TOKEN, ERROR_REASON_RESUME_TOKEN_EXPIRED, also in
+        the middle for a caller that reads more slowly than events are deleted, and
+        ERROR_REASON_INVALID_FIELD.
         """
 
 def add_EventServiceServicer_to_server(servicer: EventServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,177 @@
+"""The worker that sends events to webhooks."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime
+from functools import partial
+from time import monotonic
+
+import structlog
+
+from campaign_service.campaigns.addresses import AddressPolicy
+from campaign_service.campaigns.webhooks import SETTINGS_SECONDS, Lane, LaneLostError, Webhook
+from campaign_service.events.http_client import open_client
+from campaign_service.events.lane_run import LEASE, Delivery, LaneRun
+from campaign_service.events.reader import EventReader
+from campaign_service.storage.event_ports import LaneStore, WebhookStore
+from chat_store.errors import StoreUnavailableError
+from herald_rpc.process.outages import Repeated
+
+logger = structlog.get_logger(__name__)
+
+_POLL_SECONDS = 0.1
+_IDLE_POLL_SECONDS = 0.5
+_MOST_OF_WEBHOOK = 4
+# so many that hanging endpoints leave room for others
+_MOST_LANES = 256
+
+
+class Dispatcher:
+    """Leases share the work out among any number of these, in any number of processes.
+
+    A webhook has at most four lanes at work, in all of them together: an endpoint that hangs holds
+    up these, and nobody else's.
+    """
+
+    def __init__(
+        self,
+        reader: EventReader,
+        webhooks: WebhookStore,
+        lanes: LaneStore,
+        policy: AddressPolicy,
+        *,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._reader = reader
+        self._webhooks = webhooks
+        self._lanes = lanes
+        self._policy = policy
+        self._now = now
+        self._owner = f"{socket.gethostname()}:{os.getpid()}"
+        self._settings = _Settings(webhooks)
+        self._steps = Repeated("the delivery to webhooks", StoreUnavailableError)
+        self._running: set[asyncio.Task[None]] = set()
+        self._freed = asyncio.Event()
+        self._stopping = False
+
+    @property
+    def is_well(self) -> bool:
+        return self._steps.is_well
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Sends until `stop` is set and the attempts under way are over; less when cancelled."""
+        stopping = asyncio.create_task(stop.wait())
+        stopping.add_done_callback(lambda _: self._stop())
+        try:
+            async with self._delivery() as delivery, asyncio.TaskGroup() as group:
+                await self._steps.run(partial(self._step, delivery, group), stop)
+        finally:
+            stopping.cancel()
+
+    async def run_once(self) -> int:
+        """Sends what is due by now, until nothing more is. How many lanes were at work."""
+        done = 0
+        async with self._delivery() as delivery:
+            while True:
+                await self._distribute()
+                lanes = await self._claim()
+                if not lanes:
+                    return done
+                done += len(lanes)
+                async with asyncio.TaskGroup() as group:
+                    for lane in lanes:
+                        group.create_task(self._run_lane(lane, delivery))
+
+    @asynccontextmanager
+    async def _delivery(self) -> AsyncIterator[Delivery]:
+        async with open_client(self._policy) as client:
+            yield Delivery(
+                reader=self._reader,
+                lanes=self._lanes,
+                webhooks=self._webhooks,
+                client=client,
+                webhook=self._settings.of,
+                now=self._now,
+            )
+
+    async def _step(self, delivery: Delivery, group: asyncio.TaskGroup) -> float:
+        if not await self._settings.any_enabled():
+            return _IDLE_POLL_SECONDS
+        await self._distribute()
+        for lane in await self._claim():
+            task = group.create_task(self._run_lane(lane, delivery))
+            self._running.add(task)
+            task.add_done_callback(self._note_end)
+        if self._freed.is_set():
+            self._freed.clear()
+            return 0.0
+        return _POLL_SECONDS
+
+    async def _distribute(self) -> None:
+        await self._lanes.distribute((await self._reader.ends()).next)
+
+    async def _claim(self) -> list[Lane]:
+        now = self._now()
+        return list(
+            await self._lanes.claim(
+                self._owner,
+                now,
+                now + LEASE,
+                most=_MOST_LANES - len(self._running),
+                most_of_webhook=_MOST_OF_WEBHOOK,
+            )
+        )
+
+    async def _run_lane(self, lane: Lane, delivery: Delivery) -> None:
+        try:
+            await LaneRun(lane, delivery, lambda: self._stopping).run()
+        except LaneLostError:
+            logger.info("lane lost", webhook_id=lane.webhook_id, campaign_id=lane.campaign_id)
+        except Exception as error:
+            logger.warning(
+                "lane failed",
+                webhook_id=lane.webhook_id,
+                campaign_id=lane.campaign_id,
+                exc_info=error,
+            )
+
+    def _note_end(self, task: "asyncio.Task[None]") -> None:
+        self._running.discard(task)
+        self._freed.set()
+
+    def _stop(self) -> None:
+        self._stopping = True
+
+
+class _Settings:
+    """The webhooks as they were a moment ago.
+
+    Whoever changes one waits for as long as this may be used, if something is being sent to it.
+    """
+
+    def __init__(self, webhooks: WebhookStore) -> None:
+        self._webhooks = webhooks
+        self._by_id: Mapping[str, Webhook] = {}
+        self._good_until = 0.0
+        self._reading = asyncio.Lock()
+
+    async def of(self, webhook_id: str) -> Webhook | None:
+        """None if it is disabled or deleted."""
+        await self._refresh()
+        webhook = self._by_id.get(webhook_id)
+        return webhook if webhook and webhook.enabled else None
+
+    async def any_enabled(self) -> bool:
+        await self._refresh()
+        return any(webhook.enabled for webhook in self._by_id.values())
+
+    async def _refresh(self) -> None:
+        async with self._reading:
+            if monotonic() < self._good_until:
+                return
+            read_at = monotonic()
+            self._by_id = {webhook.id: webhook for webhook in await self._webhooks.all()}
+            self._good_until = read_at + SETTINGS_SECONDS

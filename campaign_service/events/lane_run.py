@@ -1,0 +1,236 @@
+"""One lane of a webhook: its next batch, the attempt, and what is written of it."""
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from time import monotonic
+from uuid import uuid4
+
+import orjson
+import structlog
+
+from campaign_service.campaigns.events import Event, Place
+from campaign_service.campaigns.webhooks import (
+    MAX_BATCH_BYTES,
+    Attempt,
+    AttemptOutcome,
+    Batch,
+    Lane,
+    Webhook,
+)
+from campaign_service.events.http_client import Answer, WebhookClient
+from campaign_service.events.reader import EventReader, Selection
+from campaign_service.events.retries import (
+    Verdict,
+    next_attempt_at,
+    read_retry_after,
+    verdict_on,
+)
+from campaign_service.events.signatures import signed_headers
+from campaign_service.storage.event_ports import LaneStore, WebhookStore
+
+logger = structlog.get_logger(__name__)
+
+LEASE = timedelta(seconds=90)
+# an attempt of at most 30 s is never begun with less than a third of the lease left
+_RENEWED_AFTER_SECONDS = 30.0
+_EVENTS_AT_ONCE = 500
+# progress that is written together; after a crash it is sent again, under the same ids
+_MOST_UNWRITTEN = 500
+_UNWRITTEN_SECONDS = 0.25
+# how long a lane may keep others of its webhook waiting
+_TURN_SECONDS = 5.0
+_GONE_REASON = "the endpoint answered 410"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What the lanes of a process share. `webhook` is None for one that gets nothing."""
+
+    reader: EventReader
+    lanes: LaneStore
+    webhooks: WebhookStore
+    client: WebhookClient
+    webhook: Callable[[str], Awaitable[Webhook | None]]
+    now: Callable[[], datetime]
+
+
+class LaneRun:
+    """Sends what a lane has, batch by batch, each after the one before.
+
+    Ends when there is nothing left, when an attempt has failed, or when its turn is over.
+    """
+
+    def __init__(self, lane: Lane, delivery: Delivery, is_stopping: Callable[[], bool]) -> None:
+        self._lane = lane
+        self._delivery = delivery
+        self._is_stopping = is_stopping
+        self._place = lane.place
+        self._read_to = lane.place
+        self._events: deque[Event] = deque()
+        self._types: Sequence[str] | None = None
+        self._unwritten: list[Attempt] = []
+        self._written_at = monotonic()
+        # one attempt's state, of the batch that the lane came with
+        self._batch_end = lane.batch_end
+        self._failed = lane.failed
+        self._attempts = lane.attempts
+        self._first_attempt_at = lane.first_attempt_at
+
+    async def run(self) -> None:
+        """Raises `LaneLostError`."""
+        ends_at = monotonic() + _TURN_SECONDS
+        while monotonic() < ends_at and not self._is_stopping():
+            webhook = await self._delivery.webhook(self._lane.webhook_id)
+            if webhook is None:
+                break
+            batch = self._failed or await self._next_batch(webhook)
+            if batch is None:
+                await self._write(self._lane.end)
+                break
+            if not await self._attempt(webhook, batch):
+                return
+        await self._write(self._place)
+        await self._delivery.lanes.release(self._lane)
+
+    async def _next_batch(self, webhook: Webhook) -> Batch | None:
+        types = self._lane.types if self._lane.types is not None else webhook.event_types
+        if self._types != types:
+            # changed meanwhile: what was read ahead may be of other types
+            self._types = types
+            self._events.clear()
+            self._read_to = self._place
+        most = 1 if self._batch_end is None else _EVENTS_AT_ONCE
+        if self._batch_end is None:
+            most = webhook.max_batch_events
+        await self._read_ahead(types, most)
+        chosen = self._chosen(most)
+        if not chosen:
+            if self._batch_end is not None:
+                # its events have been deleted, or are of no wanted type any more
+                self._batch_end = None
+                return await self._next_batch(webhook)
+            return None
+        end = self._batch_end or chosen[-1].place_behind
+        if webhook.max_batch_events > 1 and self._batch_end is None:
+            await self._write(self._place)
+            lease_until = self._delivery.now() + LEASE
+            await self._delivery.lanes.begin_batch(self._lane, end, lease_until)
+        elif monotonic() - self._written_at > _RENEWED_AFTER_SECONDS:
+            await self._write(self._place, renew=True)
+        is_list = webhook.max_batch_events > 1 or len(chosen) > 1
+        bodies = [orjson.dumps(event.payload) for event in chosen]
+        return Batch(
+            end=end,
+            event_id=chosen[0].id,
+            event_type=chosen[0].type,
+            events=len(chosen),
+            body=b"[" + b",".join(bodies) + b"]" if is_list else bodies[0],
+        )
+
+    async def _read_ahead(self, types: Sequence[str], most: int) -> None:
+        if len(self._events) >= most or self._read_to >= self._lane.end:
+            return
+        lane = self._lane
+        selection = Selection(types, lane.campaign_id, lane.not_before, lane.not_after)
+        found, self._read_to = await self._delivery.reader.read(
+            self._read_to, lane.end, selection, _EVENTS_AT_ONCE
+        )
+        self._events += found
+
+    def _chosen(self, most: int) -> Sequence[Event]:
+        """The next events, as many as go into one request."""
+        chosen: list[Event] = []
+        size = 0
+        for event in self._events:
+            if self._batch_end is not None and event.place >= self._batch_end:
+                break
+            size += len(orjson.dumps(event.payload)) + 1
+            is_full = len(chosen) == most or size > MAX_BATCH_BYTES
+            if chosen and self._batch_end is None and is_full:
+                break
+            chosen.append(event)
+        return chosen
+
+    async def _attempt(self, webhook: Webhook, batch: Batch) -> bool:
+        """Whether the lane goes on."""
+        began = self._delivery.now()
+        first = self._first_attempt_at or began
+        number = self._attempts + 1
+        answer = await self._delivery.client.post(
+            webhook.url,
+            signed_headers(batch.event_id, number, batch.body, webhook.secrets_at(began), began),
+            batch.body,
+            webhook.timeout.total_seconds(),
+        )
+        verdict = verdict_on(answer.status, refused=answer.refused)
+        due = None
+        if verdict is Verdict.RETRY:
+            now = self._delivery.now()
+            due = next_attempt_at(number, first, now, read_retry_after(answer.retry_after, now))
+        attempt = self._attempt_row(batch, number, began, answer, verdict, due)
+        if due is not None:
+            before, self._unwritten = self._unwritten, []
+            await self._delivery.lanes.retry(self._lane, batch, attempt, first, before)
+            return False
+        self._unwritten.append(attempt)
+        self._place = batch.end
+        while self._events and self._events[0].place < batch.end:
+            self._events.popleft()
+        self._read_to = max(self._read_to, batch.end)
+        self._batch_end, self._failed = None, None
+        self._attempts, self._first_attempt_at = 0, None
+        if verdict is Verdict.GONE:
+            await self._write(self._place)
+            await self._delivery.webhooks.disable(
+                self._lane.webhook_id, _GONE_REASON, self._delivery.now()
+            )
+            await self._delivery.lanes.release(self._lane)
+            return False
+        is_late = monotonic() - self._written_at > _UNWRITTEN_SECONDS
+        if is_late or len(self._unwritten) >= _MOST_UNWRITTEN or webhook.max_batch_events > 1:
+            await self._write(self._place)
+        return True
+
+    def _attempt_row(
+        self,
+        batch: Batch,
+        number: int,
+        began: datetime,
+        answer: Answer,
+        verdict: Verdict,
+        due: datetime | None,
+    ) -> Attempt:
+        outcome = AttemptOutcome.DEAD
+        if verdict is Verdict.DELIVERED:
+            outcome = AttemptOutcome.DELIVERED
+        elif due is not None:
+            outcome = AttemptOutcome.RETRYING
+        return Attempt(
+            id=str(uuid4()),
+            webhook_id=self._lane.webhook_id,
+            campaign_id=self._lane.campaign_id,
+            event_id=batch.event_id,
+            event_type=batch.event_type,
+            events=batch.events,
+            attempt=number,
+            attempted_at=began,
+            response_status=answer.status,
+            error=answer.error,
+            outcome=outcome,
+            next_attempt_at=due,
+            start=self._place,
+            end=batch.end,
+            types=self._types if self._types is not None else self._lane.types or (),
+        )
+
+    async def _write(self, place: Place, *, renew: bool = False) -> None:
+        """Makes the progress durable, and the lease last."""
+        lanes, until = self._delivery.lanes, self._delivery.now() + LEASE
+        if self._unwritten or place != self._lane.place:
+            written, self._unwritten = self._unwritten, []
+            await lanes.advance(self._lane, place, written, until)
+        elif renew:
+            await lanes.renew(self._lane, until)
+        self._written_at = monotonic()

@@ -1,0 +1,51 @@
+"""The worker that forgets old events."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from campaign_service.storage.event_ports import AttemptStore, EventLog
+from chat_store.errors import StoreUnavailableError
+from herald_rpc.process.outages import Repeated
+
+_PAUSE_SECONDS = 60.0
+# pages of up to 10,000 targets: a transaction that deletes so many is a short one
+_ENTRIES_AT_ONCE = 500
+_ATTEMPTS_AT_ONCE = 5_000
+
+
+class Retention:
+    """Any number of these, in any number of processes, forget the same."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        attempts: AttemptStore,
+        retention: timedelta,
+        *,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._log = log
+        self._attempts = attempts
+        self._retention = retention
+        self._now = now
+        self._steps = Repeated("the retention of events", StoreUnavailableError)
+
+    @property
+    def is_well(self) -> bool:
+        return self._steps.is_well
+
+    async def run(self, stop: asyncio.Event) -> None:
+        async def step() -> float:
+            return 0.0 if await self.run_once() else _PAUSE_SECONDS
+
+        await self._steps.run(step, stop)
+
+    async def run_once(self) -> bool:
+        """Forgets some of what is too old; whether there may be more."""
+        # what nobody has read yet has no position, and would be kept
+        await self._log.ends()
+        before = self._now() - self._retention
+        entries = await self._log.forget(before, _ENTRIES_AT_ONCE)
+        attempts = await self._attempts.forget(before, _ATTEMPTS_AT_ONCE)
+        return entries == _ENTRIES_AT_ONCE or attempts == _ATTEMPTS_AT_ONCE

@@ -1,0 +1,141 @@
+"""Follows the log for those who stream events: one look at its end for all of them."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from campaign_service.campaigns.errors import (
+    EventsExpiredError,
+    FuturePlaceError,
+    ShuttingDownError,
+)
+from campaign_service.campaigns.events import Event, Place
+from campaign_service.events.reader import EventReader, Selection
+from campaign_service.storage.event_ports import LogEnds
+from chat_store.errors import StoreUnavailableError
+from herald_rpc.process.outages import Repeated
+
+BOOKMARK_SECONDS = 15.0
+_POLL_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 1.0
+_EVENTS_AT_ONCE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class NextEvents:
+    """Events, and the place behind them. None of them: a bookmark."""
+
+    events: Sequence[Event]
+    place: Place
+
+
+class EventTail:
+    """Looks for new events while somebody follows, and not at all otherwise.
+
+    Each follower reads by itself, at its own speed: a slow one costs nothing but its last page.
+    """
+
+    def __init__(self, reader: EventReader, *, bookmark_seconds: float = BOOKMARK_SECONDS) -> None:
+        self._reader = reader
+        self._bookmark_seconds = bookmark_seconds
+        self._followers = 0
+        self._end = Place(0)
+        self._moved = asyncio.Event()
+        self._followed = asyncio.Event()
+        self._ended = False
+        self._steps = Repeated(
+            "the poll for streams of events",
+            StoreUnavailableError,
+            longest_pause_seconds=_LONGEST_PAUSE_SECONDS,
+        )
+
+    @property
+    def is_well(self) -> bool:
+        return self._steps.is_well
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Looks until `stop` is set; then all followers end with `ShuttingDownError`."""
+        stopping = asyncio.create_task(stop.wait())
+        stopping.add_done_callback(lambda _: self._followed.set())
+        try:
+            await self._steps.run(self._step, stop)
+        finally:
+            stopping.cancel()
+            self._ended = True
+            self._notify()
+
+    async def run_once(self) -> None:
+        """Looks at the end of the log, and wakes the followers if it has moved."""
+        end = (await self._reader.ends()).next
+        if end != self._end:
+            self._end = end
+            self._notify()
+
+    async def follow(
+        self, start: Place | None, selection: Selection
+    ) -> AsyncGenerator[NextEvents, None]:
+        """What happened from the place on, or from the first event on, and what happens.
+
+        Raises `EventsExpiredError`, `FuturePlaceError` and `ShuttingDownError`.
+        """
+        ends = await self._reader.ends()
+        place = ends.first if start is None else start
+        if place > ends.next:
+            raise FuturePlaceError
+        told = place
+        with self._following():
+            while not self._ended:
+                if place == ends.next:
+                    is_idle = not await self._new_end(place)
+                    ends = await self._reader.ends()
+                    _check(place, ends)
+                    if is_idle and place == ends.next:
+                        told = place
+                        yield NextEvents((), place)
+                    continue
+                begin = place
+                events, place = await self._reader.read(
+                    place, ends.next, selection, _EVENTS_AT_ONCE
+                )
+                ends = await self._reader.ends()
+                # after the reading: what it has not found may have been deleted meanwhile
+                _check(begin, ends)
+                if events or (place == ends.next and told != place):
+                    told = place
+                    yield NextEvents(events, place)
+        raise ShuttingDownError
+
+    async def _new_end(self, place: Place) -> bool:
+        """Whether the log has gone on behind the place, before a bookmark is due."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._bookmark_seconds):
+                while self._end <= place and not self._ended:
+                    await self._moved.wait()
+                return True
+        return False
+
+    @contextmanager
+    def _following(self) -> Iterator[None]:
+        self._followers += 1
+        self._followed.set()
+        try:
+            yield
+        finally:
+            self._followers -= 1
+
+    def _notify(self) -> None:
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
+
+    async def _step(self) -> float:
+        if not self._followers:
+            self._followed.clear()
+            await self._followed.wait()
+        await self.run_once()
+        return _POLL_SECONDS
+
+
+def _check(place: Place, ends: LogEnds) -> None:
+    if place < ends.first:
+        raise EventsExpiredError

@@ -1,0 +1,71 @@
+"""Events as messages, and the places between them as tokens."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from campaign_service.campaigns.events import Event, EventType, Place
+from chat_store.errors import InvalidInputError
+from herald.event.v1 import event_pb2 as pb
+from herald.event.v1 import event_service_pb2 as service_pb
+from herald_rpc.server import page_tokens
+from herald_rpc.wire.fields import timestamp
+from herald_rpc.wire.queries import InvalidTokenError, read_token
+from herald_rpc.wire.structs import to_struct
+
+_KIND = "events"
+# a message has this much of events, or a single one
+_MESSAGE_BYTES = 1_000_000
+
+
+def event_to_proto(event: Event) -> pb.Event:
+    return pb.Event(
+        id=event.id,
+        type=event.type,
+        created_at=timestamp(event.created_at),
+        payload=to_struct(event.payload),
+        campaign_id=event.campaign_id,
+    )
+
+
+def stream_responses(
+    events: Sequence[Event], place: Place
+) -> Iterator[service_pb.StreamEventsResponse]:
+    """As many messages as it takes; the last one's token is of the place."""
+    response, size = service_pb.StreamEventsResponse(), 0
+    behind = place
+    for event in events:
+        message = event_to_proto(event)
+        more = message.ByteSize()
+        if size and size + more > _MESSAGE_BYTES:
+            response.token = _token(behind)
+            yield response
+            response, size = service_pb.StreamEventsResponse(), 0
+        response.events.append(message)
+        size += more
+        behind = event.place_behind
+    response.token = _token(place)
+    yield response
+
+
+def place_from_token(token: str, field: str) -> Place | None:
+    """None for no token. Raises `InvalidTokenError`."""
+    if not token:
+        return None
+    place = read_token(_KIND, [], token, field)
+    if len(place) != len(Place._fields) or not all(type(part) is int for part in place):
+        raise InvalidTokenError(field, "is damaged, or belongs to another call")
+    return Place(*place)
+
+
+def types_from_proto(types: Iterable[str], field: str) -> tuple[EventType, ...]:
+    """Each once. Raises `InvalidInputError` for one that does not exist."""
+    known = {type_.value: type_ for type_ in EventType}
+    found: dict[EventType, None] = {}
+    for index, name in enumerate(types):
+        if name not in known:
+            raise InvalidInputError(f"{field}[{index}]", f"no type of events: {name!r}")
+        found[known[name]] = None
+    return tuple(found)
+
+
+def _token(place: Place) -> str:
+    return page_tokens.encode(_KIND, [], list(place))
