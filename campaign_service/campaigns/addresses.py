@@ -1,5 +1,6 @@
 """Where webhooks may go: the operator's rules for host names and addresses."""
 
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import (
@@ -82,20 +83,33 @@ class AddressPolicy:
         self._deny = deny
 
     def check_host(self, host: str) -> None:
-        """Before it is resolved. Raises `AddressRefusedError`."""
+        """Before it is resolved: its name, or the address that it is in any of its spellings.
+
+        `127.1`, `0x7f000001` and `0177.0.0.1` are the same one to whoever connects. Raises
+        `AddressRefusedError`.
+        """
         if self._deny.names(host):
             raise AddressRefusedError(host, "denied")
+        try:
+            found = socket.getaddrinfo(host, None, flags=socket.AI_NUMERICHOST)
+        except (OSError, UnicodeError):
+            # a name
+            return
+        for *_, address in found:
+            self.check(host, str(address[0]))
 
     def check(self, host: str, address: str) -> None:
         """What a host was resolved to. Raises `AddressRefusedError`."""
-        for each in _meant(ip_address(address.partition("%")[0])):
+        meant = _meant(ip_address(address.partition("%")[0]))
+        for each in meant:
             if each.is_link_local or each in _METADATA:
                 raise AddressRefusedError(address, LINK_LOCAL)
             if rule := self._deny.match(each):
                 raise AddressRefusedError(address, rule)
         if not self._allow or self._allow.names(host):
             return
-        if not all(self._allow.match(each) for each in _meant_last(address)):
+        # where the packets go in the end
+        if not self._allow.match(meant[0]):
             raise AddressRefusedError(address, "not allowed")
 
 
@@ -110,7 +124,7 @@ def kind_of(address: Address) -> str:
 
 
 def _meant(address: Address) -> Sequence[Address]:
-    """The address, and the IPv4 address that it stands for, if any."""
+    """The IPv4 address that it stands for, if any, and the address itself."""
     if isinstance(address, IPv4Address):
         return (address,)
     inner = address.ipv4_mapped or address.sixtofour
@@ -118,9 +132,4 @@ def _meant(address: Address) -> Sequence[Address]:
         inner = address.teredo[1]
     if inner is None and (address in _NAT64 or (address in _COMPATIBLE and int(address) > 1)):
         inner = IPv4Address(int(address) & 0xFFFFFFFF)
-    return (address,) if inner is None else (address, inner)
-
-
-def _meant_last(address: str) -> Sequence[Address]:
-    """What decides whether it is allowed: where the packets go in the end."""
-    return _meant(ip_address(address.partition("%")[0]))[-1:]
+    return (address,) if inner is None else (inner, address)

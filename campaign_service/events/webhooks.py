@@ -2,10 +2,8 @@
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -88,9 +86,5 @@ class Webhooks:
             await asyncio.sleep(_SETTLED_SECONDS)
 
     def _check(self, webhook: Webhook) -> None:
-        host = urlsplit(webhook.url).hostname or ""
-        self._policy.check_host(host)
-        with suppress(ValueError):
-            # names are resolved, and checked, at each connection
-            ip_address(host)
-            self._policy.check(host, host)
+        # what a name means is checked at each connection
+        self._policy.check_host(urlsplit(webhook.url).hostname or "")

@@ -316,6 +316,7 @@ async def test_a_kept_connection_that_has_died_costs_no_attempt(
     used: set[object] = set()
 
     async def abort_the_second(request: web.Request) -> web.StreamResponse | None:
+        assert request.transport is not None
         if request.transport in used:
             request.transport.abort()
             return web.Response(status=500)
