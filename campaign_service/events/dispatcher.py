@@ -5,7 +5,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from time import monotonic
 
@@ -14,7 +14,7 @@ import structlog
 from campaign_service.campaigns.addresses import AddressPolicy
 from campaign_service.campaigns.webhooks import SETTINGS_SECONDS, Lane, LaneLostError, Webhook
 from campaign_service.events.http_client import open_client
-from campaign_service.events.lane_run import LEASE, Delivery, LaneRun
+from campaign_service.events.lane_run import Delivery, LaneRun
 from campaign_service.events.reader import EventReader
 from campaign_service.storage.event_ports import LaneStore, WebhookStore
 from chat_store.errors import StoreUnavailableError
@@ -27,6 +27,9 @@ _IDLE_POLL_SECONDS = 0.5
 _MOST_OF_WEBHOOK = 4
 # so many that hanging endpoints leave room for others
 _MOST_LANES = 256
+# leases are renewed so often, and relied on for so much of their time
+_RENEWALS = 4
+_SURE = 0.8
 
 
 class Dispatcher:
@@ -44,16 +47,20 @@ class Dispatcher:
         policy: AddressPolicy,
         *,
         now: Callable[[], datetime],
+        lease: timedelta = timedelta(seconds=10),
     ) -> None:
         self._reader = reader
         self._webhooks = webhooks
         self._lanes = lanes
         self._policy = policy
         self._now = now
+        self._lease = lease
         self._owner = f"{socket.gethostname()}:{os.getpid()}"
         self._settings = _Settings(webhooks)
         self._steps = Repeated("the delivery to webhooks", StoreUnavailableError)
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: set[Lane] = set()
+        # until when the leases of all lanes hold, however late this process wakes up
+        self._leased_until = 0.0
         self._freed = asyncio.Event()
         self._stopping = False
 
@@ -87,24 +94,47 @@ class Dispatcher:
 
     @asynccontextmanager
     async def _delivery(self) -> AsyncIterator[Delivery]:
-        async with open_client(self._policy) as client:
+        async with open_client(self._policy) as client, self._renewing():
             yield Delivery(
                 reader=self._reader,
                 lanes=self._lanes,
                 webhooks=self._webhooks,
                 client=client,
                 webhook=self._settings.of,
+                is_leased=lambda: monotonic() < self._leased_until,
                 now=self._now,
             )
+
+    @asynccontextmanager
+    async def _renewing(self) -> AsyncIterator[None]:
+        """Keeps the leases of the lanes at work, also while their endpoints take their time."""
+        renewing = asyncio.create_task(self._renew_until_cancelled())
+        try:
+            yield
+        finally:
+            renewing.cancel()
+            await asyncio.gather(renewing, return_exceptions=True)
+
+    async def _renew_until_cancelled(self) -> None:
+        steps = Repeated("the leases of webhooks", StoreUnavailableError)
+
+        async def step() -> float:
+            if self._running:
+                began = monotonic()
+                await self._lanes.renew(self._running, self._now() + self._lease)
+                self._leased_until = max(
+                    self._leased_until, began + self._lease.total_seconds() * _SURE
+                )
+            return self._lease.total_seconds() / _RENEWALS
+
+        await steps.run(step, asyncio.Event())
 
     async def _step(self, delivery: Delivery, group: asyncio.TaskGroup) -> float:
         if not await self._settings.any_enabled():
             return _IDLE_POLL_SECONDS
         await self._distribute()
         for lane in await self._claim():
-            task = group.create_task(self._run_lane(lane, delivery))
-            self._running.add(task)
-            task.add_done_callback(self._note_end)
+            group.create_task(self._run_lane(lane, delivery))
         if self._freed.is_set():
             self._freed.clear()
             return 0.0
@@ -114,16 +144,18 @@ class Dispatcher:
         await self._lanes.distribute((await self._reader.ends()).next)
 
     async def _claim(self) -> list[Lane]:
-        now = self._now()
-        return list(
-            await self._lanes.claim(
-                self._owner,
-                now,
-                now + LEASE,
-                most=_MOST_LANES - len(self._running),
-                most_of_webhook=_MOST_OF_WEBHOOK,
-            )
+        began, now = monotonic(), self._now()
+        lanes = await self._lanes.claim(
+            self._owner,
+            now,
+            now + self._lease,
+            most=_MOST_LANES - len(self._running),
+            most_of_webhook=_MOST_OF_WEBHOOK,
         )
+        if lanes and not self._running:
+            self._leased_until = began + self._lease.total_seconds() * _SURE
+        self._running.update(lanes)
+        return list(lanes)
 
     async def _run_lane(self, lane: Lane, delivery: Delivery) -> None:
         try:
@@ -137,10 +169,9 @@ class Dispatcher:
                 campaign_id=lane.campaign_id,
                 exc_info=error,
             )
-
-    def _note_end(self, task: "asyncio.Task[None]") -> None:
-        self._running.discard(task)
-        self._freed.set()
+        finally:
+            self._running.discard(lane)
+            self._freed.set()
 
     def _stop(self) -> None:
         self._stopping = True

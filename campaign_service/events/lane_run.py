@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from time import monotonic
 from uuid import uuid4
 
@@ -17,6 +17,7 @@ from campaign_service.campaigns.webhooks import (
     AttemptOutcome,
     Batch,
     Lane,
+    LaneLostError,
     Webhook,
 )
 from campaign_service.events.http_client import Answer, WebhookClient
@@ -32,9 +33,6 @@ from campaign_service.storage.event_ports import LaneStore, WebhookStore
 
 logger = structlog.get_logger(__name__)
 
-LEASE = timedelta(seconds=90)
-# an attempt of at most 30 s is never begun with less than a third of the lease left
-_RENEWED_AFTER_SECONDS = 30.0
 _EVENTS_AT_ONCE = 500
 # progress that is written together; after a crash it is sent again, under the same ids
 _MOST_UNWRITTEN = 500
@@ -53,6 +51,8 @@ class Delivery:
     webhooks: WebhookStore
     client: WebhookClient
     webhook: Callable[[str], Awaitable[Webhook | None]]
+    is_leased: Callable[[], bool]
+    """Whether the leases of this process hold for sure."""
     now: Callable[[], datetime]
 
 
@@ -89,6 +89,8 @@ class LaneRun:
             if batch is None:
                 await self._write(self._lane.end)
                 break
+            if not self._delivery.is_leased():
+                raise LaneLostError
             if not await self._attempt(webhook, batch):
                 return
         await self._write(self._place)
@@ -115,10 +117,7 @@ class LaneRun:
         end = self._batch_end or chosen[-1].place_behind
         if webhook.max_batch_events > 1 and self._batch_end is None:
             await self._write(self._place)
-            lease_until = self._delivery.now() + LEASE
-            await self._delivery.lanes.begin_batch(self._lane, end, lease_until)
-        elif monotonic() - self._written_at > _RENEWED_AFTER_SECONDS:
-            await self._write(self._place, renew=True)
+            await self._delivery.lanes.begin_batch(self._lane, end)
         is_list = webhook.max_batch_events > 1 or len(chosen) > 1
         bodies = [orjson.dumps(event.payload) for event in chosen]
         return Batch(
@@ -225,12 +224,9 @@ class LaneRun:
             types=self._types if self._types is not None else self._lane.types or (),
         )
 
-    async def _write(self, place: Place, *, renew: bool = False) -> None:
-        """Makes the progress durable, and the lease last."""
-        lanes, until = self._delivery.lanes, self._delivery.now() + LEASE
+    async def _write(self, place: Place) -> None:
+        """Makes the progress durable."""
         if self._unwritten or place != self._lane.place:
             written, self._unwritten = self._unwritten, []
-            await lanes.advance(self._lane, place, written, until)
-        elif renew:
-            await lanes.renew(self._lane, until)
+            await self._delivery.lanes.advance(self._lane, place, written)
         self._written_at = monotonic()

@@ -1,6 +1,6 @@
 """The dispatcher of webhooks, put together: it needs nothing but settings and a database."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from campaign_service.campaigns.addresses import AddressPolicy, Rules
@@ -21,6 +21,7 @@ def webhook_dispatcher(settings: CampaignSettings, database: Database) -> Dispat
         SqlLaneStore(database),
         address_policy(settings),
         now=partial(datetime.now, UTC),
+        lease=timedelta(seconds=settings.lease_seconds),
     )
 
 

@@ -104,14 +104,13 @@ class LaneStore(Protocol):
         With those that others have, no more than `most_of_webhook` of one webhook are leased.
         """
 
-    async def renew(self, lane: Lane, until: datetime) -> None: ...
+    async def renew(self, lanes: Collection[Lane], until: datetime) -> None:
+        """Those that the sender still has."""
 
-    async def begin_batch(self, lane: Lane, end: Place, until: datetime) -> None:
+    async def begin_batch(self, lane: Lane, end: Place) -> None:
         """Remembers where the batch ends, so that it is the same after a crash."""
 
-    async def advance(
-        self, lane: Lane, place: Place, attempts: Sequence[Attempt], until: datetime
-    ) -> None:
+    async def advance(self, lane: Lane, place: Place, attempts: Sequence[Attempt]) -> None:
         """What is before the place is done. There is no batch any more."""
 
     async def retry(

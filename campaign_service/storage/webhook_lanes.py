@@ -1,6 +1,6 @@
 """Lanes of webhooks in SQL: who sends in them, and how far they are."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
@@ -105,24 +105,18 @@ class SqlLaneStore:
                 lanes.append(_lane((await connection.execute(claimed)).one()))
         return lanes
 
-    async def renew(self, lane: Lane, until: datetime) -> None:
-        await self._change(lane, {"lease_until": until})
+    async def renew(self, lanes: Collection[Lane], until: datetime) -> None:
+        leases = [lane.lease for lane in lanes]
+        async with self._database.transaction("webhook.renew") as connection:
+            await connection.execute(
+                update(webhook_lanes).where(_lanes.lease.in_(leases)).values(lease_until=until)
+            )
 
-    async def begin_batch(self, lane: Lane, end: Place, until: datetime) -> None:
-        await self._change(
-            lane,
-            {"batch_position": end.position, "batch_number": end.number, "lease_until": until},
-        )
+    async def begin_batch(self, lane: Lane, end: Place) -> None:
+        await self._change(lane, {"batch_position": end.position, "batch_number": end.number})
 
-    async def advance(
-        self, lane: Lane, place: Place, attempts: Sequence[Attempt], until: datetime
-    ) -> None:
-        values = {
-            "position": place.position,
-            "number": place.number,
-            "lease_until": until,
-            **_NO_BATCH,
-        }
+    async def advance(self, lane: Lane, place: Place, attempts: Sequence[Attempt]) -> None:
+        values = {"position": place.position, "number": place.number, **_NO_BATCH}
         await self._change(lane, values, attempts)
 
     async def retry(

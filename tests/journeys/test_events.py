@@ -1,0 +1,139 @@
+"""What a campaign does is told: to a webhook and as a stream, whatever is killed meanwhile."""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+import pytest
+from standardwebhooks import Webhook as Verifier
+
+from herald.campaign.v1 import campaign_pb2
+from herald.campaign.v1 import campaign_service_pb2 as campaign_pb
+from herald.chat.v1 import chat_pb2
+from herald.chat.v1 import chat_service_pb2 as chat_pb
+from herald.event.v1 import event_pb2
+from herald.event.v1 import event_service_pb2 as pb
+from tests.harness import hello_campaign
+from tests.harness.processes import Pair
+from tests.harness.webhook_receiver import Receiver, receiving
+
+T = TypeVar("T")
+
+CALL_SECONDS = 30.0
+GUESTS = ["ann", "bob", "cleo"]
+
+pytestmark = pytest.mark.timeout(240)
+
+
+async def test_a_webhook_is_told_of_a_campaign_from_its_start_to_its_end(pair: Pair) -> None:
+    async with receiving() as receiver:
+        secret = await in_thread(create_webhook, pair, receiver.url)
+        await in_thread(add_users, pair, ["acme", *GUESTS])
+        await in_thread(start_campaign, pair, GUESTS)
+        await receiver.until(lambda: "campaign.completed" in types_at(receiver))
+
+    started, completed = of_type(receiver, "campaign.started", "campaign.completed")
+    assert started["campaign"]["status"] == "in_progress"
+    assert completed["campaign"]["status"] == "completed"
+    assert completed["campaign"]["name"] == "Welcome"
+    assert completed["campaign"]["stats"]["messages_sent"] == 3
+    assert completed["campaign"]["stats"]["progress"] == 1.0
+
+    messages = of_type(receiver, "message.new")
+    assert sorted(event["message"]["text"] for event in messages) == [
+        "Hi Ann",
+        "Hi Bob",
+        "Hi Cleo",
+    ]
+    assert {event["user"]["name"] for event in messages} == {"Acme"}
+
+    for request in receiver.requests:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        Verifier(secret).verify(request.body, headers)
+
+
+async def test_no_event_is_missing_or_out_of_order_when_the_server_is_killed_again_and_again(
+    pair: Pair,
+) -> None:
+    guests = [f"guest-{number:04}" for number in range(1_500)]
+    async with receiving() as receiver:
+        await in_thread(create_webhook, pair, receiver.url, max_batch_events=20)
+        await in_thread(add_users, pair, ["acme", *guests])
+        await in_thread(start_campaign, pair, guests, max_messages_per_second=700)
+        for kills in range(1, 6):
+            await receiver.until(partial(has_got, receiver, kills * 10))
+            await in_thread(pair.campaign.kill)
+            await in_thread(pair.campaign.start)
+        await receiver.until(lambda: "campaign.completed" in types_at(receiver))
+    streamed = await in_thread(stream_until_completed, pair)
+
+    ids = [event.id for event in streamed]
+    assert len(set(ids)) == len(ids)
+    assert [event["id"] for event in receiver.first_arrivals] == ids
+    assert sorted(
+        str(event.payload["channel_id"]) for event in streamed if event.type == "message.new"
+    ) == [f"{guest}-acme" for guest in guests]
+
+
+def create_webhook(pair: Pair, url: str, **fields: Any) -> str:
+    """Its secret."""
+    webhook = event_pb2.Webhook(id="crm", url=url, **fields)
+    request = pb.CreateWebhookRequest(webhook=webhook)
+    created = pair.events.CreateWebhook(request, timeout=CALL_SECONDS, wait_for_ready=True)
+    return created.webhook.secret
+
+
+def add_users(pair: Pair, ids: list[str]) -> None:
+    for begin in range(0, len(ids), 1_000):
+        users = [chat_pb2.User(id=id_, name=id_.title()) for id_ in ids[begin : begin + 1_000]]
+        request = chat_pb.UpsertUsersRequest(users=users)
+        pair.chat.UpsertUsers(request, timeout=CALL_SECONDS, wait_for_ready=True)
+
+
+def start_campaign(pair: Pair, guests: list[str], **fields: Any) -> None:
+    campaign = campaign_pb2.Campaign(
+        id="welcome",
+        name="Welcome",
+        sender_id="acme",
+        user_ids=guests,
+        message_template=campaign_pb2.MessageTemplate(text="Hi {{ receiver.name }}"),
+        create_channels=True,
+        channel_template=campaign_pb2.ChannelTemplate(
+            type="messaging", id=hello_campaign.CHANNEL_ID
+        ),
+        **fields,
+    )
+    request = campaign_pb.CreateCampaignRequest(campaign=campaign)
+    pair.campaigns.CreateCampaign(request, timeout=CALL_SECONDS, wait_for_ready=True)
+    start = campaign_pb.StartCampaignRequest(id="welcome")
+    pair.campaigns.StartCampaign(start, timeout=CALL_SECONDS, wait_for_ready=True)
+
+
+def stream_until_completed(pair: Pair) -> list[event_pb2.Event]:
+    """From the first event on."""
+    events: list[event_pb2.Event] = []
+    call = pair.events.StreamEvents(pb.StreamEventsRequest(), wait_for_ready=True)
+    for response in call:
+        events += response.events
+        if any(event.type == "campaign.completed" for event in response.events):
+            call.cancel()
+            return events
+    raise AssertionError("the stream has ended")
+
+
+def has_got(receiver: Receiver, requests: int) -> bool:
+    return len(receiver.requests) >= requests
+
+
+def of_type(receiver: Receiver, *types: str) -> list[Any]:
+    return [event for event in receiver.first_arrivals if event["type"] in types]
+
+
+def types_at(receiver: Receiver) -> list[str]:
+    return [event["type"] for event in receiver.first_arrivals]
+
+
+async def in_thread(work: Callable[..., T], *args: Any, **options: Any) -> T:
+    """The receiver goes on meanwhile."""
+    return await asyncio.to_thread(work, *args, **options)
