@@ -19,6 +19,7 @@ from rich.console import Console
 from tests.bench import (
     calls,
     channels,
+    events,
     filters,
     imports,
     latency,
@@ -50,6 +51,7 @@ _SCENARIOS = {
     "latency": _Measurement(latency.measure, 300_000),
     # SQLite has one writer
     "replicas": _Measurement(replicas.measure, 60_000, (Kind.POSTGRESQL,)),
+    "events": _Measurement(events.measure, 100_000),
     "segments": _Measurement(segments.measure, 1_000_000),
     "calls": _Measurement(calls.measure, 10_000),
     "filters": _Measurement(filters.measure, 10_000),

@@ -12,7 +12,10 @@ from standardwebhooks import Webhook as Verifier
 
 from campaign_service.campaigns.webhooks import AttemptOutcome
 from campaign_service.events.signatures import plain_signature
+from campaign_service.storage.transitions import SqlTransitionStore
 from chat_store.database.engine import Database
+from tests.campaign.builders import MOMENT
+from tests.campaign.test_runs import started
 from tests.events.dispatching import SECRET, Deliveries, a_sent_campaign
 from tests.events.reading import Consumer
 from tests.harness.webhook_receiver import Receiver, receiving
@@ -285,29 +288,35 @@ async def test_two_dispatchers_share_the_work_and_send_nothing_twice(
 async def test_a_dispatcher_that_died_is_replaced_when_its_lease_is_over(
     database: Database, deliveries: Deliveries, receiver: Receiver
 ) -> None:
+    begun: list[tuple[str, bytes]] = []
     reached = asyncio.Event()
 
-    async def hang(_: web.Request) -> web.StreamResponse | None:
+    async def hang(request: web.Request) -> web.StreamResponse | None:
+        begun.append((request.headers["webhook-id"], await request.read()))
         reached.set()
         await asyncio.Event().wait()
         return None
 
     receiver.answer = hang
     await deliveries.create(receiver.url, max_batch_events=500)
-    await a_sent_campaign(database, "spring", PEOPLE[:5])
+    await started(database, "spring", shards=1)
     dying = asyncio.create_task(deliveries.deliver())
     await reached.wait()
     dying.cancel()
     await asyncio.gather(dying, return_exceptions=True)
     receiver.answer = Receiver().answer
-    # more has happened since: the batch that was begun stays as it was
-    await a_sent_campaign(database, "summer", PEOPLE[:5])
+    # more of the campaign has happened since: the batch that was begun stays as it was
+    await SqlTransitionStore(database, shards=1).stop("spring", "enough", MOMENT)
 
-    await deliveries.later(seconds=91)
+    await deliveries.deliver()
+    assert receiver.requests == [], "its lease is not over"
+    await deliveries.later(seconds=11)
     await deliveries.another_dispatcher().run_once()
 
-    told = {event.id for event in await Consumer(database).drain()}
-    assert {event["id"] for event in receiver.first_arrivals} == told
+    told = [event.id for event in await Consumer(database).drain()]
+    assert [event["id"] for event in receiver.first_arrivals] == told
+    assert len(told) == 3
+    assert begun == [(receiver.requests[0].id, receiver.requests[0].body)]
 
 
 async def test_a_kept_connection_that_has_died_costs_no_attempt(

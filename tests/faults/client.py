@@ -10,6 +10,7 @@ import grpc
 
 from herald.campaign.v1 import campaign_service_pb2_grpc
 from herald.chat.v1 import chat_service_pb2, chat_service_pb2_grpc
+from herald.event.v1 import event_service_pb2_grpc
 from herald.segment.v1 import segment_service_pb2_grpc
 from tests.faults.fair_timeout import FairTimeout
 
@@ -43,6 +44,7 @@ class Client:
         self.segments: Any = segment_service_pb2_grpc.SegmentServiceStub(to_segments)
         self.chat: Any = chat_service_pb2_grpc.ChatServiceStub(to_segments)
         self.campaigns: Any = campaign_service_pb2_grpc.CampaignServiceStub(to_campaigns)
+        self.events: Any = event_service_pb2_grpc.EventServiceStub(to_campaigns)
 
     async def bring_in(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Imports all of them. Raises `AssertionError` if one is refused."""

@@ -18,6 +18,7 @@ from herald.segment.v1 import segment_pb2
 from herald.segment.v1 import segment_service_pb2 as segments_pb
 from tests.faults import dataset
 from tests.faults.client import Client
+from tests.faults.webhook_calls import WEBHOOK_ERRANDS
 
 # each with things of its own, by that id
 Errand = Callable[[Client, str], Awaitable[None]]
@@ -249,4 +250,5 @@ ERRANDS: Mapping[str, Errand] = {
     "campaign.delete": _delete_campaign,
     "run.abort": _abort_run,
     "run.abort-unless-others-send": _fail_for_everyone,
+    **WEBHOOK_ERRANDS,
 }

@@ -42,6 +42,9 @@ def test_the_suite_knows_how_a_server_comes_to_each_step() -> None:
     of_every_run = {
         "campaign.create",
         "campaign.start",
+        # old events and attempts are looked for at each start
+        "events.forget",
+        "webhook.forget",
         "hold.begin",
         "hold.check",
         "run.begin-pass",

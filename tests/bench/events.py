@@ -1,0 +1,128 @@
+"""What events cost the sender, and how fast they get to a webhook and to a stream."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from aiohttp import web
+
+from herald.event.v1 import event_pb2
+from herald.event.v1 import event_service_pb2 as pb
+from tests.bench.campaigns import into_new_channels
+from tests.bench.databases import BenchDatabase, Line
+from tests.bench.runs import PRODUCTION, until_completed
+from tests.harness import hello_campaign
+from tests.harness.processes import Pair, running_pair
+
+_MESSAGE = b'"type":"message.new"'
+_LOOK_SECONDS = 0.05
+_GIVEN_UP_AFTER_SECONDS = 600.0
+
+
+def measure(bench_database: BenchDatabase) -> Iterator[Line]:
+    """A campaign without a consumer, then with a webhook of each kind, then with a stream."""
+    alone = _campaign_seconds(bench_database)
+    yield _rate("campaign, no consumer", bench_database.users, alone)
+    for at_once in (500, 1):
+        sending, delivery = _with_webhook(bench_database, at_once)
+        what = f"webhook, {at_once} a request"
+        yield _rate(f"campaign, {what}", bench_database.users, sending, alone)
+        yield _rate(f"message.new, {what}", bench_database.users, delivery)
+    yield _rate("message.new, stream", bench_database.users, _streaming_seconds(bench_database))
+
+
+def _rate(what: str, targets: int, seconds: float, alone: float | None = None) -> Line:
+    remark = f"{alone / seconds:.2f} of the rate without a consumer" if alone else ""
+    return Line(what, f"{targets / seconds:,.0f}/s", remark)
+
+
+def _campaign_seconds(bench_database: BenchDatabase) -> float:
+    with _pair(bench_database) as pair:
+        return _run_seconds(bench_database, pair)
+
+
+def _with_webhook(bench_database: BenchDatabase, at_once: int) -> tuple[float, float]:
+    """Seconds of the campaign, and from its start until the last event has arrived."""
+    with _pair(bench_database) as pair, _counting() as counter:
+        webhook = event_pb2.Webhook(
+            id="bench", url=counter.url, event_types=["message.new"], max_batch_events=at_once
+        )
+        request = pb.CreateWebhookRequest(webhook=webhook)
+        pair.events.CreateWebhook(request, timeout=hello_campaign.CALL_SECONDS)
+        begin = time.perf_counter()
+        seconds = _run_seconds(bench_database, pair)
+        while counter.messages < bench_database.users:
+            assert time.perf_counter() - begin < _GIVEN_UP_AFTER_SECONDS, counter.messages
+            threading.Event().wait(_LOOK_SECONDS)
+        return seconds, time.perf_counter() - begin
+
+
+def _streaming_seconds(bench_database: BenchDatabase) -> float:
+    """All events of a campaign that is completed."""
+    with _pair(bench_database) as pair:
+        _run_seconds(bench_database, pair)
+        begin, received = time.perf_counter(), 0
+        call = pair.events.StreamEvents(pb.StreamEventsRequest(types=["message.new"]))
+        for response in call:
+            received += len(response.events)
+            if received == bench_database.users:
+                break
+        call.cancel()
+        return time.perf_counter() - begin
+
+
+def _run_seconds(bench_database: BenchDatabase, pair: Pair) -> float:
+    campaign = until_completed(bench_database, pair, into_new_channels(pair))
+    return hello_campaign.run_seconds(campaign)
+
+
+@contextmanager
+def _pair(bench_database: BenchDatabase) -> Iterator[Pair]:
+    logs = bench_database.folder / "logs"
+    with running_pair(bench_database.fresh(), logs, PRODUCTION) as pair:
+        yield pair
+
+
+class _Counter:
+    """An endpoint that counts the messages it gets, in a thread of its own."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.messages = 0
+        self._loop = asyncio.new_event_loop()
+
+    async def handle(self, request: web.Request) -> web.Response:
+        self.messages += (await request.read()).count(_MESSAGE)
+        return web.Response()
+
+    def run(self, listening: threading.Event) -> None:
+        self._loop.run_until_complete(self._listen())
+        listening.set()
+        self._loop.run_forever()
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+
+    async def _listen(self) -> None:
+        app = web.Application(client_max_size=2**24)
+        app.router.add_post("/", self.handle)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        host, port = runner.addresses[0][:2]
+        self.url = f"http://{host}:{port}/"
+
+
+@contextmanager
+def _counting() -> Iterator[_Counter]:
+    counter, listening = _Counter(), threading.Event()
+    thread = threading.Thread(target=counter.run, args=[listening])
+    thread.start()
+    listening.wait()
+    try:
+        yield counter
+    finally:
+        counter.stop()
+        thread.join()
