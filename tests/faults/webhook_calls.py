@@ -48,9 +48,7 @@ async def _redeliver(client: Client, id_: str) -> None:
             webhook_id=id_, outcome=event_pb2.WEBHOOK_ATTEMPT_OUTCOME_DEAD
         )
         async with asyncio.timeout(_DELIVERY_SECONDS):
-            while not (
-                dead := (await client.call(client.events.QueryWebhookAttempts, query)).attempts
-            ):
+            while not (dead := await _attempts(client, query)):  # noqa: ASYNC110 - of another process
                 await asyncio.sleep(_POLL_SECONDS)
             try:
                 request = pb.RedeliverAttemptRequest(id=dead[0].id)
