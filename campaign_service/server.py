@@ -14,8 +14,12 @@ from campaign_service.campaigns.holds import Hold
 from campaign_service.events.reader import EventReader
 from campaign_service.events.retention import Retention
 from campaign_service.events.tail import EventTail
-from campaign_service.events.webhook_worker import address_policy, webhook_dispatcher
 from campaign_service.events.webhooks import Webhooks
+from campaign_service.events.workers import (
+    address_policy,
+    jetstream_publishers,
+    webhook_dispatcher,
+)
 from campaign_service.lifecycle.hold_watch import HoldWatch
 from campaign_service.lifecycle.lifecycle import Lifecycle
 from campaign_service.lifecycle.preview import Previews
@@ -211,6 +215,7 @@ async def _server(
             tail,
             dispatcher,
             retention,
+            *jetstream_publishers(settings, database),
         ]
 
         async def is_well() -> bool:

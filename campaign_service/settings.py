@@ -49,6 +49,12 @@ class CampaignSettings(ServerSettings):
     webhook_deny: str = ""
     """Where they may not go, though it is allowed. Link-local addresses are always denied."""
 
+    nats_url: str = Field(default="", repr=False)
+    """Where every event is published to JetStream; empty: nowhere."""
+
+    nats_stream: str = Field(default="HERALD", pattern=r"^[A-Za-z0-9_-]+$")
+    """The JetStream stream, which is Herald's alone; created if it is missing."""
+
     @field_validator("segment_target")
     @classmethod
     def _can_be_reached(cls, target: str) -> str:

@@ -1,7 +1,9 @@
-"""The dispatcher of webhooks, put together: it needs nothing but settings and a database."""
+"""The ways out of the log, put together: each needs nothing but settings and a database."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import TYPE_CHECKING
 
 from campaign_service.campaigns.addresses import AddressPolicy, Rules
 from campaign_service.events.dispatcher import Dispatcher
@@ -13,6 +15,9 @@ from campaign_service.storage.webhooks import SqlWebhookStore
 from chat_store.database.engine import Database
 from chat_store.sql.stores import sql_chat_store
 
+if TYPE_CHECKING:
+    from campaign_service.events.jetstream import JetStreamPublisher
+
 
 def webhook_dispatcher(settings: CampaignSettings, database: Database) -> Dispatcher:
     return Dispatcher(
@@ -23,6 +28,19 @@ def webhook_dispatcher(settings: CampaignSettings, database: Database) -> Dispat
         now=partial(datetime.now, UTC),
         lease=timedelta(seconds=settings.lease_seconds),
     )
+
+
+def jetstream_publishers(
+    settings: CampaignSettings, database: Database
+) -> "Sequence[JetStreamPublisher]":
+    """One, or none without a `nats_url`."""
+    if not settings.nats_url:
+        return []
+    # the client need not be installed otherwise
+    from campaign_service.events.jetstream import JetStreamPublisher  # noqa: PLC0415
+
+    reader = EventReader(SqlEventLog(database), sql_chat_store(database))
+    return [JetStreamPublisher(reader, settings.nats_url, settings.nats_stream)]
 
 
 def address_policy(settings: CampaignSettings) -> AddressPolicy:

