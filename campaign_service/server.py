@@ -156,7 +156,10 @@ async def _server(
         tail = EventTail(EventReader(log, chat))
         webhooks = SqlWebhookStore(database)
         attempts = SqlAttemptStore(database)
-        dispatcher = webhook_dispatcher(settings, database)
+        # on SQLite its many small writes let callers go first, as the senders' do
+        background = open_database(settings.database_url, background=True)
+        stack.push_async_callback(background.close)
+        dispatcher = webhook_dispatcher(settings, background)
         retention = Retention(log, attempts, timedelta(days=settings.event_retention_days), now=now)
         hold: Hold | None = None
 
@@ -215,7 +218,7 @@ async def _server(
             tail,
             dispatcher,
             retention,
-            *jetstream_publishers(settings, database),
+            *jetstream_publishers(settings, background),
         ]
 
         async def is_well() -> bool:
