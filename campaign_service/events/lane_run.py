@@ -97,7 +97,7 @@ class LaneRun:
         await self._delivery.lanes.release(self._lane)
 
     async def _next_batch(self, webhook: Webhook) -> Batch | None:
-        types = self._lane.types if self._lane.types is not None else webhook.event_types
+        types = self._types_for(webhook)
         if self._types != types:
             # changed meanwhile: what was read ahead may be of other types
             self._types = types
@@ -168,7 +168,7 @@ class LaneRun:
         if verdict is Verdict.RETRY:
             now = self._delivery.now()
             due = next_attempt_at(number, first, now, read_retry_after(answer.retry_after, now))
-        attempt = self._attempt_row(batch, number, began, answer, verdict, due)
+        attempt = self._attempt_row(webhook, batch, number, began, answer, verdict, due)
         if due is not None:
             before, self._unwritten = self._unwritten, []
             await self._delivery.lanes.retry(self._lane, batch, attempt, first, before)
@@ -192,8 +192,12 @@ class LaneRun:
             await self._write(self._place)
         return True
 
+    def _types_for(self, webhook: Webhook) -> Sequence[str]:
+        return webhook.event_types if self._lane.types is None else self._lane.types
+
     def _attempt_row(
         self,
+        webhook: Webhook,
         batch: Batch,
         number: int,
         began: datetime,
@@ -221,7 +225,7 @@ class LaneRun:
             next_attempt_at=due,
             start=self._place,
             end=batch.end,
-            types=self._types if self._types is not None else self._lane.types or (),
+            types=self._types_for(webhook),
         )
 
     async def _write(self, place: Place) -> None:

@@ -12,10 +12,11 @@ from standardwebhooks import Webhook as Verifier
 
 from campaign_service.campaigns.webhooks import AttemptOutcome
 from campaign_service.events.signatures import plain_signature
+from campaign_service.storage.runs import SqlRunStore
 from campaign_service.storage.transitions import SqlTransitionStore
 from chat_store.database.engine import Database
 from tests.campaign.builders import MOMENT
-from tests.campaign.test_runs import started
+from tests.campaign.test_runs import a_page, claimed, started
 from tests.events.dispatching import SECRET, Deliveries, a_sent_campaign
 from tests.events.reading import Consumer
 from tests.harness.webhook_receiver import Receiver, receiving
@@ -197,6 +198,33 @@ async def test_what_is_not_worth_repeating_is_dead_and_can_be_redelivered(
     (arrived,) = receiver.first_arrivals
     assert arrived["id"] == dead[0].event_id
     assert receiver.requests[-1].headers["X-Webhook-Attempt"] == "2"
+
+
+async def test_what_is_redelivered_is_what_was_sent_and_nothing_beside_it(
+    database: Database, deliveries: Deliveries, receiver: Receiver
+) -> None:
+    statuses = iter([503, 400])
+
+    async def refuse(_: web.Request) -> web.StreamResponse | None:
+        status = next(statuses, 200)
+        return None if status == 200 else web.Response(status=status)
+
+    receiver.answer = refuse
+    await deliveries.create(receiver.url, event_types=("message.new",), max_batch_events=500)
+    await started(database, "spring", shards=1)
+    runs = SqlRunStore(database)
+    # each in a channel of its own, which is another event
+    await runs.commit_page(await claimed(runs), a_page(*PEOPLE[:4]), PEOPLE[3])
+    await deliveries.deliver_all()
+    (dead,) = [a for a in await deliveries.all_attempts() if a.outcome is AttemptOutcome.DEAD]
+
+    await deliveries.attempts.redeliver(dead.id, deliveries.now)
+    await deliveries.deliver()
+
+    bodies = {request.body for request in receiver.requests}
+    assert len(receiver.requests) == 3
+    assert len(bodies) == 1
+    assert [event["type"] for event in receiver.first_arrivals] == ["message.new"] * 4
 
 
 async def test_an_endpoint_that_is_gone_disables_its_webhook_with_an_event(
