@@ -23,11 +23,12 @@ from campaign_service.wire.webhook import (
     webhook_to_proto,
 )
 from chat_store.filters.fields import Field, Kind
+from chat_store.ids import MAX_ID
 from chat_store.paging import NEWEST_FIRST, Page, PageRequest, Sort
 from herald.event.v1 import event_pb2
 from herald.event.v1 import event_service_pb2 as pb
 from herald.event.v1 import event_service_pb2_grpc as pb_grpc
-from herald_rpc.wire.fields import MAX_ID, moment, required, text
+from herald_rpc.wire.fields import moment, required, text
 from herald_rpc.wire.queries import InvalidTokenError, PageSizes, read_paging
 from herald_rpc.wire.response_pages import fitting_page
 

@@ -18,7 +18,7 @@ from campaign_service.events.lane_run import Delivery, LaneRun
 from campaign_service.events.reader import EventReader
 from campaign_service.storage.event_ports import LaneStore, WebhookStore
 from chat_store.errors import StoreUnavailableError
-from herald_rpc.process.outages import Repeated
+from herald_rpc.process.outages import Outages, repeat
 
 logger = structlog.get_logger(__name__)
 
@@ -57,7 +57,7 @@ class Dispatcher:
         self._lease = lease
         self._owner = f"{socket.gethostname()}:{os.getpid()}"
         self._settings = _Settings(webhooks)
-        self._steps = Repeated("the delivery to webhooks", StoreUnavailableError)
+        self._outages = Outages(StoreUnavailableError)
         self._running: set[Lane] = set()
         # until when the leases of all lanes hold, however late this process wakes up
         self._leased_until = 0.0
@@ -66,7 +66,7 @@ class Dispatcher:
 
     @property
     def is_well(self) -> bool:
-        return self._steps.is_well
+        return not self._outages
 
     async def run(self, stop: asyncio.Event) -> None:
         """Sends until `stop` is set and the attempts under way are over; less when cancelled."""
@@ -74,7 +74,12 @@ class Dispatcher:
         stopping.add_done_callback(lambda _: self._stop())
         try:
             async with self._delivery() as delivery, asyncio.TaskGroup() as group:
-                await self._steps.run(partial(self._step, delivery, group), stop)
+                await repeat(
+                    "the delivery to webhooks",
+                    partial(self._step, delivery, group),
+                    stop,
+                    self._outages,
+                )
         finally:
             stopping.cancel()
 
@@ -116,8 +121,6 @@ class Dispatcher:
             await asyncio.gather(renewing, return_exceptions=True)
 
     async def _renew_until_cancelled(self) -> None:
-        steps = Repeated("the leases of webhooks", StoreUnavailableError)
-
         async def step() -> float:
             if self._running:
                 began = monotonic()
@@ -127,7 +130,8 @@ class Dispatcher:
                 )
             return self._lease.total_seconds() / _RENEWALS
 
-        await steps.run(step, asyncio.Event())
+        outages = Outages(StoreUnavailableError)
+        await repeat("the leases of webhooks", step, asyncio.Event(), outages)
 
     async def _step(self, delivery: Delivery, group: asyncio.TaskGroup) -> float:
         if not await self._settings.any_enabled():

@@ -17,7 +17,7 @@ from campaign_service.campaigns.events import Event, Place
 from campaign_service.events.reader import EventReader, Selection
 from campaign_service.storage.event_ports import LogEnds
 from chat_store.errors import StoreUnavailableError
-from herald_rpc.process.outages import Repeated
+from herald_rpc.process.outages import Outages, repeat
 
 logger = structlog.get_logger(__name__)
 
@@ -49,8 +49,7 @@ class JetStreamPublisher:
         # behind the last message of the stream, and that message's number
         self._place = _NOTHING
         self._sequence: int | None = None
-        self._steps = Repeated(
-            "publishing to NATS",
+        self._outages = Outages(
             StoreUnavailableError,
             nats.errors.Error,
             OSError,
@@ -59,14 +58,14 @@ class JetStreamPublisher:
 
     @property
     def is_well(self) -> bool:
-        return self._steps.is_well
+        return not self._outages
 
     async def run(self, stop: asyncio.Event) -> None:
         async def step() -> float:
             return 0.0 if await self.run_once() else _POLL_SECONDS
 
         try:
-            await self._steps.run(step, stop)
+            await repeat("publishing to NATS", step, stop, self._outages)
         finally:
             await self.close()
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from campaign_service.storage.event_ports import AttemptStore, EventLog
 from chat_store.errors import StoreUnavailableError
-from herald_rpc.process.outages import Repeated
+from herald_rpc.process.outages import Outages, repeat
 
 _PAUSE_SECONDS = 60.0
 # pages of up to 10,000 targets: a transaction that deletes so many is a short one
@@ -29,17 +29,17 @@ class Retention:
         self._attempts = attempts
         self._retention = retention
         self._now = now
-        self._steps = Repeated("the retention of events", StoreUnavailableError)
+        self._outages = Outages(StoreUnavailableError)
 
     @property
     def is_well(self) -> bool:
-        return self._steps.is_well
+        return not self._outages
 
     async def run(self, stop: asyncio.Event) -> None:
         async def step() -> float:
             return 0.0 if await self.run_once() else _PAUSE_SECONDS
 
-        await self._steps.run(step, stop)
+        await repeat("the retention of events", step, stop, self._outages)
 
     async def run_once(self) -> bool:
         """Forgets some of what is too old; whether there may be more."""

@@ -14,7 +14,7 @@ from campaign_service.campaigns.events import Event, Place
 from campaign_service.events.reader import EventReader, Selection
 from campaign_service.storage.event_ports import LogEnds
 from chat_store.errors import StoreUnavailableError
-from herald_rpc.process.outages import Repeated
+from herald_rpc.process.outages import Outages, repeat
 
 BOOKMARK_SECONDS = 15.0
 _POLL_SECONDS = 0.1
@@ -44,22 +44,18 @@ class EventTail:
         self._moved = asyncio.Event()
         self._followed = asyncio.Event()
         self._ended = False
-        self._steps = Repeated(
-            "the poll for streams of events",
-            StoreUnavailableError,
-            longest_pause_seconds=_LONGEST_PAUSE_SECONDS,
-        )
+        self._outages = Outages(StoreUnavailableError, longest_pause_seconds=_LONGEST_PAUSE_SECONDS)
 
     @property
     def is_well(self) -> bool:
-        return self._steps.is_well
+        return not self._outages
 
     async def run(self, stop: asyncio.Event) -> None:
         """Looks until `stop` is set; then all followers end with `ShuttingDownError`."""
         stopping = asyncio.create_task(stop.wait())
         stopping.add_done_callback(lambda _: self._followed.set())
         try:
-            await self._steps.run(self._step, stop)
+            await repeat("the poll for streams of events", self._step, stop, self._outages)
         finally:
             stopping.cancel()
             self._ended = True

@@ -22,9 +22,10 @@ from campaign_service.campaigns.webhooks import (
 )
 from campaign_service.wire.event import types_from_proto
 from chat_store.errors import InvalidInputError
+from chat_store.ids import MAX_ID
 from herald.event.v1 import event_pb2 as pb
 from herald.event.v1 import event_service_pb2 as service_pb
-from herald_rpc.wire.fields import MAX_ID, required, text, timestamp
+from herald_rpc.wire.fields import required, text, timestamp
 
 _MAX_URL = 2_048
 _FIELDS = ("url", "event_types", "secret", "enabled", "timeout", "max_batch_events")

@@ -2,7 +2,7 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -98,18 +98,28 @@ class RepeatingWorker(ABC):
 
     async def run(self, stop: asyncio.Event) -> None:
         """Works until `stop` is set."""
-        while not stop.is_set():
-            try:
-                pause = await self.step()
-            except Exception as error:  # noqa: BLE001  no worker may end its server
-                pause = self._outages.failed(self._name, error)
-            else:
-                self._outages.over(self._name)
-            await wait_at_most(stop, pause)
+        await repeat(self._name, self.step, stop, self._outages)
 
     @abstractmethod
     async def step(self) -> float:
         """Returns how many seconds later the next step begins."""
+
+
+async def repeat(
+    name: str, step: Callable[[], Awaitable[float]], stop: asyncio.Event, outages: Outages
+) -> None:
+    """Takes the step again and again until `stop` is set, whatever a step raises.
+
+    A step returns how many seconds later the next one begins.
+    """
+    while not stop.is_set():
+        try:
+            pause = await step()
+        except Exception as error:  # noqa: BLE001  no worker may end its server
+            pause = outages.failed(name, error)
+        else:
+            outages.over(name)
+        await wait_at_most(stop, pause)
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:
