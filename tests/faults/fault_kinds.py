@@ -189,7 +189,7 @@ async def start_without_postgres(cluster: Cluster, choose: random.Random) -> Non
         for replica in cluster.replicas:
             replica.kill()
         await cluster.over_within(1.0)
-    # the servers that refused to start count themselves
+    # the servers that wait to start say so themselves
 
 
 async def cut_postgres(cluster: Cluster, choose: random.Random) -> None:

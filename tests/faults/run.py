@@ -183,7 +183,8 @@ def _fired(cluster: Cluster) -> Counter[str]:
         fired.update(replica.fired)
         fired["late-refused"] += replica.said("run ended by another")
     if "start-without-postgres" in cluster.scenario.faults:
-        fired["start-without-postgres"] = fired["refused-start"]
+        waited = sum(replica.said("waiting to start") for replica in cluster.replicas)
+        fired["start-without-postgres"] = waited
     return fired
 
 

@@ -26,6 +26,7 @@ _STOP_SECONDS = 60.0
 _TAIL_LINES = 40
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+EVENT_SERVICE = "herald.event.v1.EventService"
 # by whether the database is held
 _HEALTH: Mapping[bool | None, Collection[int]] = {
     False: [_SERVING],
@@ -183,9 +184,13 @@ class Server:
         self.stop()
 
     def _wait_for_health(self, process: Process, wanted: Collection[int]) -> None:
+        # a service that no restored database holds up: while the server starts, none is serving
+        unheld = EVENT_SERVICE if wanted == _HEALTH[True] else ""
         with open_channel(self.address) as channel:
             for _ in range(int(_START_SECONDS / 0.05)):
-                if _health(channel) in wanted:
+                if _health(channel) in wanted and (
+                    not unheld or _health(channel, unheld) == _SERVING
+                ):
                     return
                 try:
                     code = process.wait(0.05)
@@ -291,10 +296,10 @@ def open_channel(address: str) -> grpc.Channel:
     return grpc.insecure_channel(address, options=_CHANNEL_OPTIONS)
 
 
-def _health(channel: grpc.Channel) -> int:
+def _health(channel: grpc.Channel, service: str = "") -> int:
     stub: Any = health_pb2_grpc.HealthStub(channel)
     try:
-        answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=1)
+        answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=1)
     except grpc.RpcError:
         return health_pb2.HealthCheckResponse.UNKNOWN
     return int(answer.status)
