@@ -107,7 +107,7 @@ class LaneRun:
         if self._batch_end is None:
             most = webhook.max_batch_events
         await self._read_ahead(types, most)
-        chosen = self._chosen(most)
+        chosen, bodies = self._chosen(most)
         if not chosen:
             if self._batch_end is not None:
                 # its events have been deleted, or are of no wanted type any more
@@ -119,7 +119,6 @@ class LaneRun:
             await self._write(self._place)
             await self._delivery.lanes.begin_batch(self._lane, end)
         is_list = webhook.max_batch_events > 1 or len(chosen) > 1
-        bodies = [orjson.dumps(event.payload) for event in chosen]
         return Batch(
             end=end,
             event_id=chosen[0].id,
@@ -138,19 +137,22 @@ class LaneRun:
         )
         self._events += found
 
-    def _chosen(self, most: int) -> Sequence[Event]:
-        """The next events, as many as go into one request."""
+    def _chosen(self, most: int) -> tuple[Sequence[Event], Sequence[bytes]]:
+        """The next events, as many as go into one request, and each of them as JSON."""
         chosen: list[Event] = []
+        bodies: list[bytes] = []
         size = 0
         for event in self._events:
             if self._batch_end is not None and event.place >= self._batch_end:
                 break
-            size += len(orjson.dumps(event.payload)) + 1
+            body = orjson.dumps(event.payload)
+            size += len(body) + 1
             is_full = len(chosen) == most or size > MAX_BATCH_BYTES
             if chosen and self._batch_end is None and is_full:
                 break
             chosen.append(event)
-        return chosen
+            bodies.append(body)
+        return chosen, bodies
 
     async def _attempt(self, webhook: Webhook, batch: Batch) -> bool:
         """Whether the lane goes on."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -162,6 +163,7 @@ def user_json(user: User) -> Json:
     return whole if len(orjson.dumps(whole)) <= _MOST_USER_BYTES else {"id": user.id}
 
 
+@lru_cache(maxsize=1_024)
 def rfc3339(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 

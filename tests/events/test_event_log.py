@@ -131,7 +131,8 @@ async def test_a_page_that_is_committed_late_is_read_late_and_not_missed(
 
 
 @pytest.mark.parametrize(
-    ("writers", "pages"), [(5, 8), pytest.param(20, 100, marks=pytest.mark.nightly)]
+    ("writers", "pages"),
+    [(5, 8), pytest.param(20, 100, marks=[pytest.mark.nightly, pytest.mark.timeout(900)])],
 )
 async def test_readers_beside_many_writers_see_all_events_in_one_order(
     database: Database, writers: int, pages: int
