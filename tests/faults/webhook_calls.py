@@ -95,6 +95,15 @@ async def _replay(client: Client, id_: str) -> None:
     await _delete(client, id_)
 
 
+async def _deliver_and_keep(client: Client, id_: str) -> None:
+    """A lane is given back when all of it is sent, unless its webhook has been deleted by then."""
+    async with receiving() as receiver:
+        await _create(client, id_, receiver.url)
+        await _happen(client, id_)
+        async with asyncio.timeout(_DELIVERY_SECONDS):
+            await _arrived(receiver, id_)
+
+
 async def _delivered(client: Client, id_: str, answer: Answering) -> None:
     async with receiving(answer) as receiver:
         await _create(client, id_, receiver.url)
@@ -149,7 +158,7 @@ WEBHOOK_ERRANDS: Mapping[str, Any] = {
     "webhook.distribute": _deliver,
     "webhook.claim": _deliver,
     "webhook.progress": _deliver,
-    "webhook.release": _deliver,
+    "webhook.release": _deliver_and_keep,
     "webhook.delete": _deliver,
     "webhook.renew": _deliver_slowly,
     "webhook.redeliver": _redeliver,
