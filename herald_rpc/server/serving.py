@@ -50,7 +50,7 @@ _UNWINDING_SECONDS = 5.0
 LAST_RESORT_SECONDS = 10.0
 """How long a server's end may take beyond its grace."""
 
-_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class CannotListenError(OSError):
@@ -192,13 +192,19 @@ async def serving(
 
 @asynccontextmanager
 async def stop_signal(end_within: float | None = None) -> AsyncIterator[asyncio.Event]:
-    """Yields an event that the first SIGTERM or SIGINT sets. The second ends the process at once.
+    """Yields an event that the first SIGTERM, SIGINT or SIGHUP sets. The second one ends the process.
+
+    A SIGHUP that is ignored, as under `nohup`, stays so.
 
     If the process still runs `end_within` seconds after the first one, it writes the stack of each
     thread to standard error and exits with 1. Must be entered in the main thread.
     """
     loop = asyncio.get_running_loop()
-    before = {number: signal.getsignal(number) for number in _STOP_SIGNALS}
+    before = {
+        number: handler
+        for number in _STOP_SIGNALS
+        if (handler := signal.getsignal(number)) is not signal.SIG_IGN or number != signal.SIGHUP
+    }
     stop = asyncio.Event()
 
     def on_signal() -> None:
@@ -206,11 +212,11 @@ async def stop_signal(end_within: float | None = None) -> AsyncIterator[asyncio.
         if end_within is not None:
             # runs in a C thread, which needs neither the event loop nor the interpreter lock
             faulthandler.dump_traceback_later(end_within, exit=True)
-        for number in _STOP_SIGNALS:
+        for number in before:
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_DFL)
 
-    for number in _STOP_SIGNALS:
+    for number in before:
         loop.add_signal_handler(number, on_signal)
     try:
         yield stop

@@ -18,6 +18,7 @@ from tests.rpc.raw_service import NAME, RawService, running
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+STOP_SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 
 
 async def health_of(service: RawService, name: str) -> int:
@@ -198,11 +199,11 @@ async def test_a_taken_port_is_an_error_that_names_the_address() -> None:
                 pass
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", STOP_SIGNALS, ids=lambda number: number.name)
 async def test_a_signal_sets_the_event_and_leaves_the_next_to_the_system(
     number: signal.Signals,
 ) -> None:
-    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
+    before = {each: signal.getsignal(each) for each in STOP_SIGNALS}
 
     async with stop_signal() as stop:
         assert not stop.is_set()
@@ -229,7 +230,7 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", STOP_SIGNALS, ids=lambda number: number.name)
 async def test_a_second_signal_ends_the_process_at_once(number: signal.Signals) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", TAKES_ITS_TIME, stdout=asyncio.subprocess.PIPE
@@ -242,6 +243,19 @@ async def test_a_second_signal_ends_the_process_at_once(number: signal.Signals) 
     process.send_signal(number)
 
     assert await asyncio.wait_for(process.wait(), 10) == -number
+
+
+async def test_a_hangup_that_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        async with stop_signal() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.wait_for(stop.wait(), 10)
+            # a handler of the first one would have left it to the system
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 HANGS = """
