@@ -14,6 +14,7 @@ import typer
 from pydantic import ValidationError
 
 from campaign_service.settings import CampaignSettings
+from chat_store.terminal import as_typed, escape_unprintable
 from herald_rpc.process import logs
 from herald_rpc.process.settings import ServerSettings, load
 
@@ -23,7 +24,18 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 _DEFAULT_URL = "sqlite:///data/herald.db"
 
-CampaignId = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="The campaign's id.")]
+
+def _typed(argument: str) -> str:
+    try:
+        return as_typed(argument)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+CampaignId = Annotated[
+    str,
+    typer.Argument(metavar="CAMPAIGN", help="The campaign's id.", callback=_typed),
+]
 DatabaseUrl = Annotated[
     str,
     typer.Option(
@@ -37,6 +49,7 @@ DatabaseUrl = Annotated[
 @app.callback(invoke_without_command=True)
 def main(context: typer.Context) -> None:
     """Serve campaigns until a stop signal, as the HERALD_* variables say; or do a command."""
+    escape_unprintable()
     if context.invoked_subcommand is None:
         from campaign_service.commands.serve import serve
 

@@ -1,10 +1,15 @@
 """The chat store's command line: `python -m chat_store import FILE` and `… migrate`."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+import os
+import stat
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from time import monotonic
 from typing import Annotated, BinaryIO, NoReturn, TypeVar
@@ -22,8 +27,11 @@ from chat_store.imports.lines import ImportResult, import_lines
 from chat_store.imports.records import MAX_LINE_BYTES
 from chat_store.models import WriteMode
 from chat_store.sql.stores import sql_chat_store
+from chat_store.terminal import escape_unprintable
 
 SHOWN_ERRORS = 20
+# a byte order mark and white space
+_NO_RECORD = b"\xef\xbb\xbf \t\r\n"
 
 T = TypeVar("T")
 
@@ -59,9 +67,21 @@ class Mode(StrEnum):
 _WRITE_MODES = {Mode.UPSERT: WriteMode.REPLACE, Mode.INSERT: WriteMode.INSERT}
 
 
+@app.callback()
+def main() -> None:
+    """Import a user base, or migrate the database."""
+    escape_unprintable()
+
+
 @app.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, metavar="FILE")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="The file, or any stream: - is standard input.",
+        ),
+    ],
     mode: Annotated[
         Mode, typer.Option(help="insert: existing records stay as they are")
     ] = Mode.UPSERT,
@@ -75,15 +95,16 @@ def import_(
     the database failed; records imported until then are stored.
     """
     started = monotonic()
-    with file.open("rb") as content:
-        if content.read(1024).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
+    with _opened(file) as content:
+        lines = _bounded_lines(content)
+        beginning = list(_through_first_record(lines))
+        if beginning and beginning[-1].lstrip(_NO_RECORD).startswith(b"["):
             _give_up(
                 "the file is one JSON array instead of one record per line; "
                 "jq -c '.[] | {type, data: (.data // .item)}' FILE converts it"
             )
-        content.seek(0)
-        size = file.stat().st_size
-        result = _run(database_url, partial(_import, content, size, _WRITE_MODES[mode]))
+        work = partial(_import, chain(beginning, lines), _size(content), _WRITE_MODES[mode])
+        result = _run(database_url, work)
     _print_result(result, monotonic() - started)
 
 
@@ -95,15 +116,14 @@ def migrate(database_url: DatabaseUrl = _DEFAULT_URL) -> None:
 
 
 async def _import(
-    content: BinaryIO, size: int, mode: WriteMode, database: Database
+    lines: Iterable[bytes], size: int | None, mode: WriteMode, database: Database
 ) -> ImportResult:
     await schema.prepare(database)
     with Progress(
         BarColumn(),
         DownloadColumn(),
         TextColumn("{task.fields[lines]:,} records, {task.fields[rate]:,.0f}/s,"),
-        TimeRemainingColumn(),
-        TextColumn("left"),
+        *([] if size is None else [TimeRemainingColumn(), TextColumn("left")]),
         console=console,
         disable=not console.is_terminal,
         transient=True,
@@ -115,9 +135,30 @@ async def _import(
             rate = result.lines / (monotonic() - started)
             progress.update(task, completed=result.bytes, lines=result.lines, rate=rate)
 
-        return await import_lines(
-            _bounded_lines(content), sql_chat_store(database), mode, _now, report
-        )
+        return await import_lines(lines, sql_chat_store(database), mode, _now, report)
+
+
+def _opened(file: Path) -> AbstractContextManager[BinaryIO]:
+    if str(file) == "-":
+        return nullcontext(sys.stdin.buffer)
+    try:
+        return file.open("rb")
+    except OSError as error:
+        _give_up(str(error))
+
+
+def _size(content: BinaryIO) -> int | None:
+    """Returns the size of a file; None for a pipe, whose end nobody knows."""
+    status = os.fstat(content.fileno())
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def _through_first_record(lines: Iterator[bytes]) -> Iterator[bytes]:
+    """Yields the empty lines at the beginning, and the first one that is not empty."""
+    for line in lines:
+        yield line
+        if line.strip(_NO_RECORD):
+            return
 
 
 def _bounded_lines(content: BinaryIO) -> Iterator[bytes]:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import pty
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -155,3 +156,45 @@ def test_what_is_not_there_is_told(
 
     assert (told.exit_code, told.stdout) == (code, "")
     assert told.stderr.startswith(complaint)
+
+
+ASCII = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+NOWHERE = ("--target", "127.0.0.1:1")
+
+
+@pytest.mark.parametrize("command", ["verify", "watch"])
+@pytest.mark.parametrize("id_", ["grüße-🎉", "日本"])
+def test_an_id_of_any_characters_is_read_in_an_ascii_locale(
+    command: str, id_: str, sqlite_url: str
+) -> None:
+    options = ["--database-url", sqlite_url] if command == "verify" else NOWHERE
+
+    code, complaint = in_ascii(command, id_.encode(), *options)
+
+    assert "Traceback" not in complaint
+    if command == "verify":
+        assert (code, complaint) == (2, f"no campaign {id_!r}\n")
+    else:
+        assert code == 1
+        assert complaint.startswith("UNAVAILABLE: ")
+
+
+@pytest.mark.parametrize("command", ["verify", "watch"])
+def test_an_id_that_is_no_utf_8_is_refused_in_an_ascii_locale(command: str) -> None:
+    code, complaint = in_ascii(command, b"\xff\xfe")
+
+    assert code == 2
+    assert "is not UTF-8" in complaint
+
+
+def in_ascii(*arguments: str | bytes) -> tuple[int, str]:
+    """The exit code and the complaints of a command in a locale of 128 characters."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("HERALD_", "LC_"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "campaign_service", *arguments],
+        env=environment | ASCII,
+        capture_output=True,
+        check=False,
+        timeout=100,
+    )
+    return done.returncode, done.stderr.decode()

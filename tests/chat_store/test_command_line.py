@@ -1,5 +1,7 @@
 import json
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,6 +80,47 @@ def test_a_line_too_long_for_memory_is_told_and_passed_over(
 
     assert done.stderr == "line 1: line max length exceeded (4194304)\n"
     assert done.stdout.startswith("1 users")
+
+
+def program(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "chat_store", *arguments]
+
+
+STREAMS = {
+    "a pipe as -": 'cat "$0" | "$@" import - --database-url "$URL"',
+    "a pipe as /dev/stdin": 'cat "$0" | "$@" import /dev/stdin --database-url "$URL"',
+    "a substituted process": '"$@" import <(cat "$0") --database-url "$URL"',
+    "a file as -": '"$@" import - --database-url "$URL" < "$0"',
+}
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+@pytest.mark.parametrize(
+    ("content", "code", "told"),
+    [
+        ("""\ufeff\n\n{"type": "user", "data": {"id": "anna"}}""", 0, "1 users, "),
+        ("", 0, "0 users, "),
+        (""" \n [{"type": "user", "item": {"id": "anna"}}]""", 2, "one JSON array"),
+    ],
+)
+def test_any_stream_is_imported_as_a_file_is(
+    stream: str, content: str, code: int, told: str, sqlite_url: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "users.jsonl"
+    file.write_text(content)
+
+    done = subprocess.run(
+        ["/bin/bash", "-o", "pipefail", "-c", STREAMS[stream], str(file), *program()],
+        env={**os.environ, "URL": sqlite_url.replace("sqlite+aiosqlite", "sqlite")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+
+    assert done.returncode == code
+    assert told in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
