@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from chat_store.distinct_channels import distinct_channel_id, is_distinct
+from chat_store.distinct_channels import distinct_channel_id, is_distinct, user_id_problem
 from chat_store.ids import CHANNEL_ID, CHANNEL_TYPE, MAX_CHANNEL_TYPE, MAX_CID, MAX_ID
 from chat_store.imports.fields import Fields, RecordError
 from chat_store.models import (
@@ -31,7 +31,6 @@ MAX_ATTACHMENTS = 30
 MAX_ROLE = 64
 MAX_TYPE = 64
 
-_USER_ID = re.compile(r"[@\w-]*", re.ASCII)
 _MESSAGE_ID = re.compile(r"[^,%]*")
 _MESSAGE_TYPES = ("regular", "reply", "deleted", "system")
 
@@ -130,8 +129,11 @@ def read_record(type_: str, data: Mapping[str, Any]) -> Record:
 
 
 def _user(fields: Fields) -> Record:
+    id_ = fields.required("id", MAX_ID)
+    if problem := user_id_problem(id_):
+        raise RecordError(f"user.id {problem}")
     user = User(
-        id=fields.required("id", MAX_ID, _USER_ID),
+        id=id_,
         name=fields.text("name"),
         username=fields.text("username"),
         email=fields.text("email"),

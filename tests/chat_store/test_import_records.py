@@ -48,7 +48,7 @@ def nested(levels: int) -> dict[str, Any]:
         (b'{"type": "user"}', "data required"),
         (line("user", name="x"), "user.id required"),
         (user("a" * 256), "user.id max length exceeded (255)"),
-        (user("a,b"), r'user.id invalid ("^[@\w-]*$" allowed)'),
+        (user("a,b"), "user.id must not contain a comma"),
         (line("user", id=7), "user.id must be a string"),
         (user("a", online=True), "user.online is a reserved field"),
         (user("a", pk=1), "user.pk is a reserved field"),

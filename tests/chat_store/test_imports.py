@@ -336,7 +336,7 @@ async def test_bad_records_are_told_by_line_and_hold_up_no_other(store: ChatStor
         user("anna"),
         b"{not json\n",
         b"\n",
-        user("b b"),
+        user("b,b"),
         line("reaction", id="r"),
         b'["user"]\n',
         member(user_id="nobody"),
@@ -350,7 +350,7 @@ async def test_bad_records_are_told_by_line_and_hold_up_no_other(store: ChatStor
     assert (json_error.line, json_error.item_type, json_error.item_id) == (2, "", "")
     assert json_error.error.startswith("invalid JSON: ")
     assert others == [
-        LineError(4, "user", "b b", r'user.id invalid ("^[@\w-]*$" allowed)'),
+        LineError(4, "user", "b,b", "user.id must not contain a comma"),
         LineError(5, "reaction", "r", 'type "reaction" is not imported'),
         LineError(6, "", "", 'a record is an object such as {"type": "user", "data": {…}}'),
         LineError(7, "member", "nobody", 'reference error: member.user_id "nobody" doesn\'t exist'),
