@@ -32,7 +32,7 @@ class UserStore(Protocol):
         """Writes all or none. Returns the stored records, in the order given.
 
         The store alone sets `updated_at`, `last_active`, `deactivated_at` and `deleted_at`:
-        deactivated and deleted users stay so.
+        deactivated users stay so. Raises `InvalidInputError` instead of replacing a deleted one.
         """
 
     async def get(self, id_: str) -> User:
@@ -51,6 +51,12 @@ class UserStore(Protocol):
 
     async def deactivate(self, ids: Sequence[str], now: datetime) -> int:
         """Returns how many were active until now. Skips unknown ids."""
+
+    async def reactivate(self, ids: Sequence[str], now: datetime) -> int:
+        """Returns how many were deactivated until now. Skips unknown and deleted ones."""
+
+    async def restore(self, ids: Sequence[str], now: datetime) -> int:
+        """Clears `deleted_at`. Returns how many were deleted until now."""
 
     async def delete(self, ids: Sequence[str], now: datetime) -> int:
         """Sets `deleted_at`; the row stays. Returns how many were not deleted until now."""

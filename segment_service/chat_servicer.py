@@ -86,6 +86,20 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
         given = ids(request.ids, "ids", MAX_RECORDS)
         return pb.DeleteUsersResponse(deleted=await self._store.users.delete(given, self._now()))
 
+    async def ReactivateUsers(
+        self, request: pb.ReactivateUsersRequest, _context: Any
+    ) -> pb.ReactivateUsersResponse:
+        given = ids(request.ids, "ids", MAX_RECORDS)
+        reactivated = await self._store.users.reactivate(given, self._now())
+        return pb.ReactivateUsersResponse(reactivated=reactivated)
+
+    async def RestoreUsers(
+        self, request: pb.RestoreUsersRequest, _context: Any
+    ) -> pb.RestoreUsersResponse:
+        given = ids(request.ids, "ids", MAX_RECORDS)
+        restored = await self._store.users.restore(given, self._now())
+        return pb.RestoreUsersResponse(restored=restored)
+
     async def UpsertChannels(
         self, request: pb.UpsertChannelsRequest, _context: Any
     ) -> pb.UpsertChannelsResponse:

@@ -16,7 +16,7 @@ from chat_store.database.bulk.row_sources import in_keys, inline_rows, key_param
 from chat_store.database.coalescing import MAX_SMALL, Coalescer
 from chat_store.database.columns import Key
 from chat_store.database.engine import Database, DialectName
-from chat_store.errors import UserNotFoundError
+from chat_store.errors import InvalidInputError, UserNotFoundError
 from chat_store.filters.predicates import Predicate
 from chat_store.models import PickedUser, User, UserState, WriteMode
 from chat_store.paging import Page, PageRequest
@@ -72,6 +72,8 @@ class SqlUserStore:
         async with self._database.transaction("users.upsert") as connection:
             await write_users(connection, dialect, given, now, mode)
             stored = await _by_id(connection, dialect, {user.id for user in given})
+            if mode is WriteMode.REPLACE:
+                _refuse_deleted(upserts, stored)
         return [[stored[user.id] for user in upsert.users] for upsert in upserts]
 
     async def get(self, id_: str) -> User:
@@ -118,19 +120,46 @@ class SqlUserStore:
     async def deactivate(self, ids: Sequence[str], now: datetime) -> int:
         return await self._set_time(ids, now, "deactivated_at")
 
+    async def reactivate(self, ids: Sequence[str], now: datetime) -> int:
+        return await self._clear_time(ids, now, "deactivated_at", users.c.deleted_at.is_(None))
+
+    async def restore(self, ids: Sequence[str], now: datetime) -> int:
+        return await self._clear_time(ids, now, "deleted_at")
+
     async def delete(self, ids: Sequence[str], now: datetime) -> int:
         return await self._set_time(ids, now, "deleted_at")
 
     async def _set_time(self, ids: Sequence[str], now: datetime, column: str) -> int:
+        unset = (users.c[column].is_(None), users.c.deleted_at.is_(None))
+        return await self._mark(ids, unset, {column: now, "updated_at": now})
+
+    async def _clear_time(
+        self, ids: Sequence[str], now: datetime, column: str, *only: ColumnElement[bool]
+    ) -> int:
+        is_set = (users.c[column].is_not(None), *only)
+        return await self._mark(ids, is_set, {column: None, "updated_at": now})
+
+    async def _mark(
+        self,
+        ids: Sequence[str],
+        only: Iterable[ColumnElement[bool]],
+        values: Mapping[str, datetime | None],
+    ) -> int:
         given = inline_rows(self._database.dialect, {"id": Key}, {"id": list(ids)})
-        statement = (
-            update(users)
-            .where(users.c.id.in_(select(given.c["id"]).select_from(given.source)))
-            .where(users.c[column].is_(None), users.c.deleted_at.is_(None))
-            .values({column: now, "updated_at": now})
-        )
+        named = users.c.id.in_(select(given.c["id"]).select_from(given.source))
+        statement = update(users).where(named, *only).values(values)
         async with self._database.transaction("users.mark") as connection:
             return (await connection.execute(statement)).rowcount
+
+
+def _refuse_deleted(upserts: Sequence[_Upsert], stored: Mapping[str, User]) -> None:
+    """Raises for the first deleted user, whom callers would take for one who can be reached."""
+    for upsert in upserts:
+        for index, user in enumerate(upsert.users):
+            if stored[user.id].deleted_at is not None:
+                raise InvalidInputError(
+                    f"users[{index}].id", "was deleted; RestoreUsers brings the user back"
+                )
 
 
 async def write_users(

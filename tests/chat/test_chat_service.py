@@ -133,6 +133,21 @@ async def test_deleted_users_are_known_and_not_found(chat_with_members: Chat) ->
     assert [user.id for user in found.users] == ["anna", "cleo"]
 
 
+async def test_users_who_were_deactivated_or_deleted_are_brought_back(
+    chat_with_members: Chat,
+) -> None:
+    call = chat_with_members.call
+    await call.DeactivateUsers(pb.DeactivateUsersRequest(ids=["anna"]))
+    await call.DeleteUsers(pb.DeleteUsersRequest(ids=["bob"]))
+
+    back = await call.ReactivateUsers(pb.ReactivateUsersRequest(ids=["anna", "bob", "zoe"]))
+    restored = await call.RestoreUsers(pb.RestoreUsersRequest(ids=["anna", "bob", "nobody"]))
+
+    assert (back.reactivated, restored.restored) == (1, 1)
+    found = await call.QueryUsers(pb.QueryUsersRequest())
+    assert [user.id for user in found.users] == ["anna", "bob", "cleo"]
+
+
 async def test_channels_are_found_by_their_members(chat_with_members: Chat) -> None:
     query = pb.QueryChannelsRequest(filter=struct({"members": {"$in": ["anna"]}}))
 

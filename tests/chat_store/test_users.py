@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from chat_store.database.engine import Database
-from chat_store.errors import UserNotFoundError
+from chat_store.errors import InvalidInputError, UserNotFoundError
 from chat_store.filters.fields import USER_FIELDS
 from chat_store.filters.parsing import parse_filter
 from chat_store.models import User, UserState, WriteMode
@@ -95,14 +95,74 @@ async def test_inserting_leaves_who_is_there_alone(users: UserStore) -> None:
 
 
 @pytest.mark.parametrize("mode", WriteMode)
-async def test_who_was_deactivated_or_deleted_stays_so(users: UserStore, mode: WriteMode) -> None:
-    await users.upsert([User(id="away"), User(id="gone")], NOON)
+async def test_a_deactivated_user_who_is_written_stays_deactivated(
+    users: UserStore, mode: WriteMode
+) -> None:
+    await users.upsert([User(id="away")], NOON)
     await users.deactivate(["away"], NOON)
+
+    (away,) = await users.upsert([User(id="away")], LATER, mode)
+
+    assert away.deactivated_at == NOON
+
+
+async def test_a_deleted_user_is_not_replaced_and_nobody_of_the_same_call_is(
+    users: UserStore,
+) -> None:
+    await users.upsert([User(id="gone")], NOON)
     await users.delete(["gone"], NOON)
 
-    away, gone = await users.upsert([User(id="away"), User(id="gone")], LATER, mode)
+    with pytest.raises(InvalidInputError, match=r"users\[1\].id: was deleted; RestoreUsers"):
+        await users.upsert([User(id="new"), User(id="gone", name="Again")], LATER)
 
-    assert (away.deactivated_at, gone.deleted_at) == (NOON, NOON)
+    assert set(await users.by_id(["new", "gone"])) == {"gone"}
+    assert (await users.get("gone")).updated_at == NOON
+    kept = await users.upsert([User(id="gone", name="Again")], LATER, WriteMode.INSERT)
+    assert (kept[0].deleted_at, kept[0].name) == (NOON, None)
+
+
+async def test_a_refused_user_fails_no_other_call_at_the_same_moment(users: UserStore) -> None:
+    await users.upsert([User(id="gone")], NOON)
+    await users.delete(["gone"], NOON)
+    calls = [users.upsert([User(id=id_)], LATER) for id_ in ("a", "gone", "b", "c")]
+
+    results = await asyncio.gather(*calls, return_exceptions=True)
+
+    assert [isinstance(result, InvalidInputError) for result in results] == [
+        False,
+        True,
+        False,
+        False,
+    ]
+    assert set(await users.by_id(["a", "b", "c"])) == {"a", "b", "c"}
+
+
+async def test_reactivated_users_are_as_they_were(users: UserStore) -> None:
+    await users.upsert([User(id="a"), User(id="b"), User(id="gone")], NOON)
+    before = await users.get("a")
+    await users.deactivate(["a", "gone"], NOON)
+    await users.delete(["gone"], NOON)
+
+    assert await users.reactivate(["a", "a", "b", "gone", "nobody"], LATER) == 1
+    assert await users.reactivate(["a"], LATER) == 0
+
+    assert await users.get("a") == replace(before, updated_at=LATER)
+    assert (await users.get("gone")).deactivated_at == NOON
+
+
+async def test_restored_users_are_as_they_were_before_they_were_deleted(users: UserStore) -> None:
+    await users.upsert([ANNA, User(id="away"), User(id="there")], NOON)
+    await users.deactivate(["away"], NOON)
+    before = await users.by_id(["anna", "away"])
+    await users.delete(["anna", "away"], NOON)
+
+    assert await users.restore(["anna", "away", "there", "nobody", "anna"], LATER) == 2
+    assert await users.restore(["anna"], LATER) == 0
+
+    after = await users.by_id(["anna", "away"])
+    assert after == {id_: replace(user, updated_at=LATER) for id_, user in before.items()}
+    (anna,) = await users.upsert([User(id="anna", name="Anna II")], LATER)
+    assert (anna.name, anna.deleted_at) == ("Anna II", None)
 
 
 async def test_an_unknown_user_is_an_error_that_names_the_id(users: UserStore) -> None:

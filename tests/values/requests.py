@@ -54,7 +54,9 @@ _VALID: dict[str, dict[str, Any]] = {
     "GetUser": {"id": "ann"},
     "QueryUsers": {"filter": FILTER, "sort": [{"field": "created_at"}], "page_size": 1},
     "DeactivateUsers": {"ids": ["$"]},
+    "ReactivateUsers": {"ids": ["$"]},
     "DeleteUsers": {"ids": ["$"]},
+    "RestoreUsers": {"ids": ["$"]},
     "UpsertChannels": {
         "channels": [
             {

@@ -288,6 +288,52 @@ class DeactivateUsersResponse(_message.Message):
 Global___DeactivateUsersResponse: _TypeAlias = DeactivateUsersResponse  # noqa: Y015
 
 @_typing.final
+class ReactivateUsersRequest(_message.Message):
+    """Request of ReactivateUsers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The users: 1 to 1,000, duplicates collapsing."""
+
+    def __init__(
+        self,
+        *,
+        ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ids", b"ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReactivateUsersRequest: _TypeAlias = ReactivateUsersRequest  # noqa: Y015
+
+@_typing.final
+class ReactivateUsersResponse(_message.Message):
+    """Response of ReactivateUsers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REACTIVATED_FIELD_NUMBER: _builtins.int
+    reactivated: _builtins.int
+    """How many of them were deactivated until now."""
+    def __init__(
+        self,
+        *,
+        reactivated: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reactivated", b"reactivated"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReactivateUsersResponse: _TypeAlias = ReactivateUsersResponse  # noqa: Y015
+
+@_typing.final
 class DeleteUsersRequest(_message.Message):
     """Request of DeleteUsers."""
 
@@ -332,6 +378,52 @@ class DeleteUsersResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteUsersResponse: _TypeAlias = DeleteUsersResponse  # noqa: Y015
+
+@_typing.final
+class RestoreUsersRequest(_message.Message):
+    """Request of RestoreUsers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The users: 1 to 1,000, duplicates collapsing."""
+
+    def __init__(
+        self,
+        *,
+        ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ids", b"ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestoreUsersRequest: _TypeAlias = RestoreUsersRequest  # noqa: Y015
+
+@_typing.final
+class RestoreUsersResponse(_message.Message):
+    """Response of RestoreUsers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESTORED_FIELD_NUMBER: _builtins.int
+    restored: _builtins.int
+    """How many of them were deleted until now."""
+    def __init__(
+        self,
+        *,
+        restored: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["restored", b"restored"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestoreUsersResponse: _TypeAlias = RestoreUsersResponse  # noqa: Y015
 
 @_typing.final
 class UpsertChannelsRequest(_message.Message):

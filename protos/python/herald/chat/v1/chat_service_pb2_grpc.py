@@ -59,10 +59,20 @@ class ChatServiceStub:
                 request_serializer=herald_dot_chat_dot_v1_dot_chat__service__pb2.DeactivateUsersRequest.SerializeToString,
                 response_deserializer=herald_dot_chat_dot_v1_dot_chat__service__pb2.DeactivateUsersResponse.FromString,
                 _registered_method=True)
+        self.ReactivateUsers = channel.unary_unary(
+                '/herald.chat.v1.ChatService/ReactivateUsers',
+                request_serializer=herald_dot_chat_dot_v1_dot_chat__service__pb2.ReactivateUsersRequest.SerializeToString,
+                response_deserializer=herald_dot_chat_dot_v1_dot_chat__service__pb2.ReactivateUsersResponse.FromString,
+                _registered_method=True)
         self.DeleteUsers = channel.unary_unary(
                 '/herald.chat.v1.ChatService/DeleteUsers',
                 request_serializer=herald_dot_chat_dot_v1_dot_chat__service__pb2.DeleteUsersRequest.SerializeToString,
                 response_deserializer=herald_dot_chat_dot_v1_dot_chat__service__pb2.DeleteUsersResponse.FromString,
+                _registered_method=True)
+        self.RestoreUsers = channel.unary_unary(
+                '/herald.chat.v1.ChatService/RestoreUsers',
+                request_serializer=herald_dot_chat_dot_v1_dot_chat__service__pb2.RestoreUsersRequest.SerializeToString,
+                response_deserializer=herald_dot_chat_dot_v1_dot_chat__service__pb2.RestoreUsersResponse.FromString,
                 _registered_method=True)
         self.UpsertChannels = channel.unary_unary(
                 '/herald.chat.v1.ChatService/UpsertChannels',
@@ -140,9 +150,10 @@ class ChatServiceServicer:
     """
 
     def UpsertUsers(self, request, context):
-        """Creates users, and replaces existing ones. A user who was deactivated or deleted stays so. Of
-        two records with the same id, the last one counts. Fails with ERROR_REASON_INVALID_FIELD and
-        ERROR_REASON_LIMIT_EXCEEDED.
+        """Creates users, and replaces existing ones. A user who was deactivated stays so; one who was
+        deleted is refused with ERROR_REASON_INVALID_FIELD, unless existing records are kept: see
+        RestoreUsers. Of two records with the same id, the last one counts. Fails with
+        ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -175,10 +186,27 @@ class ChatServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReactivateUsers(self, request, context):
+        """Undoes DeactivateUsers. Ids that are unknown, deleted or not deactivated are skipped. Fails with
+        ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteUsers(self, request, context):
         """Deletes users softly: GetUser still returns them, their memberships and messages stay, and
         their ids stay taken. From then on they are in no segment that has a definition, and campaigns
         skip them. Ids that are unknown or deleted already are skipped. Fails with
+        ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RestoreUsers(self, request, context):
+        """Undoes DeleteUsers: the users are as they were, with their memberships and messages, and stay
+        deactivated if they were. Ids that are unknown or not deleted are skipped. Fails with
         ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -339,10 +367,20 @@ def add_ChatServiceServicer_to_server(servicer, server):
                     request_deserializer=herald_dot_chat_dot_v1_dot_chat__service__pb2.DeactivateUsersRequest.FromString,
                     response_serializer=herald_dot_chat_dot_v1_dot_chat__service__pb2.DeactivateUsersResponse.SerializeToString,
             ),
+            'ReactivateUsers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReactivateUsers,
+                    request_deserializer=herald_dot_chat_dot_v1_dot_chat__service__pb2.ReactivateUsersRequest.FromString,
+                    response_serializer=herald_dot_chat_dot_v1_dot_chat__service__pb2.ReactivateUsersResponse.SerializeToString,
+            ),
             'DeleteUsers': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteUsers,
                     request_deserializer=herald_dot_chat_dot_v1_dot_chat__service__pb2.DeleteUsersRequest.FromString,
                     response_serializer=herald_dot_chat_dot_v1_dot_chat__service__pb2.DeleteUsersResponse.SerializeToString,
+            ),
+            'RestoreUsers': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestoreUsers,
+                    request_deserializer=herald_dot_chat_dot_v1_dot_chat__service__pb2.RestoreUsersRequest.FromString,
+                    response_serializer=herald_dot_chat_dot_v1_dot_chat__service__pb2.RestoreUsersResponse.SerializeToString,
             ),
             'UpsertChannels': grpc.unary_unary_rpc_method_handler(
                     servicer.UpsertChannels,
@@ -534,6 +572,33 @@ class ChatService:
             _registered_method=True)
 
     @staticmethod
+    def ReactivateUsers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/herald.chat.v1.ChatService/ReactivateUsers',
+            herald_dot_chat_dot_v1_dot_chat__service__pb2.ReactivateUsersRequest.SerializeToString,
+            herald_dot_chat_dot_v1_dot_chat__service__pb2.ReactivateUsersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def DeleteUsers(request,
             target,
             options=(),
@@ -550,6 +615,33 @@ class ChatService:
             '/herald.chat.v1.ChatService/DeleteUsers',
             herald_dot_chat_dot_v1_dot_chat__service__pb2.DeleteUsersRequest.SerializeToString,
             herald_dot_chat_dot_v1_dot_chat__service__pb2.DeleteUsersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RestoreUsers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/herald.chat.v1.ChatService/RestoreUsers',
+            herald_dot_chat_dot_v1_dot_chat__service__pb2.RestoreUsersRequest.SerializeToString,
+            herald_dot_chat_dot_v1_dot_chat__service__pb2.RestoreUsersResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,9 +39,10 @@ class ChatServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ChatServiceAsyncStub: ...
     UpsertUsers: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.UpsertUsersRequest, _chat_service_pb2.UpsertUsersResponse]
-    """Creates users, and replaces existing ones. A user who was deactivated or deleted stays so. Of
-    two records with the same id, the last one counts. Fails with ERROR_REASON_INVALID_FIELD and
-    ERROR_REASON_LIMIT_EXCEEDED.
+    """Creates users, and replaces existing ones. A user who was deactivated stays so; one who was
+    deleted is refused with ERROR_REASON_INVALID_FIELD, unless existing records are kept: see
+    RestoreUsers. Of two records with the same id, the last one counts. Fails with
+    ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
     """
     GetUser: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.GetUserRequest, _chat_service_pb2.GetUserResponse]
     """Returns a user; a deactivated or deleted one too, with `deactivated_at` or `deleted_at`. Fails
@@ -58,10 +59,19 @@ class ChatServiceStub:
     skip them. Their memberships and messages stay. Ids that are unknown, deleted or deactivated
     already are skipped. Fails with ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
     """
+    ReactivateUsers: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.ReactivateUsersRequest, _chat_service_pb2.ReactivateUsersResponse]
+    """Undoes DeactivateUsers. Ids that are unknown, deleted or not deactivated are skipped. Fails with
+    ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
+    """
     DeleteUsers: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.DeleteUsersRequest, _chat_service_pb2.DeleteUsersResponse]
     """Deletes users softly: GetUser still returns them, their memberships and messages stay, and
     their ids stay taken. From then on they are in no segment that has a definition, and campaigns
     skip them. Ids that are unknown or deleted already are skipped. Fails with
+    ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
+    """
+    RestoreUsers: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.RestoreUsersRequest, _chat_service_pb2.RestoreUsersResponse]
+    """Undoes DeleteUsers: the users are as they were, with their memberships and messages, and stay
+    deactivated if they were. Ids that are unknown or not deleted are skipped. Fails with
     ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
     """
     UpsertChannels: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.UpsertChannelsRequest, _chat_service_pb2.UpsertChannelsResponse]
@@ -155,9 +165,10 @@ class ChatServiceAsyncStub(ChatServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     UpsertUsers: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.UpsertUsersRequest, _chat_service_pb2.UpsertUsersResponse]  # type: ignore[assignment]
-    """Creates users, and replaces existing ones. A user who was deactivated or deleted stays so. Of
-    two records with the same id, the last one counts. Fails with ERROR_REASON_INVALID_FIELD and
-    ERROR_REASON_LIMIT_EXCEEDED.
+    """Creates users, and replaces existing ones. A user who was deactivated stays so; one who was
+    deleted is refused with ERROR_REASON_INVALID_FIELD, unless existing records are kept: see
+    RestoreUsers. Of two records with the same id, the last one counts. Fails with
+    ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
     """
     GetUser: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.GetUserRequest, _chat_service_pb2.GetUserResponse]  # type: ignore[assignment]
     """Returns a user; a deactivated or deleted one too, with `deactivated_at` or `deleted_at`. Fails
@@ -174,10 +185,19 @@ class ChatServiceAsyncStub(ChatServiceStub):
     skip them. Their memberships and messages stay. Ids that are unknown, deleted or deactivated
     already are skipped. Fails with ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
     """
+    ReactivateUsers: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.ReactivateUsersRequest, _chat_service_pb2.ReactivateUsersResponse]  # type: ignore[assignment]
+    """Undoes DeactivateUsers. Ids that are unknown, deleted or not deactivated are skipped. Fails with
+    ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
+    """
     DeleteUsers: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.DeleteUsersRequest, _chat_service_pb2.DeleteUsersResponse]  # type: ignore[assignment]
     """Deletes users softly: GetUser still returns them, their memberships and messages stay, and
     their ids stay taken. From then on they are in no segment that has a definition, and campaigns
     skip them. Ids that are unknown or deleted already are skipped. Fails with
+    ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
+    """
+    RestoreUsers: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.RestoreUsersRequest, _chat_service_pb2.RestoreUsersResponse]  # type: ignore[assignment]
+    """Undoes DeleteUsers: the users are as they were, with their memberships and messages, and stay
+    deactivated if they were. Ids that are unknown or not deleted are skipped. Fails with
     ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
     """
     UpsertChannels: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.UpsertChannelsRequest, _chat_service_pb2.UpsertChannelsResponse]  # type: ignore[assignment]
@@ -274,9 +294,10 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.UpsertUsersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.UpsertUsersResponse, _abc.Awaitable[_chat_service_pb2.UpsertUsersResponse]]:
-        """Creates users, and replaces existing ones. A user who was deactivated or deleted stays so. Of
-        two records with the same id, the last one counts. Fails with ERROR_REASON_INVALID_FIELD and
-        ERROR_REASON_LIMIT_EXCEEDED.
+        """Creates users, and replaces existing ones. A user who was deactivated stays so; one who was
+        deleted is refused with ERROR_REASON_INVALID_FIELD, unless existing records are kept: see
+        RestoreUsers. Of two records with the same id, the last one counts. Fails with
+        ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
         """
 
     @_abc_1.abstractmethod
@@ -313,6 +334,16 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def ReactivateUsers(
+        self,
+        request: _chat_service_pb2.ReactivateUsersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_chat_service_pb2.ReactivateUsersResponse, _abc.Awaitable[_chat_service_pb2.ReactivateUsersResponse]]:
+        """Undoes DeactivateUsers. Ids that are unknown, deleted or not deactivated are skipped. Fails with
+        ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
+        """
+
+    @_abc_1.abstractmethod
     def DeleteUsers(
         self,
         request: _chat_service_pb2.DeleteUsersRequest,
@@ -321,6 +352,17 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         """Deletes users softly: GetUser still returns them, their memberships and messages stay, and
         their ids stay taken. From then on they are in no segment that has a definition, and campaigns
         skip them. Ids that are unknown or deleted already are skipped. Fails with
+        ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
+        """
+
+    @_abc_1.abstractmethod
+    def RestoreUsers(
+        self,
+        request: _chat_service_pb2.RestoreUsersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_chat_service_pb2.RestoreUsersResponse, _abc.Awaitable[_chat_service_pb2.RestoreUsersResponse]]:
+        """Undoes DeleteUsers: the users are as they were, with their memberships and messages, and stay
+        deactivated if they were. Ids that are unknown or not deleted are skipped. Fails with
         ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
         """
 
