@@ -235,7 +235,8 @@ def open_database(
         return _open_sqlite(url, pool_size, background=background, create=create)
     except ModuleNotFoundError as error:
         raise UnusableDatabaseError(
-            f"PostgreSQL needs the Python package {error.name}, which is not installed"
+            f"PostgreSQL needs the Python package {error.name}, which is not installed: "
+            "install Herald with its extra, '.[postgres]' in a checkout"
         ) from error
     except (OSError, ValueError, ArgumentError) as error:
         raise UnusableDatabaseError(str(error)) from None

@@ -1,6 +1,7 @@
 """The documentation names what is there."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,23 @@ def test_each_setting_is_documented(settings: type[ServerSettings]) -> None:
     names = {f"`HERALD_{name.upper()}`" for name in settings.model_fields}
 
     assert {name for name in names if name not in page} == set()
+
+
+def test_nothing_installs_a_package_that_somebody_else_has_named_herald() -> None:
+    project = tomllib.loads((_ROOT / "pyproject.toml").read_text())["project"]
+    asked_for = [
+        requirement
+        for extra in project["optional-dependencies"].values()
+        for requirement in extra
+        if re.match(r"herald\b", requirement)
+    ]
+    told = [
+        line
+        for page in [*_PAGES, _ROOT / "Makefile"]
+        for line in page.read_text().splitlines()
+        if re.search(r"pip install[^`]*[\s'\"]herald(\[|['\"\s`]|$)", line)
+    ]
+
+    assert project["name"] == "herald-campaigns"
+    assert all(requirement.startswith("herald-campaigns[") for requirement in asked_for)
+    assert told == []
