@@ -1,6 +1,7 @@
 """The end of a campaign server, whatever brings it."""
 
 import asyncio
+from importlib import import_module
 from typing import Any
 
 import grpc
@@ -37,6 +38,13 @@ class Mortal:
         raise ProcessLookupError("the senders are gone")
 
 
+class Idle(Mortal):
+    """Sends nothing, and ends when the server does."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+
+
 async def test_a_server_whose_senders_died_answers_the_calls_in_hand_before_it_ends(
     postgres_url: str,
 ) -> None:
@@ -71,3 +79,39 @@ async def test_a_server_whose_senders_died_answers_the_calls_in_hand_before_it_e
             await server.stop()
     assert ended.group_contains(ProcessLookupError)
     await database.close()
+
+
+@pytest.mark.parametrize(
+    ("module", "stub_class"),
+    [
+        ("herald.campaign.v1.campaign_service_pb2", "CampaignService"),
+        ("herald.event.v1.event_service_pb2", "EventService"),
+    ],
+)
+async def test_health_says_serving_exactly_for_a_service_that_has_methods(
+    module: str, stub_class: str, sqlite_url: str
+) -> None:
+    async def run_until(stop: asyncio.Event, settings: CampaignSettings, started: Any) -> None:
+        await campaign_service.server.run_until(stop, settings, Idle(), started)
+
+    settings = CampaignSettings(
+        database_url=sqlite_url, campaign_listen="127.0.0.1:0", segment_target="127.0.0.1:1"
+    )
+    service = import_module(module).DESCRIPTOR.services_by_name[stub_class]
+    server = await Served.start(run_until, settings)
+    async with grpc.aio.insecure_channel(server.address) as channel, asyncio.timeout(60):
+        implemented = False
+        for method in service.methods:
+            # a stream may have nothing to say
+            call: Any = channel.unary_stream(f"/{service.full_name}/{method.name}", None, None)
+            code = grpc.StatusCode.OK
+            try:
+                await call(b"", timeout=5).read()
+            except grpc.aio.AioRpcError as error:
+                code = error.code()
+            implemented = implemented or code is not grpc.StatusCode.UNIMPLEMENTED
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        answer = await health.Check(health_pb2.HealthCheckRequest(service=service.full_name))
+    await server.stop()
+
+    assert (answer.status == HEALTH.SERVING) is implemented
