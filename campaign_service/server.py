@@ -29,6 +29,7 @@ from campaign_service.reporting.campaign_view import CampaignViews
 from campaign_service.reporting.read_counter import ReadCounter
 from campaign_service.reporting.watch_hub import WatchHub
 from campaign_service.segment_client import SegmentClient
+from campaign_service.segment_watch import SegmentWatch
 from campaign_service.sending.worker_processes import SenderPool
 from campaign_service.settings import CampaignSettings
 from campaign_service.storage.campaigns import SqlCampaignStore
@@ -209,6 +210,7 @@ async def _server(
         watch = HoldWatch(holds, server, now=now)
         await watch.report(hold)
         scheduler = Scheduler(transitions, lifecycle, now=now)
+        segment_watch = SegmentWatch(channel, settings.segment_target)
         workers: list[Worker] = [
             senders,
             scheduler,
@@ -219,6 +221,7 @@ async def _server(
             dispatcher,
             retention,
             *jetstream_publishers(settings, background),
+            segment_watch,
         ]
 
         async def is_well() -> bool:

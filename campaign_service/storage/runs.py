@@ -24,6 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from campaign_service.campaigns import journal
 from campaign_service.campaigns.errors import NobodySentToError, RunEndedError
 from campaign_service.campaigns.model import TRANSITIONS, Action, Status
 from campaign_service.campaigns.outcomes import Outcome
@@ -193,8 +194,11 @@ class SqlRunStore:
                 .where(of_campaign, _shards.audience_version != version)
                 .values(finished=False, cursor="", pass_number=_shards.pass_number + 1)
             )
-            if (await connection.execute(again)).rowcount == 0:
-                await self._complete(connection, lease.campaign_id, now)
+            if (await connection.execute(again)).rowcount:
+                return
+            await self._complete(connection, lease.campaign_id, now)
+            counts = await _counts(connection, lease.campaign_id)
+        journal.completed(lease.campaign_id, **counts)
 
     async def abort(self, lease: Lease, reason: str, now: datetime) -> None:
         async with self._database.transaction("run.abort") as connection:
@@ -203,6 +207,8 @@ class SqlRunStore:
                 connection, lease, _LEASED_SHARD.values(lease_owner=None, lease_until=None)
             )
             await self._end(connection, lease.campaign_id, Action.ABORT, now, status_reason=reason)
+            counts = await _counts(connection, lease.campaign_id)
+        journal.stopped(lease.campaign_id, reason, **counts)
 
     async def abort_unless_others_send(
         self, lease: Lease, reason: str, now: datetime, retried_at: datetime
@@ -229,21 +235,27 @@ class SqlRunStore:
                 await self._end(
                     connection, lease.campaign_id, Action.ABORT, now, status_reason=reason
                 )
-            return not has_hope
+        if not has_hope:
+            journal.stopped(lease.campaign_id, reason)
+        return not has_hope
 
     async def set_status_reason(self, lease: Lease, reason: str) -> None:
         async with self._database.transaction("run.explain") as connection:
-            await connection.execute(
+            changed = await connection.execute(
                 update(campaigns)
                 .where(
                     campaigns.c.id == lease.campaign_id,
                     campaigns.c.status == Status.IN_PROGRESS,
+                    # senders of several shards report the same
+                    campaigns.c.status_reason != reason,
                     exists().where(_HAS_LEASE),
                     ~is_held(),
                 )
                 .values(status_reason=reason),
                 _lease_parameters(lease),
             )
+        if changed.rowcount:
+            journal.waits(lease.campaign_id, reason)
 
     async def _complete(self, connection: AsyncConnection, campaign_id: str, now: datetime) -> None:
         outcomes = _shards.messages_sent + _shards.targets_skipped + _shards.targets_failed
@@ -279,6 +291,13 @@ class SqlRunStore:
             )
         )
         await record_revision(connection, self._database.dialect, campaign_id)
+
+
+async def _counts(connection: AsyncConnection, campaign_id: str) -> Mapping[str, int]:
+    """Returns the campaign's counters, by their names."""
+    sums = (func.coalesce(func.sum(_shards[name]), 0).label(name) for name in COUNTERS)
+    found = await connection.execute(select(*sums).where(_shards.campaign_id == campaign_id))
+    return {name: int(count) for name, count in found.mappings().one().items()}
 
 
 def _writes(dialect: DialectName, lease: Lease, page: PlannedPage, cursor: str) -> Iterator[Write]:

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Row, Select, and_, bindparam, delete, func, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from campaign_service.campaigns import journal
 from campaign_service.campaigns.errors import CampaignDeletedError, CampaignNotFoundError
 from campaign_service.campaigns.model import Action, CampaignSpec, Status, Times, next_status
 from campaign_service.storage.campaigns import write_users
@@ -69,6 +70,7 @@ class SqlTransitionStore:
             await (self._open_shards if row.started_at is None else _release_shards)(
                 connection, campaign_id
             )
+        journal.started(campaign_id, targets_total, resumed=row.started_at is not None)
 
     async def schedule(self, campaign_id: str, times: Times, now: datetime) -> None:
         async with self._database.transaction("campaign.schedule") as connection:
@@ -78,6 +80,7 @@ class SqlTransitionStore:
             await self._change(
                 connection, row, now, status=status, status_reason="", **_time_columns(times)
             )
+        journal.scheduled(campaign_id, times.scheduled_for, times.stop_at)
 
     async def stop(
         self, campaign_id: str, reason: str, now: datetime, *, revision: int | None = None
@@ -88,6 +91,7 @@ class SqlTransitionStore:
             if status == row.status or revision not in (None, row.revision):
                 return
             await self._change(connection, row, now, status=status, status_reason=reason)
+        journal.stopped(campaign_id, reason)
 
     async def update(
         self,
@@ -121,6 +125,7 @@ class SqlTransitionStore:
                 return
             next_status(campaign_id, Status(row.status), Action.DELETE)
             await self._change(connection, row, now, deleted_at=now)
+        journal.deleted(campaign_id)
 
     async def due(self, now: datetime) -> Sequence[DueTransition]:
         async with self._database.autocommit() as connection:

@@ -9,6 +9,9 @@ from structlog.typing import Processor
 
 LogFormat = Literal["console", "json"]
 
+# DEBUG shows Herald's own records: a driver writes a page of them for each statement
+LIBRARIES = ("aiosqlite", "alembic", "asyncio", "asyncpg", "grpc", "sqlalchemy")
+
 
 def configure(level: str, log_format: LogFormat | None = None) -> None:
     """Send all log records to standard error, one line each but for console tracebacks.
@@ -55,3 +58,5 @@ def configure(level: str, log_format: LogFormat | None = None) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
+    for name in LIBRARIES:
+        logging.getLogger(name).setLevel(max(logging.getLevelName(level), logging.INFO))

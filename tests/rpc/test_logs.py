@@ -16,7 +16,10 @@ LOCAL = "hunter2"
 def _logging_as_it_was() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    libraries = {name: logging.getLogger(name).level for name in logs.LIBRARIES}
     yield
+    for name, library_level in libraries.items():
+        logging.getLogger(name).setLevel(library_level)
     root.handlers = handlers
     root.setLevel(level)
     structlog.reset_defaults()
@@ -100,3 +103,28 @@ def test_configuring_again_replaces_and_does_not_add(capsys: pytest.CaptureFixtu
 
     (record,) = records(capsys)
     assert record["event"] == "once"
+
+
+@pytest.mark.parametrize(
+    "library", ["aiosqlite", "asyncio", "asyncpg", "grpc", "sqlalchemy.engine"]
+)
+def test_debug_shows_our_records_and_not_those_of_libraries(
+    library: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure("DEBUG", "json")
+
+    logging.getLogger(library).debug("a page of theirs")
+    logging.getLogger(library).info("a line of theirs")
+    structlog.get_logger("campaign_service").debug("ours")
+
+    assert [record["event"] for record in records(capsys)] == ["a line of theirs", "ours"]
+
+
+def test_libraries_are_no_louder_than_the_level_that_was_asked_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    logs.configure("WARNING", "json")
+
+    logging.getLogger("asyncpg").info("a line of theirs")
+
+    assert records(capsys) == []

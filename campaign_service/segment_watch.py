@@ -1,0 +1,47 @@
+"""The worker that logs when the segment service can't be reached, and when it is back."""
+
+import asyncio
+from time import monotonic
+
+import grpc
+import structlog
+
+logger = structlog.get_logger(__name__)
+
+_STATES = grpc.ChannelConnectivity
+
+
+class SegmentWatch:
+    """Follows the channel's state. The calls have retries of their own."""
+
+    is_well = True
+    """Campaigns can be read and edited without the segment service."""
+
+    def __init__(self, channel: grpc.aio.Channel, target: str) -> None:
+        self._channel = channel
+        self._target = target
+        self._lost_at: float | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Watches until `stop` is set."""
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            while not stop.is_set():
+                state = self._channel.get_state(try_to_connect=True)
+                self._note(state)
+                change = asyncio.ensure_future(self._channel.wait_for_state_change(state))
+                try:
+                    await asyncio.wait({change, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    change.cancel()
+        finally:
+            stopping.cancel()
+
+    def _note(self, state: grpc.ChannelConnectivity) -> None:
+        if state is _STATES.TRANSIENT_FAILURE and self._lost_at is None:
+            self._lost_at = monotonic()
+            logger.warning("the segment service can't be reached", target=self._target)
+        elif state is _STATES.READY and self._lost_at is not None:
+            seconds = round(monotonic() - self._lost_at, 1)
+            self._lost_at = None
+            logger.info("the segment service is back", target=self._target, seconds=seconds)
