@@ -263,7 +263,12 @@ class _Call:
     async def _abort(self, context: _Context, failure: Failure) -> NoReturn:
         status = rpc_status.to_status(to_status(failure))
         trailers = (*status.trailing_metadata, (REQUEST_ID_KEY, self.request_id))
-        await context.abort(status.code, status.details, trailers)
+        try:
+            await context.abort(status.code, status.details, trailers)
+        except grpc.aio.InternalError:
+            # as in `_write`
+            await asyncio.sleep(_LEAVING_SECONDS)
+            raise
 
     def _failure_of(self, error: Exception, context: _Context) -> Failure:
         failure = self._own_failure(error, context)

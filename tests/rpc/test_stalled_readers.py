@@ -49,8 +49,32 @@ async def test_a_stream_whose_client_takes_nothing_is_cut_with_a_reason_and_free
 
 
 async def read_all(call: Any, received: list[bytes]) -> None:
-    async for page in call:
-        received.append(page)  # noqa: PERF401 - kept when the call fails
+    while page := await call.read():
+        received.append(page)
+
+
+async def test_a_client_that_leaves_after_its_stream_was_cut_leaves_no_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ended = asyncio.Event()
+
+    async def endless(_request: bytes, _context: Any) -> AsyncIterator[bytes]:
+        try:
+            for _ in range(PAGES):
+                yield PAGE
+        finally:
+            ended.set()
+
+    limits = CallLimits(stalled_seconds=0.2)
+    methods = {"Endless": raw_service.pages(endless)}
+    async with asyncio.timeout(60), running(methods, limits=limits) as service:
+        stalled = service.pages("Endless")(b"")
+        assert await stalled.read() == PAGE
+        await ended.wait()
+        stalled.cancel()
+        await service.server.drain(10)
+
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == []
 
 
 async def test_a_stream_that_has_nothing_to_send_is_not_cut() -> None:
