@@ -68,6 +68,6 @@ def test_a_user_id_is_imported_exactly_if_a_call_takes_it(id_: str) -> None:
 def test_a_channel_is_imported_exactly_if_a_call_takes_its_type_and_id(
     id_: str, type_: str
 ) -> None:
-    record = {"type": type_, "id": id_, "created_by": "anna"}
+    record: dict[str, object] = {"type": type_, "id": id_, "created_by": "anna"}
 
     assert imported("channel", record) is channel_is_taken(type_, id_)
