@@ -210,6 +210,16 @@ async def test_ends_of_campaigns_and_changes_of_their_lists_never_wait_in_a_circ
                 group.create_task(segments.remove_targets(id_, [f"t{number - 1}"], MOMENT))
 
 
+TABLES_OF_EVENTS = (
+    "event_log",
+    "event_log_ends",
+    "webhooks",
+    "webhook_lanes",
+    "webhook_attempts",
+    "webhook_replays",
+)
+
+
 async def test_a_campaign_in_progress_at_the_upgrade_reaches_everybody_and_nobody_twice(
     world: Environment,
 ) -> None:
@@ -225,6 +235,8 @@ async def test_a_campaign_in_progress_at_the_upgrade_reaches_everybody_and_nobod
                 text("ALTER INDEX rate_limits_pkey RENAME TO campaign_paces_pkey")
             )
         for statement in (
+            *(f"DROP TABLE {table}" for table in TABLES_OF_EVENTS),
+            "ALTER TABLE campaign_shards DROP COLUMN pages",
             "ALTER TABLE rate_limits RENAME TO campaign_paces",
             "ALTER TABLE campaign_paces RENAME COLUMN scheduled_at TO next_at",
             "ALTER TABLE campaign_paces RENAME COLUMN not_before TO soonest_at",
