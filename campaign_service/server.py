@@ -157,8 +157,8 @@ async def _server(
         tail = EventTail(EventReader(log, chat))
         webhooks = SqlWebhookStore(database)
         attempts = SqlAttemptStore(database)
-        # on SQLite its many small writes let callers go first, as the senders' do
-        background = open_database(settings.database_url, background=True)
+        # few connections; on SQLite its many small writes let callers go first, as the senders' do
+        background = open_database(settings.database_url, pool_size=2, background=True)
         stack.push_async_callback(background.close)
         dispatcher = webhook_dispatcher(settings, background)
         retention = Retention(log, attempts, timedelta(days=settings.event_retention_days), now=now)

@@ -9,8 +9,16 @@ from structlog.typing import Processor
 
 LogFormat = Literal["console", "json"]
 
-# DEBUG shows Herald's own records: a driver writes a page of them for each statement
-LIBRARIES = ("aiosqlite", "alembic", "asyncio", "asyncpg", "grpc", "sqlalchemy")
+# DEBUG shows Herald's own records: a driver writes a page of them for each statement. SQLAlchemy
+# writes each statement with its values at INFO.
+LIBRARIES = {
+    "aiosqlite": logging.INFO,
+    "alembic": logging.INFO,
+    "asyncio": logging.INFO,
+    "asyncpg": logging.INFO,
+    "grpc": logging.INFO,
+    "sqlalchemy": logging.WARNING,
+}
 
 
 def configure(level: str, log_format: LogFormat | None = None) -> None:
@@ -58,5 +66,5 @@ def configure(level: str, log_format: LogFormat | None = None) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
-    for name in LIBRARIES:
-        logging.getLogger(name).setLevel(max(logging.getLevelName(level), logging.INFO))
+    for name, least in LIBRARIES.items():
+        logging.getLogger(name).setLevel(max(logging.getLevelName(level), least))
