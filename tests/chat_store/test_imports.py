@@ -460,7 +460,7 @@ async def test_every_chunk_is_durable_when_it_is_reported(store: ChatStore) -> N
 
 
 async def test_lines_are_counted_over_all_chunks(store: ChatStore) -> None:
-    lines = [user("anna")] * CHUNK_RECORDS + [user("bob"), user("c d")]
+    lines = [user("anna")] * CHUNK_RECORDS + [user("bob"), user("c,d")]
 
     result = await imported(store, *lines)
 
