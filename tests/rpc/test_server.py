@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import grpc
@@ -199,6 +199,15 @@ async def test_a_taken_port_is_an_error_that_names_the_address() -> None:
                 pass
 
 
+@pytest.fixture
+def _hangups_are_not_ignored() -> Iterator[None]:
+    """Even if the tests were started by `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("_hangups_are_not_ignored")
 @pytest.mark.parametrize("number", STOP_SIGNALS, ids=lambda number: number.name)
 async def test_a_signal_sets_the_event_and_leaves_the_next_to_the_system(
     number: signal.Signals,
@@ -230,6 +239,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.usefixtures("_hangups_are_not_ignored")
 @pytest.mark.parametrize("number", STOP_SIGNALS, ids=lambda number: number.name)
 async def test_a_second_signal_ends_the_process_at_once(number: signal.Signals) -> None:
     process = await asyncio.create_subprocess_exec(

@@ -62,7 +62,8 @@ async def assert_others_are_answered(service: SegmentServer, call: Awaitable[Any
         await call
         seconds = perf_counter() - begin
     assert meanwhile.answered >= 3, seconds
-    assert meanwhile.slowest < seconds / 2
+    # held up by it, one would take all of the time
+    assert meanwhile.slowest < 0.8 * seconds
 
 
 CALLS: dict[str, Callable[[SegmentServer, str], Awaitable[Any]]] = {
