@@ -171,9 +171,9 @@ async def test_the_stricter_of_two_limits_holds(database: Database, limits: dict
     ],
 )
 def test_the_limits_of_a_campaign_are_its_own_and_that_of_all(
-    own: int, of_all: int, limits: dict[str, int]
+    own: int, global_limit: int, limits: dict[str, int]
 ) -> None:
-    assert applicable_limits("spring", own, of_all) == limits
+    assert applicable_limits("spring", own, global_limit) == limits
 
 
 @pytest.mark.parametrize(
@@ -208,11 +208,11 @@ async def test_under_a_limit_the_pages_are_small(
     ],
 )
 async def test_a_limit_makes_a_run_wait_that_goes_faster_by_itself(
-    sqlite_url: str, limits: dict[str, int], *, makes_wait: bool
+    sqlite_url: str, limits: dict[str, int], *, is_throttled: bool
 ) -> None:
     database = open_database(sqlite_url)
 
-    assert RateLimiter(limits, SqlRunStore(database), lambda: MOMENT).is_throttled is makes_wait
+    assert RateLimiter(limits, SqlRunStore(database), lambda: MOMENT).is_throttled is is_throttled
 
     await database.close()
 
@@ -407,7 +407,7 @@ async def test_two_replicas_keep_one_limit(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # a shard for each at a time
-    monkeypatch.setattr("campaign_service.sending.worker_processes._MAX_THROTTLED_RUNS", 0)
+    monkeypatch.setattr("campaign_service.sending.assembly._MAX_THROTTLED_RUNS", 0)
     ids = await with_people(postgres_url, 1_000)
     async with start_pair(postgres_url, sender_slots=1) as services:
         other = await another_campaign_server(services, sender_slots=1)
