@@ -171,7 +171,7 @@ async def test_a_frozen_segment_server_is_left_within_seconds(
 ) -> None:
     with segment_servers(how_many, sqlite_url, tmp_path) as servers:
         await fill(servers[0])
-        client = SegmentClient(SegmentServiceStub(channel_to(servers)))
+        client = SegmentClient(channel_to(servers))
         streams = [Stream(client) for _ in range(AT_ONCE)]
         if when != "before the first call":
             for _ in range(how_many * AT_ONCE):
