@@ -26,7 +26,7 @@ CALLS, AT_ONCE = 80, 10
 KEPT_BYTES = 40 * MIB
 SERVICE = "/herald.segment.v1.SegmentService"
 
-TOO_LONG_IDS = pb.AddTargetsRequest(segment_id="none", target_ids=["x" * 300] * 10_000)
+TOO_LONG_IDS = pb.AddTargetsRequest(segment_id="none", target_ids=["x" * 330] * 10_000)
 BAD_FILTER = pb.CreateSegmentRequest(
     segment=segment_pb2.Segment(
         type=segment_pb2.SEGMENT_TYPE_USER,
