@@ -1,7 +1,5 @@
 """The import and the calls take the same ids."""
 
-from collections.abc import Mapping
-
 import orjson
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -21,7 +19,7 @@ IDS = st.one_of(
 )
 
 
-def imported(type_: str, data: Mapping[str, object]) -> bool:
+def imported(type_: str, data: dict[str, object]) -> bool:
     try:
         read_record(*read_line(orjson.dumps({"type": type_, "data": data})))
     except RecordError:
