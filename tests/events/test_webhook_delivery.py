@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -10,6 +11,7 @@ import pytest
 from aiohttp import web
 from standardwebhooks import Webhook as Verifier
 
+from campaign_service.campaigns.events import EventType
 from campaign_service.campaigns.webhooks import AttemptOutcome
 from campaign_service.events.signatures import plain_signature
 from campaign_service.storage.runs import SqlRunStore
@@ -296,6 +298,34 @@ async def test_one_hanging_endpoint_delays_no_other(
         await running
         # no more at once than its limit
         assert 1 <= len(hanging.requests) <= 4
+
+
+async def test_a_change_of_the_types_holds_for_everything_that_is_sent_after_it_has_returned(
+    database: Database, deliveries: Deliveries
+) -> None:
+    """The dispatcher has read events of the other types ahead by then."""
+    sending, changed = asyncio.Event(), asyncio.Event()
+
+    async def wait_for_the_change(_: web.Request) -> web.StreamResponse | None:
+        sending.set()
+        await changed.wait()
+        return None
+
+    await a_sent_campaign(database, "spring", PEOPLE)
+    async with receiving(wait_for_the_change) as receiver:
+        await deliveries.create(receiver.url, timeout=timedelta(seconds=30))
+        await a_sent_campaign(database, "summer", PEOPLE)
+        delivering = asyncio.create_task(deliveries.deliver())
+        await sending.wait()
+        await deliveries.webhooks.update(
+            "crm", lambda webhook: replace(webhook, event_types=(EventType.CAMPAIGN_COMPLETED,))
+        )
+        changed.set()
+        await delivering
+
+    (in_progress, *later) = receiver.first_arrivals
+    assert in_progress["type"] == "campaign.updated"
+    assert [event["type"] for event in later] == ["campaign.completed"]
 
 
 async def test_two_dispatchers_share_the_work_and_send_nothing_twice(
