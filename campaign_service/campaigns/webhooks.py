@@ -1,4 +1,4 @@
-"""Webhooks: where events are sent to, what is still to be sent, and what came of it."""
+"""Webhooks, the lanes with what is still to be sent to them, and the attempts."""
 
 import base64
 from collections.abc import Sequence
@@ -14,15 +14,15 @@ MAX_BATCH_EVENTS = 500
 MAX_BATCH_BYTES = 256_000
 DEFAULT_GRACE, MAX_GRACE = timedelta(hours=24), timedelta(days=7)
 
-SECRET_PREFIX = "whsec_"  # noqa: S105 - of all secrets, and none itself
+SECRET_PREFIX = "whsec_"  # noqa: S105 - a prefix, not a secret
 
-# how long a sender goes by what it has read of a webhook
+# how long a dispatcher uses what it has read of a webhook
 SETTINGS_SECONDS = 0.4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Webhook:
-    """`position` is where the log has not been looked through for it yet."""
+    """A webhook. Log entries before `position` are in its lanes already."""
 
     id: str
     url: str
@@ -39,14 +39,14 @@ class Webhook:
     updated_at: datetime | None = None
 
     def secrets_at(self, moment: datetime) -> tuple[str, ...]:
-        """What requests are signed with; the latest first."""
+        """Returns the secrets that sign requests at this moment, the newest first."""
         if self.previous_secret is None or self.previous_secret_until is None:
             return (self.secret,)
         is_over = self.previous_secret_until <= moment
         return (self.secret,) if is_over else (self.secret, self.previous_secret)
 
     def same_as(self, other: "Webhook") -> bool:
-        """Whether it is the same for its caller, apart from the secret."""
+        """Returns whether all that a caller sets is the same, apart from the secret."""
         return (
             self.url == other.url
             and set(self.event_types) == set(other.event_types)

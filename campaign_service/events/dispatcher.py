@@ -25,18 +25,18 @@ logger = structlog.get_logger(__name__)
 _POLL_SECONDS = 0.1
 _IDLE_POLL_SECONDS = 0.5
 _MOST_OF_WEBHOOK = 4
-# so many that hanging endpoints leave room for others
+# many more than one webhook may have: hanging endpoints leave room for others
 _MOST_LANES = 256
-# leases are renewed so often, and relied on for so much of their time
+# renewals in the time of a lease, and the share of that time in which a lease is relied on
 _RENEWALS = 4
 _SURE = 0.8
 
 
 class Dispatcher:
-    """Leases share the work out among any number of these, in any number of processes.
+    """Delivers events. Leases divide the lanes among all dispatchers, in all processes.
 
-    A webhook has at most four lanes at work, in all of them together: an endpoint that hangs holds
-    up these, and nobody else's.
+    At most four lanes of a webhook are leased at a time, over all dispatchers, so that an endpoint
+    that hangs delays no other webhook.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Dispatcher:
         self._settings = _Settings(webhooks)
         self._outages = Outages(StoreUnavailableError)
         self._running: set[Lane] = set()
-        # until when the leases of all lanes hold, however late this process wakes up
+        # by the monotonic clock: until when all leases hold, even if this process is stopped meanwhile
         self._leased_until = 0.0
         self._freed = asyncio.Event()
         self._stopping = False
@@ -69,7 +69,10 @@ class Dispatcher:
         return not self._outages
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Sends until `stop` is set and the attempts under way are over; less when cancelled."""
+        """Sends until `stop` is set, and returns when the attempts in progress are over.
+
+        Cancelled, it drops them; they are made again when the lease is over.
+        """
         stopping = asyncio.create_task(stop.wait())
         stopping.add_done_callback(lambda _: self._stop())
         try:
@@ -84,7 +87,7 @@ class Dispatcher:
             stopping.cancel()
 
     async def run_once(self) -> int:
-        """Sends what is due by now, until nothing more is. How many lanes were at work."""
+        """Sends everything that is due now. Returns how many lanes it has served."""
         done = 0
         async with self._delivery() as delivery:
             while True:
@@ -112,7 +115,7 @@ class Dispatcher:
 
     @asynccontextmanager
     async def _renewing(self) -> AsyncIterator[None]:
-        """Keeps the leases of the lanes at work, also while their endpoints take their time."""
+        """Renews the leases of the running lanes, because an endpoint may answer after a lease ends."""
         renewing = asyncio.create_task(self._renew_until_cancelled())
         try:
             yield
@@ -182,9 +185,9 @@ class Dispatcher:
 
 
 class _Settings:
-    """The webhooks as they were a moment ago.
+    """Webhooks, read at most `SETTINGS_SECONDS` ago.
 
-    Whoever changes one waits for as long as this may be used, if something is being sent to it.
+    A call that changes a webhook with a leased lane returns when this can no longer be used.
     """
 
     def __init__(self, webhooks: WebhookStore) -> None:
@@ -194,7 +197,7 @@ class _Settings:
         self._reading = asyncio.Lock()
 
     async def of(self, webhook_id: str) -> Webhook | None:
-        """None if it is disabled or deleted."""
+        """Returns the webhook; None if it is disabled or deleted."""
         await self._refresh()
         webhook = self._by_id.get(webhook_id)
         return webhook if webhook and webhook.enabled else None

@@ -1,4 +1,4 @@
-"""Requests to webhooks: to addresses that are allowed, within a time, and never elsewhere."""
+"""Requests to webhooks, only to allowed addresses and within a time limit."""
 
 import asyncio
 import socket
@@ -22,7 +22,7 @@ _DIED = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionReset
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`status` is 0 if there was none; `error` says why, and is empty for 2xx. No secret is in it."""
+    """An answer. `status` is 0 if none came. `error` is empty for 2xx, and never holds a secret."""
 
     status: int
     error: str = ""
@@ -31,7 +31,7 @@ class Answer:
 
 
 class WebhookClient:
-    """To be closed by leaving `open_client`."""
+    """Posts to webhooks; `open_client` opens and closes it."""
 
     def __init__(self, session: aiohttp.ClientSession, policy: AddressPolicy) -> None:
         self._session = session
@@ -40,7 +40,7 @@ class WebhookClient:
     async def post(
         self, url: str, headers: Mapping[str, str], body: bytes, timeout_seconds: float
     ) -> Answer:
-        """One attempt. A connection that was kept and had died costs nothing but a repetition."""
+        """Makes one attempt. Repeats the request at once if it used a kept connection that was dead."""
         try:
             async with asyncio.timeout(timeout_seconds):
                 try:
@@ -109,7 +109,7 @@ class _RepeatableError(Exception):
 
 
 class _CheckedResolver(AbstractResolver):
-    """Gives only addresses that are allowed: these, and no others, are connected to."""
+    """Returns only allowed addresses; aiohttp connects to exactly these."""
 
     def __init__(self, policy: AddressPolicy) -> None:
         self._policy = policy
@@ -139,7 +139,7 @@ async def _note_reuse(_: aiohttp.ClientSession, context: Any, __: Any) -> None:
 
 
 def _told(error: Exception) -> str:
-    """What went wrong, without the URL, which may hold a password."""
+    """Describes the error without the URL, because that may hold a password."""
     if isinstance(error, aiohttp.ClientConnectorError):
         return f"can't connect: {error.os_error.strerror or type(error).__name__}"
     if isinstance(error, aiohttp.ClientSSLError):

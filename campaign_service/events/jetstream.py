@@ -34,11 +34,11 @@ _NOTHING = Place(0)
 
 
 class JetStreamPublisher:
-    """What was published last is read back from the stream, which is Herald's alone.
+    """Publishes the log. The last message of the stream, which is Herald's alone, holds the position.
 
-    Each publish names the sequence number of the one before, so that the stream refuses whatever
-    would be twice or out of order: also from another publisher, however long it slept. Any number
-    of these may run; all but one are refused, and go on behind what the other has published.
+    Each publish names the sequence number of the one before, so that the stream refuses duplicates
+    and messages out of order, from any publisher and however long it slept. Several publishers may
+    run: those that are refused read the position again and continue behind it.
     """
 
     def __init__(self, reader: EventReader, url: str, stream: str) -> None:
@@ -70,7 +70,7 @@ class JetStreamPublisher:
             await self.close()
 
     async def run_once(self) -> int:
-        """Publishes the next events. How many; after a failure the stream is asked again."""
+        """Publishes the next events and returns how many. After a failure the position is read again."""
         try:
             context = await self._connected()
             if self._sequence is None:
@@ -113,7 +113,7 @@ class JetStreamPublisher:
             self._place = Place(int(position), int(number))
 
     async def _publish(self, context: JetStreamContext, events: Sequence[Event]) -> None:
-        """All of them, or it raises and the stream has the first ones."""
+        """Publishes all events; when it raises, the stream has the first of them."""
         acknowledged: list[asyncio.Future[Any]] = []
         sequence = self._sequence or 0
         for event in events:

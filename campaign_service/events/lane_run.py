@@ -1,4 +1,4 @@
-"""One lane of a webhook: its next batch, the attempt, and what is written of it."""
+"""Sends one lane of a webhook: builds the next batch, makes an attempt, stores the progress."""
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -34,17 +34,17 @@ from campaign_service.storage.event_ports import LaneStore, WebhookStore
 logger = structlog.get_logger(__name__)
 
 _EVENTS_AT_ONCE = 500
-# progress that is written together; after a crash it is sent again, under the same ids
+# attempts that are stored together; after a crash they are repeated under the same ids
 _MOST_UNWRITTEN = 500
 _UNWRITTEN_SECONDS = 0.25
-# how long a lane may keep others of its webhook waiting
+# then other lanes of the webhook are served
 _TURN_SECONDS = 5.0
 _GONE_REASON = "the endpoint answered 410"
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What the lanes of a process share. `webhook` is None for one that gets nothing."""
+    """What all lanes of a process use. `webhook` returns None for one that is disabled or deleted."""
 
     reader: EventReader
     lanes: LaneStore
@@ -52,14 +52,15 @@ class Delivery:
     client: WebhookClient
     webhook: Callable[[str], Awaitable[Webhook | None]]
     is_leased: Callable[[], bool]
-    """Whether the leases of this process hold for sure."""
+    """Whether the leases of this process certainly hold."""
     now: Callable[[], datetime]
 
 
 class LaneRun:
-    """Sends what a lane has, batch by batch, each after the one before.
+    """Sends the batches of a lane one after the other.
 
-    Ends when there is nothing left, when an attempt has failed, or when its turn is over.
+    Ends when none is left, when an attempt is to be repeated later, or after 5 s, so that other
+    lanes of the webhook get their share.
     """
 
     def __init__(self, lane: Lane, delivery: Delivery, is_stopping: Callable[[], bool]) -> None:
@@ -138,7 +139,7 @@ class LaneRun:
         self._events += found
 
     def _chosen(self, most: int) -> tuple[Sequence[Event], Sequence[bytes]]:
-        """The next events, as many as go into one request, and each of them as JSON."""
+        """Returns the events of the next request, and each of them as JSON."""
         chosen: list[Event] = []
         bodies: list[bytes] = []
         size = 0
@@ -155,7 +156,7 @@ class LaneRun:
         return chosen, bodies
 
     async def _attempt(self, webhook: Webhook, batch: Batch) -> bool:
-        """Whether the lane goes on."""
+        """Sends the batch. Returns whether the lane goes on."""
         began = self._delivery.now()
         first = self._first_attempt_at or began
         number = self._attempts + 1
@@ -231,7 +232,7 @@ class LaneRun:
         )
 
     async def _write(self, place: Place) -> None:
-        """Makes the progress durable."""
+        """Stores the progress."""
         if self._unwritten or place != self._lane.place:
             written, self._unwritten = self._unwritten, []
             await self._delivery.lanes.advance(self._lane, place, written)

@@ -1,4 +1,4 @@
-"""What an event says, as JSON in the product's words: times are RFC 3339, what is unset is absent."""
+"""The payloads of events, as JSON: times are RFC 3339, and unset fields are left out."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -141,7 +141,10 @@ def members_json(members: Iterable[Member], users: Mapping[str, Json]) -> list[J
 
 
 def user_json(user: User) -> Json:
-    """With the custom fields beside the others, as the original has them; a large user by its id."""
+    """Returns the user, with custom fields at the top level as in Stream's payloads.
+
+    A user of more than 4 KiB is reduced to its id.
+    """
     whole = {
         **user.custom,
         **_without_none(

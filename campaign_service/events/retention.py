@@ -1,4 +1,4 @@
-"""The worker that forgets old events."""
+"""The worker that deletes old events and attempts."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,7 +15,7 @@ _ATTEMPTS_AT_ONCE = 5_000
 
 
 class Retention:
-    """Any number of these, in any number of processes, forget the same."""
+    """Deletes what is older than the retention. Several of these may run."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Retention:
         await repeat("the retention of events", step, stop, self._outages)
 
     async def run_once(self) -> bool:
-        """Forgets some of what is too old; whether there may be more."""
+        """Deletes a bounded number of old rows. Returns whether there may be more."""
         # what nobody has read yet has no position, and would be kept
         await self._log.ends()
         before = self._now() - self._retention

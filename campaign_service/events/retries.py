@@ -1,4 +1,4 @@
-"""What comes after an attempt: nothing, another one, or the end of the webhook."""
+"""Decides after an attempt: delivered, repeated later, dead, or the webhook is disabled."""
 
 import random
 from datetime import UTC, datetime, timedelta
@@ -20,13 +20,13 @@ class Verdict(Enum):
     RETRY = auto()
     DEAD = auto()
     GONE = auto()
-    """The endpoint wants nothing any more."""
+    """The endpoint answered 410: the webhook is disabled."""
 
 
 def verdict_on(status: int, *, refused: bool = False) -> Verdict:
-    """Of an answer with the status; 0: there was none, because the network or the endpoint failed.
+    """Judges the status of an answer; 0 means that the network or the endpoint failed.
 
-    `refused`: no request was made, because nothing may be sent to that address.
+    `refused`: no request was made, because the address is denied.
     """
     if refused:
         return Verdict.DEAD
@@ -42,7 +42,7 @@ def verdict_on(status: int, *, refused: bool = False) -> Verdict:
 def next_attempt_at(
     attempt: int, first_attempt_at: datetime, now: datetime, retry_after: timedelta | None
 ) -> datetime | None:
-    """When to try again after the `attempt`-th attempt has failed; None: not any more."""
+    """Returns the time of the next attempt after the `attempt`-th; None when 24 h are over."""
     deadline = first_attempt_at + DEADLINE
     if now >= deadline:
         return None
@@ -56,7 +56,7 @@ def next_attempt_at(
 
 
 def read_retry_after(text: str | None, now: datetime) -> timedelta | None:
-    """Seconds or a date; None for anything else."""
+    """Reads a Retry-After header: seconds or a date. Returns None for anything else."""
     if text is None:
         return None
     text = text.strip()

@@ -1,4 +1,4 @@
-"""The headers of a request to a webhook: who sends it, and that nobody has changed it."""
+"""The headers of a request to a webhook, with the signatures of its body."""
 
 import base64
 import hashlib
@@ -19,7 +19,7 @@ def new_secret() -> str:
 def signed_headers(
     event_id: str, attempt: int, body: bytes, signing: Sequence[str], now: datetime
 ) -> Mapping[str, str]:
-    """Those of Standard Webhooks, with a signature of each secret, and those of the original."""
+    """Returns the headers of Standard Webhooks, signed with each secret, and those of Stream."""
     timestamp = str(int(now.timestamp()))
     content = b".".join([event_id.encode(), timestamp.encode(), body])
     return {
@@ -35,7 +35,7 @@ def signed_headers(
 
 
 def plain_signature(secret: str, body: bytes) -> str:
-    """The original's: the body's HMAC-SHA256 in hexadecimal letters."""
+    """Returns Stream's signature: the HMAC-SHA256 of the body in hexadecimal."""
     return hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Follows the log for those who stream events: one look at its end for all of them."""
+"""Follows the log for StreamEvents: one poll serves all streams."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
@@ -24,16 +24,16 @@ _EVENTS_AT_ONCE = 200
 
 @dataclass(frozen=True, slots=True)
 class NextEvents:
-    """Events, and the place behind them. None of them: a bookmark."""
+    """Events, and the place behind them. Without events it is a bookmark."""
 
     events: Sequence[Event]
     place: Place
 
 
 class EventTail:
-    """Looks for new events while somebody follows, and not at all otherwise.
+    """Polls for new events, but only while a stream is open.
 
-    Each follower reads by itself, at its own speed: a slow one costs nothing but its last page.
+    Each stream reads at its own speed; a slow one holds one page of events in memory.
     """
 
     def __init__(self, reader: EventReader, *, bookmark_seconds: float = BOOKMARK_SECONDS) -> None:
@@ -51,7 +51,7 @@ class EventTail:
         return not self._outages
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Looks until `stop` is set; then all followers end with `ShuttingDownError`."""
+        """Polls until `stop` is set; then all streams end with `ShuttingDownError`."""
         stopping = asyncio.create_task(stop.wait())
         stopping.add_done_callback(lambda _: self._followed.set())
         try:
@@ -62,7 +62,7 @@ class EventTail:
             self._notify()
 
     async def run_once(self) -> None:
-        """Looks at the end of the log, and wakes the followers if it has moved."""
+        """Reads the end of the log, and wakes the streams if it has moved."""
         end = (await self._reader.ends()).next
         if end != self._end:
             self._end = end
@@ -71,7 +71,7 @@ class EventTail:
     async def follow(
         self, start: Place | None, selection: Selection
     ) -> AsyncGenerator[NextEvents, None]:
-        """What happened from the place on, or from the first event on, and what happens.
+        """Yields the events from the place on, or all that are kept, and then new ones without end.
 
         Raises `EventsExpiredError`, `FuturePlaceError` and `ShuttingDownError`.
         """
@@ -103,7 +103,7 @@ class EventTail:
         raise ShuttingDownError
 
     async def _new_end(self, place: Place) -> bool:
-        """Whether the log has gone on behind the place, before a bookmark is due."""
+        """Returns whether the log grows beyond the place before a bookmark is due."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self._bookmark_seconds):
                 while self._end <= place and not self._ended:

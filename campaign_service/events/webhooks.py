@@ -16,7 +16,7 @@ from campaign_service.campaigns.webhooks import (
 from campaign_service.events.signatures import new_secret
 from campaign_service.storage.event_ports import WebhookStore
 
-# a little more than senders go by what they have read
+# a little longer than dispatchers use the webhooks that they have read
 _SETTLED_SECONDS = SETTINGS_SECONDS + 0.1
 
 
@@ -29,9 +29,9 @@ class Webhooks:
         self._now = now
 
     async def create(self, webhook: Webhook) -> Webhook:
-        """With a secret made for it if it has none. The same again gives what is there.
+        """Creates a webhook, with a new secret if none is given.
 
-        Raises `WebhookAlreadyExistsError` and `AddressRefusedError`.
+        The same call again returns the stored webhook. Raises `WebhookAlreadyExistsError` and `AddressRefusedError`.
         """
         self._check(webhook)
         made = replace(

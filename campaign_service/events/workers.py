@@ -1,4 +1,4 @@
-"""The ways out of the log, put together: each needs nothing but settings and a database."""
+"""Assembles the workers that deliver events, each from settings and a database."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -33,10 +33,10 @@ def webhook_dispatcher(settings: CampaignSettings, database: Database) -> Dispat
 def jetstream_publishers(
     settings: CampaignSettings, database: Database
 ) -> "Sequence[JetStreamPublisher]":
-    """One, or none without a `nats_url`."""
+    """Returns one publisher, or none without a `nats_url`."""
     if not settings.nats_url:
         return []
-    # the client need not be installed otherwise
+    # imported here: the NATS client is an extra
     from campaign_service.events.jetstream import JetStreamPublisher  # noqa: PLC0415
 
     reader = EventReader(SqlEventLog(database), sql_chat_store(database))

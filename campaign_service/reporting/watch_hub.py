@@ -54,10 +54,10 @@ class WatchHub(RepeatingWorker):
             self._end()
 
     async def run_once(self) -> None:
-        """Polls all watched campaigns, for everybody who began to watch before.
+        """Polls the campaigns of all watchers that were there before the call.
 
-        If the poll fails, new watchers who wait for it get its error, and so does the caller:
-        `StoreUnavailableError` while the database is unreachable. Other watchers go on.
+        Raises what the poll raises: `StoreUnavailableError` while the database is unreachable.
+        Watchers that wait for their first snapshot get the same error; all others go on.
         """
         poll, self._next_poll = self._next_poll, asyncio.Future()
         try:

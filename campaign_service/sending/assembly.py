@@ -18,13 +18,13 @@ from chat_store.database.engine import Database, open_database
 from chat_store.sql.stores import sql_chat_store
 from herald_rpc.client.channels import open_channel
 
-# runs beside those in the slots, which wait for their limits most of the time
+# runs in addition to those in the slots, because throttled runs wait most of the time
 _MAX_THROTTLED_RUNS = 32
 
 
 @asynccontextmanager
 async def open_for_senders(settings: CampaignSettings) -> AsyncIterator[Database]:
-    """The database, as those use it who let callers go first."""
+    """Opens the database as a background user, after which callers go first on SQLite."""
     database = open_database(settings.database_url, background=True)
     try:
         yield database
@@ -35,9 +35,9 @@ async def open_for_senders(settings: CampaignSettings) -> AsyncIterator[Database
 async def run_senders(
     settings: CampaignSettings, database: Database, stop: asyncio.Event, woken: asyncio.Event
 ) -> None:
-    """Sends until `stop` is set and the pages in hand are written.
+    """Sends until `stop` is set; the pages in progress are written first.
 
-    `woken` is set when there may be a campaign to send, so that it need not wait for the next look.
+    `woken` is set when a campaign may be ready, so that it does not wait for the next poll.
     """
     now = partial(datetime.now, UTC)
     async with open_channel(settings.segment_target) as channel:

@@ -1,8 +1,8 @@
-"""Where the senders of a server run: in processes of their own, or beside the server's calls.
+"""Runs the senders of a server in processes of their own, or in the server's process.
 
-Python runs one thread at a time: pages that are planned and written in the server's process, and
-its calls, take their turns away from each other. In other processes, one plans a page while
-another one's is being written, and callers wait for neither.
+Python runs one thread at a time, so that planning and writing pages in the server's process delays
+its calls. In separate processes, one page is planned while another is written, and calls wait for
+neither.
 """
 
 import asyncio
@@ -19,14 +19,14 @@ _SEND = python_command("campaign_service", "send", "--ordered")
 
 class SenderPool(Protocol):
     def wake(self) -> None:
-        """There is a campaign to send, and no need to wait for the next look."""
+        """Says that a campaign is ready, so that it does not wait for the next poll."""
 
     @property
     def is_well(self) -> bool:
-        """Whether anything sends."""
+        """Whether at least one process can send."""
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Sends until `stop` is set and the pages in hand are written; less when cancelled."""
+        """Sends until `stop` is set and the pages in progress are written. Cancelled, it drops them."""
 
 
 @asynccontextmanager
@@ -41,7 +41,7 @@ async def start_senders(settings: CampaignSettings) -> AsyncIterator[SenderPool]
 
 
 class InProcessSenders:
-    """Beside whatever else this event loop does."""
+    """Senders in this event loop."""
 
     is_well = True
 

@@ -45,7 +45,7 @@ _KEY = list(event_log.primary_key.columns)
 class SqlEventLog:
     """See `campaign_service.storage.event_ports.EventLog`.
 
-    Entries that are committed have no position yet: whoever reads the log gives them theirs.
+    Entries are committed without a position. The next reader of the log assigns it.
     """
 
     def __init__(self, database: Database) -> None:
@@ -132,10 +132,10 @@ def entry_from_row(values: Mapping[str, Any]) -> LogEntry:
 
 
 async def give_positions(connection: AsyncConnection) -> int:
-    """Ends the log behind what is committed, as far as one transaction goes. How many entries.
+    """Assigns positions to up to 1,000 committed entries. Returns how many.
 
-    One at a time: it locks the row with the ends first, and keeps it until it is committed. So the
-    numbers are committed in their order, and none is missing.
+    Locks the row with the ends until the commit, so that positions are committed in order and
+    without gaps.
     """
     ends = await _lock_ends(connection)
     given = await connection.execute(_give(), {"next": ends.next_position})
@@ -147,7 +147,7 @@ async def give_positions(connection: AsyncConnection) -> int:
 
 
 async def end_of_log(connection: AsyncConnection) -> Place:
-    """Behind everything that is committed. Keeps others from giving positions."""
+    """Returns the place behind all committed entries. Others can assign none until the commit."""
     while await give_positions(connection) == _MOST_AT_ONCE:
         pass
     return Place((await _lock_ends(connection)).next_position)

@@ -62,7 +62,7 @@ def types_from_proto(types: Iterable[str], field: str) -> tuple[EventType, ...]:
     found: dict[EventType, None] = {}
     for index, name in enumerate(types):
         if name not in known:
-            raise InvalidInputError(f"{field}[{index}]", f"no type of events: {name!r}")
+            raise InvalidInputError(f"{field}[{index}]", f"is not a type of event: {name!r}")
         found[known[name]] = None
     return tuple(found)
 

@@ -183,7 +183,9 @@ def _equality(field: Field, operand: Any, path: str) -> tuple[Test, bool]:
 def _one_value(field: Field, operand: Any, path: str) -> Any:
     value = operands.scalar_of(field.kind, operand, path)
     if field.words and value not in field.words:
-        raise InvalidFilterError(path, f"is no {field.name}; there are {', '.join(field.words)}")
+        raise InvalidFilterError(
+            path, f"is not a {field.name}; allowed are {', '.join(field.words)}"
+        )
     return value
 
 

@@ -98,7 +98,7 @@ async def read_query(
 
 def _is_descending(sort: sort_pb2.Sort, index: int) -> bool:
     if sort.direction not in sort_pb2.SortDirection.values():
-        raise InvalidSortError(f"sort[{index}].direction", "is no SortDirection")
+        raise InvalidSortError(f"sort[{index}].direction", "is not a SortDirection")
     return sort.direction == sort_pb2.SORT_DIRECTION_DESC
 
 
