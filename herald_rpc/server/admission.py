@@ -18,10 +18,14 @@ logger = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class CallLimits:
-    """Limits of calls in progress. Streams have one of their own, because they last for minutes."""
+    """Limits of calls in progress. Streams have one of their own, because they last for minutes.
+
+    A stream whose client takes nothing for `stalled_seconds` is cut, so that it frees its slot.
+    """
 
     calls: int = 256
     streams: int = 1_024
+    stalled_seconds: float = 300.0
 
 
 DEFAULT_LIMITS = CallLimits()

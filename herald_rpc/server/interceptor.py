@@ -76,7 +76,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg,unus
     def __init__(self, failure_for: FailureFor, limits: CallLimits) -> None:
         self._calls = Slots("calls", limits.calls)
         self._streams = Slots("streams", limits.streams)
-        self._active = _ActiveCalls(failure_for)
+        self._active = _ActiveCalls(failure_for, limits.stalled_seconds)
         self.is_starting = False
         """Whether all calls but gRPC's own are refused as UNAVAILABLE."""
 
@@ -121,8 +121,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg,unus
 class _ActiveCalls:
     """The calls in progress of a server, and the state that they share."""
 
-    def __init__(self, failure_for: FailureFor) -> None:
+    def __init__(self, failure_for: FailureFor, stalled_seconds: float) -> None:
         self.failure_for = failure_for
+        self.stalled_seconds = stalled_seconds
         self.impaired = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self._cancelled: set[asyncio.Task[Any]] = set()
@@ -155,6 +156,10 @@ class _UnknownMethodError(Exception):
 
 class _StartingError(Exception):
     """The server waits for what it depends on, and can't answer yet."""
+
+
+class _StalledReaderError(Exception):
+    """The client of a stream takes no messages, but its connection lives."""
 
 
 class _MalformedRequestError(Exception):
@@ -218,7 +223,7 @@ class _Call:
                         return
                     async with aclosing(answer):
                         async for page in answer:
-                            await _write(context, page)
+                            await _write(context, page, self.active.stalled_seconds)
 
             await self._answer(context, pages)
 
@@ -275,8 +280,9 @@ class _Call:
                 message="internal error",
                 metadata={"request_id": self.request_id},
             )
-        # callers that come too early say nothing about the server
-        if failure.code in _WORTH_A_WARNING and not isinstance(error, _StartingError):
+        # callers that come too early or stop reading say nothing about the server
+        callers_own = isinstance(error, _StartingError | _StalledReaderError)
+        if failure.code in _WORTH_A_WARNING and not callers_own:
             logger.warning("call failed", code=failure.code.name, exc_info=error)
         else:
             logger.debug("call refused", code=failure.code.name, reason=failure.reason)
@@ -303,6 +309,15 @@ class _Call:
                 code=grpc.StatusCode.UNAVAILABLE,
                 reason=REASON_UNAVAILABLE,
                 message="the server is starting, and waits for what it depends on",
+            )
+        if isinstance(error, _StalledReaderError):
+            return Failure(
+                code=grpc.StatusCode.UNAVAILABLE,
+                reason=REASON_UNAVAILABLE,
+                message=(
+                    f"the client has taken nothing for {self.active.stalled_seconds:g} seconds; "
+                    "resume the stream"
+                ),
             )
         if isinstance(error, deadlines.DeadlineNearError):
             return Failure(
@@ -333,9 +348,12 @@ def _release(aborted: grpc.aio.AbortError, _task: asyncio.Task[Any]) -> None:
     aborted.__traceback__ = None
 
 
-async def _write(context: _Context, page: Any) -> None:
+async def _write(context: _Context, page: Any, most_seconds: float) -> None:
     try:
-        await context.write(page)
+        async with asyncio.timeout(most_seconds):
+            await context.write(page)
+    except TimeoutError as error:
+        raise _StalledReaderError from error
     except grpc.aio.InternalError:
         # Most likely the caller has left. The cancellation arrives a moment later, and must find
         # the task here and not in the `finally` blocks of its generator.
