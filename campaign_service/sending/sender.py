@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from random import uniform
 
 import structlog
 
@@ -31,8 +30,8 @@ logger = structlog.get_logger(__name__)
 
 _POLL_SECONDS = 0.5
 _YIELD_SECONDS = 0.2
-# a shard whose page would all fail is tried again, while other shards have not been tried yet
-_RETRIED_AFTER_SECONDS = (0.1, 0.5)
+# after which a shard whose page would all fail is tried again, while others have not been tried
+_RETRIED_AFTER = timedelta(seconds=0.3)
 _LEASES = "claiming and giving back shards"
 
 
@@ -190,10 +189,9 @@ class Sender:
     async def _abort_unless_others_send(self, lease: Lease, reason: str) -> None:
         """The campaign may have shards whose targets don't fail: they are tried before it stops."""
         now = self._now()
-        # at another time than the shards that met the same at the same time
-        pause = timedelta(seconds=uniform(*_RETRIED_AFTER_SECONDS))  # noqa: S311 - no secret
+        retried_at = now + _RETRIED_AFTER
         try:
-            stopped = await self._runs.abort_unless_others_send(lease, reason, now, now + pause)
+            stopped = await self._runs.abort_unless_others_send(lease, reason, now, retried_at)
         except RunEndedError:
             logger.info("run ended by another", campaign_id=lease.campaign_id)
         else:

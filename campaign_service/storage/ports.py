@@ -225,9 +225,8 @@ class RunStore(Protocol):
     ) -> bool:
         """Stops the campaign after `NobodySentToError`. Returns whether it was stopped.
 
-        It goes on if it has sent something meanwhile, or if another shard may send: one that has
-        not been tried yet, or that a sender works on. Then this shard can be claimed again from
-        `retried_at` on.
+        It goes on if it has sent something meanwhile, or as long as an unfinished shard has not
+        met the same. Then this shard can be claimed again from `retried_at` on.
         """
 
     async def set_status_reason(self, lease: Lease, reason: str) -> None:

@@ -65,6 +65,7 @@ _LEASED_SHARD = update(campaign_shards).where(
 )
 _ADVANCE = _LEASED_SHARD.values(
     cursor=bindparam("reached"),
+    fails=literal(False),  # noqa: FBT003 - a value
     pages=_shards.pages + bindparam("more_pages"),
     **{name: _shards[name] + bindparam(f"more_{name}") for name in COUNTERS},
 )
@@ -215,29 +216,26 @@ class SqlRunStore:
     ) -> bool:
         async with self._database.transaction("run.abort-unless-others-send") as connection:
             await lock_exclusively(connection, self._database.dialect, lease.campaign_id)
-            # a shard without an owner that waits for a time has been tried, and failed the same way
-            may_send = and_(~_others.finished, or_(_others.lease_owner.isnot(None), _is_fresh()))
-            has_hope = await connection.scalar(
+            may_send = and_(_others.shard != lease.shard, ~_others.finished, ~_others.fails)
+            goes_on = await connection.scalar(
                 select(
                     exists().where(
                         _others.campaign_id == lease.campaign_id,
-                        or_(
-                            _others.messages_sent > 0, and_(_others.shard != lease.shard, may_send)
-                        ),
+                        or_(_others.messages_sent > 0, may_send),
                     )
                 )
             )
             given_back = _LEASED_SHARD.values(
-                lease_owner=None, lease_until=retried_at if has_hope else None
+                fails=True, lease_owner=None, lease_until=retried_at if goes_on else None
             )
             await _execute_guarded(connection, lease, given_back)
-            if not has_hope:
+            if not goes_on:
                 await self._end(
                     connection, lease.campaign_id, Action.ABORT, now, status_reason=reason
                 )
-        if not has_hope:
+        if not goes_on:
             journal.stopped(lease.campaign_id, reason)
-        return not has_hope
+        return not goes_on
 
     async def set_status_reason(self, lease: Lease, reason: str) -> None:
         async with self._database.transaction("run.explain") as connection:
@@ -338,12 +336,16 @@ def _writes(dialect: DialectName, lease: Lease, page: PlannedPage, cursor: str) 
 
 @cache
 def _claimable() -> Select[Any]:
-    """Selects the shard that has waited longest. Built once, because idle senders poll often."""
+    """Selects the next shard of the campaign that was started first.
+
+    Shards that fail come after those that have not been tried. Built once, because idle senders
+    poll often.
+    """
     return (
         select(_shards.campaign_id, _shards.shard)
         .join(campaigns, campaigns.c.id == _shards.campaign_id)
         .where(campaigns.c.status == Status.IN_PROGRESS, ~_shards.finished, _unleased(), ~is_held())
-        .order_by(campaigns.c.started_at, _shards.shard)
+        .order_by(campaigns.c.started_at, _shards.fails, _shards.shard)
         .limit(1)
     )
 
@@ -351,10 +353,6 @@ def _claimable() -> Select[Any]:
 def _unleased() -> ColumnElement[bool]:
     now = bindparam("now", type_=UtcTime())
     return or_(_shards.lease_until.is_(None), _shards.lease_until < now)
-
-
-def _is_fresh() -> ColumnElement[bool]:
-    return and_(_others.lease_owner.is_(None), _others.lease_until.is_(None))
 
 
 def _not_before_last_change(now: datetime) -> ColumnElement[datetime]:

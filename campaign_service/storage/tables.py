@@ -10,6 +10,7 @@ from sqlalchemy import (
     String,
     Table,
     column,
+    false,
     table,
 )
 
@@ -89,6 +90,8 @@ campaign_shards = Table(
     Column("fence", Integer, nullable=False),
     # how many pages with messages it has written
     Column("pages", Integer, nullable=False, server_default="0"),
+    # its next page was not written, because all its targets would fail and nothing was sent yet
+    Column("fails", Boolean, nullable=False, server_default=false()),
     *(Column(name, Count, nullable=False) for name in COUNTERS),
     PrimaryKeyConstraint("campaign_id", "shard"),
     Index("campaign_shards_by_lease", "finished", "lease_until"),

@@ -179,6 +179,7 @@ class SqlTransitionStore:
             "cursor": "",
             "finished": False,
             "fence": 0,
+            "fails": False,
             "pages": 0,
             **dict.fromkeys(COUNTERS, 0),
         }
@@ -193,7 +194,7 @@ async def _release_shards(connection: AsyncConnection, campaign_id: str) -> None
     await connection.execute(
         update(campaign_shards)
         .where(campaign_shards.c.campaign_id == campaign_id)
-        .values(fence=campaign_shards.c.fence + 1, lease_owner=None, lease_until=None)
+        .values(fence=campaign_shards.c.fence + 1, lease_owner=None, lease_until=None, fails=False)
     )
 
 

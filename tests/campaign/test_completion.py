@@ -237,6 +237,7 @@ async def test_a_campaign_in_progress_at_the_upgrade_reaches_everybody_and_nobod
         for statement in (
             *(f"DROP TABLE {table}" for table in TABLES_OF_EVENTS),
             "ALTER TABLE campaign_shards DROP COLUMN pages",
+            "ALTER TABLE campaign_shards DROP COLUMN fails",
             "ALTER TABLE rate_limits RENAME TO campaign_paces",
             "ALTER TABLE campaign_paces RENAME COLUMN scheduled_at TO next_at",
             "ALTER TABLE campaign_paces RENAME COLUMN not_before TO soonest_at",

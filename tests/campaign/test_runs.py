@@ -208,6 +208,69 @@ async def test_a_shard_can_be_released_for_later(database: Database) -> None:
     assert await runs.claim("two", after, after + LEASE_TIME) is not None
 
 
+# --- shards whose pages would all fail
+
+
+async def test_a_campaign_stops_when_each_of_its_shards_has_met_a_page_that_would_fail(
+    database: Database,
+) -> None:
+    """Also while a sender tries one of them again, because that may go on for ever."""
+    await started(database, shards=3)
+    runs = SqlRunStore(database)
+    first, second, third = [await claimed(runs) for _ in range(3)]
+
+    assert not await runs.abort_unless_others_send(first, "first", MOMENT, MOMENT - MINUTE)
+    assert not await runs.abort_unless_others_send(second, "second", MOMENT, MOMENT)
+    again = await claimed(runs)
+    assert again.shard == first.shard
+    assert await runs.abort_unless_others_send(third, "third", MOMENT, MOMENT)
+
+    campaign = await campaign_in(database)
+    assert (campaign.status, campaign.status_reason) == (Status.STOPPED, "third")
+
+
+async def test_a_shard_that_writes_a_page_no_longer_counts_as_one_that_fails(
+    database: Database,
+) -> None:
+    await started(database, shards=2)
+    runs = SqlRunStore(database)
+    first, second = [await claimed(runs) for _ in range(2)]
+    assert not await runs.abort_unless_others_send(first, "first", MOMENT, MOMENT - MINUTE)
+    again = await claimed(runs)
+    gone = NotSent("ann", Reason.USER_NOT_FOUND)
+
+    await runs.commit_page(again, a_page(not_sent=[gone]), "ann")
+
+    assert not await runs.abort_unless_others_send(second, "second", MOMENT, MOMENT)
+
+
+async def test_a_shard_that_fails_is_claimed_after_those_that_were_not_tried(
+    database: Database,
+) -> None:
+    """Otherwise a busy machine tries the first shards again and again, and never the last."""
+    await started(database, shards=3)
+    runs = SqlRunStore(database)
+    first = await claimed(runs)
+    assert not await runs.abort_unless_others_send(first, "first", MOMENT, MOMENT - MINUTE)
+
+    leases = [await runs.claim("one", MOMENT, UNTIL) for _ in range(3)]
+
+    assert [lease.shard for lease in leases if lease] == [1, 2, 0]
+
+
+async def test_a_resumed_campaign_tries_each_shard_again(database: Database) -> None:
+    await started(database, shards=2)
+    runs = SqlRunStore(database)
+    first, second = [await claimed(runs) for _ in range(2)]
+    assert not await runs.abort_unless_others_send(first, "first", MOMENT, MOMENT)
+    assert await runs.abort_unless_others_send(second, "second", MOMENT, MOMENT)
+
+    await SqlTransitionStore(database, shards=2).start("spring", 2, MOMENT)
+    first, second = [await claimed(runs) for _ in range(2)]
+
+    assert not await runs.abort_unless_others_send(first, "first", MOMENT, MOMENT)
+
+
 # --- pages
 
 
