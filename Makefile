@@ -23,11 +23,11 @@ demo: $(CORE)  ## Run the main job on a fresh machine: 10,000 users, one campaig
 run: $(CORE)  ## Run both servers on ./data, to be used
 	$(BIN)/python -m tests.tools.run_servers
 
-test: $(DEV)  ## Run the tests, on SQLite and on a real PostgreSQL, but those that take minutes
+test: $(DEV)  ## Run the tests, on SQLite and on a real PostgreSQL, but those that take long
 	$(BIN)/pytest -q -n 2 --dist loadgroup -m "not nightly"
 
-nightly: $(DEV)  ## Run the tests that take minutes: floods, frozen servers, databases that refuse
-	$(BIN)/pytest -q -n 2 --dist loadgroup -m nightly
+nightly: $(DEV)  ## Run the tests that take long, and those of properties with more examples
+	HERALD_EXAMPLES=50 $(BIN)/pytest -q -n 2 --dist loadgroup -m "nightly or property"
 
 check: format-check lint types imports proto-check test  ## All that CI checks
 

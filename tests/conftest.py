@@ -14,13 +14,23 @@ os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 settings.register_profile(
     "herald",
-    max_examples=int(os.environ.get("HERALD_EXAMPLES", "50")),
+    max_examples=int(os.environ.get("HERALD_EXAMPLES", "10")),
     deadline=None,
     derandomize="CI" in os.environ,
     # a database a test is shared by its examples, which know that
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("herald")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        words = {word for mark in item.iter_markers("nightly_on") for word in mark.args}
+        case = item.name.removeprefix(getattr(item, "originalname", item.name))
+        if any(word in case for word in words):
+            item.add_marker(pytest.mark.nightly)
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker(pytest.mark.property)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+import pytest
 from sqlalchemy import select
 
 from campaign_service.storage.tables import campaign_outcomes
@@ -15,6 +16,8 @@ from herald.segment.v1 import segment_pb2
 from tests.campaign.builders import SENDER_ID, a_campaign_message, a_channel, a_user
 from tests.campaign.server_pair import ServerPair, start_pair
 from tests.harness.reconciliation import assert_everyone_has_one_outcome
+
+pytestmark = pytest.mark.nightly_on("postgresql")
 
 CHANNEL = segment_pb2.SEGMENT_TYPE_CHANNEL
 CALL = 1_000
@@ -53,6 +56,7 @@ async def receivers(database: Database) -> list[str]:
         return sorted(await connection.scalars(select(messages.c.target_id)))
 
 
+@pytest.mark.nightly
 async def test_ten_thousand_users_of_whom_some_are_not_there(
     database: Database, database_url: str
 ) -> None:

@@ -19,6 +19,8 @@ from tests.campaign.builders import SENDER_ID, a_campaign_message, a_user
 from tests.campaign.refusals import Refusal, refusal_of
 from tests.campaign.server_pair import ServerPair, answered, start_pair
 
+pytestmark = pytest.mark.nightly_on("postgresql")
+
 FAILED = grpc.StatusCode.FAILED_PRECONDITION
 
 

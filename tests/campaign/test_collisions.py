@@ -21,6 +21,8 @@ from tests.campaign.builders import SENDER_ID, a_campaign_message, a_user
 from tests.campaign.server_pair import ServerPair, answered, start_pair
 from tests.harness.reconciliation import assert_consistent, recount
 
+pytestmark = pytest.mark.nightly_on("postgresql")
+
 CLIENTS = 32
 LISTENERS = [f"listener-{number:03}" for number in range(100)]
 BEFORE = ["draft", "in_progress", "stopped"]
@@ -69,6 +71,7 @@ async def campaign_in(services: ServerPair, status: str) -> str:
     return id_
 
 
+@pytest.mark.nightly_on("draft", "stopped")
 @pytest.mark.parametrize("before", BEFORE)
 @pytest.mark.parametrize(
     ("one", "other"), [*combinations_with_replacement(["start", "stop", "update", "delete"], 2)]

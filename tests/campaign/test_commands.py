@@ -19,6 +19,8 @@ from chat_store.sql.stores import sql_chat_store
 from tests.campaign.builders import SENDER_ID, a_campaign_message, a_user
 from tests.campaign.server_pair import ServerPair, start_pair
 
+pytestmark = pytest.mark.nightly_on("postgresql")
+
 PEOPLE = [f"u{number:02}" for number in range(30)]
 
 

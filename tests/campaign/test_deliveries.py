@@ -32,6 +32,8 @@ from tests.campaign.builders import (
 from tests.campaign.refusals import refusal_of
 from tests.campaign.server_pair import ServerPair, start_pair
 
+pytestmark = pytest.mark.nightly_on("postgresql")
+
 REASONS = list(Reason)
 EVERY_WAY = list(product([None, *Outcome], [False, True]))
 # in bytewise order, which is no locale's

@@ -32,6 +32,8 @@ from tests.harness.lock_waiters import wait_for_waiters
 from tests.harness.postgres import Postgres
 from tests.harness.processes import free_address
 
+pytestmark = pytest.mark.nightly_on("postgresql")
+
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 RESTORED = Hold(Because.RESTORED)

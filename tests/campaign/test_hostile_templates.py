@@ -165,6 +165,7 @@ GOOD = ["a-good1", "a-good2", "a-good3"]
 SLOWEST_ANSWER_SECONDS = 1
 
 
+@pytest.mark.nightly
 async def test_bombs_fail_their_receivers_while_others_are_sent_to_and_answered(
     sqlite_url: str,
 ) -> None:

@@ -75,6 +75,7 @@ async def test_the_users_of_a_large_campaign_come_in_pages_that_fit(services: Se
     assert users == PRESENT[: len(users)] != []
 
 
+@pytest.mark.nightly
 async def test_segments_that_are_too_large_together_come_as_far_as_they_fit(
     services: ServerPair,
 ) -> None:

@@ -139,6 +139,7 @@ async def started(services: ServerPair, rate: int, *, to_channels: bool = False)
     await services.until_under_way()
 
 
+@pytest.mark.nightly_on(*WAYS.keys() - {"removed from a list", "channels deleted"})
 @pytest.mark.parametrize("way", WAYS)
 async def test_who_has_left_before_a_page_is_written_has_no_outcome(
     database: Database, database_url: str, way: str
@@ -160,6 +161,7 @@ async def test_who_has_left_before_a_page_is_written_has_no_outcome(
     assert done.stats.targets_total == len(staying)
 
 
+@pytest.mark.nightly_on("postgresql")
 async def test_who_begins_to_match_ahead_of_the_run_is_reached(
     database: Database, database_url: str
 ) -> None:
@@ -176,6 +178,7 @@ async def test_who_begins_to_match_ahead_of_the_run_is_reached(
     assert set(outcomes(database_url, "spring")) == {*STAYING, LATE, *LEAVING}
 
 
+@pytest.mark.nightly_on("100")
 @pytest.mark.parametrize("rate", [100, 800])
 async def test_a_segment_that_is_deleted_ends_the_run_at_the_next_page(
     database: Database, database_url: str, rate: int
@@ -197,6 +200,7 @@ async def test_a_segment_that_is_deleted_ends_the_run_at_the_next_page(
     assert account.messages - when_it_returned <= rate / 2
 
 
+@pytest.mark.nightly_on("postgresql")
 async def test_a_run_waits_for_the_answer_who_is_still_in_a_page(
     database: Database, database_url: str
 ) -> None:

@@ -12,6 +12,8 @@ from tests.campaign.builders import MOMENT, SENDER_ID, a_campaign_message, a_cha
 from tests.campaign.server_pair import start_pair
 from tests.harness.reconciliation import assert_everyone_has_one_outcome
 
+pytestmark = pytest.mark.nightly_on("postgresql")
+
 UUIDS = ["3f0c3c52-9f5e-4c6f-8a53-2f4f9f3f0b11", "d9b2d63d-a233-4123-847a-7090a6f0b1c2"]
 ADDRESSES = ["ann.lee+news@example.com", "bob_b@example.co.uk"]
 LONGEST = ["x" * (MAX_ID - len(SENDER_ID) - 1), "y" * (MAX_ID - len(SENDER_ID) - 1)]

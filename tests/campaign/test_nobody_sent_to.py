@@ -10,12 +10,15 @@ from tests.campaign.builders import MOMENT, SENDER_ID, a_campaign_message, a_use
 from tests.campaign.server_pair import ServerPair, start_pair
 from tests.harness.reconciliation import assert_everyone_has_one_outcome
 
+pytestmark = pytest.mark.nightly_on("postgresql")
+
 PEOPLE = [f"u{number:02}" for number in range(40)]
 GONE = ["a-nobody", "u05-nobody", "z-nobody"]
 FAILS = "{{ 'x' * 10 ** 9 }}"
 TOO_LONG = "{{ 'x' * 20001 }}"
 
 
+@pytest.mark.nightly_on("-7")
 @pytest.mark.parametrize("page_size", [1, 7, 1000])
 @pytest.mark.parametrize(
     ("changes", "reason", "detail"),

@@ -49,6 +49,8 @@ from tests.campaign.builders import (
 from tests.campaign.refusals import refusal_of
 from tests.campaign.server_pair import ServerPair, start_pair
 
+pytestmark = pytest.mark.nightly_on("postgresql")
+
 SENT, SKIPPED, FAILED = (
     campaign_pb2.DELIVERY_OUTCOME_SENT,
     campaign_pb2.DELIVERY_OUTCOME_SKIPPED,

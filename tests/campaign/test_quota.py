@@ -102,6 +102,7 @@ async def campaign_in(database: Database, id_: str) -> Campaign:
     return await SqlCampaignStore(database).get(id_)
 
 
+@pytest.mark.nightly_on("postgresql")
 async def test_targets_added_after_the_start_do_not_pass_the_quota(
     database: Database, database_url: str
 ) -> None:
@@ -137,6 +138,7 @@ async def test_targets_added_after_the_start_do_not_pass_the_quota(
     assert_everyone_has_one_outcome(database_url, "spring", 7)
 
 
+@pytest.mark.nightly_on("sqlite")
 async def test_campaigns_in_several_processes_share_the_quota_of_each_month_to_the_last_page(
     database: Database, database_url: str, no_segments: SegmentClient, clock: Clock
 ) -> None:

@@ -32,6 +32,8 @@ from tests.campaign.builders import (
 )
 from tests.campaign.server_pair import start_pair
 
+pytestmark = pytest.mark.nightly_on("postgresql")
+
 SECOND = timedelta(seconds=1)
 ROOM = "messaging:room"
 

@@ -16,6 +16,8 @@ from tests.campaign.builders import SENDER_ID, a_campaign_message, a_user
 from tests.campaign.refusals import refusal_of
 from tests.campaign.server_pair import ServerPair, start_pair
 
+pytestmark = pytest.mark.nightly_on("postgresql")
+
 USERS = [f"u{number:02}" for number in range(25)]
 ASC, DESC = sort_pb2.SORT_DIRECTION_ASC, sort_pb2.SORT_DIRECTION_DESC
 

@@ -64,6 +64,7 @@ async def test_a_server_told_to_send_in_no_other_process_is_one(
         assert len(server.processes()) == 1
 
 
+@pytest.mark.nightly
 async def test_a_sender_process_that_is_killed_is_replaced_each_time(server: Server) -> None:
     _, *senders = server.processes()
     for _ in range(2):
@@ -87,6 +88,7 @@ async def test_a_server_that_is_killed_takes_its_sender_processes_along(server: 
     await gone(senders)
 
 
+@pytest.mark.nightly
 async def test_a_server_that_is_killed_as_it_starts_leaves_no_sender_process(
     server: Server,
 ) -> None:
@@ -97,6 +99,7 @@ async def test_a_server_that_is_killed_as_it_starts_leaves_no_sender_process(
     await gone(senders)
 
 
+@pytest.mark.nightly
 async def test_a_frozen_sender_process_does_not_keep_the_others_of_a_killed_server(
     server: Server,
 ) -> None:

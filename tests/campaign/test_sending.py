@@ -25,6 +25,8 @@ from tests.campaign.builders import SENDER_ID, a_campaign_message, a_channel, a_
 from tests.campaign.server_pair import ServerPair, another_campaign_server, start_pair
 from tests.harness.reconciliation import assert_consistent, assert_everyone_has_one_outcome, recount
 
+pytestmark = pytest.mark.nightly_on("postgresql")
+
 # so many that a call fits in between, page by page
 MANY = [f"m{number:03}" for number in range(100)]
 FEW = MANY[:60]

@@ -20,6 +20,8 @@ from tests.campaign.refusals import refusal_of
 from tests.campaign.server_pair import ServerPair, answered, start_pair
 from tests.harness.reconciliation import recount
 
+pytestmark = pytest.mark.nightly_on("postgresql")
+
 DRAFT = campaign_pb2.CAMPAIGN_STATUS_DRAFT
 SCHEDULED = campaign_pb2.CAMPAIGN_STATUS_SCHEDULED
 IN_PROGRESS = campaign_pb2.CAMPAIGN_STATUS_IN_PROGRESS

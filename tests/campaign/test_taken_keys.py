@@ -40,6 +40,8 @@ from tests.campaign.builders import (
 )
 from tests.harness.reconciliation import assert_everyone_has_one_outcome, outcomes
 
+pytestmark = pytest.mark.nightly_on("postgresql")
+
 TARGETS = ("ann", "bob", "cal", "dan")
 ELSEWHERE = a_channel("elsewhere")
 LEASE_TIME = timedelta(seconds=10)

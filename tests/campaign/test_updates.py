@@ -20,6 +20,8 @@ from tests.campaign.refusals import refusal_of
 from tests.campaign.server_pair import ServerPair, start_pair
 from tests.harness.reconciliation import assert_consistent, assert_everyone_has_one_outcome, recount
 
+pytestmark = pytest.mark.nightly_on("postgresql")
+
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 STOPPED = campaign_pb2.CAMPAIGN_STATUS_STOPPED
 PEOPLE = ["ann", "bob", "cid", "dan", "eve"]

@@ -16,6 +16,8 @@ from tests.campaign.builders import SENDER_ID, a_campaign_message, a_user
 from tests.campaign.server_pair import start_pair
 from tests.harness import reconciliation
 
+pytestmark = pytest.mark.nightly_on("postgresql")
+
 PEOPLE = [f"u{number:02}" for number in range(12)]
 NOBODY = ["nobody-1", "nobody-2"]
 # a channel id with a space is none

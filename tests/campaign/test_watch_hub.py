@@ -31,6 +31,8 @@ from herald.campaign.v1 import campaign_pb2
 from herald_rpc.wire.queries import InvalidTokenError
 from tests.campaign.builders import MOMENT, SENDER_ID, a_spec, a_user
 
+pytestmark = pytest.mark.nightly_on("postgresql")
+
 NOBODY_LISTENS = "127.0.0.1:1"
 TOMORROW = MOMENT + timedelta(days=1)
 

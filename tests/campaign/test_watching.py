@@ -20,6 +20,8 @@ from tests.campaign.builders import SENDER_ID, a_campaign_message, a_user
 from tests.campaign.refusals import refusal_of
 from tests.campaign.server_pair import ServerPair, another_campaign_server, start_pair
 
+pytestmark = pytest.mark.nightly_on("postgresql")
+
 EVERYONE = [f"u{number:02}" for number in range(30)]
 
 

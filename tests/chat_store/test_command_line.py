@@ -94,6 +94,7 @@ STREAMS = {
 }
 
 
+@pytest.mark.nightly_on("postgresql")
 @pytest.mark.parametrize("stream", STREAMS)
 @pytest.mark.parametrize(
     ("content", "code", "told"),

@@ -52,6 +52,7 @@ for _ in range(19):
     NESTED = {"$nor": [NESTED, {"members": ["a"]}]}
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     "document",
     [

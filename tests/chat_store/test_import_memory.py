@@ -3,6 +3,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from chat_store.imports.lines import CHUNK_BYTES
 
 RECORD = b'{"type": "user", "data": {"id": "user-%d", "note": "%s"}}\n'
@@ -27,6 +29,7 @@ def peak_memory(file: Path, database: Path) -> int:
     return int(measured.stdout)
 
 
+@pytest.mark.nightly
 def test_memory_does_not_grow_with_the_file(sqlite_url: str, tmp_path: Path) -> None:
     """The same few users over and over, so that what grows is no cache of the database's."""
     database = Path(sqlite_url.removeprefix("sqlite+aiosqlite:///"))

@@ -147,6 +147,7 @@ def foreign(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[st
     postgres.drop_database(name)
 
 
+@pytest.mark.nightly
 def test_a_database_in_another_encoding_than_utf8_is_refused_by_name(
     foreign: tuple[str, str], tmp_path: Path
 ) -> None:

@@ -47,6 +47,7 @@ async def _found(
         return set(await connection.scalars(statement, given))
 
 
+@pytest.mark.nightly
 @ON_POSTGRESQL
 async def test_postgresql_sees_a_word_begin_after_the_same_characters(database: Database) -> None:
     expected = {c for c in telling() if not text_search.starts_word(f"{c}b", "b")}

@@ -131,6 +131,7 @@ async def test_a_writer_gets_in_between_two_pages_of_a_busy_process(
     assert 5 <= between.count("busy") <= 20
 
 
+@pytest.mark.nightly
 async def test_a_writer_waits_for_the_page_under_way_and_not_for_those_of_two_patient_processes(
     url: str, database: Database
 ) -> None:

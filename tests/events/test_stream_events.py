@@ -23,6 +23,8 @@ from tests.campaign.refusals import refusal_of
 from tests.campaign.server_pair import ServerPair, start_pair
 from tests.events.reading import EVERYTHING, a_reader
 
+pytestmark = pytest.mark.nightly_on("postgresql")
+
 EVERYONE = [f"u{number:02}" for number in range(20)]
 
 

@@ -23,6 +23,8 @@ from tests.events.dispatching import SECRET, Deliveries, a_sent_campaign
 from tests.events.reading import Consumer
 from tests.harness.webhook_receiver import Receiver, receiving
 
+pytestmark = pytest.mark.nightly_on("postgresql")
+
 PEOPLE = [f"p{number:04}" for number in range(120)]
 
 
@@ -271,6 +273,7 @@ async def test_an_endpoint_that_does_not_answer_is_given_up_at_its_time_out(
     assert attempt.error == "no answer within 0.05 s"
 
 
+@pytest.mark.nightly
 async def test_one_hanging_endpoint_delays_no_other(
     database: Database, deliveries: Deliveries, receiver: Receiver
 ) -> None:

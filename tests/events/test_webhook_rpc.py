@@ -19,6 +19,8 @@ from tests.campaign.server_pair import ServerPair, start_pair
 from tests.events.dispatching import SECRET
 from tests.harness.webhook_receiver import Receiver, receiving
 
+pytestmark = pytest.mark.nightly_on("postgresql")
+
 URL = "http://127.0.0.1:9/hook"
 
 

@@ -233,6 +233,7 @@ def assert_held(pair: Pair, database_url: str, messages: int) -> None:
     assert count_messages(database_url, "autumn") == 0
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(("decision", "ending"), [("resume", "a stop"), ("stop", "a crash")])
 def test_a_backup_that_is_restored_as_the_readme_says_sends_nothing_until_the_operator_decides(
     operator: Operator, decision: str, ending: str
@@ -283,6 +284,7 @@ def test_a_backup_that_is_restored_as_the_readme_says_sends_nothing_until_the_op
         pair.campaign.restart()
 
 
+@pytest.mark.nightly
 def test_a_dump_that_is_restored_into_another_database_of_the_cluster_is_held_there_only(
     postgres: Postgres, tmp_path: Path
 ) -> None:
@@ -332,6 +334,7 @@ def running_held(
         campaign.stop()
 
 
+@pytest.mark.nightly
 def test_a_database_that_is_restored_under_running_servers_is_held_before_they_send_any_of_it(
     postgres: Postgres, tmp_path: Path
 ) -> None:
@@ -354,6 +357,7 @@ def test_a_database_that_is_restored_under_running_servers_is_held_before_they_s
     postgres.drop_database(name)
 
 
+@pytest.mark.nightly
 def test_a_replica_that_takes_over_goes_on_by_itself(tmp_path: Path) -> None:
     replicas = Path(tempfile.mkdtemp(prefix="herald-replica-"))
     try:
@@ -376,6 +380,7 @@ def test_a_replica_that_takes_over_goes_on_by_itself(tmp_path: Path) -> None:
         shutil.rmtree(replicas)
 
 
+@pytest.mark.nightly_on("postgresql")
 def test_a_server_that_is_started_held_sends_nothing_until_the_operator_decides(
     operator: Operator,
 ) -> None:

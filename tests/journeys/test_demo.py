@@ -9,6 +9,7 @@ from tests.harness import forkserver
 from tests.tools import demo
 
 
+@pytest.mark.nightly
 def test_the_demo_works_and_works_again_over_what_it_left_behind(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
 

@@ -3,6 +3,8 @@
 import asyncio
 from typing import Any
 
+import pytest
+
 from herald.chat.v1 import chat_service_pb2 as chat_pb
 from herald.segment.v1 import segment_service_pb2 as pb
 from herald.segment.v1.segment_pb2 import Segment
@@ -20,6 +22,7 @@ def largest(clauses: int = 250) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.nightly
 async def test_a_filter_of_250_clauses_at_depth_20_answers_and_comes_back(
     clients: QueryClients,
 ) -> None:
@@ -82,6 +85,7 @@ def mixed(segment: int) -> dict[str, Any]:
     return {"$or": [*clauses, nobody, {"last": segment}]}
 
 
+@pytest.mark.nightly
 async def test_25_segments_of_500_clauses_together_are_one_audience(clients: QueryClients) -> None:
     await clients.given(*(person(f"user-{n:02}", custom={"last": n}) for n in range(30)))
     segments = [Segment(id=f"s-{n}", type=USER, filter=to_struct(mixed(n))) for n in range(25)]

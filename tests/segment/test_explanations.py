@@ -94,6 +94,7 @@ def clause(random: Random, custom: dict[str, Any], member: str) -> dict[str, Any
     )
 
 
+@pytest.mark.nightly
 @settings(max_examples=3)
 @given(seed=st.integers(0, 2**63))
 async def test_the_largest_channel_is_explained_in_an_answer_that_every_client_receives(
