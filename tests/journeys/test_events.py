@@ -62,6 +62,7 @@ def slow_pair(database_url: str, tmp_path: Path) -> Iterator[Pair]:
         yield running
 
 
+@pytest.mark.nightly
 async def test_no_event_is_missing_or_out_of_order_when_the_server_is_killed_again_and_again(
     slow_pair: Pair,
 ) -> None:

@@ -55,6 +55,7 @@ def field(number: int, content: bytes) -> bytes:
     return bytes([number << 3 | 2]) + length + bytes([size]) + content
 
 
+@pytest.mark.nightly_on("postgresql")
 async def test_a_filter_deeper_than_a_message_can_hold_is_a_malformed_request(
     clients: QueryClients,
 ) -> None:

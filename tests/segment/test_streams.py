@@ -117,6 +117,7 @@ async def test_a_page_has_1000_targets_unless_told_otherwise_and_10000_at_most(
     assert [len(page.target_ids) for page in largest] == [10_000, 1]
 
 
+@pytest.mark.nightly
 async def test_a_message_of_very_long_ids_is_shorter_and_the_stream_goes_on(
     sqlite_service: SegmentServer,
 ) -> None:
@@ -130,6 +131,7 @@ async def test_a_message_of_very_long_ids_is_shorter_and_the_stream_goes_on(
     assert len(pages) == 2
 
 
+@pytest.mark.nightly
 async def test_pages_that_wait_for_slow_readers_are_bounded_in_all(
     sqlite_service: SegmentServer,
 ) -> None:

@@ -294,6 +294,7 @@ async def test_pages_of_targets_have_25_unless_told_otherwise_and_10000_at_most(
     assert sizes == [25, 10_000, 10_000]
 
 
+@pytest.mark.nightly
 async def test_a_page_of_very_long_ids_is_shorter_to_stay_receivable(
     sqlite_service: SegmentServer,
 ) -> None:
@@ -402,6 +403,7 @@ async def test_without_a_filter_an_explanation_is_whether_the_target_is_in(
     assert await explained(service, senders, "messaging:a", "bert") == ExplainTargetResponse()
 
 
+@pytest.mark.nightly
 async def test_a_filter_of_the_largest_size_can_be_evaluated(service: SegmentServer) -> None:
     await service.people(["anna"], last=249)
     clauses = [{f"field-{number}": number} for number in range(249)]

@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import text
 
@@ -150,6 +151,7 @@ async def test_imported_ones_come_back_everywhere(everything: Everything) -> Non
         assert moment_of((await everything.ask(read)).read_at) == moment
 
 
+@pytest.mark.nightly_on("sqlite")
 async def test_campaigns_are_scheduled_for_them_and_the_server_starts_again(
     everything: Everything,
 ) -> None:
