@@ -123,6 +123,7 @@ def under_way(
     return state
 
 
+@pytest.mark.nightly
 def test_everything_outlasts_a_database_that_is_down(
     postgres: Postgres, postgres_url: str, tmp_path: Path
 ) -> None:
@@ -188,6 +189,7 @@ def test_everything_outlasts_a_database_that_turns_read_only(
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.nightly
 def test_everything_outlasts_statements_that_an_operator_cancels(
     postgres: Postgres, postgres_url: str, tmp_path: Path
 ) -> None:
@@ -208,6 +210,7 @@ def test_everything_outlasts_statements_that_an_operator_cancels(
     assert_everyone_has_one_outcome(postgres_url, campaign.id, PEOPLE)
 
 
+@pytest.mark.nightly
 def test_a_flood_on_a_locked_database_is_refused_and_leaves_no_trace(
     sqlite_url: str, tmp_path: Path
 ) -> None:
@@ -318,6 +321,7 @@ def process_of(server: Server) -> psutil.Process:
     return psutil.Process(server._process.pid)
 
 
+@pytest.mark.nightly
 def test_a_run_goes_on_as_long_as_one_of_the_segment_servers_is_there(
     sqlite_url: str, tmp_path: Path
 ) -> None:
