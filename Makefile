@@ -29,6 +29,12 @@ test: $(DEV)  ## Run the tests, on SQLite and on a real PostgreSQL, but those th
 nightly: $(DEV)  ## Run the tests that take long, and those of properties with more examples
 	HERALD_EXAMPLES=50 $(BIN)/pytest -q -n 2 --dist loadgroup -m "nightly or property"
 
+coverage: $(DEV)  ## Run the tests of make test, and print the branch coverage of each package
+	$(BIN)/pytest -q -n 2 --dist loadgroup -m "not nightly" --cov --cov-report=
+	@for package in campaign_service chat_store herald_rpc segment_service; do \
+	  printf '%-17s' $$package; \
+	  $(BIN)/coverage report --include="$$package/*" --format=total --precision=1; done
+
 check: format-check lint types imports proto-check test  ## All that CI checks
 
 format: $(DEV)  ## Format the code and the contracts
@@ -80,7 +86,7 @@ soak: $(BENCH)  ## Send to 10,000,000 channels, and plot rate and memory into be
 	$(BIN)/python -m tests.bench --scenario soak --users $(TARGETS) --database $(DATABASE)
 
 clean:  ## Remove the environment, the data and all caches
-	rm -rf $(VENV) data bench-results .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) data bench-results .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # A Debian without python3-venv has no ensurepip: there the system's pip fills the environment.
 $(BIN)/python:
@@ -99,4 +105,4 @@ $(BENCH): pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev,bench]'
 	@touch $(CORE) $(DEV) $@
 
-.PHONY: help demo run test nightly check format format-check lint types imports proto proto-check proto-breaking generate bench soak faults clean
+.PHONY: help demo run test nightly coverage check format format-check lint types imports proto proto-check proto-breaking generate bench soak faults clean
