@@ -164,6 +164,7 @@ ASCII = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
 NOWHERE = ("--target", "127.0.0.1:1")
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("command", ["verify", "watch"])
 @pytest.mark.parametrize("id_", ["grüße-🎉", "日本"])
 def test_an_id_of_any_characters_is_read_in_an_ascii_locale(

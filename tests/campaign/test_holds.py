@@ -256,6 +256,7 @@ async def test_a_server_that_starts_while_another_one_holds_the_database_lets_it
     await other.close()
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("point", list(Point))
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 @pytest.mark.parametrize("start", ["first", "later"])

@@ -40,6 +40,7 @@ async def refused(services: ServerPair, **message: Any) -> Refusal:
     return await refusal_of(services.create(a_campaign_message(template)))
 
 
+@pytest.mark.nightly
 async def test_a_campaign_that_no_answer_could_hold_is_refused_also_when_built_in_steps(
     services: ServerPair,
 ) -> None:
@@ -58,6 +59,7 @@ async def test_a_campaign_that_no_answer_could_hold_is_refused_also_when_built_i
     assert (await services.get()).etag == created.etag
 
 
+@pytest.mark.nightly
 async def test_the_users_of_a_large_campaign_come_in_pages_that_fit(services: ServerPair) -> None:
     await services.create(a_campaign_message({"user_ids": IDS}))
     seen: list[str] = []

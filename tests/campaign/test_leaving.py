@@ -161,7 +161,7 @@ async def test_who_has_left_before_a_page_is_written_has_no_outcome(
     assert done.stats.targets_total == len(staying)
 
 
-@pytest.mark.nightly_on("postgresql")
+@pytest.mark.nightly
 async def test_who_begins_to_match_ahead_of_the_run_is_reached(
     database: Database, database_url: str
 ) -> None:
@@ -200,7 +200,7 @@ async def test_a_segment_that_is_deleted_ends_the_run_at_the_next_page(
     assert account.messages - when_it_returned <= rate / 2
 
 
-@pytest.mark.nightly_on("postgresql")
+@pytest.mark.nightly
 async def test_a_run_waits_for_the_answer_who_is_still_in_a_page(
     database: Database, database_url: str
 ) -> None:

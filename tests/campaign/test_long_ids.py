@@ -19,6 +19,7 @@ ADDRESSES = ["ann.lee+news@example.com", "bob_b@example.co.uk"]
 LONGEST = ["x" * (MAX_ID - len(SENDER_ID) - 1), "y" * (MAX_ID - len(SENDER_ID) - 1)]
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("people", [UUIDS, ADDRESSES, LONGEST], ids=["uuids", "e-mail", "longest"])
 async def test_the_documented_channel_template_works_for_the_ids_that_people_have(
     people: list[str], database_url: str

@@ -102,7 +102,7 @@ async def campaign_in(database: Database, id_: str) -> Campaign:
     return await SqlCampaignStore(database).get(id_)
 
 
-@pytest.mark.nightly_on("postgresql")
+@pytest.mark.nightly
 async def test_targets_added_after_the_start_do_not_pass_the_quota(
     database: Database, database_url: str
 ) -> None:

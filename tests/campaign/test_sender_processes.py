@@ -115,6 +115,7 @@ async def test_a_frozen_sender_process_does_not_keep_the_others_of_a_killed_serv
         os.kill(second, signal.SIGKILL)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 @pytest.mark.parametrize("begun", [True, False], ids=["senders that send", "senders that start"])
 async def test_a_stop_signal_for_all_of_them_is_a_stop_signal_for_the_server(

@@ -406,6 +406,7 @@ async def test_a_campaign_waits_for_the_segment_server_and_goes_on(
     assert_everyone_has_one_outcome(database_url, "spring", len(MANY))
 
 
+@pytest.mark.nightly
 async def test_a_campaign_whose_first_page_has_to_wait_says_so(
     database: Database, database_url: str
 ) -> None:
@@ -427,6 +428,7 @@ async def test_a_campaign_whose_first_page_has_to_wait_says_so(
     assert_everyone_has_one_outcome(database_url, "spring", len(FEW))
 
 
+@pytest.mark.nightly
 async def test_a_campaign_that_waits_can_be_stopped(database: Database, database_url: str) -> None:
     async with start_pair(database_url, page_size=4) as services:
         await started_for_many(services, database)

@@ -226,6 +226,7 @@ def a_sender(database: Database, segments: SegmentClient, runs: SqlRunStore) -> 
     )
 
 
+@pytest.mark.nightly_on("postgresql")
 @pytest.mark.parametrize("before", [True, False], ids=["before the run", "beside a page"])
 @pytest.mark.parametrize("taken", TABLE, ids=lambda taken: taken.what)
 async def test_a_target_whose_key_is_taken_has_one_outcome_and_so_has_everyone_else(

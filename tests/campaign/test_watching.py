@@ -83,6 +83,7 @@ async def test_a_watcher_sees_a_campaign_from_draft_to_completion(services: Serv
     assert not any(message.campaign.user_ids or message.campaign.users for message in messages)
 
 
+@pytest.mark.nightly
 async def test_progress_is_told_while_a_campaign_runs(services: ServerPair) -> None:
     slow = {"id": "slow", "user_ids": EVERYONE, "max_messages_per_second": 12}
     await services.create(a_campaign_message(slow))

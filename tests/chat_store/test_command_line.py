@@ -94,7 +94,7 @@ STREAMS = {
 }
 
 
-@pytest.mark.nightly_on("postgresql")
+@pytest.mark.nightly_on("/dev/stdin", "substituted", "a file")
 @pytest.mark.parametrize("stream", STREAMS)
 @pytest.mark.parametrize(
     ("content", "code", "told"),

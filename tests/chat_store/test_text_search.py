@@ -58,6 +58,7 @@ async def test_postgresql_sees_a_word_begin_after_the_same_characters(database: 
     assert found == expected
 
 
+@pytest.mark.nightly
 @ON_POSTGRESQL
 async def test_postgresql_finds_the_same_forms_of_a_letter(database: Database) -> None:
     characters = every_character()[:0x20000]

@@ -144,6 +144,7 @@ async def test_a_writer_waits_for_the_page_under_way_and_not_for_those_of_two_pa
     assert median(pages_between(order)) <= 1
 
 
+@pytest.mark.nightly
 async def test_patient_processes_are_not_starved(url: str, database: Database) -> None:
     with busy_process(url, "patient"):
         written = (await turns(database)).count("busy")

@@ -96,7 +96,7 @@ async def test_a_publisher_that_was_dead_for_longer_than_the_duplicate_window_re
     assert [id_ for id_, _ in await stored(server)] == await told(database)
 
 
-@pytest.mark.nightly_on("postgresql")
+@pytest.mark.nightly
 async def test_two_publishers_at_once_publish_nothing_twice(
     database: Database, server: NatsServer
 ) -> None:

@@ -87,6 +87,7 @@ def test_a_process_dies_at_its_point_and_leaves_what_was_committed(
     assert _tables(tmp_path) == tables
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     "environment",
     [{}, {VARIABLE: ""}, {VARIABLE: "step:begun:3"}, {VARIABLE: "other:begun:1"}],

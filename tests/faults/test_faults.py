@@ -14,10 +14,9 @@ from tests.faults.fault_runner import FaultRunner
 from tests.faults.run import Outcome
 from tests.faults.scenario import Dialect, chosen, crowded
 
-pytestmark = pytest.mark.timeout(150)
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(150)]
 
 
-@pytest.mark.nightly
 @pytest.mark.xdist_group("faults on sqlite")
 @pytest.mark.parametrize(
     "faults",
@@ -36,7 +35,6 @@ async def test_a_campaign_on_sqlite_outlasts(
     _assert_well(await _played(sqlite_playground, "sqlite", faults))
 
 
-@pytest.mark.nightly
 @pytest.mark.xdist_group("faults on postgres")
 @pytest.mark.parametrize(
     "faults",
@@ -62,7 +60,6 @@ async def test_a_campaign_on_sqlite_outlasts_a_crash_at_a_page_and_one_in_the_re
     await _assert_outlasts_two_crashes(sqlite_playground, "sqlite")
 
 
-@pytest.mark.nightly
 @pytest.mark.xdist_group("faults on postgres")
 async def test_a_campaign_on_postgres_outlasts_a_crash_at_a_page_and_one_in_the_recovery(
     postgres_playground: FaultRunner,
@@ -70,7 +67,6 @@ async def test_a_campaign_on_postgres_outlasts_a_crash_at_a_page_and_one_in_the_
     await _assert_outlasts_two_crashes(postgres_playground, "postgresql")
 
 
-@pytest.mark.nightly
 @pytest.mark.xdist_group("faults on postgres")
 async def test_three_campaign_servers_and_two_segment_servers_lose_one_of_each_every_second(
     postgres_playground: FaultRunner,

@@ -380,7 +380,7 @@ def test_a_replica_that_takes_over_goes_on_by_itself(tmp_path: Path) -> None:
         shutil.rmtree(replicas)
 
 
-@pytest.mark.nightly_on("postgresql")
+@pytest.mark.nightly
 def test_a_server_that_is_started_held_sends_nothing_until_the_operator_decides(
     operator: Operator,
 ) -> None:

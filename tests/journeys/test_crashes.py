@@ -10,6 +10,7 @@ _RUN_SECONDS = 120.0
 pytestmark = pytest.mark.timeout(240)
 
 
+@pytest.mark.nightly_on("sqlite")
 def test_a_campaign_outlasts_the_death_of_the_segment_server_and_then_of_its_own(
     large_base: LargeUserBase,
 ) -> None:

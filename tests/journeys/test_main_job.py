@@ -49,7 +49,7 @@ def test_a_campaign_greets_every_user_of_its_segment_by_name_in_a_channel_of_the
     assert_everyone_has_one_outcome(database_url, campaign.id, len(audience))
 
 
-@pytest.mark.nightly_on("postgresql")
+@pytest.mark.nightly
 def test_the_channels_of_a_campaign_have_the_receiver_and_the_sender_in_them(
     database_url: str, pair: Pair, tmp_path: Path
 ) -> None:

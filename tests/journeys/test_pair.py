@@ -34,6 +34,7 @@ def running(sqlite_url: str, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
+@pytest.mark.nightly_on("[2]")
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
 def test_both_servers_end_in_order_on_a_signal(
     running: subprocess.Popen[str], by: signal.Signals
@@ -59,6 +60,7 @@ def test_a_second_signal_does_not_cut_the_stop_short(running: subprocess.Popen[s
     assert not psutil.wait_procs(servers, timeout=0)[1]
 
 
+@pytest.mark.nightly_on("[0]")
 @pytest.mark.parametrize("which", [0, 1])
 def test_a_server_that_dies_ends_the_other_one(running: subprocess.Popen[str], which: int) -> None:
     servers = psutil.Process(running.pid).children()

@@ -100,6 +100,7 @@ async def made(service: SegmentServer, asked: list[str]) -> tuple[str, ...]:
     return tuple(segments)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("asked", AUDIENCES, ids=" + ".join)
 async def test_a_page_of_the_whole_and_of_a_shard_is_read_by_index_ranges(
     service: SegmentServer, asked: list[str]
@@ -115,6 +116,7 @@ async def test_a_page_of_the_whole_and_of_a_shard_is_read_by_index_ranges(
         assert_by_index_ranges(service, steps, len(asked))
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("asked", AUDIENCES, ids=" + ".join)
 async def test_given_targets_are_looked_up_one_by_one(
     service: SegmentServer, asked: list[str]

@@ -146,6 +146,7 @@ async def test_a_stop_does_not_wait_for_a_long_count(postgres_url: str) -> None:
     await database.close()
 
 
+@pytest.mark.nightly
 async def test_a_server_whose_worker_fails_for_a_reason_that_nobody_knows_goes_on_and_says_so(
     sqlite_url: str,
 ) -> None:

@@ -49,6 +49,7 @@ async def upsert_users(everything: Everything) -> None:
     assert [user.created_at for user in answer.users] == [user.created_at for user in users]
 
 
+@pytest.mark.nightly_on("sqlite")
 async def test_pages_go_through_them_in_both_directions(everything: Everything) -> None:
     await upsert_users(everything)
     ids = list(TIMES)
@@ -60,6 +61,7 @@ async def test_pages_go_through_them_in_both_directions(everything: Everything) 
         assert {user.id: moment_of(user.created_at) for user in users} == TIMES
 
 
+@pytest.mark.nightly_on("sqlite")
 async def test_filters_and_segments_tell_them_apart(everything: Everything) -> None:
     await upsert_users(everything)
     for place, (id_, moment) in enumerate(TIMES.items()):
@@ -151,7 +153,7 @@ async def test_imported_ones_come_back_everywhere(everything: Everything) -> Non
         assert moment_of((await everything.ask(read)).read_at) == moment
 
 
-@pytest.mark.nightly_on("sqlite")
+@pytest.mark.nightly
 async def test_campaigns_are_scheduled_for_them_and_the_server_starts_again(
     everything: Everything,
 ) -> None:

@@ -33,8 +33,8 @@ EITHER_OR = {
 
 
 # some thousand calls, on a machine that may be busy
+@pytest.mark.nightly
 @pytest.mark.timeout(600)
-@pytest.mark.nightly_on("sqlite")
 @pytest.mark.parametrize("zoned_url", PLACES[:2], ids=" in ".join, indirect=True)
 async def test_an_extreme_value_is_refused_at_its_field_or_comes_back(
     everything: Everything,
