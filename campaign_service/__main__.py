@@ -83,7 +83,7 @@ def send_messages(
 def watch_campaign(
     campaign: CampaignId,
     target: Annotated[
-        str, typer.Option(help="The campaign server: host:port.")
+        str, typer.Option(help="The campaign servers: host:port, with commas between.")
     ] = "127.0.0.1:50052",
 ) -> None:
     """Show a campaign's progress until it is over, over restarts of the server.

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from time import monotonic
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import grpc
 from google.rpc import error_details_pb2
@@ -13,6 +13,7 @@ from campaign_service.campaigns.errors import ReferenceGoneError, SegmentService
 from campaign_service.segments import AudienceCursor, AudiencePage, SegmentInfo, Waiting
 from herald.segment.v1 import segment_pb2, segment_service_pb2_grpc
 from herald.segment.v1 import segment_service_pb2 as pb
+from herald_rpc.client.picker import ChannelPicker
 from herald_rpc.process.waiting import Backoff
 from herald_rpc.server.deadlines import seconds_left
 from herald_rpc.wire.structs import to_struct
@@ -35,15 +36,15 @@ _PERMANENT = {
 }
 _PROBLEMS = {"ERROR_REASON_SEGMENT_FILTER_REFUSED": "has a filter that is not allowed any more"}
 
-_Request = TypeVar("_Request")
-_Response = TypeVar("_Response")
-
 
 class SegmentClient:
     """See `campaign_service.segments.Segments`."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._stub = segment_service_pb2_grpc.SegmentServiceStub(channel)
+    def __init__(self, *channels: grpc.aio.Channel) -> None:
+        self._picker = ChannelPicker(channels)
+        self._stubs = {
+            channel: segment_service_pb2_grpc.SegmentServiceStub(channel) for channel in channels
+        }
 
     async def by_id(self, ids: Sequence[str]) -> dict[str, SegmentInfo]:
         if len(ids) == 1:
@@ -64,7 +65,12 @@ class SegmentClient:
         """Yields segments, in several pages if one would exceed the size of a response."""
         while True:
             try:
-                response = await _attempted(self._stub.QuerySegments, request)
+                response = await self._picker.call(
+                    lambda channel: self._stubs[channel].QuerySegments,
+                    request,
+                    seconds_left(_CALL_SECONDS),
+                    attempts=_ATTEMPTS,
+                )
             except grpc.aio.AioRpcError as error:
                 _translate(error)
             for segment in response.segments:
@@ -77,7 +83,12 @@ class SegmentClient:
         """Returns a single segment, which most campaigns have, at half the cost of a query."""
         request = pb.GetSegmentRequest(id=id_)
         try:
-            response = await _attempted(self._stub.GetSegment, request)
+            response = await self._picker.call(
+                lambda channel: self._stubs[channel].GetSegment,
+                request,
+                seconds_left(_CALL_SECONDS),
+                attempts=_ATTEMPTS,
+            )
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 return {}
@@ -87,7 +98,11 @@ class SegmentClient:
     async def count(self, segment_ids: Sequence[str], sender_id: str) -> int:
         request = pb.CountTargetsRequest(segment_ids=segment_ids, sender_id=sender_id)
         try:
-            response = await self._stub.CountTargets(request, timeout=seconds_left(_COUNT_SECONDS))
+            response = await self._picker.call(
+                lambda channel: self._stubs[channel].CountTargets,
+                request,
+                seconds_left(_COUNT_SECONDS),
+            )
         except grpc.aio.AioRpcError as error:
             _translate(error)
         return response.count
@@ -105,7 +120,9 @@ class SegmentClient:
         retries = _Retries(waiting)
         while True:
             try:
-                response = await self._stub.FilterTargets(request, timeout=_CALL_SECONDS)
+                response = await self._picker.call(
+                    lambda channel: self._stubs[channel].FilterTargets, request, _CALL_SECONDS
+                )
             except grpc.aio.AioRpcError as error:
                 await retries.wait(error)
             else:
@@ -128,9 +145,10 @@ class SegmentClient:
         )
         retries = _Retries(waiting)
         while True:
+            channel = await self._picker.pick(_CALL_SECONDS / _ATTEMPTS)
             began = monotonic()
             pages = 0
-            call = self._stub.StreamTargets(request)
+            call = self._stubs[channel].StreamTargets(request)
             try:
                 async for page in call:
                     pages += 1
@@ -164,23 +182,6 @@ class _Retries:
             _translate(error)
         await self._waiting("waiting for the segment service")
         await asyncio.sleep(max(self._backoff.next(), _retry_delay(error)))
-
-
-async def _attempted(
-    call: "grpc.aio.UnaryUnaryMultiCallable[_Request, _Response]", request: _Request
-) -> _Response:
-    """Makes the call in up to three attempts.
-
-    Raises the `AioRpcError` of the last attempt, or of the first that ends before its time-out.
-    """
-    seconds = seconds_left(_CALL_SECONDS) / _ATTEMPTS
-    for _ in range(_ATTEMPTS - 1):
-        try:
-            return await call(request, timeout=seconds)
-        except grpc.aio.AioRpcError as error:
-            if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
-                raise
-    return await call(request, timeout=seconds)
 
 
 def _segment_info(segment: segment_pb2.Segment) -> SegmentInfo:

@@ -12,7 +12,7 @@ _STATES = grpc.ChannelConnectivity
 
 
 class SegmentWatch:
-    """Follows the channel's state. The calls have retries of their own."""
+    """Follows the state of a channel to it. The calls have retries of their own."""
 
     is_well = True
     """Campaigns can be read and edited without the segment service."""

@@ -46,7 +46,7 @@ from chat_store.errors import StoreUnavailableError, for_operators
 from chat_store.sql.stores import sql_chat_store
 from herald.campaign.v1 import campaign_service_pb2_grpc
 from herald.event.v1 import event_service_pb2_grpc
-from herald_rpc.client.channels import open_channel
+from herald_rpc.client.channels import open_channels
 from herald_rpc.process.health import HealthWorker
 from herald_rpc.process.starting import StoppedWhileStartingError, begin
 from herald_rpc.server.serving import RunningServer, serving
@@ -114,8 +114,8 @@ async def _server(
         stack.push_async_callback(database.close)
         holds = SqlHoldStore(database)
         ending = await stack.enter_async_context(AsyncExitStack())
-        channel = await stack.enter_async_context(open_channel(settings.segment_target))
-        segments = SegmentClient(channel)
+        channels = await stack.enter_async_context(open_channels(settings.segment_target))
+        segments = SegmentClient(*channels.values())
 
         chat = sql_chat_store(database)
         campaigns = SqlCampaignStore(database)
@@ -210,7 +210,7 @@ async def _server(
         watch = HoldWatch(holds, server, now=now)
         await watch.report(hold)
         scheduler = Scheduler(transitions, lifecycle, now=now)
-        segment_watch = SegmentWatch(channel, settings.segment_target)
+        segment_watches = [SegmentWatch(channel, part) for part, channel in channels.items()]
         workers: list[Worker] = [
             senders,
             scheduler,
@@ -221,7 +221,7 @@ async def _server(
             dispatcher,
             retention,
             *jetstream_publishers(settings, background),
-            segment_watch,
+            *segment_watches,
         ]
 
         async def is_well() -> bool:

@@ -3,7 +3,7 @@
 from pydantic import Field, field_validator
 
 from campaign_service.campaigns.addresses import Rules
-from herald_rpc.client.channels import target_uri
+from herald_rpc.client.channels import target_uris
 from herald_rpc.process.settings import ServerSettings
 
 
@@ -11,7 +11,7 @@ class CampaignSettings(ServerSettings):
     campaign_listen: str = "127.0.0.1:50052"
 
     segment_target: str = "127.0.0.1:50051"
-    """One or several segment servers: `host:port`, or numeric addresses with commas between."""
+    """One or several segment servers: `host:port` by name or address, with commas between."""
 
     page_size: int = Field(default=1_000, ge=1, le=10_000)
     """How many targets are sent in one transaction."""
@@ -58,7 +58,7 @@ class CampaignSettings(ServerSettings):
     @field_validator("segment_target")
     @classmethod
     def _can_be_reached(cls, target: str) -> str:
-        target_uri(target)
+        target_uris(target)
         return target
 
     @field_validator("webhook_allow", "webhook_deny")

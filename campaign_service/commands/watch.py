@@ -16,8 +16,12 @@ from rich.progress import BarColumn, Progress, TextColumn
 from herald.campaign.v1 import campaign_pb2 as pb
 from herald.campaign.v1 import campaign_service_pb2 as service_pb
 from herald.campaign.v1 import campaign_service_pb2_grpc
-from herald_rpc.client.channels import TargetError, open_channel
+from herald_rpc.client.channels import TargetError, open_channels
+from herald_rpc.client.picker import ChannelPicker
 from herald_rpc.process.waiting import Backoff
+
+# for the first connection to one of several servers
+_CONNECT_SECONDS = 10.0
 
 Show = Callable[[str, float], None]
 
@@ -61,9 +65,11 @@ async def _followed(campaign_id: str, target: str) -> AsyncGenerator[pb.Campaign
     """Yields the campaign at each change. Waits for a server that goes away."""
     request = service_pb.WatchCampaignRequest(id=campaign_id)
     backoff = Backoff()
-    async with open_channel(target) as channel:
-        stub = campaign_service_pb2_grpc.CampaignServiceStub(channel)
+    async with open_channels(target) as channels:
+        picker = ChannelPicker(channels.values())
         while True:
+            channel = await picker.pick(_CONNECT_SECONDS)
+            stub = campaign_service_pb2_grpc.CampaignServiceStub(channel)
             call = stub.WatchCampaign(request)
             try:
                 async for response in call:

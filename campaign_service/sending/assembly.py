@@ -16,7 +16,7 @@ from campaign_service.storage.campaigns import SqlCampaignStore
 from campaign_service.storage.runs import SqlRunStore
 from chat_store.database.engine import Database, open_database
 from chat_store.sql.stores import sql_chat_store
-from herald_rpc.client.channels import open_channel
+from herald_rpc.client.channels import open_channels
 
 # runs in addition to those in the slots, because throttled runs wait most of the time
 _MAX_THROTTLED_RUNS = 32
@@ -40,8 +40,8 @@ async def run_senders(
     `woken` is set when a campaign may be ready, so that it does not wait for the next poll.
     """
     now = partial(datetime.now, UTC)
-    async with open_channel(settings.segment_target) as channel:
-        segments = SegmentClient(channel)
+    async with open_channels(settings.segment_target) as channels:
+        segments = SegmentClient(*channels.values())
         options = SenderOptions(
             owner=f"{socket.gethostname()}:{os.getpid()}",
             page_size=settings.page_size,

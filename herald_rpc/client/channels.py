@@ -2,6 +2,8 @@
 
 import ipaddress
 import re
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import grpc
@@ -24,6 +26,9 @@ _OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 5_000),
     # This also limits a connection attempt; 20 s by default.
     ("grpc.min_reconnect_backoff_ms", 5_000),
+    # A lost host name is looked up again this often. With gRPC's 30 s, a pod that has moved was found
+    # after 22 s; the pauses after lookups that fail grow from 1 s to 120 s, and have no option.
+    ("grpc.dns_min_time_between_resolutions_ms", 5_000),
     # A slowly read stream is at most 64 KiB ahead of its reader. With a growing window, a segment
     # server would be busy for a second with targets that the campaign needs over ten seconds.
     ("grpc.http2.bdp_probe", 0),
@@ -31,43 +36,61 @@ _OPTIONS = (
     ("grpc.enable_http_proxy", 0),
 )
 
+# A retry would stay on the channel, and wait 5 s for it to connect, where another one is ready.
+_ONE_OF_SEVERAL = (("grpc.enable_retries", 0),)
 
 _HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 
 
 class TargetError(ValueError):
-    """The target is neither `host:port` nor a list of numeric addresses."""
+    """A part of the target is not `host:port`."""
 
     def __init__(self, target: str) -> None:
-        super().__init__(f"{target!r} is not host:port, nor a list of ip:port separated by commas")
+        super().__init__(f"{target!r} is not host:port, nor several of these with commas between")
         self.target = target
 
 
-def open_channel(target: str) -> grpc.aio.Channel:
-    """Opens a channel that spreads calls over its healthy servers.
+@asynccontextmanager
+async def open_channels(target: str) -> AsyncIterator[dict[str, grpc.aio.Channel]]:
+    """Opens the channels that a target takes, by the part of the target that each connects to.
 
-    `target` is one `host:port`, or several numeric IPv4 or IPv6 addresses separated by commas. The
-    channel connects with the first call. A repeatable call, also a stream, that gets UNAVAILABLE
-    before any part of its response is tried up to four times in all. The reader must resume a
-    stream that breaks later. See `SERVICE_CONFIG`.
+    `target` is one or several `host:port` with commas between, by names or addresses. A channel
+    spreads calls over the healthy ones of its addresses, and connects with the first call. If it is
+    the only one, a repeatable call, also a stream, that gets UNAVAILABLE before any part of its
+    response is tried up to four times in all. The reader must resume a stream that breaks later.
+    See `SERVICE_CONFIG`, and `ChannelPicker` for several channels.
 
     Raises `TargetError` for any other target.
     """
-    return grpc.aio.insecure_channel(target_uri(target), options=_OPTIONS)
+    uris = target_uris(target)
+    options = _OPTIONS if len(uris) == 1 else (*_OPTIONS, *_ONE_OF_SEVERAL)
+    async with AsyncExitStack() as stack:
+        yield {
+            part: await stack.enter_async_context(grpc.aio.insecure_channel(uri, options=options))
+            for part, uri in uris.items()
+        }
 
 
-def target_uri(target: str) -> str:
-    """Returns gRPC's name of a target: `ipv4:…`, `ipv6:…` or `dns:///…`.
+def target_uris(target: str) -> dict[str, str]:
+    """Returns gRPC's names of a target, `ipv4:…`, `ipv6:…` or `dns:///…`, by the part of each.
 
-    Raises `TargetError` as `open_channel` does.
+    gRPC takes a list of addresses of one family, but a single host name. So all addresses of a
+    family share a channel, and each host name has one, whose name gRPC resolves again when
+    connections are lost.
+
+    Raises `TargetError` as `open_channels` does.
     """
-    addresses = [address.strip() for address in target.split(",")]
-    schemes = [_scheme(address) for address in addresses]
-    if schemes == ["dns"]:
-        return f"dns:///{addresses[0]}"
-    if None in schemes or "dns" in schemes or len(set(schemes)) > 1:
-        raise TargetError(target)
-    return f"{schemes[0]}:{','.join(addresses)}"
+    families: dict[str, list[str]] = {}
+    for address in (part.strip() for part in target.split(",")):
+        scheme = _scheme(address)
+        if scheme is None:
+            raise TargetError(target)
+        families.setdefault(f"dns:///{address}" if scheme == "dns" else scheme, []).append(address)
+    uris: dict[str, str] = {}
+    for scheme, addresses in families.items():
+        part = ",".join(dict.fromkeys(addresses))
+        uris[part] = scheme if scheme.startswith("dns") else f"{scheme}:{part}"
+    return uris
 
 
 def _scheme(address: str) -> str | None:

@@ -56,8 +56,8 @@ async def verified(database_url: str) -> Result:
     return await asyncio.to_thread(invoked, "verify", "spring", "--database-url", database_url)
 
 
-def watching(services: ServerPair, id_: str = "spring") -> list[str]:
-    return ["watch", id_, "--target", services.campaign.address]
+def watching(services: ServerPair) -> list[str]:
+    return ["watch", "spring", "--target", services.campaign.address]
 
 
 async def with_draft(database: Database, services: ServerPair, speed: int = 0) -> None:
@@ -67,13 +67,15 @@ async def with_draft(database: Database, services: ServerPair, speed: int = 0) -
     await services.create(a_campaign_message(changes))
 
 
+@pytest.mark.parametrize("target", ["127.0.0.1:{port}", "localhost:1,localhost:{port}"])
 async def test_a_campaign_is_watched_over_a_restart_of_the_server(
-    sqlite_database: Database, sqlite_url: str
+    target: str, sqlite_database: Database, sqlite_url: str
 ) -> None:
     async with start_pair(sqlite_url, page_size=5) as services:
         await with_draft(sqlite_database, services)
-        process = await launched(*watching(services))
-        unknown = await launched(*watching(services, "autumn"))
+        servers = target.format(port=services.campaign.address.rpartition(":")[2])
+        process = await launched("watch", "spring", "--target", servers)
+        unknown = await launched("watch", "autumn", "--target", servers)
         assert process.stdout
         assert await process.stdout.readline() == b"draft, 0 of 0 (0%)\n"
         assert await ended(unknown) == (
@@ -148,6 +150,7 @@ async def test_a_campaign_is_verified(database: Database, database_url: str) -> 
         (("restored", "--database-url", "{url}"), 2, "Usage: "),
         (("restored", "--resume", "--stop", "--database-url", "{url}"), 2, "Usage: "),
         (("watch", "spring", "--target", "127.0.0.1:1"), 1, "UNAVAILABLE: "),
+        (("watch", "spring", "--target", "127.0.0.1:1,localhost:1"), 1, "UNAVAILABLE: "),
         (("watch", "spring", "--target", "nowhere"), 1, "'nowhere' is not host:port"),
     ],
 )

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -12,8 +12,8 @@ import pytest
 from campaign_service.campaigns.errors import SegmentServiceUnavailableError
 from campaign_service.segment_client import SegmentClient
 from campaign_service.segments import AudienceCursor, Waiting
+from herald.segment.v1 import segment_pb2, segment_service_pb2_grpc
 from herald.segment.v1 import segment_service_pb2 as pb
-from herald.segment.v1 import segment_service_pb2_grpc
 from herald_rpc.server import deadlines
 from herald_rpc.server.failures import Failure
 from herald_rpc.server.serving import serving
@@ -64,8 +64,21 @@ class Segments(segment_service_pb2_grpc.SegmentServiceServicer):
             yield pb.StreamTargetsResponse(target_ids=["ann"], resume_token="ann")  # noqa: S106 - a place
 
 
+class Answering(segment_service_pb2_grpc.SegmentServiceServicer):
+    """Answers all that a segment service is asked for a caller."""
+
+    async def CountTargets(self, _: Any, _context: Any) -> Any:  # noqa: N802 - the service's word
+        return pb.CountTargetsResponse(count=1)
+
+    async def QuerySegments(self, _: Any, _context: Any) -> Any:  # noqa: N802 - as above
+        return pb.QuerySegmentsResponse(segments=[segment_pb2.Segment(id="s")])
+
+    async def GetSegment(self, _: Any, _context: Any) -> Any:  # noqa: N802 - as above
+        return pb.GetSegmentResponse(segment=segment_pb2.Segment(id="s"))
+
+
 @asynccontextmanager
-async def a_client(servicer: Segments) -> AsyncIterator[SegmentClient]:
+async def a_channel(servicer: Any) -> AsyncIterator[grpc.aio.Channel]:
     async with (
         serving(
             address="127.0.0.1:0",
@@ -79,7 +92,13 @@ async def a_client(servicer: Segments) -> AsyncIterator[SegmentClient]:
         ) as server,
         grpc.aio.insecure_channel(server.address) as channel,
     ):
-        yield SegmentClient(channel)
+        yield channel
+
+
+@asynccontextmanager
+async def a_client(*servicers: Any) -> AsyncIterator[SegmentClient]:
+    async with AsyncExitStack() as stack:
+        yield SegmentClient(*[await stack.enter_async_context(a_channel(s)) for s in servicers])
 
 
 ASKED: dict[str, Callable[[SegmentClient], Awaitable[object]]] = {
@@ -102,6 +121,17 @@ async def test_what_is_asked_for_a_caller_ends_before_that_callers_deadline(meth
     assert 0 < for_a_caller < 4.9
     # a count may be slow; what is quick is tried three times
     assert 200 < for_a_worker < 310 if method == "count" else 2 < for_a_worker < 5
+
+
+@pytest.mark.parametrize("method", ASKED)
+async def test_a_call_that_one_host_can_not_answer_goes_to_another_one(method: str) -> None:
+    refusing = Segments()  # type: ignore[abstract]
+    async with a_client(refusing, Answering()) as client:  # type: ignore[abstract]
+        # in turn, so that one of the first two reaches the host that refuses
+        answers = [await ASKED[method](client) for _ in range(4)]
+
+    assert refusing.seconds
+    assert all(answer == 1 if method == "count" else answer for answer in answers)
 
 
 async def streamed(client: SegmentClient, waiting: Waiting) -> Sequence[str]:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
-from contextlib import ExitStack, aclosing, contextmanager
+from contextlib import AsyncExitStack, ExitStack, aclosing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from herald.campaign.v1 import campaign_pb2, campaign_service_pb2
 from herald.segment.v1 import segment_pb2
 from herald.segment.v1 import segment_service_pb2 as pb
 from herald.segment.v1.segment_service_pb2_grpc import SegmentServiceStub
-from herald_rpc.client.channels import open_channel
+from herald_rpc.client.channels import open_channels
 from tests.harness import forkserver, hello_campaign
 from tests.harness.processes import Pair, Server, free_address, running_pair
 from tests.harness.reconciliation import assert_everyone_has_one_outcome
@@ -149,29 +149,33 @@ def when(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def channel_to() -> AsyncIterator[Callable[[Sequence[Server]], Any]]:
-    channels = []
+async def client_of() -> AsyncIterator[Callable[[str], Awaitable[SegmentClient]]]:
+    async with AsyncExitStack() as stack:
 
-    def channel(servers: Sequence[Server]) -> Any:
-        channels.append(open_channel(",".join(server.address for server in servers)))
-        return channels[-1]
+        async def client(target: str) -> SegmentClient:
+            channels = await stack.enter_async_context(open_channels(target))
+            return SegmentClient(*channels.values())
 
-    yield channel
-    for each in channels:
-        await each.close(None)
+        yield client
 
 
-@pytest.mark.parametrize("how_many", [2, 1], ids=["one of two", "the only one"])
+@pytest.mark.parametrize(
+    ("how_many", "host"),
+    [(2, "127.0.0.1"), (2, "localhost"), (1, "127.0.0.1")],
+    ids=["one of two addresses", "one of two host names", "the only one"],
+)
 async def test_a_frozen_segment_server_is_left_within_seconds(
     how_many: int,
+    host: str,
     when: str,
     sqlite_url: str,
     tmp_path: Path,
-    channel_to: Callable[[Sequence[Server]], Any],
+    client_of: Callable[[str], Awaitable[SegmentClient]],
 ) -> None:
     with segment_servers(how_many, sqlite_url, tmp_path) as servers:
         await fill(servers[0])
-        client = SegmentClient(channel_to(servers))
+        target = ",".join(server.address.replace("127.0.0.1", host) for server in servers)
+        client = await client_of(target)
         streams = [Stream(client) for _ in range(AT_ONCE)]
         if when != "before the first call":
             for _ in range(how_many * AT_ONCE):

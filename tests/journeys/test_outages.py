@@ -270,8 +270,13 @@ def codes_of_a_flood(
 
 
 @contextmanager
-def two_segment_servers(database_url: str, logs: Path) -> Iterator[tuple[Pair, Server]]:
-    """A pair whose campaign server calls a second segment server, too."""
+def two_segment_servers(
+    database_url: str, logs: Path, hosts: str = "127.0.0.1"
+) -> Iterator[tuple[Pair, Server]]:
+    """A pair whose campaign server calls a second segment server, too.
+
+    It finds them by what `hosts` has in place of their address.
+    """
     logs.mkdir()
     common = {**SETTINGS, "HERALD_DATABASE_URL": database_url}
     first, second = (
@@ -291,7 +296,9 @@ def two_segment_servers(database_url: str, logs: Path) -> Iterator[tuple[Pair, S
         {
             **common,
             "HERALD_CAMPAIGN_LISTEN": address,
-            "HERALD_SEGMENT_TARGET": f"{first.address},{second.address}",
+            "HERALD_SEGMENT_TARGET": ",".join(
+                server.address.replace("127.0.0.1", hosts) for server in (first, second)
+            ),
         },
         logs / "campaign.log",
         forkserver.run,
@@ -322,10 +329,11 @@ def process_of(server: Server) -> psutil.Process:
 
 
 @pytest.mark.nightly
+@pytest.mark.parametrize("hosts", ["127.0.0.1", "localhost"])
 def test_a_run_goes_on_as_long_as_one_of_the_segment_servers_is_there(
-    sqlite_url: str, tmp_path: Path
+    hosts: str, sqlite_url: str, tmp_path: Path
 ) -> None:
-    with two_segment_servers(sqlite_url, tmp_path / "logs") as (pair, second):
+    with two_segment_servers(sqlite_url, tmp_path / "logs", hosts) as (pair, second):
         upsert_people(pair)
         # a server that hangs gets no calls, so that the stream is with the first one
         process_of(second).suspend()

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import grpc
@@ -13,7 +13,7 @@ from herald.campaign.v1 import campaign_service_pb2
 from herald.chat.v1 import chat_service_pb2
 from herald.event.v1 import event_service_pb2
 from herald.segment.v1 import segment_service_pb2
-from herald_rpc.client.channels import SERVICE_CONFIG, TargetError, open_channel, target_uri
+from herald_rpc.client.channels import SERVICE_CONFIG, TargetError, open_channels, target_uris
 from herald_rpc.server.failures import Failure
 from tests.rpc import raw_service
 from tests.rpc.raw_service import RawService, RefusedError, running
@@ -41,18 +41,26 @@ FOR_THE_CALLER_TO_REPEAT = {
 
 
 @pytest.mark.parametrize(
-    ("target", "uri"),
+    ("target", "uris"),
     [
-        ("127.0.0.1:50051", "ipv4:127.0.0.1:50051"),
-        ("10.0.0.1:1, 10.0.0.2:65535", "ipv4:10.0.0.1:1,10.0.0.2:65535"),
-        ("[::1]:50051", "ipv6:[::1]:50051"),
-        ("[::1]:1,[::2]:2", "ipv6:[::1]:1,[::2]:2"),
-        ("segment:50051", "dns:///segment:50051"),
-        ("segment.chat.svc.cluster.local:50051", "dns:///segment.chat.svc.cluster.local:50051"),
+        ("127.0.0.1:50051", ["ipv4:127.0.0.1:50051"]),
+        ("10.0.0.1:1, 10.0.0.2:65535", ["ipv4:10.0.0.1:1,10.0.0.2:65535"]),
+        ("[::1]:50051", ["ipv6:[::1]:50051"]),
+        ("[::1]:1,[::2]:2", ["ipv6:[::1]:1,[::2]:2"]),
+        ("10.0.0.1:1,[::1]:2", ["ipv4:10.0.0.1:1", "ipv6:[::1]:2"]),
+        ("segment:50051", ["dns:///segment:50051"]),
+        ("segment.chat.svc.cluster.local:50051", ["dns:///segment.chat.svc.cluster.local:50051"]),
+        ("segment-1:50051,segment-2:50051", ["dns:///segment-1:50051", "dns:///segment-2:50051"]),
+        ("segment:1, segment:2", ["dns:///segment:1", "dns:///segment:2"]),
+        ("segment:1,segment:1", ["dns:///segment:1"]),
+        (
+            "a:1,10.0.0.1:1,[::1]:2,b:2,10.0.0.2:3",
+            ["dns:///a:1", "ipv4:10.0.0.1:1,10.0.0.2:3", "ipv6:[::1]:2", "dns:///b:2"],
+        ),
     ],
 )
-def test_a_target_is_named_so_that_every_address_is_used(target: str, uri: str) -> None:
-    assert target_uri(target) == uri
+def test_a_target_is_named_so_that_every_address_is_used(target: str, uris: list[str]) -> None:
+    assert list(target_uris(target).values()) == uris
 
 
 @pytest.mark.parametrize(
@@ -66,21 +74,33 @@ def test_a_target_is_named_so_that_every_address_is_used(target: str, uri: str) 
         "segment:0",
         "segment:65536",
         "segment:http",
-        "a:1,b:2",
-        "10.0.0.1:1,segment:2",
-        "10.0.0.1:1,[::1]:2",
+        "a:1,b",
+        "a:1,b:2,",
+        ",a:1",
+        "a:1;b:2",
+        "a:1 b:2",
+        "10.0.0.1:1,segment",
         "10.0.0.1:1,",
         "::1:50051",
         "[:::]:50051",
+        "[segment]:50051",
         "http://segment:50051",
+        "a:1,dns:///b:2",
     ],
     ids=repr,
 )
 def test_a_target_that_gives_no_addresses_is_refused_by_name(target: str) -> None:
     with pytest.raises(TargetError) as raised:
-        target_uri(target)
+        target_uris(target)
 
     assert repr(target) in str(raised.value)
+
+
+@asynccontextmanager
+async def open_channel(address: str) -> AsyncIterator[grpc.aio.Channel]:
+    async with open_channels(address) as channels:
+        (channel,) = channels.values()
+        yield channel
 
 
 def naming(name: bytes) -> dict[str, Any]:

@@ -249,7 +249,7 @@ def test_variables_that_kubernetes_sets_are_no_settings(
 
 
 @pytest.mark.parametrize(
-    "target", ["segment", "a:1,b:2", "127.0.0.1:1,b:2", "127.0.0.1:99999", ","]
+    "target", ["segment", "a:1,b", "127.0.0.1:1,b", "127.0.0.1:99999", "a:1,b:0", "http://a:1", ","]
 )
 def test_a_target_that_can_not_be_reached_is_named_before_the_start(
     target: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -260,7 +260,8 @@ def test_a_target_that_can_not_be_reached_is_named_before_the_start(
         load(CampaignSettings)
 
     assert ended.value.code == 2
-    assert capsys.readouterr().err.startswith(f"HERALD_SEGMENT_TARGET: {target!r} is not host:port")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"HERALD_SEGMENT_TARGET: {target!r} is not host:port")
 
 
 def test_settings_do_not_change_after_they_were_read() -> None:
