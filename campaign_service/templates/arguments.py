@@ -1,4 +1,4 @@
-"""The arguments of filters and tests: checked where they are constants, replaced where they are data.
+"""The arguments of filters and tests: constants are checked, and data is replaced if it is wrong.
 
 An argument that is wrong for everyone is refused when the template is written. One that is missing
 or of another type for a receiver means the parameter's default.
@@ -17,7 +17,7 @@ REQUIRED = inspect.Parameter.empty
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """`types` are those that it takes, any if there are none; `problems` refuse some values."""
+    """A parameter takes values of these `types`, or of any if empty; `problems` refuse some."""
 
     name: str
     types: tuple[type, ...]
@@ -25,7 +25,7 @@ class Parameter:
     default: Any
 
     def problem(self, value: Any) -> str | None:
-        """Why this value can't be given, if it can't."""
+        """Returns why the value is not allowed; None if it is."""
         if (
             self.types
             and value is not self.default
@@ -47,14 +47,17 @@ _NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true o
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What a filter or test takes beside the value."""
+    """The parameters of a filter or test, without the value itself."""
 
     name: str
     parameters: tuple[Parameter, ...]
     takes_any_number: bool = False
 
     def problem(self, given: Sequence[Any], named: Mapping[str, Any]) -> str | None:
-        """Why a call with these can't work; an argument that is no constant is `NotConstant`."""
+        """Returns why a call with these arguments fails; None if it does not.
+
+        An argument that is not a constant is given as `NotConstant`.
+        """
         if len(given) > len(self.parameters) and not self.takes_any_number:
             return f"{self.name} takes at most {len(self.parameters)} arguments"
         bound = dict(zip((p.name for p in self.parameters), given, strict=False))
@@ -79,7 +82,10 @@ NOT_CONSTANT = object()
 
 @lru_cache(maxsize=1_000)
 def signature_of(function: Callable[..., Any], name: str) -> Signature:
-    """From the annotations; `Annotated` brings the problems along. The value comes first."""
+    """Reads the signature from the annotations. The function's first parameter is the value.
+
+    `Annotated` adds the checks for problems.
+    """
     plain = inspect.unwrap(function)
     hints = get_type_hints(plain, include_extras=True)
     _, *others = [p for p in inspect.signature(plain).parameters.values() if p.name != "self"]
@@ -98,8 +104,8 @@ def _parameter(parameter: inspect.Parameter, hint: Any) -> Parameter:
 
 
 def lenient(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The filter, with the default for each argument that is no such thing."""
-    # Jinja's own take a context before the value, and any arguments
+    """Wraps the filter: an argument of another type is replaced by the parameter's default."""
+    # Jinja's own filters take a context before the value, and any arguments
     if hasattr(function, "jinja_pass_arg"):
         return function
     parameters = signature_of(function, "").parameters

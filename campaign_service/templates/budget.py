@@ -1,4 +1,4 @@
-"""What one render may cost: steps, as a measure of both its time and its memory."""
+"""The budget of one render, in steps: a measure of both its time and its memory."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -15,7 +15,7 @@ class BudgetExceededError(TemplateError):
 
 
 class Budget:
-    """Of the render under way. Renders don't interleave: none of them awaits."""
+    """The budget of the current render. Renders don't interleave, because none of them awaits."""
 
     __slots__ = ("steps",)
 
@@ -27,7 +27,7 @@ class Budget:
         self.steps = _MAX_STEPS
 
     def charge(self, steps: int) -> None:
-        """Raises `BudgetExceededError` when there are not that many left."""
+        """Raises `BudgetExceededError` if fewer steps are left."""
         self.steps -= steps
         if self.steps < 0:
             raise BudgetExceededError(f"more than {_MAX_STEPS} steps")
@@ -36,7 +36,7 @@ class Budget:
         self.charge(1 + length // CHARACTERS_PER_STEP)
 
     def charge_value(self, value: Any) -> None:
-        """For all that is in it: to be paid before a value is written, copied or compared."""
+        """Charges for everything in the value, before it is written, copied or compared."""
         if isinstance(value, str):
             self.charge_text(len(value))
             return
@@ -50,7 +50,7 @@ class Budget:
                 self.charge_value(item)
 
     def metered(self, values: Iterable[Any], weight: int = 1) -> Iterator[Any]:
-        """The values, each charged when it is taken."""
+        """Yields the values, and charges for each."""
         for value in values:
             self.charge(weight)
             yield value

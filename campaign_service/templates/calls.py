@@ -1,4 +1,4 @@
-"""Whether filters, tests and operators are given what they can take, for every receiver."""
+"""Finds filters, tests and operators whose arguments are wrong for every receiver."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ _SELECTING_BY_ATTRIBUTE = frozenset({"selectattr", "rejectattr"})
 
 
 def find_wrong_call(template: nodes.Template, language: Filters) -> str | None:
-    """What is wrong with the first of them, if anything is."""
+    """Returns the problem of the first wrong call; None if there is none."""
     calls = _Calls(language.filters, language.tests)
     return next(filter(None, map(calls.problem, _calling(template))), None)
 
@@ -91,7 +91,7 @@ class _Calls:
 
 
 def _arguments(node: nodes.Filter | nodes.Test) -> tuple[list[Any], dict[str, Any]]:
-    # what Jinja declares as pairs are keywords, too
+    # parameters that Jinja declares as pairs are keywords, too
     keywords: list[Any] = list(node.kwargs)
     named = {keyword.key: _constant(keyword.value) for keyword in keywords}
     return [_constant(argument) for argument in node.args], named
@@ -101,7 +101,7 @@ def _constant(argument: nodes.Expr) -> Any:
     match argument:
         case nodes.Const(value=value):
             return value
-        # a sign is no part of a number
+        # Jinja parses a sign as an operator, not as a part of the number
         case nodes.Neg(node=nodes.Const(value=int() | float() as number)):
             return -number
         case _:

@@ -30,7 +30,7 @@ def _divisible_by(value: Any, number: Any) -> bool:
     return is_number(value) and is_number(number) and number != 0 and value % number == 0
 
 
-# those that read no more of a value than its type
+# tests that read only the type of a value
 OF_TYPES: Mapping[str, Callable[..., bool]] = {
     "boolean": lambda value: isinstance(value, bool),
     "defined": lambda value: not is_missing(value),
@@ -49,7 +49,7 @@ OF_TYPES: Mapping[str, Callable[..., bool]] = {
     "even": lambda value: _divisible_by(value, 2),
     "odd": lambda value: is_number(value) and value % 2 == 1,
 }
-# those that read all that is in the values
+# tests that read everything in the values
 OF_CONTENT: Mapping[str, Callable[..., bool]] = {
     "in": _in,
     "lower": lambda value: isinstance(value, str) and value.islower(),

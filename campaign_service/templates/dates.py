@@ -14,7 +14,7 @@ _MONTHS = (
     "January February March April May June July August September October November December"
 ).split()
 _DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-# those of strftime that mean the same on every system; names are English
+# the codes of strftime that mean the same on every system; names are English
 _CODES: Mapping[str, Callable[[datetime], str]] = {
     "d": lambda at: f"{at.day:02}",
     "-d": lambda at: str(at.day),
@@ -51,7 +51,7 @@ def zone_problem(name: str) -> str | None:
 
 
 def written(value: Any, text: str, zone: str) -> str | None:
-    """The time in the format and the zone; None if the value is no time.
+    """Writes the time in the format and the zone; returns None if the value is not a time.
 
     A date without a time of day is the same date in every zone. A time without a zone is UTC.
     """
@@ -80,7 +80,7 @@ def _moment(value: Any, zone: str) -> datetime | None:
 def _zone(name: str) -> ZoneInfo | None:
     try:
         return ZoneInfo(name)
-    # a name may be that of a folder, too long, or none of a file at all
+    # ZoneInfo raises several errors: a name may be a folder's, too long, or invalid as a file's
     except (ZoneInfoNotFoundError, ValueError, OSError):
         return None
 

@@ -1,4 +1,4 @@
-"""The filters and tests of the template language by name, and what its operators do."""
+"""The filters, tests and operators of the template language, by name."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -18,7 +18,7 @@ from campaign_service.templates.values import NUMBERS, ORDERED, holds, is_missin
 
 
 class Filters:
-    """All of them on one budget."""
+    """All filters, tests and operators, charged to one budget."""
 
     def __init__(self, environment: Environment, budget: Budget) -> None:
         self._budget = budget
@@ -53,7 +53,7 @@ class Filters:
         }
 
     def _default(self, value: Any, default_value: Any = "", boolean: bool = False) -> Any:  # noqa: FBT001, FBT002 - as Jinja has it
-        """Null is missing; with `boolean`, so is what reads as false."""
+        """Replaces a missing or null value; with `boolean`, any value that counts as false."""
         self._budget.charge(1)
         return default_value if is_missing(value) or (boolean and not value) else value
 
@@ -80,7 +80,7 @@ class Filters:
         return holds("eq", self._read(left), self._read(right))
 
     def _compared(self, left: Any, *others: Any) -> bool:
-        """A chain such as `1 < a <= 9`: each other value after the name of its operator."""
+        """Compares a chain such as `1 < a <= 9`. `others` has an operator's name before each value."""
         left = self._read(left)
         rest = iter(others)
         for name, value in zip(rest, rest, strict=True):
@@ -97,7 +97,7 @@ class Filters:
         self._budget.charge_text(len(value) if isinstance(value, str | list | tuple) else 0)
         try:
             return value[slice(*(None if bound is None else index(bound) for bound in bounds))]
-        # of what has no parts, or between what is no number
+        # the value has no items, or a bound is not a number
         except (TypeError, ValueError, LookupError):
             return None
 
@@ -109,5 +109,5 @@ class Filters:
         return charged
 
 
-# looking for a key takes the same time in any object
+# finding a key takes the same time in any object
 _SEARCHES = frozenset({"in", "notin"})

@@ -1,6 +1,6 @@
-"""The template language: what of Jinja2 it has, checked when a template is written.
+"""The template language: the part of Jinja2 that is supported, checked when a template is written.
 
-It has no calls at all, only listed filters and tests, and literals hold only constants.
+There are no calls but those of the listed filters and tests, and literals hold only constants.
 """
 
 import math
@@ -13,15 +13,15 @@ from jinja2.ext import Extension
 from jinja2.lexer import Token, TokenStream
 
 MAX_NODES = 1_000
-# Compiling takes time with the square of what nests: for so many loops inside one another 30 ms of a
-# core, for so deep an expression 50 ms. Python itself compiles 20 loops at most.
+# The time to compile grows with the square of the nesting: at these limits 30 ms of a core for loops,
+# and 50 ms for an expression. Python itself compiles at most 20 nested loops.
 MAX_STATEMENT_DEPTH = 16
 _MAX_DEPTH = 100
 MAX_INTEGER_BITS = 256
-# a part is a few tokens at most, but for what nests
+# a part takes a few tokens at most, apart from those nested in it
 _MAX_TOKENS = 3 * MAX_NODES
 
-# what operators and statements become, and no template names
+# operators and statements become these filters; a template can't name them
 LOOPED = "looped"
 UNPACKED = "unpacked"
 CONCATENATED = "concatenated"
@@ -31,12 +31,12 @@ _OF_OPERATORS = frozenset({LOOPED, UNPACKED, CONCATENATED, COMPARED, SLICED})
 
 
 def compared(operator: str) -> str:
-    """The comparison of two values; `COMPARED` is of any number, by several operators."""
+    """Names the filter that compares two values; `COMPARED` compares a chain of any length."""
     return f"compared {operator}"
 
 
 def given_data(name: str) -> str:
-    """The filter for where an argument is data, and thereby may be missing or of another type."""
+    """Names the filter for arguments that are data, which may be missing or of another type."""
     return f"{name} given data"
 
 
@@ -75,7 +75,7 @@ _EXPRESSIONS = (
 
 
 class TokenLimit(Extension):
-    """Ends the parsing of what has too many parts anyhow: the parser's time grows with them."""
+    """Stops the parser at a template that is too large, because its time grows with the size."""
 
     def filter_stream(self, stream: TokenStream) -> Iterator[Token]:
         for count, token in enumerate(stream):
@@ -85,7 +85,7 @@ class TokenLimit(Extension):
 
 
 def find_unsupported(template: nodes.Template) -> str | None:
-    """What the template uses that the language does not have, if anything."""
+    """Returns the first unsupported part of the template as a problem; None if there is none."""
     count = 0
     waiting = [_Place(template)]
     while waiting:
@@ -104,7 +104,7 @@ def find_unsupported(template: nodes.Template) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Of a part: how deep it is, in how many statements, and whether in a list or object."""
+    """A part, its depth, and the number of statements and the literal around it."""
 
     node: nodes.Node
     depth: int = 0
@@ -113,7 +113,7 @@ class _Place:
 
     def inside(self, child: nodes.Node) -> "_Place":
         node = self.node
-        # the parts of one `if`
+        # `if`, `elif` and `else` are parts of one statement
         is_elif = isinstance(node, nodes.If) and child in node.elif_
         return _Place(
             child,
@@ -127,7 +127,7 @@ def _problem(node: nodes.Node, *, in_literal: bool) -> str | None:
     match node:
         case nodes.Name() | nodes.Filter() if in_literal:
             return "a list or object written in a template holds only constants"
-        # inside an `if`, Jinja itself would leave unknown filters and tests to the render
+        # inside an `if`, Jinja reports unknown filters and tests only when it renders
         case nodes.Filter(name=name) if name not in FILTERS:
             return f"No filter named {name!r}"
         case nodes.Test(name=name) if name not in TESTS:
@@ -159,7 +159,7 @@ def _constant_problem(value: Any) -> str | None:
 
 
 def _is_plain_map(node: nodes.Filter) -> bool:
-    """Whether it can neither repeat a value without being charged nor reach the metering."""
+    """Returns whether all arguments are constants, so that each filter that `map` calls is known."""
     args = [*node.args, *(keyword.value for keyword in node.kwargs)]
     return (
         node.dyn_args is None

@@ -23,14 +23,14 @@ from campaign_service.templates.parsing import (
 )
 from campaign_service.templates.text_templates import RenderError, Variables, text_renderer
 
-# compiling takes time, too, and comes before anyone is charged
+# compiling takes time too, which no budget limits
 MAX_TEMPLATES = 200
 _LARGEST_NUMBER = {bool: 1, int: 2**53 - 1, float: sys.float_info.max}
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledJson:
-    """A JSON value with templates in its strings. Without any, `constant` is true."""
+    """A JSON value with templates in its strings; `constant` is true if there are none."""
 
     reads: Reads
     _render: Callable[[Variables], Any]
@@ -38,7 +38,7 @@ class CompiledJson:
     _most_bytes: int
 
     def render(self, variables: Variables) -> Any:
-        """All of its templates share one budget. Raises `RenderError`."""
+        """Renders all templates on one budget. Raises `RenderError`."""
         if self.constant:
             return self._render(variables)
         SANDBOX.budget.renew()
@@ -54,8 +54,8 @@ def compile_json(
     """Compiles every string inside `value`; keys are never templates.
 
     A string that is exactly one `{{ expression }}` becomes the expression's value with its JSON
-    type, a missing one null. What is rendered has at most `most_bytes` as JSON, and nests no deeper
-    than `MAX_JSON_DEPTH`. Raises `InvalidTemplateError` as `compile_text` does.
+    type; a missing value becomes null. A rendered value has at most `most_bytes` bytes as JSON, and
+    nests no deeper than `MAX_JSON_DEPTH`. Raises `InvalidTemplateError` as `compile_text` does.
     """
     sources = list(_sources(value))
     if len(sources) > MAX_TEMPLATES or sum(map(len, sources)) > MAX_TEXT:
@@ -75,7 +75,7 @@ def _sources(value: Any) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A value inside the value, rendered on the budget of the whole."""
+    """A part of the JSON value, rendered on the budget of the whole value."""
 
     reads: Reads
     render: Callable[[Variables], Any]
@@ -83,7 +83,7 @@ class _Part:
 
 
 def _part(value: Any, field: str, allowed: frozenset[str], depth: int) -> _Part:
-    """`depth` is how many objects and lists are around the value."""
+    """Compiles a part. `depth` is the number of objects and lists around it."""
     if isinstance(value, str) and has_template(value):
         parsed = parse(value, field, allowed)
         expression = parsed.only_expression
@@ -126,7 +126,7 @@ def _value_renderer(
             for _ in template.root_render_func(context):
                 pass
             return _as_json(context.vars["value"], depth)
-        # whatever a template raises is its own fault, and no reason for the sender to stop
+        # any error of a template is its author's, and must not stop the sender
         except Exception as error:
             raise RenderError(str(error)) from error
 

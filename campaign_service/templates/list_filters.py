@@ -1,6 +1,6 @@
 """The filters that read lists, each charged for the items that it touches.
 
-A text has its characters as items, an object its keys; a value without items has none.
+The items of a text are its characters, and those of an object its keys. Other values have none.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -63,17 +63,17 @@ class ListFilters:
         return found
 
     def looped(self, value: Any, weight: int, names: int = 1) -> Iterator[Any]:
-        """The items of a loop, each charged with what its turn may take."""
+        """Yields the items of a loop. Each is charged as many steps as its turn may take."""
         taken = self._budget.metered(items_of(value), weight)
         return taken if names == 1 else (self.unpacked(item, names) for item in taken)
 
     def unpacked(self, value: Any, names: int) -> tuple[Any, ...]:
-        """So many values, the missing ones null."""
+        """Returns this many values; missing ones are null."""
         items = tuple(self.items(value))[:names]
         return items + (None,) * (names - len(items))
 
     def read(self, value: Any) -> Any:
-        """The value with its items, charged for all that is in it."""
+        """Returns the value and its items, and charges for everything in it."""
         value = list(self._budget.metered(value)) if isinstance(value, Iterator) else value
         self._budget.charge_value(value)
         return value
@@ -155,7 +155,7 @@ class ListFilters:
         return sorted(self.items(self.read(value)), key=key, reverse=reverse)
 
     def _sum(self, value: Any, attribute: Path = None, start: float = 0) -> float:
-        """What is no number is left out."""
+        """Adds the numbers, and leaves out other values."""
         return sum(filter(is_number, self._attributes(value, attribute)), start)
 
     def _unique(
@@ -183,7 +183,7 @@ class ListFilters:
         return make_attrgetter(self._environment, attribute)
 
     def _charge_path(self, path: Any) -> None:
-        # it is taken apart
+        # a path is split into its parts
         self._budget.charge(len(path) // 4 if isinstance(path, str) else 0)
 
 

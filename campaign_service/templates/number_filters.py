@@ -1,4 +1,4 @@
-"""The filters that make a number: nothing, or the default, of what is none."""
+"""The filters that return a number; for other values, nothing or the default."""
 
 import math
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""From a template's source to what can be compiled, or to what is wrong with it."""
+"""Parses a template's source into a tree that can be compiled, or reports what is wrong with it."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from campaign_service.templates.grammar import find_unsupported
 from campaign_service.templates.sandbox import Instrumentation, NoConstantFolding, Sandbox
 
 SANDBOX = Sandbox()
-# spaces that no text has all of
+# rare spaces: a text with a CR has not all of them
 _STAND_INS = "\x1f\x1e\x1d\x1c\u205f\u2008\u2006\u2005\u2004"
 _TOO_LARGE = "nested too deeply, or with too large a number"
 _FAULTS = (RecursionError, SyntaxError, MemoryError, OverflowError, ValueError, TemplateError)
@@ -21,7 +21,7 @@ _FAULTS = (RecursionError, SyntaxError, MemoryError, OverflowError, ValueError, 
 
 @dataclass(frozen=True, slots=True)
 class Reads:
-    """What a template reads: its variables and, where it names no more than these, their fields."""
+    """The variables that a template reads: single fields of them, or the whole."""
 
     names: frozenset[str] = frozenset()
     fields: frozenset[tuple[str, str]] = frozenset()
@@ -31,7 +31,7 @@ class Reads:
         return Reads(self.names | other.names, self.fields | other.fields, self.whole | other.whole)
 
     def fields_of(self, name: str) -> frozenset[str] | None:
-        """None means that any field may be read."""
+        """Returns the fields of a variable that are read; None means that any may be."""
         if name in self.whole:
             return None
         return frozenset(field for owner, field in self.fields if owner == name)
@@ -39,7 +39,7 @@ class Reads:
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """A template of the language, metered. `field` is where a caller wrote it."""
+    """A parsed template with its budget. `field` is the path at which a caller wrote it."""
 
     field: str
     body: list[nodes.Node]
@@ -47,7 +47,7 @@ class Parsed:
 
     @property
     def only_expression(self) -> nodes.Expr | None:
-        """The expression that the template is, if there is nothing else in it."""
+        """Returns the expression if the template consists of nothing else; otherwise None."""
         output = self.body[0] if len(self.body) == 1 else None
         if not isinstance(output, nodes.Output) or len(output.nodes) != 1:
             return None
@@ -60,7 +60,10 @@ def has_template(source: str) -> bool:
 
 
 def parse(source: str, field: str, allowed: frozenset[str]) -> Parsed:
-    """Raises `InvalidTemplateError` at `field` for syntax, forbidden parts and unknown names."""
+    """Parses a template.
+
+    Raises `InvalidTemplateError` at `field` for wrong syntax, unsupported parts and unknown names.
+    """
     if len(source) > MAX_TEXT:
         raise InvalidTemplateError(field, f"more than {MAX_TEXT} characters")
     try:
@@ -78,15 +81,15 @@ def parse(source: str, field: str, allowed: frozenset[str]) -> Parsed:
     if unknown := sorted(names - allowed - stored):
         known = ", ".join(sorted(allowed))
         raise InvalidTemplateError(field, f"unknown name {unknown[0]!r}; known here: {known}")
-    # a name that is set on one way only reads as missing on the others
+    # a name that only one branch sets is missing in the others
     reads = _reads(tree, names & allowed)
     return Parsed(field, Instrumentation().visit(tree).body, reads)
 
 
 def _tree(source: str) -> nodes.Template:
-    """The parsed source, with its line ends as they are: the parser knows one kind only.
+    """Parses the source and keeps each CR, which Jinja would turn into a line feed.
 
-    Inside an expression, the character that stands for a CR is a space, as the CR is.
+    A rare space, which the source does not have, stands for it while Jinja parses.
     """
     if "\r" not in source:
         return SANDBOX.parse(source)
@@ -101,7 +104,7 @@ def _tree(source: str) -> nodes.Template:
 
 
 def compile_body(body: list[nodes.Node], field: str) -> Template:
-    """Raises `InvalidTemplateError` at `field` for what Python can't compile."""
+    """Compiles the tree. Raises `InvalidTemplateError` at `field` if Python can't."""
     tree = nodes.Template(body, lineno=1)
     tree.set_environment(SANDBOX)
     try:
@@ -113,7 +116,7 @@ def compile_body(body: list[nodes.Node], field: str) -> Template:
 
 
 class _Names(NoConstantFolding):
-    """Generates code for nothing but the names that a render would look up."""
+    """Collects the names that a render would look up, and generates no code."""
 
     def __init__(self) -> None:
         super().__init__(SANDBOX, None, None, optimized=False)

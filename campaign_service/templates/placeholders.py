@@ -1,4 +1,4 @@
-"""Texts with placeholders, as `'%.2f' % receiver.price` and `'%s of %s'|format(…)` write them."""
+"""Texts with placeholders, as in `'%.2f' % receiver.price` and `'%s of %s'|format(…)`."""
 
 import math
 import re
@@ -7,12 +7,12 @@ from typing import Any
 
 from campaign_service.templates.values import is_number
 
-# two digits of width: a padding costs nothing to ask for
+# at most two digits of width, because padding is not charged
 _PLACEHOLDER = re.compile(r"%(?:(%)|([-+ 0,]*)([0-9]{0,2})(\.[0-9]{1,2})?([sdif])|)")
 
 
 def placeholders_problem(text: str, values: int) -> str | None:
-    """Why the text can't be written with so many values, if it can't."""
+    """Returns why the text can't be formatted with this number of values; None if it can."""
     found = [match for match in _PLACEHOLDER.finditer(text) if not match[1]]
     wrong = next((match for match in found if not match[5]), None)
     if wrong:
@@ -23,7 +23,7 @@ def placeholders_problem(text: str, values: int) -> str | None:
 
 
 def filled(text: str, values: Sequence[Any], as_text: Callable[[Any], str]) -> str:
-    """Each placeholder with its value: empty where a number is asked for and none is given."""
+    """Fills the placeholders. A number's placeholder is empty if its value is not a number."""
     rest = iter(values)
     return _PLACEHOLDER.sub(lambda found: _written(found, rest, as_text), text)
 

@@ -1,9 +1,9 @@
 """Where templates run: Jinja2 cut down to reading JSON values in bounded time and memory.
 
 Templates come from callers and run a million times in the sender's process. Jinja's own sandbox
-keeps them from Python's internals but not from huge ranges, paddings and products. So whatever can
-repeat or grow is charged to the render's budget: one that would exceed it fails, and with it that
-receiver alone.
+keeps them from Python's internals but not from huge ranges, paddings and products. So everything
+that can repeat or grow is charged to the render's budget. A render that would exceed it fails, for
+that receiver alone.
 """
 
 from typing import Any
@@ -74,7 +74,7 @@ class Sandbox(SandboxedEnvironment):
         return self.undefined(obj=obj, name=attribute)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
-        # the parts of a filter's `attribute` come here, too, for every item
+        # also called for the parts of a filter's `attribute`, for every item
         self.budget.charge(1)
         if isinstance(obj, Undefined):
             return obj
@@ -88,7 +88,7 @@ class Sandbox(SandboxedEnvironment):
         return self.undefined(obj=obj, name=argument)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:  # noqa: ARG002 - Jinja's signature
-        """Of other than numbers or texts, and of what is no number, nothing comes."""
+        """Calculates with numbers and texts. The result is missing where there is none."""
         if type(left) in NUMBERS and type(right) in NUMBERS:
             if type(left) is type(right) is int:
                 _refuse_large(operator, left, right)
@@ -96,7 +96,7 @@ class Sandbox(SandboxedEnvironment):
                 result = self.binop_table[operator](left, right)
             except ZeroDivisionError:
                 return self.undefined(name=operator)
-            # a root of less than nothing is complex
+            # the root of a negative number is complex
             return result if type(result) in NUMBERS else self.undefined(name=operator)
         if isinstance(left, str) or isinstance(right, str):
             return self._of_texts(operator, left, right)
@@ -124,7 +124,7 @@ class Sandbox(SandboxedEnvironment):
 
 
 class Instrumentation(NodeTransformer):
-    """Routes what can repeat, grow, take long or fail and calls no filter through one."""
+    """Replaces operators and statements that can repeat, grow, take long or fail by filters."""
 
     def visit_For(self, node: nodes.For) -> nodes.For:  # noqa: N802 - the visitor's naming
         weight = sum(map(_weight, node.find_all(nodes.Node)))
@@ -139,7 +139,7 @@ class Instrumentation(NodeTransformer):
         return node
 
     def visit_Add(self, node: nodes.Add) -> nodes.Node:  # noqa: N802 - as above
-        """Beside a text that the template itself writes or makes, `+` joins whatever comes."""
+        """Joins as `~` does if one operand is a text for every receiver."""
         if is_text(node.left) or is_text(node.right):
             joined = nodes.Concat([node.left, node.right], lineno=node.lineno)
             return self.visit_Concat(joined)
@@ -184,7 +184,7 @@ _TEXT_FILTERS = frozenset(
 
 
 def is_text(node: nodes.Node) -> bool:
-    """Whether the expression is a text for every receiver."""
+    """Returns whether the expression is a text for every receiver."""
     match node:
         case nodes.Const(value=str()) | nodes.Concat() | nodes.TemplateData():
             return True
@@ -199,7 +199,7 @@ def is_text(node: nodes.Node) -> bool:
 
 
 def _names(target: nodes.Node) -> list[nodes.Expr]:
-    """How many names an item is taken apart into, if it is."""
+    """Returns how many names an item is unpacked into; None if it is not unpacked."""
     return [nodes.Const(len(target.items))] if isinstance(target, nodes.Tuple) else []
 
 

@@ -1,4 +1,4 @@
-"""The filters that make a text, each charged for what it touches."""
+"""The filters that return a text, each charged for the values that it reads."""
 
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
@@ -23,7 +23,7 @@ def _negative_problem(number: int) -> str | None:
 
 
 class TextFilters:
-    """Values read in a text as JSON, null and missing ones as nothing."""
+    """Writes values as JSON; null and missing ones are empty."""
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
@@ -45,7 +45,7 @@ class TextFilters:
         }
 
     def output(self, value: Any) -> str:
-        # the one thing that every render does: spelled out, for speed
+        # every render calls this for every value, so the usual types come first, without a call
         if type(value) is not str:
             return self.as_text(value)
         budget = self._budget
@@ -62,7 +62,7 @@ class TextFilters:
         return text
 
     def to_json(self, value: Any) -> str:
-        # charged before it is written: a few lists can hold the same large value many times
+        # charged before it is written, because a few lists can hold one large value many times
         items = list(self._budget.metered(value)) if isinstance(value, Iterator) else value
         self._budget.charge_value(items)
         return orjson.dumps(items, default=null_if_missing).decode()
@@ -115,7 +115,7 @@ class TextFilters:
         end: str = "...",
         leeway: Annotated[int, _negative_problem] = 0,
     ) -> str:
-        """At most `length` characters, unless the text has only `leeway` more."""
+        """Cuts the text to `length` characters, unless it has at most `leeway` more."""
         text = self.as_text(value)
         if len(text) <= length + leeway:
             return text
@@ -126,6 +126,6 @@ class TextFilters:
 
     def _words(self, value: Any) -> str:
         text = self.as_text(value)
-        # the shortest words take as long as so many characters
+        # counting the shortest words, a character and a space each, takes a step for two of them
         self._budget.charge(len(text) // 4)
         return text

@@ -20,7 +20,7 @@ Variables = Mapping[str, Any]
 
 
 class RenderError(Exception):
-    """The text can't be made for this receiver."""
+    """The text can't be rendered for this receiver."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +31,13 @@ class CompiledText:
     _render: Callable[[Variables], str]
 
     def render(self, variables: Variables) -> str:
-        """Raises `RenderError`."""
+        """Renders the text. Raises `RenderError`."""
         SANDBOX.budget.renew()
         return self._render(variables)
 
 
 def compile_text(source: str, field: str, allowed: frozenset[str]) -> CompiledText:
-    """Raises `InvalidTemplateError` at `field` for syntax, forbidden parts and unknown names."""
+    """Compiles a template. Raises `InvalidTemplateError` as `parse` does."""
     if not has_template(source):
         return CompiledText(Reads(), lambda _: source)
     parsed = parse(source, field, allowed)
@@ -45,19 +45,22 @@ def compile_text(source: str, field: str, allowed: frozenset[str]) -> CompiledTe
 
 
 def text_renderer(parsed: Parsed) -> Callable[[Variables], str]:
-    """Renders on what is left of the budget. Raises `InvalidTemplateError` as `parse` does."""
+    """Returns a function that renders within the rest of the budget.
+
+    Raises `InvalidTemplateError` as `parse` does.
+    """
     order = sorted(parsed.reads.names)
     arguments = _picker(order)
     parameters = [nodes.Name(name, "param") for name in order]
     macro = nodes.Macro("render", parameters, [], parsed.body, lineno=1)
     module = compile_body([macro], parsed.field).module
-    # the function inside the macro: sorting out arguments costs as much as the render itself
+    # the function inside the macro: its own call sorts the arguments, for as long as the render
     render = module.render._func  # type: ignore[attr-defined]  # noqa: SLF001
 
     def rendered(variables: Variables) -> str:
         try:
             return str(render(*arguments(variables)))
-        # whatever a template raises is its own fault, and no reason for the sender to stop
+        # any error of a template is its author's, and must not stop the sender
         except Exception as error:
             raise RenderError(str(error)) from error
 
@@ -67,5 +70,5 @@ def text_renderer(parsed: Parsed) -> Callable[[Variables], str]:
 def _picker(names: Sequence[str]) -> Callable[[Variables], Sequence[Any]]:
     if len(names) > 1:
         return itemgetter(*names)
-    # of one name, or none, an item getter makes no tuple
+    # an item getter needs a name, and returns no tuple for a single one
     return lambda variables: [variables[name] for name in names]

@@ -1,6 +1,7 @@
 """The values of the template language: which are missing, and how any two of them compare.
 
-Nothing here fails: a value that is missing or of another type does not match, and holds no items.
+These functions never fail for data: a value that is missing or of another type does not match, and
+has no items.
 """
 
 import operator
@@ -18,7 +19,7 @@ ORDERED: Mapping[str, Callable[[Any, Any], bool]] = {
 NUMBERS = frozenset({int, float})
 
 OrderKey = tuple[int, Any]
-# the greatest of all
+# greater than any other key
 MISSING: OrderKey = (4, 0)
 
 
@@ -27,18 +28,18 @@ def is_missing(value: Any) -> bool:
 
 
 def null_if_missing(value: Any) -> None:
-    """For writing JSON. Raises `TypeError` for what only Jinja knows, such as a loop."""
+    """Replaces missing values for `json.dumps`. Raises `TypeError` for Jinja's own, such as a loop."""
     if not is_missing(value):
-        raise TypeError(f"{type(value).__name__} is no JSON")
+        raise TypeError(f"{type(value).__name__} is not a JSON value")
 
 
 def is_number(value: Any) -> bool:
-    """True and false are no numbers, as in filters."""
+    """Returns whether the value is a number; true and false are not, as in filters."""
     return type(value) in NUMBERS
 
 
 def holds(name: str, left: Any, right: Any) -> bool:
-    """Whether the comparison with this name, which is Jinja's, is true of the two values."""
+    """Returns the result of a comparison, by Jinja's name of the operator."""
     if name in ORDERED:
         types = {type(left), type(right)}
         return (types <= NUMBERS or types == {str}) and ORDERED[name](left, right)
@@ -54,7 +55,7 @@ def contains(container: Any, item: Any) -> bool:
 
 
 def items_of(value: Any) -> Any:
-    """The characters of a text, the keys of an object, the items of a list; else nothing."""
+    """Returns the characters of a text, the keys of an object or the items of a list."""
     return value if isinstance(value, str | list | tuple | dict | Iterator) else ()
 
 
@@ -65,7 +66,7 @@ def _equal(left: Any, right: Any) -> bool:
 
 
 def order_key(value: Any) -> OrderKey:
-    """Sorts values of any types: numbers, booleans, texts, then the others; missing ones last."""
+    """Returns a sort key for any value: numbers, booleans, texts, others, then missing ones."""
     if is_number(value):
         return 0, value
     if isinstance(value, bool):

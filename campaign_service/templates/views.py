@@ -1,4 +1,4 @@
-"""What templates see of users and channels: JSON objects with the product's field names."""
+"""Users and channels as templates see them: JSON objects with the fields' names in the API."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,13 +54,13 @@ _TIMES = frozenset(
     }
 )
 
-# what templates see of one user or channel
+# a user or channel as templates see it
 JsonView = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """What templates read of users or of channels, so that nothing else need be fetched."""
+    """The fields of users or channels that templates read; no others need to be fetched."""
 
     names: tuple[str, ...]
     _times: tuple[str, ...]
@@ -73,10 +73,10 @@ class Fields:
         return self if "teams" in self.names else Fields.of(("teams", *self.names))
 
     def view(self, values: Sequence[Any]) -> JsonView:
-        """Of one record with the values of these fields, in their order.
+        """Returns the view of a record; `values` has the fields' values in their order.
 
-        Custom fields stand flat beside the built-in ones, which win, and whole under `custom`.
-        What is unset is left out, so that `default` finds it missing.
+        Custom fields are at the top level, unless a built-in field has the name, and again under
+        `custom`. Unset fields are left out, so that `default` replaces them.
         """
         named = zip(self.names, values, strict=True)
         seen = {name: value for name, value in named if value is not None}
@@ -87,12 +87,12 @@ class Fields:
 
 
 def user_fields(read: frozenset[str] | None = None) -> Fields:
-    """`read` may hold any name; what is not built in is a custom field. None means all."""
+    """Returns the named fields; names that are not built in are custom fields. None means all."""
     return _fields(_USER_FIELDS, read)
 
 
 def channel_fields(read: frozenset[str] | None = None) -> Fields:
-    """As `user_fields`."""
+    """Does as `user_fields`, for channels."""
     return _fields(_CHANNEL_FIELDS, read)
 
 
