@@ -13,7 +13,7 @@ from campaign_service.templates.grammar import find_unsupported
 from campaign_service.templates.sandbox import Instrumentation, NoConstantFolding, Sandbox
 
 SANDBOX = Sandbox()
-# rare spaces: a text with a CR has not all of them
+# rare spaces, of which a text can use all but one
 _STAND_INS = "\x1f\x1e\x1d\x1c\u205f\u2008\u2006\u2005\u2004"
 _TOO_LARGE = "nested too deeply, or with too large a number"
 _FAULTS = (RecursionError, SyntaxError, MemoryError, OverflowError, ValueError, TemplateError)
@@ -93,7 +93,9 @@ def _tree(source: str) -> nodes.Template:
     """
     if "\r" not in source:
         return SANDBOX.parse(source)
-    stand_in = next(character for character in _STAND_INS if character not in source)
+    stand_in = next((character for character in _STAND_INS if character not in source), None)
+    if stand_in is None:
+        raise TemplateSyntaxError("a carriage return beside too many kinds of spaces", lineno=1)
     tree = SANDBOX.parse(source.replace("\r", stand_in))
     for data in tree.find_all(nodes.TemplateData):
         data.data = data.data.replace(stand_in, "\r")

@@ -5,6 +5,8 @@ import pytest
 from campaign_service.campaigns.errors import InvalidTemplateError
 from tests.campaign.rendering import compile_json, compile_text
 
+RARE_SPACES = "\x1f\x1e\x1d\x1c\u205f\u2008\u2006\u2005\u2004"
+
 
 @pytest.mark.parametrize(
     ("source", "problem"),
@@ -19,6 +21,7 @@ from tests.campaign.rendering import compile_json, compile_text
         ("{% if receiver is lucky %}{% endif %}", "No test named 'lucky'"),
         ("{% if receiver.name|shout %}{% endif %}", "No filter named 'shout'"),
         ("{# open", "Missing end of comment tag"),
+        (f"\r{{{{ receiver.name }}}}{RARE_SPACES}", "too many kinds of spaces"),
     ],
 )
 def test_a_mistake_is_refused_with_its_place_and_kind(source: str, problem: str) -> None:
