@@ -1,4 +1,4 @@
-"""Who a campaign is for: its segments' targets, or the users that it names."""
+"""The audience of a campaign: the targets of its segments, or the users that it names."""
 
 from collections.abc import AsyncIterator, Sequence
 from time import monotonic
@@ -12,10 +12,10 @@ from chat_store.paging import Cursor, PageRequest
 
 class Audience(Protocol):
     def pages(self, lease: Lease, page_size: int, waiting: Waiting) -> AsyncIterator[AudiencePage]:
-        """The lease's part of the audience from its cursor on, ascending, each target once."""
+        """Yields the lease's shard of the audience after its cursor, ascending, each target once."""
 
     async def among(self, target_ids: Sequence[str], waiting: Waiting) -> Sequence[str]:
-        """Those of the targets that are in the audience now, in the same order."""
+        """Returns the targets that are in the audience now, in the same order."""
 
 
 def audience_of(campaign: Campaign, segments: Segments, store: CampaignStore) -> Audience:
@@ -49,10 +49,10 @@ class UserAudience:
         self,
         lease: Lease,
         page_size: int,
-        waiting: Waiting,  # noqa: ARG002 - its own database is what the run waits for anyway
+        waiting: Waiting,  # noqa: ARG002 - a run always waits for its own database
     ) -> AsyncIterator[AudiencePage]:
         after = lease.cursor
-        # at most 10,000 ids: one shard has them all
+        # there are at most 10,000 ids, so one shard has them all
         while lease.shard == 0:
             cursor = Cursor((after,)) if after else None
             read_at = monotonic()
@@ -67,5 +67,5 @@ class UserAudience:
         target_ids: Sequence[str],
         waiting: Waiting,  # noqa: ARG002 - there is nothing to wait for
     ) -> Sequence[str]:
-        """All of them: the users can't change during a run."""
+        """Returns all of them, because the users can't change during a run."""
         return target_ids

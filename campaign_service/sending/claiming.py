@@ -1,4 +1,4 @@
-"""What the senders of one process know of each other."""
+"""Coordinates how the senders of one process claim shards."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -17,11 +17,12 @@ def _outages() -> Outages:
 
 @dataclass(frozen=True, slots=True)
 class ClaimCoordinator:
-    """Shared by the senders of a process: one of the idle ones looks for work, for all of them.
+    """Shared by the senders of a process. One idle sender at a time polls for work.
 
-    There is a slot for each run at full speed, and nobody looks for work while all are taken.
-    `work_available` is set when a campaign has been started here, so that it need not wait for the next look.
-    While some are `active_leases`, the next shard is left to a process that has none, for a while.
+    There is a slot for each run at full speed. Without a free slot, no sender polls.
+    `work_available` is set when a campaign was started, so that it does not wait for the next poll.
+    A process with `active_leases` waits 0.2 s before it claims another shard, so that idle processes
+    go first.
     """
 
     slots: asyncio.Semaphore
@@ -32,7 +33,7 @@ class ClaimCoordinator:
 
     @contextmanager
     def occupy_slot(self, lease: Lease) -> Iterator[Callable[[], None]]:
-        """Gives the sender's slot back at the end, or when what it yields is called."""
+        """Releases the slot at the end, or earlier when the yielded function is called."""
         self.active_leases.add(lease)
         try:
             with ExitStack() as slot:

@@ -1,8 +1,8 @@
 """One sender's work on one shard: the pages flow through a bounded pipeline.
 
-While a page is written, or waits for its turn, the next one is read and planned, and none after
-that: a page is read as the run reaches it. Nothing that is in the pipeline counts: a run that ends
-anyhow is taken up from the last committed cursor.
+While a page is written, or waits for its reservation, the next one is read and planned. No further
+page is read before the run reaches it. A run that ends for any reason is continued from the last
+committed cursor; pages in the pipeline are dropped.
 """
 
 import asyncio
@@ -22,10 +22,10 @@ from chat_store.errors import StalePageError
 from herald_rpc.process.waiting import Backoff, wait_at_most
 
 _PAGES_IN_HAND = 2
-# How many seconds a page and its plan hold. After that, the audience is asked who is still in it.
-# If the page had to wait for its turn, it is planned again, because channels may have been frozen.
+# A page older than these seconds is checked against the audience, because targets may have left. If
+# it waited for its reservation, it is planned again, because channels may have been frozen.
 _KEEPS = 0.5
-# attempts at a page that went stale before its run is left for a while: two are enough nearly always
+# attempts to write a stale page before the run is left for a while; two are nearly always enough
 _STALE_ATTEMPTS = 6
 _FIRST_STALE_SECONDS, _LONGEST_STALE_SECONDS = 0.02, 0.4
 
@@ -34,7 +34,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """A page as it came and what is to be written for it; without either, the audience's end."""
+    """A page of targets and the rows to write for it. Without either, the end of the audience."""
 
     page: AudiencePage | None = None
     planned: PlannedPage | None = None
@@ -71,9 +71,9 @@ class PagePipeline:
         self._stopping = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> bool:
-        """Whether the walk reached the audience's end; it did not if `stop` was set before.
+        """Sends until the end of the audience or until `stop` is set; returns whether it is the end.
 
-        Raises an exception group of whatever ended it otherwise.
+        Raises an exception group of the errors that ended it.
         """
         async with asyncio.TaskGroup() as group:
             helpers = [
@@ -81,8 +81,7 @@ class PagePipeline:
                 group.create_task(self._close(stop)),
             ]
             if not self._lease.cursor:
-                # before the first page is read: a target that is added behind it makes the version
-                # another one
+                # before the first page is read, so that a target added behind it changes the version
                 await self._runs.begin_pass(self._lease)
             helpers += [group.create_task(self._fetch()), group.create_task(self._plan())]
             finished = await self._commit()
@@ -116,11 +115,11 @@ class PagePipeline:
         return await self._planner.plan(targets)
 
     async def _planned_again(self, page: AudiencePage) -> PlannedPage:
-        """Without those who have left or have an outcome, and without the message ids of others."""
+        """Plans the page without targets that left or have an outcome, and with unused message ids."""
         targets = await self._audience.among(page.target_ids, self._report_waiting)
         handled = await self._runs.targets_with_outcome(self._lease.campaign_id, targets)
         if handled and self._lease.pass_number == 1:
-            # no page of this campaign has come here: what it would have counted is uncounted
+            # no committed page made these outcomes, so no counter has them
             await self._runs.recount(self._lease)
         targets = [target for target in targets if target not in handled]
         return await self._planner.plan(targets, check_message_ids=True)
@@ -128,7 +127,7 @@ class PagePipeline:
     async def _close(self, stop: asyncio.Event) -> None:
         await stop.wait()
         self._stopping.set()
-        # whoever waits for a page that may be long in coming is woken by an end
+        # wakes `_commit`, which may wait long for a page
         await self._plans.put(_Plan())
 
     async def _commit(self) -> bool:
@@ -152,17 +151,17 @@ class PagePipeline:
     async def _refreshed(
         self, waited: timedelta, page: AudiencePage, planned: PlannedPage, made_at: float
     ) -> PlannedPage:
-        """What is to be written after the wait: nothing for those who have left meanwhile."""
+        """Returns the plan to write after the wait, without targets that have left meanwhile."""
         targets = page.target_ids
         if monotonic() - page.read_at > _KEEPS:
             targets = await self._audience.among(targets, self._report_waiting)
         if len(targets) < len(page.target_ids) or (waited and monotonic() - made_at > _KEEPS):
             return await self._planned(targets)
-        # who is limited sends when it is written, and not when it was planned
+        # a throttled page carries the time of its commit, not of its planning
         return planned.with_time(self._now()) if waited else planned
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, _T]) -> _T | None:
-        """None if the run is to stop before the work is done: the segment service may be away."""
+        """Returns None if the run must stop first, because the segment service may be unreachable."""
         working = asyncio.create_task(work)
         stopping = asyncio.create_task(self._stopping.wait())
         try:
@@ -174,9 +173,9 @@ class PagePipeline:
             await asyncio.gather(working, stopping, return_exceptions=True)
 
     async def _commit_page(self, page: AudiencePage, planned: PlannedPage) -> bool:
-        """Whether it was written; it was not if the run is to stop before that.
+        """Writes the page and returns True; False if the run must stop first.
 
-        Raises `StalePageError` when others keep taking what the page would write.
+        Raises `StalePageError` if other writers keep making the page stale.
         """
         backoff = Backoff(_FIRST_STALE_SECONDS, _LONGEST_STALE_SECONDS)
         for _ in range(_STALE_ATTEMPTS - 1):

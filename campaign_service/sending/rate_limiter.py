@@ -1,4 +1,4 @@
-"""Keeping below the limits: under one, a page waits for its turn before it is written."""
+"""Keeps a run below its limits: each page waits for a reservation before it is written."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -7,18 +7,18 @@ from datetime import datetime, timedelta
 from campaign_service.storage.ports import GLOBAL_LIMIT, RunStore
 from herald_rpc.process.waiting import wait_at_most
 
-# A page is a burst: so many a second make the rate a smooth one.
+# A page is sent at once, so a limited run sends at least 14 small pages a second.
 _PAGES_PER_SECOND = 14
-# messages a second that a run hardly reaches by itself
+# messages a second that a run hardly reaches without a limit
 _FULL_SPEED = 10_000
 
 
 def applicable_limits(
     campaign_id: str, campaign_limit: int, global_limit: int
 ) -> Mapping[str, int]:
-    """Messages a second for each pace that the campaign has to keep; 0 is no limit.
+    """Returns the limits that the campaign must keep, in messages a second; 0 means no limit.
 
-    One of its own that is above that of all campaigns together would never be felt.
+    Leaves out a limit of its own that is not below the limit of all campaigns together.
     """
     limits = {}
     if campaign_limit and not 0 < global_limit <= campaign_limit:
@@ -29,7 +29,7 @@ def applicable_limits(
 
 
 class RateLimiter:
-    """One run's turns. Without limits it costs nothing: there is nothing to wait for."""
+    """Reserves times for the messages of one run. Costs nothing without limits."""
 
     def __init__(
         self, limits: Mapping[str, int], runs: RunStore, now: Callable[[], datetime]
@@ -37,12 +37,12 @@ class RateLimiter:
         self._limits = limits
         self._runs = runs
         self._now = now
-        # when the turn before was due; unset while there is nothing to be late with
+        # when the reservation before was due; unset if there is none to be late for
         self._last_scheduled_at: datetime | None = None
 
     @property
     def is_throttled(self) -> bool:
-        """Whether a run that keeps it waits most of the time."""
+        """Whether a run with these limits waits most of the time."""
         return bool(self._limits) and min(self._limits.values()) < _FULL_SPEED
 
     def page_size(self, limit: int) -> int:
@@ -51,9 +51,9 @@ class RateLimiter:
         return max(1, min(limit, min(self._limits.values()) // _PAGES_PER_SECOND))
 
     async def wait_for_reservation(self, messages: int, stop: asyncio.Event) -> timedelta:
-        """Returns when it is the turn of so many messages, or when `stop` is set.
+        """Waits until the messages may be sent, or `stop` is set; returns how long that would be.
 
-        Tells how long that was to take. Holds neither a transaction nor a connection meanwhile.
+        Holds neither a transaction nor a connection meanwhile.
         """
         if not self._limits or not messages:
             self._last_scheduled_at = None

@@ -26,7 +26,7 @@ class SenderPool(Protocol):
         """Whether at least one process can send."""
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Sends until `stop` is set and the pages in progress are written. Cancelled, it drops them."""
+        """Sends until `stop` is set, then writes the pages in progress. If cancelled, drops them."""
 
 
 @asynccontextmanager

@@ -1,1 +1,1 @@
-"""A process of ours: its settings, its logs, and the workers it starts."""
+"""Parts of every Herald process: settings, logs, and worker processes."""

@@ -1,4 +1,4 @@
-"""The worker that keeps a server's health true to what the server depends on."""
+"""The worker that reports a server's health by the state of its dependencies."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -14,10 +14,10 @@ logger = structlog.get_logger(__name__)
 
 
 class HealthWorker(RepeatingWorker):
-    """Asks every second. Clients that balance, ours among them, call servers that say SERVING.
+    """Checks every second. Clients with load balancing, as ours, call only servers that serve.
 
-    `is_well` has a time-out of its own; while it raises, the server is not well. A server that has
-    just started counts as well.
+    `is_well` has a time-out of its own; if it raises, the server is not well. A server that has just
+    started counts as well.
     """
 
     def __init__(self, server: RunningServer, is_well: Callable[[], Awaitable[bool]]) -> None:
@@ -28,7 +28,7 @@ class HealthWorker(RepeatingWorker):
         self._stop = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop` is set. Health from then on is the business of whoever stops the server."""
+        """Reports until `stop` is set. After that, the code that stops the server sets its health."""
         self._stop = stop
         await super().run(stop)
 

@@ -22,14 +22,14 @@ LIBRARIES = {
 
 
 def configure(level: str, log_format: LogFormat | None = None) -> None:
-    """Send all log records to standard error, one line each but for console tracebacks.
+    """Sends all log records to standard error, a line each except tracebacks on a console.
 
-    Without a format: `console` on a terminal, otherwise `json`. Replaces what was configured
-    before, handlers of the root logger included.
+    Without a format: `console` on a terminal, otherwise `json`. Replaces the previous
+    configuration, including the handlers of the root logger.
     """
     if log_format is None:
         log_format = "console" if sys.stderr.isatty() else "json"
-    # Tracebacks are plain: the rich ones print local variables, and with them what is secret.
+    # Plain tracebacks, because rich ones print local variables, which may be secret.
     rendering: list[Processor] = (
         [
             structlog.dev.ConsoleRenderer(

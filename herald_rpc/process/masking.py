@@ -1,4 +1,4 @@
-"""Masks what is secret in URLs, so that settings can be logged."""
+"""Masks the secrets in URLs, so that settings can be logged."""
 
 import re
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ _URL = re.compile(
 )
 _FILE = re.compile(r"(?P<path>/[^?#]*)(\?(?P<query>[^#@]*))?")
 
-# Parameters of PostgreSQL's URLs that are no secret. All others are masked.
+# Parameters of PostgreSQL's URLs that are not secret. All others are masked.
 _PLAIN_PARAMETERS = frozenset(
     """
     application_name channel_binding client_encoding connect_timeout dbname
@@ -31,8 +31,8 @@ _SECRET_PARAMETERS = frozenset({"options", "passfile", "password", "sslpassword"
 def masked(value: str) -> str:
     """Returns the value with each secret of a URL replaced by `***`.
 
-    A URL whose parts can't be told apart is masked as a whole but for its scheme, because any
-    part of it may belong to a password that nobody has percent-encoded.
+    A URL whose parts can't be separated is masked except for its scheme, because any part may
+    belong to a password without percent-encoding.
     """
     scheme, separator, rest = value.partition("://")
     if not separator:
@@ -53,7 +53,7 @@ def masked(value: str) -> str:
 def _masked_parameters(query: str) -> Iterator[str]:
     """Yields the parameters; masks unknown ones with their names.
 
-    An unknown one may be the rest of a password with an "&" in it.
+    An unknown parameter may be the rest of a password that contains "&".
     """
     for part in query.split("&"):
         name, separator, _ = part.partition("=")

@@ -1,4 +1,4 @@
-"""Workers outlast what they do not know: work that fails is done again, after ever longer pauses."""
+"""Keeps workers running: a step that fails is repeated, after pauses that grow."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -23,10 +23,10 @@ class _Outage:
 
 
 class Outages:
-    """What fails at present: when each of it is tried again, and what the log has of it.
+    """The current failures: when each is tried again, and whether it was logged.
 
-    Errors of the types in `expected` pass by themselves, and are logged in one line. Any other
-    one is logged with its traceback. Either is logged once in an outage, and so is its end.
+    Errors of the types in `expected` are temporary and logged in one line. Other errors are logged
+    with a traceback. Each is logged once in an outage, and its end too.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Outages:
         return pause
 
     def over(self, name: str) -> None:
-        """It has worked, or there is nothing left to try."""
+        """Ends the outage, because a try succeeded or none is needed any more."""
         if outage := self._by_name.pop(name, None):
             logger.info(
                 "works again",
@@ -59,7 +59,7 @@ class Outages:
             )
 
     def is_paused(self, name: str) -> bool:
-        """Whether it failed a moment ago, and it is too early for the next try."""
+        """Returns whether the next try must still wait."""
         outage = self._by_name.get(name)
         return outage is not None and monotonic() < outage.until
 
@@ -80,7 +80,7 @@ class Outages:
 
 
 class RepeatingWorker(ABC):
-    """Takes its step again and again until it is told to stop, whatever a step raises."""
+    """Repeats its step until it is stopped, even if a step raises."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class RepeatingWorker(ABC):
 
     @property
     def is_well(self) -> bool:
-        """Whether the last step was done."""
+        """Whether the last step succeeded."""
         return not self._outages
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -108,7 +108,7 @@ class RepeatingWorker(ABC):
 async def repeat(
     name: str, step: Callable[[], Awaitable[float]], stop: asyncio.Event, outages: Outages
 ) -> None:
-    """Takes the step again and again until `stop` is set, whatever a step raises.
+    """Repeats the step until `stop` is set, even if a step raises.
 
     A step returns how many seconds later the next one begins.
     """
@@ -131,5 +131,5 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 def _line(error: BaseException) -> str:
-    """What it was made of, without the statement that SQLAlchemy shows."""
+    """Returns the first line of the cause, which lacks the statement that SQLAlchemy adds."""
     return str(error.__cause__ or "").partition("\n")[0]

@@ -1,4 +1,4 @@
-"""Settings that both servers have: read from HERALD_* variables, checked before all else."""
+"""Settings of both servers, read from HERALD_* variables and checked before anything starts."""
 
 import os
 import re
@@ -38,9 +38,9 @@ VARIABLES_OF_SERVICES = frozenset(
 )
 """The variables of all services' own settings, in addition to those of `ServerSettings`."""
 
-# for tests that kill a server
+# used by tests that kill a server
 _OTHER_VARIABLES = frozenset({"HERALD_CRASH_AT"})
-# Kubernetes sets these in each container, about services whose names begin with "herald"
+# Kubernetes sets these in each container, for services whose names begin with "herald"
 _OF_KUBERNETES = re.compile(
     r"\w+_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
 )
@@ -56,10 +56,10 @@ LogLevel = Annotated[
 
 
 class ServerSettings(BaseSettings):
-    """What both servers are told from outside; a service's own settings extend it.
+    """The settings of both servers; each service extends them by its own.
 
-    An empty variable counts as one that is not set. Validators of subclasses must not put a
-    secret into their messages: these are printed.
+    An empty variable counts as unset. Validators of subclasses must not put secrets into their
+    messages, because these are printed.
     """
 
     model_config = SettingsConfigDict(
@@ -71,7 +71,7 @@ class ServerSettings(BaseSettings):
     )
 
     database_url: str = Field(default="sqlite+aiosqlite:///data/herald.db", repr=False)
-    """Always with its async driver; `sqlite:///…` and `postgresql://…` get theirs."""
+    """With its async driver, which is added to `sqlite:///…` and `postgresql://…`."""
 
     log_level: LogLevel = "INFO"
 
@@ -79,18 +79,18 @@ class ServerSettings(BaseSettings):
     """Unset: `console` on a terminal, otherwise `json`."""
 
     grace_seconds: float = Field(default=10.0, gt=0, allow_inf_nan=False)
-    """How long calls in progress may go on after a stop signal."""
+    """Seconds that calls in progress may continue after a stop signal."""
 
     start_timeout_seconds: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    """How long a start waits for a PostgreSQL that is down; 0: as long as it takes."""
+    """Seconds that a start waits for a PostgreSQL that is down; 0: without limit."""
 
     reflection: bool = True
 
     max_calls: int = Field(default=DEFAULT_LIMITS.calls, ge=1)
-    """How many calls a server handles at once; more are refused as RESOURCE_EXHAUSTED."""
+    """Calls that a server handles at once; more are refused as RESOURCE_EXHAUSTED."""
 
     max_streams: int = Field(default=DEFAULT_LIMITS.streams, ge=1)
-    """The same for streams, which do not count as calls."""
+    """Streams that a server handles at once; they do not count as calls."""
 
     @field_validator("database_url")
     @classmethod
@@ -103,7 +103,7 @@ class ServerSettings(BaseSettings):
 
     @property
     def start_wait_seconds(self) -> float | None:
-        """How long a start waits for the database; None means as long as it takes.
+        """Seconds that a start waits for the database; None means without limit.
 
         A PostgreSQL that is down comes back, but a file that can't be opened does not.
         """
@@ -116,7 +116,7 @@ class ServerSettings(BaseSettings):
         return CallLimits(calls=self.max_calls, streams=self.max_streams)
 
     def described(self) -> dict[str, str]:
-        """Return every setting by the name of its variable, with all secrets masked."""
+        """Returns every setting by the name of its variable, with all secrets masked."""
         return {
             _variable(name): _shown(getattr(self, name)) for name in sorted(type(self).model_fields)
         }

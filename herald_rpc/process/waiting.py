@@ -1,4 +1,4 @@
-"""Waiting for an event at most so long, and pausing between tries."""
+"""Waits for an event with a time limit, and pauses between tries."""
 
 import asyncio
 import random
@@ -9,9 +9,9 @@ LONGEST_PAUSE_SECONDS = 5.0
 
 
 async def wait_at_most(event: asyncio.Event, seconds: float | None) -> bool:
-    """Returns when the event is set or the time has passed, and whether the event is set.
+    """Waits until the event is set or the time has passed; returns whether the event is set.
 
-    None: waits for the event alone.
+    None means no time limit.
     """
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
@@ -22,7 +22,7 @@ async def wait_at_most(event: asyncio.Event, seconds: float | None) -> bool:
 class Backoff:
     """Pauses that double up to the longest one, in seconds.
 
-    Each is shortened by up to a half at random, so that those who failed together do not come back
+    Each is shortened by up to a half at random, so that callers that failed together do not retry
     together.
     """
 
@@ -36,7 +36,7 @@ class Backoff:
         self.reset()
 
     def reset(self) -> None:
-        """Begins anew with the first pause."""
+        """Starts again with the first pause."""
         self._next = min(self._first_seconds, self._longest_seconds)
 
     def next(self) -> float:

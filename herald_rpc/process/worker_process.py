@@ -1,4 +1,4 @@
-"""A command that runs in a process of its own, takes orders from this one and ends with it."""
+"""Runs a command as a child process that takes orders from this one and ends with it."""
 
 import asyncio
 import os
@@ -18,23 +18,23 @@ logger = structlog.get_logger(__name__)
 
 _WAKE, _STOP = b"n", b"s"
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-# a process that has lived for so long works: importing everything takes one to four of them
+# a process that lived this long has started: importing everything takes 1 to 4 s
 _SETTLED_SECONDS = 10.0
 _STOPPED = {0, *(-number for number in _STOP_SIGNALS)}
 _STANDARD_INPUT = 0
 
 
 class WorkerProcessDiedError(Exception):
-    """A process ended before it was told to, or not as it was told to."""
+    """A process ended before it was stopped, or failed when it was."""
 
     def __init__(self, name: str, code: int) -> None:
         super().__init__(f"{name} has ended with {code}")
 
 
 class WorkerProcess:
-    """Runs a command that calls `follow_orders`, and replaces it when it ends before it should.
+    """Runs a command that calls `follow_orders`, and restarts it if it ends too early.
 
-    The process starts when the context is entered, so that it imports what it needs meanwhile; its
+    The process starts when the context is entered, so that its imports take place meanwhile. Its
     work begins with `run`. It inherits the environment and standard error. Leaving the context
     kills it.
     """
@@ -48,17 +48,17 @@ class WorkerProcess:
 
     @property
     def is_well(self) -> bool:
-        """Whether the process has not died within the last seconds."""
+        """Whether the process has not died within the last few seconds."""
         return not self._outages
 
     def wake(self) -> None:
-        """Sets `woken` over there."""
+        """Sets `woken` in the process."""
         self._send_order(_WAKE)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Sets `stop` over there when this one is set, and returns when the process has ended.
+        """Sets `stop` in the process when this one is set, and returns when the process has ended.
 
-        Cancelled, it kills the process, also one that is stopped or stuck. Raises
+        If cancelled, kills the process, even if it is suspended or stuck. Raises
         `WorkerProcessDiedError` when the process fails after `stop` is set.
         """
         while True:
@@ -79,7 +79,7 @@ class WorkerProcess:
             raise died
 
     async def _ended(self, process: asyncio.subprocess.Process, stop: asyncio.Event) -> int:
-        """Lets the process work, and returns its exit code when it has ended."""
+        """Starts the work of the process, and returns its exit code when it has ended."""
         stopping = asyncio.create_task(stop.wait())
         stopping.add_done_callback(
             lambda task: None if task.cancelled() else self._order_to_stop(process)
@@ -101,7 +101,7 @@ class WorkerProcess:
     async def _start(self) -> asyncio.subprocess.Process:
         self._close_orders()
         orders, theirs = socket.socketpair()
-        # an order that finds no room is one too many
+        # if the socket is full, enough orders are waiting
         orders.settimeout(0)
         self._orders = orders
         with theirs:
@@ -111,14 +111,14 @@ class WorkerProcess:
         return self._process
 
     def _send_order(self, order: bytes) -> None:
-        # one that is about to end, or was paused for long, takes none
+        # a process that is ending, or was suspended for long, reads no orders
         with suppress(OSError):
             if self._orders:
                 self._orders.send(order)
 
     def _order_to_stop(self, process: asyncio.subprocess.Process) -> None:
         self._send_order(_STOP)
-        # ends one that still imports and has nothing in hand; those that listen ignore it
+        # ends a process that still imports and has no work; one that takes orders ignores it
         _signal(process, signal.SIGTERM)
 
     def _close_orders(self) -> None:
@@ -145,9 +145,9 @@ def python_command(module: str, *arguments: str) -> list[str]:
 async def follow_orders(stop: asyncio.Event, woken: asyncio.Event) -> None:
     """Takes the orders of a `WorkerProcess` from standard input; returns with the first one.
 
-    Sets `woken` with each order, and `stop` with that to stop. From now on this process ends at
-    once when the other one is gone, whatever has ended that. Stop signals are for the other one,
-    even where all processes of a group get them, and are ignored.
+    Sets `woken` with each order, and `stop` with the order to stop. From now on, this process ends
+    at once when its parent has ended for any reason. It ignores stop signals, which the parent
+    handles, because a terminal sends them to the whole group.
     """
     for number in _STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
@@ -167,7 +167,7 @@ async def follow_orders(stop: asyncio.Event, woken: asyncio.Event) -> None:
 
 
 def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
-    # Not by the process's own method: that looks whether it has ended, and takes the exit code
+    # Not by the process's own method, which checks whether it has ended and takes the exit code
     # away from the thread that waits for it.
     if process.returncode is None:
         with suppress(ProcessLookupError):
