@@ -1,8 +1,8 @@
-"""`python -m campaign_service` serves campaigns; `… watch` and `… verify` look at one.
+"""`python -m campaign_service` serves campaigns; `… watch` and `… verify` show one.
 
 `… send` runs senders alone. `… restored` decides about a database that is held.
 
-Each command imports what it needs when it runs: a process that sends starts in three fifths of the
+Each command imports its modules when it runs. A process that sends starts in three fifths of the
 time that importing everything takes.
 """
 
@@ -68,7 +68,7 @@ def send_messages(
     start.
     """
     if ordered:
-        # ^C is for the server, also while this process imports what it needs
+        # the server handles ^C, also while this process still imports its modules
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     from campaign_service.commands.send import send, send_for_server
 
@@ -86,7 +86,7 @@ def watch_campaign(
         str, typer.Option(help="The campaign servers: host:port, with commas between.")
     ] = "127.0.0.1:50052",
 ) -> None:
-    """Show a campaign's progress until it is over, over restarts of the server.
+    """Show a campaign's progress until it ends, also across restarts of the server.
 
     Exit code 0: completed. 3: stopped. 1: anything else.
     """
@@ -102,8 +102,8 @@ def verify_campaign(
 ) -> None:
     """Recount a campaign from its rows: nobody left out, nobody twice, every counter right.
 
-    It may be running: what is printed is one moment. Exit code 0: all is right. 1: it is not.
-    2: it can't be told.
+    The campaign may be running; the output shows one moment. Exit code 0: all is right. 1: an
+    invariant is broken. 2: the check could not be made.
     """
     from campaign_service.commands.verify import verify
 
@@ -113,7 +113,7 @@ def verify_campaign(
 @app.command("restored")
 def decide_about_restored(
     resume: Annotated[  # noqa: FBT002 - typer's way to have a flag
-        bool, typer.Option("--resume", help="All held campaigns go on as they were.")
+        bool, typer.Option("--resume", help="All held campaigns continue as they were.")
     ] = False,
     stop: Annotated[  # noqa: FBT002 - as before
         bool, typer.Option("--stop", help="All held campaigns are stopped; callers may resume.")
@@ -122,7 +122,7 @@ def decide_about_restored(
 ) -> None:
     """Decide about a database that is held, because it was restored or a server was started so.
 
-    Works at the database, with servers or without, and takes effect in all of them. Exit code 0:
+    Works on the database, with or without servers, and takes effect in all of them. Exit code 0:
     decided. 1: nothing is held. 2: the database can't be reached, or no decision was given.
     """
     if resume == stop:

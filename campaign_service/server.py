@@ -1,4 +1,4 @@
-"""Puts the campaign server together, and takes it down in order."""
+"""Assembles the campaign server and stops it in order."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -59,10 +59,10 @@ EVENT_SERVICE = "herald.event.v1.EventService"
 class Worker(Protocol):
     @property
     def is_well(self) -> bool:
-        """Whether its work is done, and does not fail for a reason that nobody knows."""
+        """Whether its work succeeds."""
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Works until `stop` is set, and then finishes what it has in hand."""
+        """Works until `stop` is set, and then finishes the work in progress."""
 
 
 async def run_until(
@@ -71,13 +71,13 @@ async def run_until(
     senders: SenderPool,
     started: Callable[[RunningServer], None] = lambda _: None,
 ) -> None:
-    """Serves and sends until `stop` is set; then finishes the pages and the calls in hand.
+    """Serves and sends until `stop` is set, then finishes the pages and calls in progress.
 
-    What is not finished within the grace is cut: a page's shard is taken up by another sender when
-    its lease is over.
+    Work that is not finished within the grace is cancelled. Another sender continues the shard of a
+    cancelled page when its lease has ended.
 
-    Workers go on whatever their work raises. One that could not even begin ends the server too,
-    with its exception.
+    Workers continue if their work raises. A worker that could not start ends the server with its
+    exception.
     """
     with suppress(StoppedWhileStartingError):
         await _serve(stop, settings, senders, started)
@@ -100,7 +100,7 @@ async def _serve(
                 grace.begin()
                 await server.set_serving(False)
         finally:
-            # whatever ended it: the calls in hand are answered
+            # whatever the cause of the stop, the calls in progress are answered
             await server.drain(grace.left)
 
 
@@ -157,7 +157,7 @@ async def _server(
         tail = EventTail(EventReader(log, chat))
         webhooks = SqlWebhookStore(database)
         attempts = SqlAttemptStore(database)
-        # few connections; on SQLite its many small writes let callers go first, as the senders' do
+        # few connections; on SQLite its many small writes let callers go first, as those of senders do
         background = open_database(settings.database_url, pool_size=2, background=True)
         stack.push_async_callback(background.close)
         dispatcher = webhook_dispatcher(settings, background)
@@ -202,7 +202,7 @@ async def _server(
                 failure_for=failure_for,
                 reflection=settings.reflection,
                 limits=settings.call_limits,
-                # EventService goes on: subscribers get what has happened
+                # EventService still serves while the database is held: subscribers get past events
                 withholding=[CAMPAIGN_SERVICE],
                 prepare=prepare,
             )
@@ -231,5 +231,5 @@ async def _server(
 
 
 def _shards(database: Database) -> int:
-    # SQLite has one writer: two senders are enough to have a page ready whenever it is free
+    # SQLite has one writer, and two senders keep it busy
     return 2 if database.dialect == "sqlite" else 4

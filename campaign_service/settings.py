@@ -1,4 +1,4 @@
-"""What the campaign server is told from outside, as HERALD_* variables."""
+"""The campaign server's settings, read from HERALD_* variables."""
 
 from pydantic import Field, field_validator
 
@@ -14,22 +14,22 @@ class CampaignSettings(ServerSettings):
     """One or several segment servers: `host:port` by name or address, with commas between."""
 
     page_size: int = Field(default=1_000, ge=1, le=10_000)
-    """How many targets are sent in one transaction."""
+    """Targets that are sent in one transaction."""
 
     lease_seconds: float = Field(default=10.0, ge=1, le=600)
-    """How long a sender that went silent keeps its work from others."""
+    """Seconds for which a sender that stopped responding keeps its shard."""
 
     sender_processes: int = Field(default=2, ge=0, le=64)
-    """How many processes of this server send, a core each; 0: the one that answers the calls."""
+    """Processes of this server that send, a core each; 0: the one that answers the calls sends."""
 
     sender_niceness: int = Field(default=0, ge=0, le=19)
-    """How far these processes, and those of `send`, let others go first: `nice`'s number."""
+    """Niceness of these processes and of `send`; a higher one lets others go first."""
 
     sender_slots: int = Field(default=4, ge=1, le=64)
-    """How many campaigns, or shards of one, a process sends at the same time at full speed."""
+    """Campaigns, or shards of one, that a process sends at the same time at full speed."""
 
     max_messages_per_second: int = Field(default=0, ge=0)
-    """How many messages all campaigns together may send in a second; 0: as many as they can."""
+    """Messages a second of all campaigns together; 0: no limit."""
 
     multi_tenancy: bool = False
     """Whether a receiver must be in the team of a campaign's channel template."""
@@ -38,22 +38,23 @@ class CampaignSettings(ServerSettings):
     """Whether each start holds the database until an operator has decided."""
 
     monthly_quota: int = Field(default=0, ge=0)
-    """How many messages all campaigns may send in a calendar month (UTC); 0: as many as wanted."""
+    """Messages of all campaigns in a calendar month (UTC); 0: no limit."""
 
     event_retention_days: int = Field(default=7, ge=2, le=3_650)
-    """How long events can be streamed and replayed, and attempts of webhooks looked at."""
+    """Days for which events can be streamed and replayed, and attempts of webhooks queried."""
 
     webhook_allow: str = ""
-    """Where webhooks may go: host names, networks, and `loopback`, `private`, `public`; empty: anywhere."""
+    """Allowed addresses of webhooks: host names, networks, and the words `loopback`, `private` and
+    `public`; empty: all."""
 
     webhook_deny: str = ""
-    """Where they may not go, though it is allowed. Link-local addresses are always denied."""
+    """Addresses that are refused though allowed. Link-local addresses are always refused."""
 
     nats_url: str = Field(default="", repr=False)
-    """Where every event is published to JetStream; empty: nowhere."""
+    """The NATS server whose JetStream gets every event; empty: none."""
 
     nats_stream: str = Field(default="HERALD", pattern=r"^[A-Za-z0-9_-]+$")
-    """The JetStream stream, which is Herald's alone; created if it is missing."""
+    """The JetStream stream, which only Herald writes to; created if missing."""
 
     @field_validator("segment_target")
     @classmethod

@@ -39,7 +39,7 @@ async def run_until(
     """Serves and counts until `stop` is set, then finishes the calls in progress.
 
     Target streams end at once, because they can be resumed elsewhere. A count ends at once too.
-    Workers go on whatever their work raises.
+    Workers continue if their work raises.
     """
     with suppress(StoppedWhileStartingError):
         await _serve(stop, settings, started)

@@ -1,4 +1,4 @@
-"""What is written into the log of events, in the transaction of what it tells."""
+"""Writes entries of the event log, in the transaction of the change that they report."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -20,7 +20,7 @@ from chat_store.database.engine import DialectName
 from chat_store.page_rows import PageRows
 from chat_store.sql.tables import members
 
-# of entries that are no page
+# the shard of entries that are not pages
 REVISION_SHARD = -1
 
 _PLACES: Types = {"cid": Key, "target_id": Key}
@@ -29,15 +29,15 @@ _COLUMNS = tuple(column.name for column in event_log.columns if column.name != "
 
 
 async def record_event(connection: AsyncConnection, dialect: DialectName, campaign_id: str) -> None:
-    """The campaign's revision of this transaction, as an event."""
+    """Writes the campaign's new revision as an event, in the same transaction."""
     await connection.execute(_of_revision(dialect), {"of_campaign": campaign_id})
 
 
 def page_entry(dialect: DialectName, lease: Lease, page: PageRows) -> Iterator[Write]:
-    """The page as an entry of the log; none for a page without messages.
+    """Yields the write of the page's log entry; nothing for a page without messages.
 
-    To be written after the shard has counted the page and before the page itself: it looks at what
-    the page is about to change.
+    Execute it after the shard has counted the page and before the page is written, because it reads
+    the state that the page changes.
     """
     if not page.messages:
         return
@@ -84,7 +84,7 @@ def _of_revision(dialect: DialectName) -> Insert:
         "page": literal(0),
         "type": type_,
         "created_at": columns.updated_at,
-        # only what a campaign generates is muted
+        # `skip_webhook` and `skip_push` mute only what a campaign generates
         "skip_webhook": literal(False),  # noqa: FBT003 - a value
         "skip_push": literal(True),  # noqa: FBT003 - a value
         "messages": literal(0, Count),
@@ -129,7 +129,7 @@ def _of_page(dialect: DialectName, *, joins: bool, shows: bool) -> Insert:
 
 
 def _joining(dialect: DialectName) -> ColumnElement[Any]:
-    """The targets in whose channels the sender is not yet."""
+    """Selects the targets whose channels the sender is not in yet."""
     given = row_source(dialect, _PLACES, "joins")
     sender = bindparam("sender_id", type_=Key)
     is_in = (
@@ -142,7 +142,7 @@ def _joining(dialect: DialectName) -> ColumnElement[Any]:
 
 
 def _unhiding(dialect: DialectName) -> ColumnElement[Any]:
-    """The targets whose channel is hidden from them until now."""
+    """Selects the targets from whom their channel is still hidden."""
     given = row_source(dialect, _PLACES, "shows")
     is_member = (members.c.cid == given.c["cid"]) & (members.c.user_id == given.c["target_id"])
     targets = select(given.c["target_id"].label("target_id")).select_from(given.source)

@@ -1,4 +1,4 @@
-"""The log of events in SQL: its positions, its entries, and its end by age."""
+"""The log of events in SQL: positions, entries, and deletion by age."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
@@ -127,12 +127,12 @@ class SqlEventLog:
 
 
 def entry_from_row(values: Mapping[str, Any]) -> LogEntry:
-    """From the values of `ENTRY_COLUMNS`."""
+    """Builds an entry from the values of `ENTRY_COLUMNS`."""
     return LogEntry(**values)
 
 
 async def give_positions(connection: AsyncConnection) -> int:
-    """Assigns positions to up to 1,000 committed entries. Returns how many.
+    """Assigns positions to up to 1,000 committed entries, and returns their number.
 
     Locks the row with the ends until the commit, so that positions are committed in order and
     without gaps.
@@ -147,7 +147,7 @@ async def give_positions(connection: AsyncConnection) -> int:
 
 
 async def end_of_log(connection: AsyncConnection) -> Place:
-    """Returns the place behind all committed entries. Others can assign none until the commit."""
+    """Returns the place behind all committed entries. Locks out other assignments until the commit."""
     while await give_positions(connection) == _MOST_AT_ONCE:
         pass
     return Place((await _lock_ends(connection)).next_position)
@@ -192,7 +192,7 @@ def _ends_and_news() -> Select[Any]:
 
 @cache
 def _give() -> Update:
-    """The entries without a position, in the order of each campaign."""
+    """Assigns positions to the entries without one, in the order of each campaign."""
     news = (
         select(*_KEY, func.row_number().over(order_by=_KEY).label("row"))
         .where(event_log.c.position.is_(None))

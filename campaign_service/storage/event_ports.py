@@ -1,4 +1,4 @@
-"""What events ask of the database, in the service's own words."""
+"""The ports of events and webhooks to the database."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,13 +27,13 @@ class LogEnds:
 
 
 class EventLog(Protocol):
-    """What has happened, in an order in which nothing is ever put in behind a reader.
+    """The log of events. Entries are only added after those that a reader has seen.
 
-    Within a campaign it is the order of its changes, each before the pages that were sent under it.
+    Entries of a campaign are in the order of its changes, each before the pages sent under it.
     """
 
     async def ends(self) -> LogEnds:
-        """Everything that was committed before this call is before `next`."""
+        """Returns both ends. All entries that were committed before this call are before `next`."""
 
     async def entries(
         self,
@@ -44,25 +44,25 @@ class EventLog(Protocol):
         types: Collection[str] = (),
         campaign_id: str | None = None,
     ) -> Sequence[LogEntry]:
-        """Those from `start` on that have events of the types, or of any; no muted ones."""
+        """Returns the entries from `start` on with events of the types, or of any; not muted ones."""
 
     async def revisions(
         self, wanted: Collection[tuple[str, int]]
     ) -> Mapping[tuple[str, int], Campaign]:
-        """Campaigns as they were at these revisions, without `user_ids`."""
+        """Returns campaigns as they were at these revisions, without `user_ids`."""
 
     async def forget(self, before: datetime, most: int) -> int:
-        """Deletes the oldest entries, `most` of them, up to the first that is not older.
+        """Deletes up to `most` of the oldest entries, until the first that is not older.
 
-        Those that have no position yet are kept. How many they were.
+        Keeps entries without a position. Returns how many it has deleted.
         """
 
 
 class WebhookStore(Protocol):
-    """Webhooks. Those that name one raise `WebhookNotFoundError`."""
+    """Webhooks. Methods that take an id raise `WebhookNotFoundError`."""
 
     async def create(self, webhook: Webhook, now: datetime) -> Webhook:
-        """What is stored under its id now: it, or what was there. It gets what happens from now on."""
+        """Creates the webhook, or returns the stored one with its id. Later events are sent to it."""
 
     async def get(self, webhook_id: str) -> Webhook: ...
 
@@ -73,45 +73,45 @@ class WebhookStore(Protocol):
     async def update(
         self, webhook_id: str, change: Callable[[Webhook], Webhook], now: datetime
     ) -> Webhook:
-        """What happens while it is disabled is not sent; what has happened before is kept for it."""
+        """Changes the webhook. Events during its disabled time are not sent; earlier ones are kept."""
 
     async def delete(self, webhook_id: str) -> None: ...
 
     async def disable(self, webhook_id: str, reason: str, now: datetime) -> None:
-        """Disables it with an event. No effect on one that is disabled or deleted."""
+        """Disables it and records the event. No effect on a disabled or deleted one."""
 
     async def is_being_sent_to(self, webhook_id: str, now: datetime) -> bool:
-        """Whether a sender has the lease of one of its lanes."""
+        """Returns whether a sender has the lease of one of its lanes."""
 
     async def backlogs(self, given: Collection[Webhook]) -> Mapping[str, Backlog]:
-        """What each of them still has to get, by id."""
+        """Returns the events that each webhook still has to get, by webhook id."""
 
 
 class LaneStore(Protocol):
-    """What is to be sent to webhooks, and who sends it.
+    """The lanes of webhooks: events that are still to be sent, and the leases of their senders.
 
-    What changes a lane raises `LaneLostError` unless the sender still has its lease.
+    Methods that change a lane raise `LaneLostError` if the sender has lost its lease.
     """
 
     async def distribute(self, end: Place) -> None:
-        """Gives the lanes of enabled webhooks what is before `end` in the log."""
+        """Adds the events before `end` in the log to the lanes of enabled webhooks."""
 
     async def claim(
         self, owner: str, now: datetime, until: datetime, *, most: int, most_of_webhook: int
     ) -> Sequence[Lane]:
-        """Takes lanes that are due and in no one's lease.
+        """Leases up to `most` lanes that are due and not leased.
 
-        With those that others have, no more than `most_of_webhook` of one webhook are leased.
+        At most `most_of_webhook` lanes of one webhook are leased, by all senders together.
         """
 
     async def renew(self, lanes: Collection[Lane], until: datetime) -> None:
-        """Those that the sender still has."""
+        """Extends the leases that the sender still has."""
 
     async def begin_batch(self, lane: Lane, end: Place) -> None:
-        """Remembers where the batch ends, so that it is the same after a crash."""
+        """Stores the end of the batch, so that it is the same after a crash."""
 
     async def advance(self, lane: Lane, place: Place, attempts: Sequence[Attempt]) -> None:
-        """What is before the place is done. There is no batch any more."""
+        """Stores that everything before the place is done, and ends the batch."""
 
     async def retry(
         self,
@@ -121,24 +121,27 @@ class LaneStore(Protocol):
         first_attempt_at: datetime,
         before: Sequence[Attempt],
     ) -> None:
-        """Keeps the batch for the next attempt, and gives the lane back until then.
+        """Keeps the batch for the next attempt, and releases the lane until then.
 
-        `before` are attempts for earlier events that have not been written yet.
+        `before` are attempts for earlier events that are not stored yet.
         """
 
     async def release(self, lane: Lane) -> None:
-        """Lets any sender claim it, if there is anything left to send. No error for a lost lease."""
+        """Lets any sender claim the lane, or deletes it if nothing is left. A lost lease is no error."""
 
 
 class AttemptStore(Protocol):
-    """What came of attempts, and events that are sent again."""
+    """The outcomes of attempts, and events that are sent again."""
 
     async def query(
         self, webhook_id: str, outcome: AttemptOutcome | None, page: PageRequest
     ) -> Page[Attempt]: ...
 
     async def redeliver(self, attempt_id: str, now: datetime) -> Attempt:
-        """Raises `AttemptNotFoundError` and `AttemptNotDeadError`."""
+        """Sends the batch of a dead attempt again.
+
+        Raises `AttemptNotFoundError` and `AttemptNotDeadError`.
+        """
 
     async def replay(
         self,
@@ -149,11 +152,11 @@ class AttemptStore(Protocol):
         request_id: str,
         now: datetime,
     ) -> int:
-        """How many events, from the first time to before the second, are sent again.
+        """Sends events again, from the first time to before the second; returns their number.
 
-        A `request_id` that is known has no effect; an empty one never is. Raises
+        A known `request_id` has no effect, and an empty one is never known. Raises
         `WebhookNotFoundError`.
         """
 
     async def forget(self, before: datetime, most: int) -> int:
-        """Deletes attempts from before the time, and replays; how many attempts."""
+        """Deletes attempts and replays from before the time; returns the number of attempts."""

@@ -1,4 +1,4 @@
-"""The tables of events and of those who get them."""
+"""The tables of events and webhooks."""
 
 from sqlalchemy import (
     Boolean,
@@ -22,16 +22,16 @@ metadata = MetaData()
 event_log = Table(
     "event_log",
     metadata,
-    # empty for what belongs to no campaign
+    # empty for events without a campaign
     Column("campaign_id", Key, nullable=False),
     # the campaign's revision when it happened
     Column("revision", Integer, nullable=False),
     # -1: the change that made the revision, which comes before the pages sent at it
     Column("shard", Integer, nullable=False),
-    # counted within the shard, whose lease has one holder: no number is missing
+    # counted within the shard; no number is missing, because its lease has one holder
     Column("page", Integer, nullable=False),
-    # Given after the commit by whoever reads the log next, one at a time: a number that a reader
-    # has seen is never followed by a smaller one. NULL until then.
+    # Assigned after the commit by the next reader of the log, one reader at a time, so that no entry
+    # appears before one that a reader has seen. NULL until then.
     Column("position", Count),
     # an event's type, or `page`
     Column("type", String(32), nullable=False),
@@ -41,9 +41,9 @@ event_log = Table(
     # how many messages a page has, and how many channels it has created
     Column("messages", Count, nullable=False),
     Column("channels", Count, nullable=False),
-    # the targets of these, compressed JSON; see `campaigns.event_pages`
+    # the targets of both, as compressed JSON; see `campaigns.event_pages`
     Column("content", LargeBinary),
-    # CIDs that the sender has entered, and targets that see their channel again
+    # targets whose channels the sender has entered, and targets that see their channel again
     Column("joined", JsonValue, nullable=False),
     Column("shown", JsonValue, nullable=False),
     PrimaryKeyConstraint("campaign_id", "revision", "shard", "page"),
@@ -60,14 +60,14 @@ event_log = Table(
     ),
 )
 
-# One row, from the first position on. Whoever gives positions locks it.
+# One row, from the first position on. It is locked while positions are assigned.
 event_log_ends = Table(
     "event_log_ends",
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
     # the position that the next entry gets
     Column("next_position", Count, nullable=False),
-    # what was before it is older than the retention
+    # entries before it were older than the retention, and are deleted
     Column("first_position", Count, nullable=False),
 )
 
@@ -78,28 +78,28 @@ webhooks = Table(
     Column("url", PlainText, nullable=False),
     Column("event_types", JsonValue, nullable=False),
     Column("secret", PlainText, nullable=False),
-    # signs, too, until then
+    # also signs, until `previous_secret_until`
     Column("previous_secret", PlainText),
     Column("previous_secret_until", UtcTime),
     Column("enabled", Boolean, nullable=False),
     Column("disabled_reason", PlainText, nullable=False),
     Column("timeout_ms", Integer, nullable=False),
     Column("max_batch_events", Integer, nullable=False),
-    # entries from here on have not been given to its lanes
+    # entries from here on are not in its lanes yet
     Column("position", Count, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("updated_at", UtcTime, nullable=False),
     Index("webhooks_by_created_at", "created_at", "id"),
 )
 
-# What one webhook still has to get of one campaign, or of a replay: the events from one place to
-# another. One sender at a time has the lease of a lane, so its events go out in order.
+# The events of a campaign, or of a replay, that one webhook still has to get: from one place to
+# another. One sender at a time has the lease of a lane, so its events are sent in order.
 webhook_lanes = Table(
     "webhook_lanes",
     metadata,
     Column("webhook_id", Key, nullable=False),
     Column("campaign_id", Key, nullable=False),
-    # empty for what happens; else the replay or the redelivered attempt
+    # empty for new events; otherwise the replay or the redelivered attempt
     Column("replay_id", Key, nullable=False),
     # the next event: how many events of the entry at `position` are done
     Column("position", Count, nullable=False),
@@ -107,12 +107,12 @@ webhook_lanes = Table(
     # the place behind the last event
     Column("end_position", Count, nullable=False),
     Column("end_number", Count, nullable=False),
-    # of a replay
+    # the limits of a replay
     Column("types", JsonValue),
     Column("not_before", UtcTime),
     Column("not_after", UtcTime),
-    # The batch that was begun: the place behind it. Once an attempt has failed also its bytes, its
-    # first event, and how many there are.
+    # The place behind the batch in progress. After a failed attempt also its bytes, its first event
+    # and its number of events.
     Column("batch_position", Count),
     Column("batch_number", Count),
     Column("body", LargeBinary),
@@ -122,7 +122,7 @@ webhook_lanes = Table(
     Column("attempts", Integer, nullable=False),
     Column("first_attempt_at", UtcTime),
     Column("next_attempt_at", UtcTime),
-    # another one for each claim
+    # a new value with each claim
     Column("lease", Key),
     Column("lease_until", UtcTime),
     PrimaryKeyConstraint("webhook_id", "campaign_id", "replay_id"),
@@ -134,7 +134,7 @@ webhook_attempts = Table(
     Column("id", Key, primary_key=True),
     Column("webhook_id", Key, nullable=False),
     Column("campaign_id", Key, nullable=False),
-    # the first event of the batch, and how many there were
+    # the first event of the batch, and the number of its events
     Column("event_id", Key, nullable=False),
     Column("event_type", String(32), nullable=False),
     Column("events", Integer, nullable=False),

@@ -32,7 +32,7 @@ class CampaignStore(Protocol):
         """Returns the campaign, also a deleted one. Raises `CampaignNotFoundError`."""
 
     async def get_with_sender(self, campaign_id: str) -> tuple[Campaign, User | None]:
-        """Does as `get`, with the sender; None if that user does not exist any more."""
+        """Does as `get`, with the sender; None if that user no longer exists."""
 
     async def query(self, predicate: Predicate, page: PageRequest) -> Page[Campaign]:
         """Returns campaigns without `user_ids` (up to 10,000 each). Skips deleted ones."""

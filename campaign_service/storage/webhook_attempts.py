@@ -1,4 +1,4 @@
-"""What came of attempts in SQL, and events that are sent again."""
+"""The outcomes of attempts in SQL, and events that are sent again."""
 
 from collections.abc import Collection
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""How much webhooks still have to get, in SQL."""
+"""Counts the events that webhooks still have to get, in SQL."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -18,7 +18,7 @@ _log = event_log.c
 _lanes = webhook_lanes.c
 _NOTHING: ColumnElement[int] = literal(0, Count)
 
-# the entries of a lane, and those of them that it has or wants only a part of
+# the entries of a lane, and those of which only a part belongs to it
 _OF_LANE = and_(
     _log.campaign_id == _lanes.campaign_id,
     _log.position >= _lanes.position,
@@ -35,7 +35,7 @@ _IS_PART = or_(
 
 
 async def backlogs(database: Database, given: Collection[Webhook]) -> Mapping[str, Backlog]:
-    """By webhook."""
+    """Returns the backlog of each webhook, by its id."""
     async with database.snapshot() as connection:
         return {
             webhook.id: await _backlog(connection, database.dialect, webhook) for webhook in given
@@ -49,13 +49,13 @@ async def count_events(
     *,
     of_entries: ColumnElement[bool],
 ) -> int:
-    """How many events of the types, or of any, the entries have."""
+    """Counts the events of the types, or of any, in the entries."""
     found = await connection.scalar(_count(events_in(types, dialect)).where(of_entries))
     return int(found or 0)
 
 
 def events_in(types: Collection[str], dialect: DialectName) -> ColumnElement[int]:
-    """How many events of the types, or of any, an entry has."""
+    """Returns the SQL of the number of an entry's events of the types, or of any."""
     length = func.json_array_length if dialect == "sqlite" else func.jsonb_array_length
     counts: Mapping[EventType, ColumnElement[int]] = {
         EventType.CHANNEL_CREATED: _log.channels,
@@ -80,7 +80,7 @@ async def _backlog(connection: AsyncConnection, dialect: DialectName, webhook: W
     counted = [await _counted(connection, whole)]
     parts = _parts().where(of_webhook, _IS_PART)
     counted += _counted_in(await connection.execute(parts), webhook.event_types)
-    # of replays there are few lanes, each with types of its own
+    # there are few lanes of replays, each with types of its own
     replays = _parts().where(_lanes.webhook_id == webhook.id, _lanes.replay_id != "")
     counted += _counted_in(await connection.execute(replays), webhook.event_types)
     if webhook.enabled:

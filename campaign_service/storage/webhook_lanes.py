@@ -1,4 +1,4 @@
-"""Lanes of webhooks in SQL: who sends in them, and how far they are."""
+"""Lanes of webhooks in SQL: their leases and their progress."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
@@ -72,7 +72,7 @@ class SqlLaneStore:
     ) -> Sequence[Lane]:
         due = _due(now)
         async with self._database.autocommit() as connection:
-            # it is asked often, and must not take SQLite's write lock for a no
+            # this runs often, and must not take SQLite's write lock if no lane is due
             if (await connection.execute(select(_lanes.lease).where(due).limit(1))).first() is None:
                 return []
         taken = _lanes.lease_until >= now
@@ -92,7 +92,7 @@ class SqlLaneStore:
         lanes = []
         async with self._database.transaction("webhook.claim") as connection:
             if self._database.dialect == "postgresql":
-                # one at a time, so that together they keep to the limit of each webhook
+                # one sender at a time claims, so that together they keep the limit of each webhook
                 await connection.execute(select(_CLAIMS))
             for key in (await connection.execute(chosen)).all():
                 lease = f"{owner}:{uuid4()}"
@@ -165,7 +165,7 @@ class SqlLaneStore:
                 await self._record(connection, attempts)
 
     async def _record(self, connection: AsyncConnection, attempts: Sequence[Attempt]) -> None:
-        # what was to come has come
+        # all its events are sent
         repeated = [each.event_id for each in attempts if each.attempt > 1]
         if repeated:
             table = webhook_attempts.c

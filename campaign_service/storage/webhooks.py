@@ -1,4 +1,4 @@
-"""Webhooks in SQL, and what each of them still has to get."""
+"""Webhooks in SQL, and the distribution of events to their lanes."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
@@ -70,7 +70,7 @@ class SqlWebhookStore:
             stored = await load_webhook(connection, webhook_id, lock=True)
             changed = replace(change(stored), updated_at=now)
             if stored.enabled and not changed.enabled:
-                # what has happened until now is sent when it is enabled again
+                # events until now are sent when it is enabled again
                 end = (await end_of_log(connection)).position
                 await distribute(connection, self._database.dialect, end, webhook_id)
             await connection.execute(
@@ -104,7 +104,7 @@ class SqlWebhookStore:
                 .where(webhooks.c.id == webhook_id)
                 .values(enabled=False, disabled_reason=reason, updated_at=now)
             )
-            # under the lock of the log's end: no two get the same number
+            # under the lock of the log's end, so that each number is given once
             last = select(func.coalesce(func.max(event_log.c.revision), 0)).where(
                 event_log.c.campaign_id == ""
             )
@@ -141,7 +141,7 @@ class SqlWebhookStore:
 async def distribute(
     connection: AsyncConnection, dialect: DialectName, end: int, webhook_id: str | None = None
 ) -> None:
-    """Gives the lanes of enabled webhooks what is before `end` in the log."""
+    """Adds the events before `end` in the log to the lanes of enabled webhooks."""
     behind = and_(webhooks.c.enabled, webhooks.c.position < end)
     if webhook_id is not None:
         behind = and_(behind, webhooks.c.id == webhook_id)
@@ -174,7 +174,7 @@ async def distribute(
 
 
 async def _begin_at_end(connection: AsyncConnection, webhook_id: str) -> None:
-    """What happened until now is not sent."""
+    """Lets the webhook begin with the next event."""
     end = await end_of_log(connection)
     await connection.execute(
         update(webhooks).where(webhooks.c.id == webhook_id).values(position=end.position)
