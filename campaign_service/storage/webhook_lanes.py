@@ -165,7 +165,7 @@ class SqlLaneStore:
                 await self._record(connection, attempts)
 
     async def _record(self, connection: AsyncConnection, attempts: Sequence[Attempt]) -> None:
-        # all its events are sent
+        # the attempts that the earlier ones announced have been made
         repeated = [each.event_id for each in attempts if each.attempt > 1]
         if repeated:
             table = webhook_attempts.c

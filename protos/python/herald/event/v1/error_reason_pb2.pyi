@@ -33,25 +33,25 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     `{"field": "webhook.url", "limit": "2048", "given": "2100"}`.
     """
     ERROR_REASON_INVALID_FILTER: _ErrorReason.ValueType  # 3
-    """INVALID_ARGUMENT: a filter is wrong, as in the other packages; no call of this one takes a
+    """INVALID_ARGUMENT: a filter is wrong, as in the other packages. No call of this package takes a
     filter yet. `BadRequest` names the path into the filter. Example: `{"field":
     "filter.url.$in"}`.
     """
     ERROR_REASON_INVALID_SORT: _ErrorReason.ValueType  # 4
-    """INVALID_ARGUMENT: a sort is wrong, as in the other packages; no call of this one takes a sort
-    yet. `BadRequest` names it. Example: `{"field": "sort[0].field"}`.
+    """INVALID_ARGUMENT: a sort is wrong, as in the other packages. No call of this package takes a
+    sort yet. `BadRequest` names it. Example: `{"field": "sort[0].field"}`.
     """
     ERROR_REASON_INVALID_PAGE_TOKEN: _ErrorReason.ValueType  # 5
     """INVALID_ARGUMENT: a page token is damaged, or was given for other arguments. Start from the
     first page. Example: `{"field": "page_token"}`.
     """
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 6
-    """INTERNAL: anything unforeseen. The text is fixed; the server's log has the details under the
+    """INTERNAL: an unexpected error. The text is fixed; the server's log has the details under the
     request id. Example: `{"request_id": "0198c7e2b4c57d1f"}`.
     """
     ERROR_REASON_UNAVAILABLE: _ErrorReason.ValueType  # 7
-    """UNAVAILABLE: something that the server depends on is down, or the server is shutting down.
-    Repeat the same call, a stream with its last token, after a pause. No metadata.
+    """UNAVAILABLE: a dependency of the server is down, or the server is shutting down. Repeat the
+    same call after a pause, a stream with its last token. No metadata.
     """
     ERROR_REASON_WEBHOOK_NOT_FOUND: _ErrorReason.ValueType  # 8
     """NOT_FOUND: there is no webhook with this id. `ResourceInfo` names it. Example: `{"webhook_id":
@@ -62,11 +62,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     it. Example: `{"webhook_id": "crm"}`.
     """
     ERROR_REASON_ATTEMPT_NOT_FOUND: _ErrorReason.ValueType  # 10
-    """NOT_FOUND: there is no attempt with this id, or no longer. `ResourceInfo` names it. Example:
-    `{"attempt_id": "0198c7e2-b4c5-7d1f-9a3e-5b6c7d8e9f01"}`.
+    """NOT_FOUND: there is no attempt with this id, or it was deleted. `ResourceInfo` names it.
+    Example: `{"attempt_id": "0198c7e2-b4c5-7d1f-9a3e-5b6c7d8e9f01"}`.
     """
     ERROR_REASON_ATTEMPT_NOT_DEAD: _ErrorReason.ValueType  # 11
-    """FAILED_PRECONDITION: the attempt to redeliver was delivered, or another one follows or has
+    """FAILED_PRECONDITION: the attempt to redeliver was successful, or another attempt follows or has
     followed. `PreconditionFailure` says which. Example: `{"attempt_id":
     "0198c7e2-b4c5-7d1f-9a3e-5b6c7d8e9f01", "outcome": "WEBHOOK_ATTEMPT_OUTCOME_DELIVERED"}`.
     """
@@ -75,28 +75,30 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: `{"field": "after"}`.
     """
     ERROR_REASON_UNIMPLEMENTED: _ErrorReason.ValueType  # 13
-    """UNIMPLEMENTED: the server does not have this call yet, or knows no such method. No metadata."""
+    """UNIMPLEMENTED: the server does not know this method. No metadata."""
     ERROR_REASON_MALFORMED_REQUEST: _ErrorReason.ValueType  # 14
-    """INVALID_ARGUMENT: the request's bytes are not the message that the method takes. No metadata."""
+    """INVALID_ARGUMENT: the request's bytes are not a message of the method's request type. No
+    metadata.
+    """
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 15
-    """RESOURCE_EXHAUSTED: more calls at once than the server serves; repeat the call after the time in
-    RetryInfo. No metadata.
+    """RESOURCE_EXHAUSTED: more calls at once than the server handles. Repeat the call after the time
+    in RetryInfo. No metadata.
     """
     ERROR_REASON_RESUME_TOKEN_EXPIRED: _ErrorReason.ValueType  # 16
     """FAILED_PRECONDITION: the token of an event stream is older than the retention: events after it
-    have been deleted. Start again without one, from the oldest that is kept. `PreconditionFailure`
-    says the same. Example: `{"field": "after"}`.
+    have been deleted. Start again without one, from the oldest event that is kept.
+    `PreconditionFailure` says the same. Example: `{"field": "after"}`.
     """
     ERROR_REASON_ADDRESS_REFUSED: _ErrorReason.ValueType  # 17
-    """INVALID_ARGUMENT: the webhook's URL names an address where this server sends nothing to. Example:
-    `{"field": "webhook.url", "address": "169.254.169.254", "rule": "link-local"}`.
+    """INVALID_ARGUMENT: the webhook's URL names an address that this server does not send to.
+    Example: `{"field": "webhook.url", "address": "169.254.169.254", "rule": "link-local"}`.
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. The full name of a value, such as ERROR_REASON_WEBHOOK_NOT_FOUND, is the
     `reason` of the `google.rpc.ErrorInfo` that every error carries; its `domain` is `herald`, and
     its metadata holds every dynamic part of the error's text. Texts may change, reasons and metadata
-    keys do not. Values may be added. What gRPC itself answers has no reason.
+    keys do not. Values may be added. Errors of gRPC itself have no reason.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
@@ -110,25 +112,25 @@ ERROR_REASON_LIMIT_EXCEEDED: ErrorReason.ValueType  # 2
 `{"field": "webhook.url", "limit": "2048", "given": "2100"}`.
 """
 ERROR_REASON_INVALID_FILTER: ErrorReason.ValueType  # 3
-"""INVALID_ARGUMENT: a filter is wrong, as in the other packages; no call of this one takes a
+"""INVALID_ARGUMENT: a filter is wrong, as in the other packages. No call of this package takes a
 filter yet. `BadRequest` names the path into the filter. Example: `{"field":
 "filter.url.$in"}`.
 """
 ERROR_REASON_INVALID_SORT: ErrorReason.ValueType  # 4
-"""INVALID_ARGUMENT: a sort is wrong, as in the other packages; no call of this one takes a sort
-yet. `BadRequest` names it. Example: `{"field": "sort[0].field"}`.
+"""INVALID_ARGUMENT: a sort is wrong, as in the other packages. No call of this package takes a
+sort yet. `BadRequest` names it. Example: `{"field": "sort[0].field"}`.
 """
 ERROR_REASON_INVALID_PAGE_TOKEN: ErrorReason.ValueType  # 5
 """INVALID_ARGUMENT: a page token is damaged, or was given for other arguments. Start from the
 first page. Example: `{"field": "page_token"}`.
 """
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 6
-"""INTERNAL: anything unforeseen. The text is fixed; the server's log has the details under the
+"""INTERNAL: an unexpected error. The text is fixed; the server's log has the details under the
 request id. Example: `{"request_id": "0198c7e2b4c57d1f"}`.
 """
 ERROR_REASON_UNAVAILABLE: ErrorReason.ValueType  # 7
-"""UNAVAILABLE: something that the server depends on is down, or the server is shutting down.
-Repeat the same call, a stream with its last token, after a pause. No metadata.
+"""UNAVAILABLE: a dependency of the server is down, or the server is shutting down. Repeat the
+same call after a pause, a stream with its last token. No metadata.
 """
 ERROR_REASON_WEBHOOK_NOT_FOUND: ErrorReason.ValueType  # 8
 """NOT_FOUND: there is no webhook with this id. `ResourceInfo` names it. Example: `{"webhook_id":
@@ -139,11 +141,11 @@ ERROR_REASON_WEBHOOK_ALREADY_EXISTS: ErrorReason.ValueType  # 9
 it. Example: `{"webhook_id": "crm"}`.
 """
 ERROR_REASON_ATTEMPT_NOT_FOUND: ErrorReason.ValueType  # 10
-"""NOT_FOUND: there is no attempt with this id, or no longer. `ResourceInfo` names it. Example:
-`{"attempt_id": "0198c7e2-b4c5-7d1f-9a3e-5b6c7d8e9f01"}`.
+"""NOT_FOUND: there is no attempt with this id, or it was deleted. `ResourceInfo` names it.
+Example: `{"attempt_id": "0198c7e2-b4c5-7d1f-9a3e-5b6c7d8e9f01"}`.
 """
 ERROR_REASON_ATTEMPT_NOT_DEAD: ErrorReason.ValueType  # 11
-"""FAILED_PRECONDITION: the attempt to redeliver was delivered, or another one follows or has
+"""FAILED_PRECONDITION: the attempt to redeliver was successful, or another attempt follows or has
 followed. `PreconditionFailure` says which. Example: `{"attempt_id":
 "0198c7e2-b4c5-7d1f-9a3e-5b6c7d8e9f01", "outcome": "WEBHOOK_ATTEMPT_OUTCOME_DELIVERED"}`.
 """
@@ -152,20 +154,22 @@ ERROR_REASON_INVALID_RESUME_TOKEN: ErrorReason.ValueType  # 12
 Example: `{"field": "after"}`.
 """
 ERROR_REASON_UNIMPLEMENTED: ErrorReason.ValueType  # 13
-"""UNIMPLEMENTED: the server does not have this call yet, or knows no such method. No metadata."""
+"""UNIMPLEMENTED: the server does not know this method. No metadata."""
 ERROR_REASON_MALFORMED_REQUEST: ErrorReason.ValueType  # 14
-"""INVALID_ARGUMENT: the request's bytes are not the message that the method takes. No metadata."""
+"""INVALID_ARGUMENT: the request's bytes are not a message of the method's request type. No
+metadata.
+"""
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 15
-"""RESOURCE_EXHAUSTED: more calls at once than the server serves; repeat the call after the time in
-RetryInfo. No metadata.
+"""RESOURCE_EXHAUSTED: more calls at once than the server handles. Repeat the call after the time
+in RetryInfo. No metadata.
 """
 ERROR_REASON_RESUME_TOKEN_EXPIRED: ErrorReason.ValueType  # 16
 """FAILED_PRECONDITION: the token of an event stream is older than the retention: events after it
-have been deleted. Start again without one, from the oldest that is kept. `PreconditionFailure`
-says the same. Example: `{"field": "after"}`.
+have been deleted. Start again without one, from the oldest event that is kept.
+`PreconditionFailure` says the same. Example: `{"field": "after"}`.
 """
 ERROR_REASON_ADDRESS_REFUSED: ErrorReason.ValueType  # 17
-"""INVALID_ARGUMENT: the webhook's URL names an address where this server sends nothing to. Example:
-`{"field": "webhook.url", "address": "169.254.169.254", "rule": "link-local"}`.
+"""INVALID_ARGUMENT: the webhook's URL names an address that this server does not send to.
+Example: `{"field": "webhook.url", "address": "169.254.169.254", "rule": "link-local"}`.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -38,7 +38,7 @@ class _WebhookAttemptOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[
     """It failed, and no other attempt follows unless RedeliverAttempt asks for one."""
 
 class WebhookAttemptOutcome(_WebhookAttemptOutcome, metaclass=_WebhookAttemptOutcomeEnumTypeWrapper):
-    """What came of an attempt. Values may be added."""
+    """The outcome of an attempt. Values may be added."""
 
 WEBHOOK_ATTEMPT_OUTCOME_UNSPECIFIED: WebhookAttemptOutcome.ValueType  # 0
 """As input, any outcome. Never returned."""
@@ -52,8 +52,8 @@ Global___WebhookAttemptOutcome: _TypeAlias = WebhookAttemptOutcome  # noqa: Y015
 
 @_typing.final
 class Event(_message.Message):
-    """Something that happened. It is durable in the same transaction as what it tells, and never
-    changes.
+    """Something that happened. It is stored in the same transaction as the change that it reports, and
+    never changes.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -68,12 +68,12 @@ class Event(_message.Message):
     carry it as `webhook-id` and `X-Webhook-Id`.
     """
     type: _builtins.str
-    """What happened. `campaign.started`: a campaign went to in progress, at first or resumed.
+    """The type. `campaign.started`: a campaign went to in progress, for the first time or resumed.
     `campaign.completed`: it was completed. `campaign.updated`: it changed in any other way, by
     creation, update, scheduling, stop or deletion, but not by progress. `channel.created`,
-    `message.new`, `member.added` and `channel.visible`: what a campaign did, unless it is muted by
-    `skip_webhook`. `webhook.disabled`: a webhook's endpoint has answered 410, and gets nothing any
-    more. Types may be added.
+    `message.new`, `member.added` and `channel.visible`: the effects of a campaign, unless
+    `skip_webhook` mutes them. `webhook.disabled`: a webhook's endpoint has answered 410, and no
+    more events are sent to it. Types may be added.
     """
     campaign_id: _builtins.str
     """The campaign that it belongs to; empty if it belongs to none."""
@@ -83,12 +83,13 @@ class Event(_message.Message):
 
     @_builtins.property
     def payload(self) -> _struct_pb2.Struct:
-        """The JSON exactly as a webhook carries it: `id`, `type`, `created_at` and what the type tells, with a
-        `campaign.*` event the full campaign as it was then, but its users, whom GetCampaign pages, and
-        the content of its segments. Enum values are the product's words (`in_progress`), times are RFC
-        3339 strings, what is unset is absent. Custom fields of users, channels and messages stand beside
-        the others. `members` are the first 50 by id; users of more than 4 kB are named by their id alone. What an event says of users, channels and members
-        is as it is when the event is read. Numbers are doubles, and none is beyond 2^53.
+        """The JSON exactly as a webhook carries it: `id`, `type`, `created_at` and the fields of the
+        type. A `campaign.*` event has the full campaign as it was then, without its users, which
+        GetCampaign returns in pages, and without the content of its segments. Enum values are words of
+        the product (`in_progress`), times are RFC 3339 strings, and unset fields are absent. Custom
+        fields of users, channels and messages are at the same level as the others. `members` are the
+        first 50 by id. Users of more than 4 kB have their id alone. Users, channels and members are as
+        they are when the event is read. Numbers are doubles, and none is beyond 2^53.
         """
 
     def __init__(
@@ -112,20 +113,21 @@ Global___Event: _TypeAlias = Event  # noqa: Y015
 class Webhook(_message.Message):
     """An HTTP endpoint that events are sent to, by POST with the payload as JSON body. Each event is
     delivered at least once, in order within its campaign: an event that waits for its next attempt
-    holds back the later ones of its campaign at this webhook, and nothing else. There is no order
-    between campaigns. No webhook holds up another, or the sender. Lengths are counted in Unicode
+    delays the later ones of its campaign at this webhook, and nothing else. There is no order
+    between campaigns. No webhook delays another one, or a campaign. Lengths are counted in Unicode
     characters.
 
     An attempt is a success if the endpoint answers 2xx within `timeout`; redirects are not followed.
-    It is repeated, with exponential back-off and jitter, for 24 hours from the first one on, after
-    408, 429, 5xx, time-outs and network errors; never before what Retry-After asks for, up to 24
-    hours. Where a kept connection had died, it is repeated once at once. 410 disables the webhook.
-    After anything else, or when the 24 hours are over, the event is dead for this webhook, and the
-    next one goes out. Events that wait for longer than the retention of events (7 days unless the
-    operator says otherwise) are lost for this webhook.
+    It is repeated, with exponential back-off and jitter, for 24 hours after the first one, after
+    408, 429, 5xx, time-outs and network errors; never before the time that Retry-After gives, up to
+    24 hours. If a kept connection was closed, it is repeated once immediately. 410 disables the
+    webhook. After any other answer, or after the 24 hours, the event is dead for this webhook, and
+    the next one is sent. Events that wait for longer than the retention of events (7 days unless the
+    operator configures another time) are lost for this webhook.
 
     The body is the event's payload. With `max_batch_events` above 1 it is a JSON array of payloads,
-    also of a single one; the headers carry the id of the first. A batch is repeated with the same events, and after a failed attempt as the same bytes.
+    also of a single one; the headers carry the id of the first. A batch is repeated with the same
+    events, and after a failed attempt as the same bytes.
 
     The request has the headers of Standard Webhooks, `webhook-id`, `webhook-timestamp` (seconds) and
     `webhook-signature` (`v1,` and a base64 HMAC-SHA256), and `X-Webhook-Id`, `X-Webhook-Attempt`
@@ -147,42 +149,42 @@ class Webhook(_message.Message):
     PENDING_EVENTS_FIELD_NUMBER: _builtins.int
     OLDEST_PENDING_AT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Chosen by the caller, at most 255 characters, or made by the server where empty. Never changes."""
+    """Chosen by the caller, at most 255 characters; made by the server if empty. Never changes."""
     url: _builtins.str
-    """Where to send to: absolute, `http` or `https`, at most 2,048 characters. Required."""
+    """The URL of the endpoint: absolute, `http` or `https`, at most 2,048 characters. Required."""
     secret: _builtins.str
-    """What signatures are made with, at most 255 characters; made by the server, as `whsec_` and 32
-    random bytes in base64, where CreateWebhook is given none. Returned by CreateWebhook alone,
-    input only after that. `X-Signature` is keyed with its UTF-8 bytes as they are.
-    `webhook-signature` is keyed with the bytes that follow `whsec_` in base64, or, if it does not
-    begin so, with the same UTF-8 bytes.
+    """The key of the signatures, at most 255 characters. If CreateWebhook has none, the server makes
+    one: `whsec_` and 32 random bytes in base64. Returned only by CreateWebhook and
+    RotateWebhookSecret, otherwise input only. The key of `X-Signature` is its UTF-8 bytes. The key
+    of `webhook-signature` is the bytes that follow `whsec_` in base64, or the same UTF-8 bytes if
+    it does not begin with `whsec_`.
     """
     enabled: _builtins.bool
-    """Whether events are sent. Unset: true. What happens while it is false is not sent later either;
-    what was waiting for its next attempt goes on waiting until it is true again. False after the
+    """Whether events are sent. Unset: true. Events that happen while it is false are never sent.
+    Events that were waiting for their next attempt wait until it is true again. False after the
     endpoint has answered 410.
     """
     max_batch_events: _builtins.int
-    """How many events of a campaign are sent in one request, at most: 1 to 500, and no more than 256 kB
-    unless a single one is larger. 0: 1.
+    """The most events of a campaign that are sent in one request: 1 to 500, and at most 256 kB of
+    them unless a single one is larger. 0: 1.
     """
     disabled_reason: _builtins.str
     """Output only. Why the server disabled the webhook; empty if it did not, or since `enabled` was
     set.
     """
     pending_events: _builtins.int
-    """Output only. How many events the webhook still has to get, those that wait for another attempt
-    included.
+    """Output only. The number of events that the webhook still has to get, including those that wait
+    for another attempt.
     """
     @_builtins.property
     def event_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Only events of these types, duplicates collapsing. Empty: all, also those added later. An
-        unknown one is refused.
+        """Only events of these types; duplicates are dropped. Empty: all, also those added later. An
+        unknown type is refused.
         """
 
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
-        """Output only. When the webhook was created. What happened earlier is not sent to it."""
+        """Output only. When the webhook was created. Earlier events are not sent to it."""
 
     @_builtins.property
     def updated_at(self) -> _timestamp_pb2.Timestamp:
@@ -254,11 +256,11 @@ class WebhookAttempt(_message.Message):
     response_status: _builtins.int
     """The HTTP status of the answer; 0 if there was none."""
     error: _builtins.str
-    """What went wrong, for people; empty if delivered."""
+    """The error, for people to read; empty if delivered."""
     outcome: Global___WebhookAttemptOutcome.ValueType
-    """What came of it."""
+    """The outcome."""
     events: _builtins.int
-    """How many events were sent in the one request."""
+    """The number of events in the request."""
     @_builtins.property
     def attempted_at(self) -> _timestamp_pb2.Timestamp:
         """When it was made."""

@@ -130,10 +130,10 @@ class UpdateWebhookRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Which of `url`, `event_types`, `secret`, `enabled`, `timeout` and `max_batch_events` to change.
+        """The fields to change: `url`, `event_types`, `secret`, `enabled`, `timeout`, `max_batch_events`.
         Absent, empty or `*` replaces all, but keeps the secret if none is given. Any other path, or
-        `secret` without one, is ERROR_REASON_INVALID_FIELD. A secret that is set here takes the place of
-        all others at once.
+        `secret` without a value, is ERROR_REASON_INVALID_FIELD. A secret that is set here replaces all
+        others immediately.
         """
 
     def __init__(
@@ -228,7 +228,7 @@ class RotateWebhookSecretRequest(_message.Message):
     """The new secret, as in Webhook. Empty: made by the server."""
     @_builtins.property
     def grace(self) -> _duration_pb2.Duration:
-        """For how long the old one signs, too: 0 to 7 days. Unset: 24 hours."""
+        """How long the old secret is used, too: 0 to 7 days. Unset: 24 hours."""
 
     def __init__(
         self,
@@ -288,11 +288,11 @@ class ReplayEventsRequest(_message.Message):
     """
     @_builtins.property
     def after(self) -> _timestamp_pb2.Timestamp:
-        """Events that happened at this time or later. Unset: from the oldest that is kept on."""
+        """Only events that happened at this time or later. Unset: from the oldest event that is kept."""
 
     @_builtins.property
     def until(self) -> _timestamp_pb2.Timestamp:
-        """Events that happened before this time. Unset: all until now."""
+        """Only events that happened before this time. Unset: all until now."""
 
     @_builtins.property
     def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -323,7 +323,7 @@ class ReplayEventsResponse(_message.Message):
 
     EVENTS_FIELD_NUMBER: _builtins.int
     events: _builtins.int
-    """How many events are sent again."""
+    """The number of events that are sent again."""
     def __init__(
         self,
         *,
@@ -521,8 +521,9 @@ class StreamEventsRequest(_message.Message):
     """
     @_builtins.property
     def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Only events of these types. Empty: all, also those added later. An unknown one is refused. May
-        differ from those that the token came with; what is behind the token stays behind.
+        """Only events of these types. Empty: all, also those added later. An unknown type is refused.
+        They may differ from those of the call that returned the token; events before the token are not
+        sent.
         """
 
     def __init__(
@@ -551,8 +552,9 @@ class StreamEventsResponse(_message.Message):
     """Opaque; where to continue after these events."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]:
-        """The next events, in order, about 1 MB of them at most. None: a bookmark, at the latest every 15
-        seconds while nothing happens, or the token has moved over events of other types.
+        """The next events, in order, at most about 1 MB of them. Empty: a bookmark, which is sent at
+        least every 15 seconds while there are no events, and when the token has passed events of other
+        types.
         """
 
     def __init__(

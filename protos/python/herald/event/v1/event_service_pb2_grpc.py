@@ -26,9 +26,9 @@ if _version_not_supported:
 
 
 class EventServiceStub:
-    """Tells what campaigns do, by webhooks and as a stream. Every error carries a
-    `google.rpc.ErrorInfo` whose reason is a value of ErrorReason. What a call has answered is
-    durable. Only UNAVAILABLE is worth repeating unchanged.
+    """Reports the events of campaigns, to webhooks and as a stream. Every error carries a
+    `google.rpc.ErrorInfo` whose reason is a value of ErrorReason. The effects of a call are durable
+    when it returns. Only calls that failed with UNAVAILABLE are worth repeating unchanged.
     """
 
     def __init__(self, channel):
@@ -90,17 +90,17 @@ class EventServiceStub:
 
 
 class EventServiceServicer:
-    """Tells what campaigns do, by webhooks and as a stream. Every error carries a
-    `google.rpc.ErrorInfo` whose reason is a value of ErrorReason. What a call has answered is
-    durable. Only UNAVAILABLE is worth repeating unchanged.
+    """Reports the events of campaigns, to webhooks and as a stream. Every error carries a
+    `google.rpc.ErrorInfo` whose reason is a value of ErrorReason. The effects of a call are durable
+    when it returns. Only calls that failed with UNAVAILABLE are worth repeating unchanged.
     """
 
     def CreateWebhook(self, request, context):
         """Creates a webhook. Events that happen from now on are sent to it.
 
-        With an `id`, the call can be repeated: if that webhook is there with the same content, it is
+        With an `id`, the call can be repeated: if that webhook exists with the same content, it is
         returned, with its secret; with other content, the call fails with
-        ERROR_REASON_WEBHOOK_ALREADY_EXISTS. No secret in the repeated call is the same content.
+        ERROR_REASON_WEBHOOK_ALREADY_EXISTS. A repeated call without a secret has the same content.
         Without an `id`, a repeated call creates a second webhook.
 
         Fails also with ERROR_REASON_INVALID_FIELD, ERROR_REASON_LIMIT_EXCEEDED and
@@ -118,9 +118,9 @@ class EventServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateWebhook(self, request, context):
-        """Changes a webhook. Attempts that begin after this has returned use what it says now, also those
-        for earlier events. Takes up to a second while something is being sent to it. Repeating the call
-        is harmless. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND, ERROR_REASON_INVALID_FIELD,
+        """Changes a webhook. Attempts that begin after the call has returned use the new values, also
+        those for earlier events. The call takes up to a second while an event is being sent. It is
+        harmless to repeat. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND, ERROR_REASON_INVALID_FIELD,
         ERROR_REASON_LIMIT_EXCEEDED and ERROR_REASON_ADDRESS_REFUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -128,19 +128,20 @@ class EventServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteWebhook(self, request, context):
-        """Deletes a webhook, its attempts, and what was waiting to be sent to it, for good. No attempt
-        begins after this has returned, which takes up to a second while something is being sent to it.
-        Its id can be used again. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND, also when called twice.
+        """Deletes a webhook, its attempts, and the events that were waiting for it, permanently. No
+        attempt begins after the call has returned, which takes up to a second while an event is being
+        sent. The id can be used again. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND, also when called
+        twice.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RotateWebhookSecret(self, request, context):
-        """Gives a webhook another secret. Both sign until the grace is over: `webhook-signature` has a
-        signature of each, so that a receiver with either accepts every event; `X-Signature` is of the
-        new one alone. The secret before the last one signs no more. Not repeatable: each call makes
-        another secret, unless it brings one. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND,
+        """Gives a webhook another secret. Both are used until the grace is over: `webhook-signature` has
+        a signature of each, so that a receiver with either accepts every event; `X-Signature` uses
+        only the new one. Older secrets are no longer used. Not repeatable: each call makes another
+        secret, unless the request has one. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND,
         ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -166,21 +167,21 @@ class EventServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RedeliverAttempt(self, request, context):
-        """Has the event of a dead attempt sent again, soon, under the same event id and with the attempts
-        counted on; its 24 hours begin anew. The dead attempt becomes WEBHOOK_ATTEMPT_OUTCOME_RETRYING.
-        An attempt that is not dead, so also a second call, is refused with
-        ERROR_REASON_ATTEMPT_NOT_DEAD. Later events of the campaign that were sent meanwhile are not
-        sent again. Fails with ERROR_REASON_ATTEMPT_NOT_FOUND for an unknown attempt.
+        """Sends the event of a dead attempt again, soon and under the same event id. The count of
+        attempts continues, and another 24 hours begin. The dead attempt becomes
+        WEBHOOK_ATTEMPT_OUTCOME_RETRYING. An attempt that is not dead, as in a second call, is refused
+        with ERROR_REASON_ATTEMPT_NOT_DEAD. Later events of the campaign that were sent meanwhile are
+        not sent again. Fails with ERROR_REASON_ATTEMPT_NOT_FOUND for an unknown attempt.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReplayEvents(self, request, context):
-        """Has all events of a time sent again to a webhook, under the same event ids and in order per
-        campaign, beside those that happen meanwhile. The webhook's own `event_types` apply, too. Returns
-        how many they are; there is no limit but the retention. With a `request_id`, the call can be
-        repeated for 7 days: it sends nothing twice, and answers the same. Fails with
+        """Sends all events of a period to a webhook again, under the same event ids and in order per
+        campaign, in addition to new events. The webhook's own `event_types` apply, too. Returns their
+        number; the only limit is the retention. With a `request_id`, the call can be repeated for 7
+        days: nothing is sent twice, and the response is the same. Fails with
         ERROR_REASON_WEBHOOK_NOT_FOUND and ERROR_REASON_INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -188,14 +189,14 @@ class EventServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def StreamEvents(self, request, context):
-        """Streams events, of every campaign: those that have happened, then those that happen, until the
-        caller cancels. Within a campaign they come in the order in which they happened; between
-        campaigns there is no promised order. No event is left out, and an event is repeated only
-        behind a token that was not used: a caller who stores the token together with what it did sees
-        each event once. May be cut with UNAVAILABLE at any time: repeat it with the last token, on any
-        replica. Fails with ERROR_REASON_INVALID_RESUME_TOKEN, ERROR_REASON_RESUME_TOKEN_EXPIRED, also in
-        the middle for a caller that reads more slowly than events are deleted, and
-        ERROR_REASON_INVALID_FIELD.
+        """Streams events of all campaigns: past events, then new ones, until the caller cancels. Within a
+        campaign they come in the order in which they happened; between campaigns no order is promised.
+        No event is left out, and an event is repeated only if an older token is used: a caller that
+        stores the token together with its own changes handles each event once. The stream may end with
+        UNAVAILABLE at any time: repeat the call with the last token, on any replica. Fails with
+        ERROR_REASON_INVALID_RESUME_TOKEN, ERROR_REASON_INVALID_FIELD and
+        ERROR_REASON_RESUME_TOKEN_EXPIRED, which may also end a stream whose caller reads more slowly
+        than events are deleted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -263,9 +264,9 @@ def add_EventServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EventService:
-    """Tells what campaigns do, by webhooks and as a stream. Every error carries a
-    `google.rpc.ErrorInfo` whose reason is a value of ErrorReason. What a call has answered is
-    durable. Only UNAVAILABLE is worth repeating unchanged.
+    """Reports the events of campaigns, to webhooks and as a stream. Every error carries a
+    `google.rpc.ErrorInfo` whose reason is a value of ErrorReason. The effects of a call are durable
+    when it returns. Only calls that failed with UNAVAILABLE are worth repeating unchanged.
     """
 
     @staticmethod

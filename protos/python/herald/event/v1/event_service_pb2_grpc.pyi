@@ -27,9 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class EventServiceStub:
-    """Tells what campaigns do, by webhooks and as a stream. Every error carries a
-    `google.rpc.ErrorInfo` whose reason is a value of ErrorReason. What a call has answered is
-    durable. Only UNAVAILABLE is worth repeating unchanged.
+    """Reports the events of campaigns, to webhooks and as a stream. Every error carries a
+    `google.rpc.ErrorInfo` whose reason is a value of ErrorReason. The effects of a call are durable
+    when it returns. Only calls that failed with UNAVAILABLE are worth repeating unchanged.
     """
 
     @_typing.overload
@@ -39,9 +39,9 @@ class EventServiceStub:
     CreateWebhook: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.CreateWebhookRequest, _event_service_pb2.CreateWebhookResponse]
     """Creates a webhook. Events that happen from now on are sent to it.
 
-    With an `id`, the call can be repeated: if that webhook is there with the same content, it is
+    With an `id`, the call can be repeated: if that webhook exists with the same content, it is
     returned, with its secret; with other content, the call fails with
-    ERROR_REASON_WEBHOOK_ALREADY_EXISTS. No secret in the repeated call is the same content.
+    ERROR_REASON_WEBHOOK_ALREADY_EXISTS. A repeated call without a secret has the same content.
     Without an `id`, a repeated call creates a second webhook.
 
     Fails also with ERROR_REASON_INVALID_FIELD, ERROR_REASON_LIMIT_EXCEEDED and
@@ -50,21 +50,22 @@ class EventServiceStub:
     GetWebhook: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.GetWebhookRequest, _event_service_pb2.GetWebhookResponse]
     """Returns a webhook without its secret. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND."""
     UpdateWebhook: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.UpdateWebhookRequest, _event_service_pb2.UpdateWebhookResponse]
-    """Changes a webhook. Attempts that begin after this has returned use what it says now, also those
-    for earlier events. Takes up to a second while something is being sent to it. Repeating the call
-    is harmless. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND, ERROR_REASON_INVALID_FIELD,
+    """Changes a webhook. Attempts that begin after the call has returned use the new values, also
+    those for earlier events. The call takes up to a second while an event is being sent. It is
+    harmless to repeat. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND, ERROR_REASON_INVALID_FIELD,
     ERROR_REASON_LIMIT_EXCEEDED and ERROR_REASON_ADDRESS_REFUSED.
     """
     DeleteWebhook: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.DeleteWebhookRequest, _event_service_pb2.DeleteWebhookResponse]
-    """Deletes a webhook, its attempts, and what was waiting to be sent to it, for good. No attempt
-    begins after this has returned, which takes up to a second while something is being sent to it.
-    Its id can be used again. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND, also when called twice.
+    """Deletes a webhook, its attempts, and the events that were waiting for it, permanently. No
+    attempt begins after the call has returned, which takes up to a second while an event is being
+    sent. The id can be used again. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND, also when called
+    twice.
     """
     RotateWebhookSecret: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.RotateWebhookSecretRequest, _event_service_pb2.RotateWebhookSecretResponse]
-    """Gives a webhook another secret. Both sign until the grace is over: `webhook-signature` has a
-    signature of each, so that a receiver with either accepts every event; `X-Signature` is of the
-    new one alone. The secret before the last one signs no more. Not repeatable: each call makes
-    another secret, unless it brings one. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND,
+    """Gives a webhook another secret. Both are used until the grace is over: `webhook-signature` has
+    a signature of each, so that a receiver with either accepts every event; `X-Signature` uses
+    only the new one. Older secrets are no longer used. Not repeatable: each call makes another
+    secret, unless the request has one. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND,
     ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
     """
     QueryWebhooks: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.QueryWebhooksRequest, _event_service_pb2.QueryWebhooksResponse]
@@ -78,44 +79,44 @@ class EventServiceStub:
     ERROR_REASON_INVALID_PAGE_TOKEN.
     """
     RedeliverAttempt: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.RedeliverAttemptRequest, _event_service_pb2.RedeliverAttemptResponse]
-    """Has the event of a dead attempt sent again, soon, under the same event id and with the attempts
-    counted on; its 24 hours begin anew. The dead attempt becomes WEBHOOK_ATTEMPT_OUTCOME_RETRYING.
-    An attempt that is not dead, so also a second call, is refused with
-    ERROR_REASON_ATTEMPT_NOT_DEAD. Later events of the campaign that were sent meanwhile are not
-    sent again. Fails with ERROR_REASON_ATTEMPT_NOT_FOUND for an unknown attempt.
+    """Sends the event of a dead attempt again, soon and under the same event id. The count of
+    attempts continues, and another 24 hours begin. The dead attempt becomes
+    WEBHOOK_ATTEMPT_OUTCOME_RETRYING. An attempt that is not dead, as in a second call, is refused
+    with ERROR_REASON_ATTEMPT_NOT_DEAD. Later events of the campaign that were sent meanwhile are
+    not sent again. Fails with ERROR_REASON_ATTEMPT_NOT_FOUND for an unknown attempt.
     """
     ReplayEvents: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.ReplayEventsRequest, _event_service_pb2.ReplayEventsResponse]
-    """Has all events of a time sent again to a webhook, under the same event ids and in order per
-    campaign, beside those that happen meanwhile. The webhook's own `event_types` apply, too. Returns
-    how many they are; there is no limit but the retention. With a `request_id`, the call can be
-    repeated for 7 days: it sends nothing twice, and answers the same. Fails with
+    """Sends all events of a period to a webhook again, under the same event ids and in order per
+    campaign, in addition to new events. The webhook's own `event_types` apply, too. Returns their
+    number; the only limit is the retention. With a `request_id`, the call can be repeated for 7
+    days: nothing is sent twice, and the response is the same. Fails with
     ERROR_REASON_WEBHOOK_NOT_FOUND and ERROR_REASON_INVALID_FIELD.
     """
     StreamEvents: _grpc.UnaryStreamMultiCallable[_event_service_pb2.StreamEventsRequest, _event_service_pb2.StreamEventsResponse]
-    """Streams events, of every campaign: those that have happened, then those that happen, until the
-    caller cancels. Within a campaign they come in the order in which they happened; between
-    campaigns there is no promised order. No event is left out, and an event is repeated only
-    behind a token that was not used: a caller who stores the token together with what it did sees
-    each event once. May be cut with UNAVAILABLE at any time: repeat it with the last token, on any
-    replica. Fails with ERROR_REASON_INVALID_RESUME_TOKEN, ERROR_REASON_RESUME_TOKEN_EXPIRED, also in
-    the middle for a caller that reads more slowly than events are deleted, and
-    ERROR_REASON_INVALID_FIELD.
+    """Streams events of all campaigns: past events, then new ones, until the caller cancels. Within a
+    campaign they come in the order in which they happened; between campaigns no order is promised.
+    No event is left out, and an event is repeated only if an older token is used: a caller that
+    stores the token together with its own changes handles each event once. The stream may end with
+    UNAVAILABLE at any time: repeat the call with the last token, on any replica. Fails with
+    ERROR_REASON_INVALID_RESUME_TOKEN, ERROR_REASON_INVALID_FIELD and
+    ERROR_REASON_RESUME_TOKEN_EXPIRED, which may also end a stream whose caller reads more slowly
+    than events are deleted.
     """
 
 @_typing.type_check_only
 class EventServiceAsyncStub(EventServiceStub):
-    """Tells what campaigns do, by webhooks and as a stream. Every error carries a
-    `google.rpc.ErrorInfo` whose reason is a value of ErrorReason. What a call has answered is
-    durable. Only UNAVAILABLE is worth repeating unchanged.
+    """Reports the events of campaigns, to webhooks and as a stream. Every error carries a
+    `google.rpc.ErrorInfo` whose reason is a value of ErrorReason. The effects of a call are durable
+    when it returns. Only calls that failed with UNAVAILABLE are worth repeating unchanged.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateWebhook: _aio.UnaryUnaryMultiCallable[_event_service_pb2.CreateWebhookRequest, _event_service_pb2.CreateWebhookResponse]  # type: ignore[assignment]
     """Creates a webhook. Events that happen from now on are sent to it.
 
-    With an `id`, the call can be repeated: if that webhook is there with the same content, it is
+    With an `id`, the call can be repeated: if that webhook exists with the same content, it is
     returned, with its secret; with other content, the call fails with
-    ERROR_REASON_WEBHOOK_ALREADY_EXISTS. No secret in the repeated call is the same content.
+    ERROR_REASON_WEBHOOK_ALREADY_EXISTS. A repeated call without a secret has the same content.
     Without an `id`, a repeated call creates a second webhook.
 
     Fails also with ERROR_REASON_INVALID_FIELD, ERROR_REASON_LIMIT_EXCEEDED and
@@ -124,21 +125,22 @@ class EventServiceAsyncStub(EventServiceStub):
     GetWebhook: _aio.UnaryUnaryMultiCallable[_event_service_pb2.GetWebhookRequest, _event_service_pb2.GetWebhookResponse]  # type: ignore[assignment]
     """Returns a webhook without its secret. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND."""
     UpdateWebhook: _aio.UnaryUnaryMultiCallable[_event_service_pb2.UpdateWebhookRequest, _event_service_pb2.UpdateWebhookResponse]  # type: ignore[assignment]
-    """Changes a webhook. Attempts that begin after this has returned use what it says now, also those
-    for earlier events. Takes up to a second while something is being sent to it. Repeating the call
-    is harmless. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND, ERROR_REASON_INVALID_FIELD,
+    """Changes a webhook. Attempts that begin after the call has returned use the new values, also
+    those for earlier events. The call takes up to a second while an event is being sent. It is
+    harmless to repeat. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND, ERROR_REASON_INVALID_FIELD,
     ERROR_REASON_LIMIT_EXCEEDED and ERROR_REASON_ADDRESS_REFUSED.
     """
     DeleteWebhook: _aio.UnaryUnaryMultiCallable[_event_service_pb2.DeleteWebhookRequest, _event_service_pb2.DeleteWebhookResponse]  # type: ignore[assignment]
-    """Deletes a webhook, its attempts, and what was waiting to be sent to it, for good. No attempt
-    begins after this has returned, which takes up to a second while something is being sent to it.
-    Its id can be used again. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND, also when called twice.
+    """Deletes a webhook, its attempts, and the events that were waiting for it, permanently. No
+    attempt begins after the call has returned, which takes up to a second while an event is being
+    sent. The id can be used again. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND, also when called
+    twice.
     """
     RotateWebhookSecret: _aio.UnaryUnaryMultiCallable[_event_service_pb2.RotateWebhookSecretRequest, _event_service_pb2.RotateWebhookSecretResponse]  # type: ignore[assignment]
-    """Gives a webhook another secret. Both sign until the grace is over: `webhook-signature` has a
-    signature of each, so that a receiver with either accepts every event; `X-Signature` is of the
-    new one alone. The secret before the last one signs no more. Not repeatable: each call makes
-    another secret, unless it brings one. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND,
+    """Gives a webhook another secret. Both are used until the grace is over: `webhook-signature` has
+    a signature of each, so that a receiver with either accepts every event; `X-Signature` uses
+    only the new one. Older secrets are no longer used. Not repeatable: each call makes another
+    secret, unless the request has one. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND,
     ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
     """
     QueryWebhooks: _aio.UnaryUnaryMultiCallable[_event_service_pb2.QueryWebhooksRequest, _event_service_pb2.QueryWebhooksResponse]  # type: ignore[assignment]
@@ -152,34 +154,34 @@ class EventServiceAsyncStub(EventServiceStub):
     ERROR_REASON_INVALID_PAGE_TOKEN.
     """
     RedeliverAttempt: _aio.UnaryUnaryMultiCallable[_event_service_pb2.RedeliverAttemptRequest, _event_service_pb2.RedeliverAttemptResponse]  # type: ignore[assignment]
-    """Has the event of a dead attempt sent again, soon, under the same event id and with the attempts
-    counted on; its 24 hours begin anew. The dead attempt becomes WEBHOOK_ATTEMPT_OUTCOME_RETRYING.
-    An attempt that is not dead, so also a second call, is refused with
-    ERROR_REASON_ATTEMPT_NOT_DEAD. Later events of the campaign that were sent meanwhile are not
-    sent again. Fails with ERROR_REASON_ATTEMPT_NOT_FOUND for an unknown attempt.
+    """Sends the event of a dead attempt again, soon and under the same event id. The count of
+    attempts continues, and another 24 hours begin. The dead attempt becomes
+    WEBHOOK_ATTEMPT_OUTCOME_RETRYING. An attempt that is not dead, as in a second call, is refused
+    with ERROR_REASON_ATTEMPT_NOT_DEAD. Later events of the campaign that were sent meanwhile are
+    not sent again. Fails with ERROR_REASON_ATTEMPT_NOT_FOUND for an unknown attempt.
     """
     ReplayEvents: _aio.UnaryUnaryMultiCallable[_event_service_pb2.ReplayEventsRequest, _event_service_pb2.ReplayEventsResponse]  # type: ignore[assignment]
-    """Has all events of a time sent again to a webhook, under the same event ids and in order per
-    campaign, beside those that happen meanwhile. The webhook's own `event_types` apply, too. Returns
-    how many they are; there is no limit but the retention. With a `request_id`, the call can be
-    repeated for 7 days: it sends nothing twice, and answers the same. Fails with
+    """Sends all events of a period to a webhook again, under the same event ids and in order per
+    campaign, in addition to new events. The webhook's own `event_types` apply, too. Returns their
+    number; the only limit is the retention. With a `request_id`, the call can be repeated for 7
+    days: nothing is sent twice, and the response is the same. Fails with
     ERROR_REASON_WEBHOOK_NOT_FOUND and ERROR_REASON_INVALID_FIELD.
     """
     StreamEvents: _aio.UnaryStreamMultiCallable[_event_service_pb2.StreamEventsRequest, _event_service_pb2.StreamEventsResponse]  # type: ignore[assignment]
-    """Streams events, of every campaign: those that have happened, then those that happen, until the
-    caller cancels. Within a campaign they come in the order in which they happened; between
-    campaigns there is no promised order. No event is left out, and an event is repeated only
-    behind a token that was not used: a caller who stores the token together with what it did sees
-    each event once. May be cut with UNAVAILABLE at any time: repeat it with the last token, on any
-    replica. Fails with ERROR_REASON_INVALID_RESUME_TOKEN, ERROR_REASON_RESUME_TOKEN_EXPIRED, also in
-    the middle for a caller that reads more slowly than events are deleted, and
-    ERROR_REASON_INVALID_FIELD.
+    """Streams events of all campaigns: past events, then new ones, until the caller cancels. Within a
+    campaign they come in the order in which they happened; between campaigns no order is promised.
+    No event is left out, and an event is repeated only if an older token is used: a caller that
+    stores the token together with its own changes handles each event once. The stream may end with
+    UNAVAILABLE at any time: repeat the call with the last token, on any replica. Fails with
+    ERROR_REASON_INVALID_RESUME_TOKEN, ERROR_REASON_INVALID_FIELD and
+    ERROR_REASON_RESUME_TOKEN_EXPIRED, which may also end a stream whose caller reads more slowly
+    than events are deleted.
     """
 
 class EventServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Tells what campaigns do, by webhooks and as a stream. Every error carries a
-    `google.rpc.ErrorInfo` whose reason is a value of ErrorReason. What a call has answered is
-    durable. Only UNAVAILABLE is worth repeating unchanged.
+    """Reports the events of campaigns, to webhooks and as a stream. Every error carries a
+    `google.rpc.ErrorInfo` whose reason is a value of ErrorReason. The effects of a call are durable
+    when it returns. Only calls that failed with UNAVAILABLE are worth repeating unchanged.
     """
 
     @_abc_1.abstractmethod
@@ -190,9 +192,9 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_event_service_pb2.CreateWebhookResponse, _abc.Awaitable[_event_service_pb2.CreateWebhookResponse]]:
         """Creates a webhook. Events that happen from now on are sent to it.
 
-        With an `id`, the call can be repeated: if that webhook is there with the same content, it is
+        With an `id`, the call can be repeated: if that webhook exists with the same content, it is
         returned, with its secret; with other content, the call fails with
-        ERROR_REASON_WEBHOOK_ALREADY_EXISTS. No secret in the repeated call is the same content.
+        ERROR_REASON_WEBHOOK_ALREADY_EXISTS. A repeated call without a secret has the same content.
         Without an `id`, a repeated call creates a second webhook.
 
         Fails also with ERROR_REASON_INVALID_FIELD, ERROR_REASON_LIMIT_EXCEEDED and
@@ -213,9 +215,9 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _event_service_pb2.UpdateWebhookRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_event_service_pb2.UpdateWebhookResponse, _abc.Awaitable[_event_service_pb2.UpdateWebhookResponse]]:
-        """Changes a webhook. Attempts that begin after this has returned use what it says now, also those
-        for earlier events. Takes up to a second while something is being sent to it. Repeating the call
-        is harmless. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND, ERROR_REASON_INVALID_FIELD,
+        """Changes a webhook. Attempts that begin after the call has returned use the new values, also
+        those for earlier events. The call takes up to a second while an event is being sent. It is
+        harmless to repeat. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND, ERROR_REASON_INVALID_FIELD,
         ERROR_REASON_LIMIT_EXCEEDED and ERROR_REASON_ADDRESS_REFUSED.
         """
 
@@ -225,9 +227,10 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _event_service_pb2.DeleteWebhookRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_event_service_pb2.DeleteWebhookResponse, _abc.Awaitable[_event_service_pb2.DeleteWebhookResponse]]:
-        """Deletes a webhook, its attempts, and what was waiting to be sent to it, for good. No attempt
-        begins after this has returned, which takes up to a second while something is being sent to it.
-        Its id can be used again. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND, also when called twice.
+        """Deletes a webhook, its attempts, and the events that were waiting for it, permanently. No
+        attempt begins after the call has returned, which takes up to a second while an event is being
+        sent. The id can be used again. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND, also when called
+        twice.
         """
 
     @_abc_1.abstractmethod
@@ -236,10 +239,10 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _event_service_pb2.RotateWebhookSecretRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_event_service_pb2.RotateWebhookSecretResponse, _abc.Awaitable[_event_service_pb2.RotateWebhookSecretResponse]]:
-        """Gives a webhook another secret. Both sign until the grace is over: `webhook-signature` has a
-        signature of each, so that a receiver with either accepts every event; `X-Signature` is of the
-        new one alone. The secret before the last one signs no more. Not repeatable: each call makes
-        another secret, unless it brings one. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND,
+        """Gives a webhook another secret. Both are used until the grace is over: `webhook-signature` has
+        a signature of each, so that a receiver with either accepts every event; `X-Signature` uses
+        only the new one. Older secrets are no longer used. Not repeatable: each call makes another
+        secret, unless the request has one. Fails with ERROR_REASON_WEBHOOK_NOT_FOUND,
         ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
         """
 
@@ -271,11 +274,11 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _event_service_pb2.RedeliverAttemptRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_event_service_pb2.RedeliverAttemptResponse, _abc.Awaitable[_event_service_pb2.RedeliverAttemptResponse]]:
-        """Has the event of a dead attempt sent again, soon, under the same event id and with the attempts
-        counted on; its 24 hours begin anew. The dead attempt becomes WEBHOOK_ATTEMPT_OUTCOME_RETRYING.
-        An attempt that is not dead, so also a second call, is refused with
-        ERROR_REASON_ATTEMPT_NOT_DEAD. Later events of the campaign that were sent meanwhile are not
-        sent again. Fails with ERROR_REASON_ATTEMPT_NOT_FOUND for an unknown attempt.
+        """Sends the event of a dead attempt again, soon and under the same event id. The count of
+        attempts continues, and another 24 hours begin. The dead attempt becomes
+        WEBHOOK_ATTEMPT_OUTCOME_RETRYING. An attempt that is not dead, as in a second call, is refused
+        with ERROR_REASON_ATTEMPT_NOT_DEAD. Later events of the campaign that were sent meanwhile are
+        not sent again. Fails with ERROR_REASON_ATTEMPT_NOT_FOUND for an unknown attempt.
         """
 
     @_abc_1.abstractmethod
@@ -284,10 +287,10 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _event_service_pb2.ReplayEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_event_service_pb2.ReplayEventsResponse, _abc.Awaitable[_event_service_pb2.ReplayEventsResponse]]:
-        """Has all events of a time sent again to a webhook, under the same event ids and in order per
-        campaign, beside those that happen meanwhile. The webhook's own `event_types` apply, too. Returns
-        how many they are; there is no limit but the retention. With a `request_id`, the call can be
-        repeated for 7 days: it sends nothing twice, and answers the same. Fails with
+        """Sends all events of a period to a webhook again, under the same event ids and in order per
+        campaign, in addition to new events. The webhook's own `event_types` apply, too. Returns their
+        number; the only limit is the retention. With a `request_id`, the call can be repeated for 7
+        days: nothing is sent twice, and the response is the same. Fails with
         ERROR_REASON_WEBHOOK_NOT_FOUND and ERROR_REASON_INVALID_FIELD.
         """
 
@@ -297,14 +300,14 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _event_service_pb2.StreamEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_event_service_pb2.StreamEventsResponse], _abc.AsyncIterator[_event_service_pb2.StreamEventsResponse]]:
-        """Streams events, of every campaign: those that have happened, then those that happen, until the
-        caller cancels. Within a campaign they come in the order in which they happened; between
-        campaigns there is no promised order. No event is left out, and an event is repeated only
-        behind a token that was not used: a caller who stores the token together with what it did sees
-        each event once. May be cut with UNAVAILABLE at any time: repeat it with the last token, on any
-        replica. Fails with ERROR_REASON_INVALID_RESUME_TOKEN, ERROR_REASON_RESUME_TOKEN_EXPIRED, also in
-        the middle for a caller that reads more slowly than events are deleted, and
-        ERROR_REASON_INVALID_FIELD.
+        """Streams events of all campaigns: past events, then new ones, until the caller cancels. Within a
+        campaign they come in the order in which they happened; between campaigns no order is promised.
+        No event is left out, and an event is repeated only if an older token is used: a caller that
+        stores the token together with its own changes handles each event once. The stream may end with
+        UNAVAILABLE at any time: repeat the call with the last token, on any replica. Fails with
+        ERROR_REASON_INVALID_RESUME_TOKEN, ERROR_REASON_INVALID_FIELD and
+        ERROR_REASON_RESUME_TOKEN_EXPIRED, which may also end a stream whose caller reads more slowly
+        than events are deleted.
         """
 
 def add_EventServiceServicer_to_server(servicer: EventServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
