@@ -1,4 +1,4 @@
-"""The ids that channels can have, and the targets of campaigns: one rule for whoever reads one."""
+"""The rules for ids of channels and of campaigns' targets, in one place for all readers."""
 
 import re
 

@@ -10,7 +10,7 @@ from herald_rpc.wire.failures import not_found
 
 
 def event_failure(error: Exception) -> Failure | None:
-    """What a caller is told; None for another error."""
+    """Returns the failure for a caller; None for another error."""
     match error:
         case errors.EventsExpiredError():
             return Failure(

@@ -120,7 +120,7 @@ class EventServicer(pb_grpc.EventServiceServicer):
             sort=_LATEST_ATTEMPTS,
             bound_to=[id_, outcome],
         )
-        # of one that is not there it is no empty page
+        # a missing webhook is an error, not an empty page
         await self._store.get(id_)
         answer = await fitting_page(
             paging, partial(self._attempts.query, id_, outcome), attempt_to_proto

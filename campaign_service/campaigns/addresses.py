@@ -1,4 +1,4 @@
-"""Where webhooks may go: the operator's rules for host names and addresses."""
+"""The operator's rules for the host names and addresses of webhooks."""
 
 import socket
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ class AddressRefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Host names, networks and words, as one setting has them."""
+    """The host names, networks and words of one setting."""
 
     hosts: frozenset[str] = frozenset()
     networks: tuple[Network, ...] = ()
@@ -46,7 +46,7 @@ class Rules:
 
     @classmethod
     def read(cls, text: str) -> "Rules":
-        """Comma-separated. Raises `ValueError` for what is none of them."""
+        """Reads the comma-separated parts. Raises `ValueError` for any other part."""
         hosts, networks, words = set(), [], set()
         for item in filter(None, (part.strip().lower() for part in text.split(","))):
             if item in _WORDS:
@@ -67,7 +67,7 @@ class Rules:
         return host.lower().rstrip(".") in self.hosts
 
     def match(self, address: Address) -> str | None:
-        """The rule that has the address, if any."""
+        """Returns the rule that matches the address, if any."""
         for network in self.networks:
             if address.version == network.version and address in network:
                 return str(network)
@@ -76,16 +76,16 @@ class Rules:
 
 
 class AddressPolicy:
-    """Refused is what `deny` has, and what `allow` has not if there is any; link-local always."""
+    """Refuses addresses that `deny` matches, or a non-empty `allow` does not; link-local always."""
 
     def __init__(self, allow: Rules, deny: Rules) -> None:
         self._allow = allow
         self._deny = deny
 
     def check_host(self, host: str) -> None:
-        """Before it is resolved: its name, or the address that it is in any of its spellings.
+        """Checks a host before it is resolved: its name, or its address in any spelling.
 
-        `127.1`, `0x7f000001` and `0177.0.0.1` are the same one to whoever connects. Raises
+        `127.1`, `0x7f000001` and `0177.0.0.1` connect to the same address. Raises
         `AddressRefusedError`.
         """
         if self._deny.names(host):
@@ -99,7 +99,7 @@ class AddressPolicy:
             self.check(host, str(address[0]))
 
     def check(self, host: str, address: str) -> None:
-        """What a host was resolved to. Raises `AddressRefusedError`."""
+        """Checks an address to which a host was resolved. Raises `AddressRefusedError`."""
         meant = _meant(ip_address(address.partition("%")[0]))
         for each in meant:
             if each.is_link_local or each in _METADATA:
@@ -108,7 +108,7 @@ class AddressPolicy:
                 raise AddressRefusedError(address, rule)
         if not self._allow or self._allow.names(host):
             return
-        # where the packets go in the end
+        # the address that packets reach in the end
         if not self._allow.match(meant[0]):
             raise AddressRefusedError(address, "not allowed")
 
@@ -124,7 +124,7 @@ def kind_of(address: Address) -> str:
 
 
 def _meant(address: Address) -> Sequence[Address]:
-    """The IPv4 address that it stands for, if any, and the address itself."""
+    """Returns the IPv4 address that it stands for, if any, and the address itself."""
     if isinstance(address, IPv4Address):
         return (address,)
     inner = address.ipv4_mapped or address.sixtofour

@@ -1,4 +1,4 @@
-"""Events: their types, their order, and their ids, which are derived from what they tell."""
+"""Events: their types, their order, and their ids, which are derived from their subjects."""
 
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ from uuid import UUID, uuid5
 import orjson
 
 _NAMESPACE = UUID("4c2d7d0e-5a52-5a1e-9d3c-6f1f0b9a7e31")
-# a fifth of the targets' size, in a third of a millisecond for 1,000 of them
+# compresses targets to a fifth of their size, in 0.3 ms for 1,000 of them
 _COMPRESSION = 1
 
 PAGE = "page"
@@ -35,11 +35,11 @@ OF_PAGES = (
     EventType.CHANNEL_VISIBLE,
     EventType.MESSAGE_NEW,
 )
-"""What pages cause, in the order in which each target causes it."""
+"""The types of events that pages cause, in the order in which each target causes them."""
 
 
 class Place(NamedTuple):
-    """Between two events: all entries before `position` are behind it, and `number` events of it."""
+    """A place between two events: after all entries before `position`, and `number` events of it."""
 
     position: int
     number: int = 0
@@ -47,7 +47,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class LogEntry:
-    """What happened in one transaction: one event, or those of a page."""
+    """The events of one transaction: a single one, or those of a page."""
 
     campaign_id: str
     revision: int
@@ -66,11 +66,11 @@ class LogEntry:
 
     @cached_property
     def details(self) -> Any:
-        """What `pack_targets` or `pack_details` made `content` of."""
+        """Unpacks `content`, the result of `pack_targets` or `pack_details`."""
         return orjson.loads(zlib.decompress(self.content or b""))
 
     def events(self, types: Collection[str] = ()) -> Iterator["EventRef"]:
-        """Those of the types, or of any; in order."""
+        """Yields the events of the types, or of any, in order."""
         if self.type != PAGE:
             if not types or self.type in types:
                 yield EventRef(self, EventType(self.type), 0)
@@ -132,12 +132,12 @@ class Event:
 
 
 def event_id(type_: EventType, subject: str) -> str:
-    """The same for the same message, or for the same revision of a campaign, in every database."""
+    """Returns the id, which is the same for a message or a campaign's revision in every database."""
     return str(uuid5(_NAMESPACE, f"{type_} {subject}"))
 
 
 def pack_targets(targets: Sequence[str], cids: Sequence[str], new_cids: Collection[str]) -> bytes:
-    """The targets of a page, and which of them have caused a channel: the first of each new one."""
+    """Packs the targets of a page, and which of them created a channel: the first of each new one."""
     created: list[int] | bool = True
     if len(new_cids) < len(targets):
         missing = set(new_cids)

@@ -1,4 +1,4 @@
-"""Webhooks, the lanes with what is still to be sent to them, and the attempts."""
+"""Webhooks, the lanes of events that are still to be sent to them, and the attempts."""
 
 import base64
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ DEFAULT_GRACE, MAX_GRACE = timedelta(hours=24), timedelta(days=7)
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - a prefix, not a secret
 
-# how long a dispatcher uses what it has read of a webhook
+# how long a dispatcher uses a webhook that it has read
 SETTINGS_SECONDS = 0.4
 
 
@@ -46,7 +46,7 @@ class Webhook:
         return (self.secret,) if is_over else (self.secret, self.previous_secret)
 
     def same_as(self, other: "Webhook") -> bool:
-        """Returns whether all that a caller sets is the same, apart from the secret."""
+        """Returns whether all fields that a caller sets are the same, apart from the secret."""
         return (
             self.url == other.url
             and set(self.event_types) == set(other.event_types)
@@ -58,7 +58,7 @@ class Webhook:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What a webhook still has to get."""
+    """The events that a webhook still has to get."""
 
     events: int = 0
     oldest_at: datetime | None = None
@@ -66,7 +66,7 @@ class Backlog:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Events that go out in one request; `body` is kept once an attempt has failed."""
+    """The events of one request; `body` is kept once an attempt has failed."""
 
     end: Place
     event_id: str
@@ -77,7 +77,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lane:
-    """What one webhook has to get of one campaign, in order, and the right to send it.
+    """The events of one campaign that one webhook still has to get, and the lease to send them.
 
     `batch_end` is set if a batch was begun, and `failed` once an attempt for it has failed.
     """
@@ -98,14 +98,14 @@ class Lane:
 
 
 def signing_key(secret: str) -> bytes:
-    """Of Standard Webhooks. Raises `ValueError` for a secret that can't sign."""
+    """Returns the key of Standard Webhooks. Raises `ValueError` for a secret that can't sign."""
     if not secret.startswith(SECRET_PREFIX):
         return secret.encode()
     return base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
 
 
 def is_secret(text: str) -> bool:
-    """Whether it can sign: what follows the prefix is base64, and not nothing."""
+    """Returns whether the secret can sign: the text after the prefix is base64 and not empty."""
     try:
         return bool(signing_key(text))
     except ValueError:
@@ -120,7 +120,7 @@ class AttemptOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """`start` and `end` are the places around its events."""
+    """An attempt to send a batch. `start` and `end` are the places around its events."""
 
     id: str
     webhook_id: str
@@ -140,7 +140,7 @@ class Attempt:
 
 
 class WebhookError(Exception):
-    """Root of what goes wrong with webhooks."""
+    """Root of the errors of webhooks."""
 
 
 class WebhookNotFoundError(WebhookError):

@@ -1,1 +1,1 @@
-"""Events: read from the log, and given to those who want them."""
+"""Reads events from the log, and delivers them to streams, webhooks and JetStream."""

@@ -25,7 +25,7 @@ logger = structlog.get_logger(__name__)
 _POLL_SECONDS = 0.1
 _IDLE_POLL_SECONDS = 0.5
 _MOST_OF_WEBHOOK = 4
-# many more than one webhook may have: hanging endpoints leave room for others
+# many more than one webhook may have, so that hanging endpoints leave room for others
 _MOST_LANES = 256
 # renewals in the time of a lease, and the share of that time in which a lease is relied on
 _RENEWALS = 4
@@ -71,7 +71,7 @@ class Dispatcher:
     async def run(self, stop: asyncio.Event) -> None:
         """Sends until `stop` is set, and returns when the attempts in progress are over.
 
-        Cancelled, it drops them; they are made again when the lease is over.
+        If cancelled, drops them; they are made again when the lease has ended.
         """
         stopping = asyncio.create_task(stop.wait())
         stopping.add_done_callback(lambda _: self._stop())
@@ -87,7 +87,7 @@ class Dispatcher:
             stopping.cancel()
 
     async def run_once(self) -> int:
-        """Sends everything that is due now. Returns how many lanes it has served."""
+        """Sends all events that are due now. Returns the number of lanes that it has served."""
         done = 0
         async with self._delivery() as delivery:
             while True:

@@ -14,7 +14,7 @@ from yarl import URL
 
 from campaign_service.campaigns.addresses import AddressPolicy, AddressRefusedError
 
-# of an answer's body, so that its connection can be used again
+# bytes of an answer's body that are read, so that its connection can be used again
 _MOST_READ_BYTES = 64 * 1024
 _KEEPALIVE_SECONDS = 30.0
 _DIED = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionResetError)
@@ -54,7 +54,7 @@ class WebhookClient:
         except aiohttp.InvalidURL:
             return Answer(0, "the URL can't be used", refused=True)
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            return Answer(0, _told(error))
+            return Answer(0, _described(error))
 
     async def _post(
         self, url: str, headers: Mapping[str, str], body: bytes, *, repeated: bool = False
@@ -138,7 +138,7 @@ async def _note_reuse(_: aiohttp.ClientSession, context: Any, __: Any) -> None:
     context.trace_request_ctx.reused = True
 
 
-def _told(error: Exception) -> str:
+def _described(error: Exception) -> str:
     """Describes the error without the URL, because that may hold a password."""
     if isinstance(error, aiohttp.ClientConnectorError):
         return f"can't connect: {error.os_error.strerror or type(error).__name__}"

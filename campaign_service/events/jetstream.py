@@ -24,7 +24,7 @@ logger = structlog.get_logger(__name__)
 SUBJECTS = "herald.events.>"
 PLACE_HEADER = "Herald-Place"
 
-# publishes that wait for their acknowledgement, which may be lost: each for so long
+# publishes that wait for their acknowledgement, and the time-out of each, because it may be lost
 _WINDOW = 200
 _ACK_SECONDS = 5.0
 _CONNECT_SECONDS = 2
@@ -34,7 +34,7 @@ _NOTHING = Place(0)
 
 
 class JetStreamPublisher:
-    """Publishes the log. The last message of the stream, which is Herald's alone, holds the position.
+    """Publishes the log. Only Herald writes to the stream, whose last message holds the position.
 
     Each publish names the sequence number of the one before, so that the stream refuses duplicates
     and messages out of order, from any publisher and however long it slept. Several publishers may
@@ -70,7 +70,7 @@ class JetStreamPublisher:
             await self.close()
 
     async def run_once(self) -> int:
-        """Publishes the next events and returns how many. After a failure the position is read again."""
+        """Publishes the next events and returns their number. Reads the position again after a failure."""
         try:
             context = await self._connected()
             if self._sequence is None:
@@ -113,7 +113,7 @@ class JetStreamPublisher:
             self._place = Place(int(position), int(number))
 
     async def _publish(self, context: JetStreamContext, events: Sequence[Event]) -> None:
-        """Publishes all events; when it raises, the stream has the first of them."""
+        """Publishes all events. If it raises, the stream has the first ones."""
         acknowledged: list[asyncio.Future[Any]] = []
         sequence = self._sequence or 0
         for event in events:
@@ -139,8 +139,9 @@ class JetStreamPublisher:
 
 
 def subject_of(event: Event) -> str:
-    """`herald.events.message.new.spring`; ids with other characters than letters, digits, _ and - in
-    base64 behind a `=`.
+    """Returns a subject such as `herald.events.message.new.spring`.
+
+    An id with other characters than letters, digits, _ and - is in base64 after a `=`.
     """
     campaign = event.campaign_id or "_"
     if not _PLAIN.fullmatch(campaign):

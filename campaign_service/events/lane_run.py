@@ -37,14 +37,14 @@ _EVENTS_AT_ONCE = 500
 # attempts that are stored together; after a crash they are repeated under the same ids
 _MOST_UNWRITTEN = 500
 _UNWRITTEN_SECONDS = 0.25
-# then other lanes of the webhook are served
-_TURN_SECONDS = 5.0
+# seconds, after which other lanes of the webhook are served
+_MAX_RUN_SECONDS = 5.0
 _GONE_REASON = "the endpoint answered 410"
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What all lanes of a process use. `webhook` returns None for one that is disabled or deleted."""
+    """Shared by all lanes of a process. `webhook` returns None for a disabled or deleted one."""
 
     reader: EventReader
     lanes: LaneStore
@@ -80,8 +80,8 @@ class LaneRun:
         self._first_attempt_at = lane.first_attempt_at
 
     async def run(self) -> None:
-        """Raises `LaneLostError`."""
-        ends_at = monotonic() + _TURN_SECONDS
+        """Sends the lane. Raises `LaneLostError`."""
+        ends_at = monotonic() + _MAX_RUN_SECONDS
         while monotonic() < ends_at and not self._is_stopping():
             webhook = await self._delivery.webhook(self._lane.webhook_id)
             if webhook is None:
@@ -100,7 +100,7 @@ class LaneRun:
     async def _next_batch(self, webhook: Webhook) -> Batch | None:
         types = self._types_for(webhook)
         if self._types != types:
-            # changed meanwhile: what was read ahead may be of other types
+            # the webhook has changed, and events that were read ahead may be of other types
             self._types = types
             self._events.clear()
             self._read_to = self._place
@@ -111,7 +111,7 @@ class LaneRun:
         chosen, bodies = self._chosen(most)
         if not chosen:
             if self._batch_end is not None:
-                # its events have been deleted, or are of no wanted type any more
+                # its events were deleted, or their types are no longer wanted
                 self._batch_end = None
                 return await self._next_batch(webhook)
             return None
@@ -156,7 +156,7 @@ class LaneRun:
         return chosen, bodies
 
     async def _attempt(self, webhook: Webhook, batch: Batch) -> bool:
-        """Sends the batch. Returns whether the lane goes on."""
+        """Sends the batch. Returns whether the lane continues."""
         began = self._delivery.now()
         first = self._first_attempt_at or began
         number = self._attempts + 1

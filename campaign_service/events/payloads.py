@@ -20,12 +20,12 @@ _MOST_USER_BYTES = 4 * 1024
 def campaign_payload(
     type_: EventType, campaign: Campaign, sender: User | None, created_at: datetime
 ) -> Json:
-    """The campaign as it was at its revision; its segments and users only by id, if at all.
+    """Returns the campaign as it was at its revision, with segments by id and without users.
 
     `users_read` is left out, because it is counted later.
     """
     spec = asdict(campaign.spec)
-    # ten thousand of them would be in every event: GetCampaign pages them
+    # up to 10,000 would be in every event; GetCampaign returns them in pages
     del spec["user_ids"]
     stats = campaign.stats
     return {
@@ -63,7 +63,7 @@ def campaign_payload(
 
 
 def message_payload(message: Message, members: Sequence[Json], users: Mapping[str, Json]) -> Json:
-    """`message.new`."""
+    """Returns the payload of `message.new`."""
     author = users.get(message.user_id, {"id": message.user_id})
     return {
         **_head(EventType.MESSAGE_NEW, message, members),
@@ -98,9 +98,9 @@ def channel_payload(
     *,
     user_id: str,
 ) -> Json:
-    """`channel.created`, `member.added` and `channel.visible`; `message` is what caused them.
+    """Returns the payload of `channel.created`, `member.added` and `channel.visible`.
 
-    `user_id` is who created the channel, entered it, or sees it again.
+    `message` caused the event. `user_id` created the channel, entered it, or sees it again.
     """
     payload = {
         **_head(type_, message, members),
@@ -119,7 +119,7 @@ def channel_payload(
 
 
 def webhook_payload(details: Mapping[str, Any], created_at: datetime) -> Json:
-    """`webhook.disabled`."""
+    """Returns the payload of `webhook.disabled`."""
     return {
         "type": EventType.WEBHOOK_DISABLED,
         "created_at": rfc3339(created_at),
@@ -162,7 +162,7 @@ def user_json(user: User) -> Json:
             }
         ),
     }
-    # 50 of them are in one event, which has to fit into an answer
+    # one event has 50 of them, and must fit into an answer
     return whole if len(orjson.dumps(whole)) <= _MOST_USER_BYTES else {"id": user.id}
 
 

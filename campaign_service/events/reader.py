@@ -1,4 +1,4 @@
-"""Reads events from the log, with what they tell."""
+"""Reads events from the log, with their payloads."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -29,15 +29,15 @@ from campaign_service.storage.event_ports import EventLog, LogEnds
 from chat_store.models import Channel, Member, Message
 from chat_store.store import ChatStore
 
-# pages of up to 10,000 targets, which are read whole
+# pages of up to 10,000 targets each, which are read whole
 _ENTRIES_AT_ONCE = 8
-# as the original lists them
+# the order in which the original lists them
 _MOST_MEMBERS = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which events are wanted. No types: all."""
+    """The events that a reader wants. No types means all."""
 
     types: Collection[str] = ()
     campaign_id: str | None = None
@@ -61,9 +61,9 @@ class EventReader:
     async def read(
         self, start: Place, end: Place, selection: Selection, most: int
     ) -> tuple[Sequence[Event], Place]:
-        """The next `most` events between the places, and the place behind what was looked at.
+        """Returns the next `most` events between the places, and the place behind the entries read.
 
-        That is `end` when there are no more.
+        That place is `end` if there are no more.
         """
         refs, reached = await self.refs(start, end, selection, most)
         return await self._events(refs), reached
@@ -71,7 +71,7 @@ class EventReader:
     async def refs(
         self, start: Place, end: Place, selection: Selection, most: int
     ) -> tuple[Sequence[EventRef], Place]:
-        """As `read`, without what the events tell."""
+        """Does as `read`, without the payloads."""
         found: list[EventRef] = []
         place = start
         while True:
@@ -171,7 +171,7 @@ class _PageContents:
     prefixes: Mapping[str, str]
 
     def of(self, ref: EventRef) -> tuple[str, Mapping[str, Any]]:
-        """What the event is about, by which it has its id, and what it says."""
+        """Returns the subject of the event, from which its id is derived, and the payload."""
         campaign_id = ref.entry.campaign_id
         subject = message_id(self.prefixes[campaign_id], ref.target_id)
         message = self.messages.get((campaign_id, ref.target_id)) or _lost(ref, subject)
@@ -190,7 +190,7 @@ class _PageContents:
 
 
 def _lost(ref: EventRef, id_: str) -> Message:
-    """A message that somebody has deleted by hand: its event must not hold up those after it."""
+    """Returns a stand-in for a message deleted by hand, whose event must not block later ones."""
     return Message(
         id=id_,
         cid="",

@@ -9,13 +9,13 @@ from chat_store.errors import StoreUnavailableError
 from herald_rpc.process.outages import Outages, repeat
 
 _PAUSE_SECONDS = 60.0
-# pages of up to 10,000 targets: a transaction that deletes so many is a short one
+# pages of up to 10,000 targets each, so that the transaction stays short
 _ENTRIES_AT_ONCE = 500
 _ATTEMPTS_AT_ONCE = 5_000
 
 
 class Retention:
-    """Deletes what is older than the retention. Several of these may run."""
+    """Deletes rows that are older than the retention. Several of these may run."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class Retention:
 
     async def run_once(self) -> bool:
         """Deletes a bounded number of old rows. Returns whether there may be more."""
-        # what nobody has read yet has no position, and would be kept
+        # entries that nobody has read yet have no position, and would be kept
         await self._log.ends()
         before = self._now() - self._retention
         entries = await self._log.forget(before, _ENTRIES_AT_ONCE)

@@ -26,7 +26,7 @@ class Verdict(Enum):
 def verdict_on(status: int, *, refused: bool = False) -> Verdict:
     """Judges the status of an answer; 0 means that the network or the endpoint failed.
 
-    `refused`: no request was made, because the address is denied.
+    `refused`: the address is denied, so no request was made.
     """
     if refused:
         return Verdict.DEAD
@@ -48,7 +48,7 @@ def next_attempt_at(
         return None
     doublings: int = 1 << min(attempt - 1, _MOST_DOUBLINGS)
     pause = min(_FIRST_PAUSE * doublings, _LONGEST_PAUSE)
-    # webhooks that failed together must not come back together
+    # webhooks that failed together must not retry together
     soonest = min(now + pause * random.uniform(0.8, 1.2), deadline)  # noqa: S311 - no secret
     if retry_after is None:
         return soonest

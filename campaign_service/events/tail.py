@@ -79,7 +79,7 @@ class EventTail:
         place = ends.first if start is None else start
         if place > ends.next:
             raise FuturePlaceError
-        told = place
+        last_yielded = place
         with self._following():
             while not self._ended:
                 if place == ends.next:
@@ -87,7 +87,7 @@ class EventTail:
                     ends = await self._reader.ends()
                     _check(place, ends)
                     if is_idle and place == ends.next:
-                        told = place
+                        last_yielded = place
                         yield NextEvents((), place)
                     continue
                 begin = place
@@ -95,10 +95,10 @@ class EventTail:
                     place, ends.next, selection, _EVENTS_AT_ONCE
                 )
                 ends = await self._reader.ends()
-                # after the reading: what it has not found may have been deleted meanwhile
+                # checked after reading, because entries may have been deleted meanwhile
                 _check(begin, ends)
-                if events or (place == ends.next and told != place):
-                    told = place
+                if events or (place == ends.next and last_yielded != place):
+                    last_yielded = place
                     yield NextEvents(events, place)
         raise ShuttingDownError
 

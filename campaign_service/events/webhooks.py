@@ -43,7 +43,10 @@ class Webhooks:
         return stored
 
     async def update(self, webhook_id: str, change: Callable[[Webhook], Webhook]) -> Webhook:
-        """Raises `WebhookNotFoundError`, `AddressRefusedError`, and what `change` raises."""
+        """Changes a webhook.
+
+        Raises `WebhookNotFoundError`, `AddressRefusedError`, and any error of `change`.
+        """
 
         def checked(stored: Webhook) -> Webhook:
             changed = change(stored)
@@ -57,7 +60,10 @@ class Webhooks:
         return webhook
 
     async def rotate_secret(self, webhook_id: str, secret: str, grace: timedelta) -> Webhook:
-        """Both secrets sign until the grace is over. Raises `WebhookNotFoundError`."""
+        """Gives the webhook another secret. Both sign until the grace is over.
+
+        Raises `WebhookNotFoundError`.
+        """
         now = self._now()
         made = secret or new_secret()
 
@@ -74,17 +80,17 @@ class Webhooks:
         return webhook
 
     async def delete(self, webhook_id: str) -> None:
-        """No attempt begins after it has returned. Raises `WebhookNotFoundError`."""
+        """Deletes the webhook. No attempt begins after the return. Raises `WebhookNotFoundError`."""
         is_busy = await self._store.is_being_sent_to(webhook_id, self._now())
         await self._store.delete(webhook_id)
         if is_busy:
             await asyncio.sleep(_SETTLED_SECONDS)
 
     async def _settled(self, webhook_id: str) -> None:
-        """Returns when no sender goes by an earlier state of the webhook."""
+        """Returns when no sender uses an earlier state of the webhook."""
         if await self._store.is_being_sent_to(webhook_id, self._now()):
             await asyncio.sleep(_SETTLED_SECONDS)
 
     def _check(self, webhook: Webhook) -> None:
-        # what a name means is checked at each connection
+        # the addresses of a name are checked at each connection
         self._policy.check_host(urlsplit(webhook.url).hostname or "")

@@ -106,7 +106,7 @@ class PageBuilder:
     ) -> None:
         """Plans one message into the route's channel; None if that does not exist.
 
-        A stranger is a receiver who is no member of the channel: others would read the message.
+        A stranger is a receiver who is not a member of the channel, where others would read it.
         """
         creating = channel is None and route.cid not in self._new
         if creating:

@@ -21,7 +21,7 @@ from campaign_service.storage.ports import Lease, RunStore
 from chat_store.errors import StalePageError
 from herald_rpc.process.waiting import Backoff, wait_at_most
 
-_PAGES_IN_HAND = 2
+_PAGES_IN_PROGRESS = 2
 # A page older than these seconds is checked against the audience, because targets may have left. If
 # it waited for its reservation, it is planned again, because channels may have been frozen.
 _KEEPS = 0.5
@@ -65,7 +65,7 @@ class PagePipeline:
         self._now = now
         # whether the campaign's status_reason says that it waits
         self._waiting = waiting
-        self._room = asyncio.Semaphore(_PAGES_IN_HAND)
+        self._room = asyncio.Semaphore(_PAGES_IN_PROGRESS)
         self._pages: asyncio.Queue[AudiencePage | None] = asyncio.Queue()
         self._plans: asyncio.Queue[_Plan] = asyncio.Queue()
         self._stopping = asyncio.Event()

@@ -54,7 +54,7 @@ class SqlEventLog:
     async def ends(self) -> LogEnds:
         async with self._database.autocommit() as connection:
             found = (await connection.execute(_ends_and_news())).one()
-        if found.news:
+        if found.unnumbered:
             while await self._give_positions() == _MOST_AT_ONCE:
                 pass
             async with self._database.autocommit() as connection:
@@ -181,25 +181,25 @@ def _has_any(types: Collection[str]) -> ColumnElement[bool]:
 
 @cache
 def _ends_and_news() -> Select[Any]:
-    news = select(event_log.c.type).where(event_log.c.position.is_(None)).exists()
+    unnumbered = select(event_log.c.type).where(event_log.c.position.is_(None)).exists()
     ends = (
         # there is no row before the first position is given
         func.coalesce(select(column).scalar_subquery(), 1).label(column.name)
         for column in (event_log_ends.c.first_position, event_log_ends.c.next_position)
     )
-    return select(*ends, news.label("news"))
+    return select(*ends, unnumbered.label("unnumbered"))
 
 
 @cache
 def _give() -> Update:
     """Assigns positions to the entries without one, in the order of each campaign."""
-    news = (
+    unnumbered = (
         select(*_KEY, func.row_number().over(order_by=_KEY).label("row"))
         .where(event_log.c.position.is_(None))
         .order_by(*_KEY)
         .limit(_MOST_AT_ONCE)
-        .subquery("news")
+        .subquery("unnumbered")
     )
-    is_it = [column == news.c[column.name] for column in _KEY]
+    is_it = [column == unnumbered.c[column.name] for column in _KEY]
     first = bindparam("next", type_=Count)
-    return update(event_log).where(*is_it).values(position=first + news.c.row - 1)
+    return update(event_log).where(*is_it).values(position=first + unnumbered.c.row - 1)

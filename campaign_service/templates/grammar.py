@@ -87,23 +87,23 @@ class TokenLimit(Extension):
 def find_unsupported(template: nodes.Template) -> str | None:
     """Returns the first unsupported part of the template as a problem; None if there is none."""
     count = 0
-    waiting = [_Place(template)]
+    waiting = [_Part(template)]
     while waiting:
-        place = waiting.pop()
-        node = place.node
+        part = waiting.pop()
+        node = part.node
         count += 1
         if count > MAX_NODES:
             return _TOO_MANY
-        if place.depth > _MAX_DEPTH or place.statements > MAX_STATEMENT_DEPTH:
+        if part.depth > _MAX_DEPTH or part.statements > MAX_STATEMENT_DEPTH:
             return "nested too deeply"
-        if problem := _problem(node, in_literal=place.in_literal):
+        if problem := _problem(node, in_literal=part.in_literal):
             return problem
-        waiting += map(place.inside, node.iter_child_nodes())
+        waiting += map(part.inside, node.iter_child_nodes())
     return None
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _Part:
     """A part, its depth, and the number of statements and the literal around it."""
 
     node: nodes.Node
@@ -111,11 +111,11 @@ class _Place:
     statements: int = 0
     in_literal: bool = False
 
-    def inside(self, child: nodes.Node) -> "_Place":
+    def inside(self, child: nodes.Node) -> "_Part":
         node = self.node
         # `if`, `elif` and `else` are parts of one statement
         is_elif = isinstance(node, nodes.If) and child in node.elif_
-        return _Place(
+        return _Part(
             child,
             self.depth + 1,
             self.statements + (isinstance(child, nodes.If | nodes.For) and not is_elif),

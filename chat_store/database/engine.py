@@ -206,13 +206,13 @@ class Database:
         except Exception as error:
             judgement = judgement_on(error)
             if judgement.refuses:
-                self._refused = judgement.told
+                self._refused = judgement.caller_text
                 self._refused_until = monotonic() + _REFUSED_SECONDS
             match judgement.fault:
                 case Fault.TRANSIENT:
-                    raise StoreUnavailableError(judgement.told) from error
+                    raise StoreUnavailableError(judgement.caller_text) from error
                 case Fault.CALLER:
-                    raise RequestTooLargeError(judgement.told) from error
+                    raise RequestTooLargeError(judgement.caller_text) from error
                 case Fault.DEFECT:
                     raise
 

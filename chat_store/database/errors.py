@@ -14,7 +14,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 
 class Fault(Enum):
-    """Who caused an error, and so who can mend it."""
+    """The cause of an error, which decides who can mend it."""
 
     TRANSIENT = auto()
     """The environment. The same work succeeds later: by itself, or after an operator acts."""
@@ -28,14 +28,14 @@ class Fault(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """How to treat an error. `told` is the text that callers may see.
+    """How to treat an error. `caller_text` is the text that callers may see.
 
     `outdates`: older connections stay broken after the error has passed, so they are replaced.
     `refuses`: the database takes no writes from anybody.
     """
 
     fault: Fault
-    told: str = ""
+    caller_text: str = ""
     outdates: bool = False
     refuses: bool = False
 

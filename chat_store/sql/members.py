@@ -165,7 +165,7 @@ async def write_reads(
 
 @cache
 def _first_of(dialect: DialectName) -> Select[Any]:
-    """By channel and user id. Of a channel of millions it reads no more than `most`."""
+    """Selects members by channel and user id, at most `most` even of a channel of millions."""
     given = row_source(dialect, _CIDS)
     inner = members.alias("inner_members")
     first = (

@@ -152,7 +152,7 @@ class SqlMessageStore:
 
 @dataclass(slots=True)
 class _NewMessages:
-    """What messages add to a channel. `count` is negative if they leave it."""
+    """The changes of a channel by its messages. `count` is negative if they leave it."""
 
     count: int = 0
     latest: datetime | None = None

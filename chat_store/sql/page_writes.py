@@ -101,7 +101,7 @@ def _sender_entries(dialect: DialectName, page: PageRows) -> Iterator[Write]:
     if dialect == "postgresql":
         yield Write(_counted(entry), given)
         return
-    # the count first, because new members can't be told from others once they are in
+    # the count first, because new members look like the others once they are in
     entering = {**key_parameters(dialect, page.sender_joins), "user_id": page.sender_id}
     yield Write(_entering(), entering)
     yield Write(entry, given)

@@ -19,7 +19,7 @@ class _Outage:
     backoff: Backoff
     failures: int = 0
     until: float = 0.0
-    told: set[type[BaseException]] = field(default_factory=set)
+    logged: set[type[BaseException]] = field(default_factory=set)
 
 
 class Outages:
@@ -43,7 +43,7 @@ class Outages:
             backoff = Backoff(longest_seconds=self._longest_pause_seconds)
             outage = self._by_name[name] = _Outage(monotonic(), backoff)
         outage.failures += 1
-        self._log(name, error, outage.told)
+        self._log(name, error, outage.logged)
         pause = outage.backoff.next()
         outage.until = monotonic() + pause
         return pause
@@ -67,11 +67,11 @@ class Outages:
         """Whether anything fails."""
         return bool(self._by_name)
 
-    def _log(self, name: str, error: Exception, told: set[type[BaseException]]) -> None:
+    def _log(self, name: str, error: Exception, logged: set[type[BaseException]]) -> None:
         types = set(map(type, _leaves(error)))
-        if types <= told:
+        if types <= logged:
             return
-        told |= types
+        logged |= types
         if all(isinstance(leaf, self._expected) for leaf in _leaves(error)):
             first = next(_leaves(error))
             logger.warning("fails for now", what=name, error=str(first), cause=_line(first))

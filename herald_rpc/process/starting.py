@@ -14,7 +14,7 @@ logger = structlog.get_logger(__name__)
 
 
 class StoppedWhileStartingError(Exception):
-    """The server was told to stop before it could begin."""
+    """The server got a stop signal before it could begin."""
 
 
 async def begin(

@@ -360,7 +360,7 @@ class Campaign(_message.Message):
 
     @_builtins.property
     def message_template(self) -> Global___MessageTemplate:
-        """What is sent. Required."""
+        """The message that is sent. Required."""
 
     @_builtins.property
     def channel_template(self) -> Global___ChannelTemplate:
