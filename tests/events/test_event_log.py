@@ -131,13 +131,12 @@ async def test_a_page_that_is_committed_late_is_read_late_and_not_missed(
 
 
 @pytest.mark.parametrize(
-    ("writers", "pages"),
-    [(5, 8), pytest.param(20, 20, marks=[pytest.mark.nightly, pytest.mark.timeout(600)])],
+    ("writers", "pages", "targets_of_page"),
+    [(5, 8, 5), pytest.param(20, 20, 500, marks=[pytest.mark.nightly, pytest.mark.timeout(900)])],
 )
 async def test_readers_beside_many_writers_see_all_events_in_one_order(
-    database: Database, writers: int, pages: int
+    database: Database, writers: int, pages: int, targets_of_page: int
 ) -> None:
-    targets_of_page = 5 if writers < 20 else 50
     for number in range(writers):
         await started(database, f"c{number}", shards=1)
     runs = SqlRunStore(database)
