@@ -152,10 +152,10 @@ def _calls(
     def get_campaign(_number: int) -> "grpc.Future[Any]":
         request = campaign_service_pb2.GetCampaignRequest(id=campaign.id)
         future = pair.campaigns.GetCampaign.future(request, timeout=hello_campaign.CALL_SECONDS)
-        future.add_done_callback(look)
+        future.add_done_callback(check)
         return future
 
-    def look(call: "grpc.Future[Any]") -> None:
+    def check(call: "grpc.Future[Any]") -> None:
         # an exception fails the probe
         if not call.exception() and call.result().campaign.status == _COMPLETED:
             completed.set()

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from herald.campaign.v1 import campaign_pb2
 from tests.bench.databases import BenchDatabase, Line
-from tests.bench.runs import PRODUCTION, looks
+from tests.bench.runs import PRODUCTION, states
 from tests.harness.processes import Pair, running_pair
 
 WARM_UP_TARGETS = 60_000
@@ -41,7 +41,7 @@ def sampled_run(
     with running_pair(database_url, bench_database.folder / "logs", PRODUCTION) as pair:
         started = start(pair)
         begin = time.monotonic()
-        for campaign in looks(bench_database, pair, started, every):
+        for campaign in states(bench_database, pair, started, every):
             seconds = time.monotonic() - begin
             yield Sample(seconds, campaign, pair.segment.memory(), pair.campaign.memory())
 

@@ -13,7 +13,7 @@ from tests.harness.reconciliation import assert_everyone_has_one_outcome
 PRODUCTION = {"HERALD_PAGE_SIZE": str(PAGE_SIZE)}
 """The servers' settings; the floor writes in transactions of the same size."""
 
-_LOOK_SECONDS = 0.5
+_SAMPLE_SECONDS = 0.5
 # a campaign that is slower than this is stuck
 _START_SECONDS = 60.0
 _TARGETS_PER_SECOND = 500
@@ -46,16 +46,16 @@ def completed_run(
 def until_completed(
     bench_database: BenchDatabase, pair: Pair, campaign: campaign_pb2.Campaign
 ) -> campaign_pb2.Campaign:
-    for state in looks(bench_database, pair, campaign):
+    for state in states(bench_database, pair, campaign):
         campaign = state
     return campaign
 
 
-def looks(
+def states(
     bench_database: BenchDatabase,
     pair: Pair,
     campaign: campaign_pb2.Campaign,
-    every: float = _LOOK_SECONDS,
+    every: float = _SAMPLE_SECONDS,
 ) -> Iterator[campaign_pb2.Campaign]:
     """Its states up to and with the final one, `every` so many seconds.
 

@@ -617,12 +617,12 @@ SLOW = "{% for letter in 'x' * 18000 %}{{ letter|upper|lower|title }}{% endfor %
 )
 async def test_a_slow_template_leaves_turns_to_others(changes: dict[str, Any]) -> None:
     crowd = [a_user(f"u{number}") for number in range(20)]
-    turns = 0
+    yields = 0
 
     async def others() -> None:
-        nonlocal turns
+        nonlocal yields
         while True:
-            turns += 1
+            yields += 1
             await asyncio.sleep(0)
 
     task = asyncio.create_task(others())
@@ -630,7 +630,7 @@ async def test_a_slow_template_leaves_turns_to_others(changes: dict[str, Any]) -
     task.cancel()
 
     assert {not_sent.reason for not_sent in page.not_sent} == {Reason.TEMPLATE_ERROR}
-    assert len(page.not_sent) == len(crowd) <= turns
+    assert len(page.not_sent) == len(crowd) <= yields
 
 
 @pytest.mark.parametrize(("length", "sent"), [(20_000, True), (20_001, False)])
@@ -767,14 +767,14 @@ async def test_the_sender_joins_channel_targets_where_asked_for() -> None:
 
 # --- the conservation law of a page
 
-MARKS = st.sampled_from([None, MOMENT])
+TIMES = st.sampled_from([None, MOMENT])
 NAMES = [f"u{number}" for number in range(8)]
 
 
 @st.composite
 def worlds(draw: st.DrawFn) -> World:
     people = [
-        a_user(name, deactivated_at=draw(MARKS), deleted_at=draw(MARKS))
+        a_user(name, deactivated_at=draw(TIMES), deleted_at=draw(TIMES))
         for name in draw(st.lists(st.sampled_from(NAMES), unique=True))
     ]
     places = [
@@ -782,7 +782,7 @@ def worlds(draw: st.DrawFn) -> World:
             f"{name}-acme",
             frozen=draw(st.booleans()),
             disabled=draw(st.booleans()),
-            deleted_at=draw(MARKS),
+            deleted_at=draw(TIMES),
             distinct=draw(st.booleans()),
         )
         for name in draw(st.lists(st.sampled_from(NAMES), unique=True))

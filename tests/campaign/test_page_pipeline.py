@@ -167,10 +167,10 @@ async def test_a_run_that_waits_for_the_answer_who_is_still_in_a_page_stops_at_o
     runs, stop = SqlRunStore(database), asyncio.Event()
     lease = await a_lease(database, runs)
     audience = SilentAudience()
-    walking = asyncio.create_task(a_run(database, runs, lease, audience).run(stop))
+    running = asyncio.create_task(a_run(database, runs, lease, audience).run(stop))
     await audience.asked.wait()
 
     stop.set()
 
-    assert not await walking
+    assert not await running
     assert outcomes(database_url, "spring") == {}

@@ -49,8 +49,8 @@ async def walked(
     due_at = clock = MOMENT
     sent = []
     for number, messages in enumerate(pages):
-        due_at, turn = await runs.reserve(limits, messages, due_at, clock)
-        clock = max(clock, turn)
+        due_at, not_before = await runs.reserve(limits, messages, due_at, clock)
+        clock = max(clock, not_before)
         sent.append(Page(clock - MOMENT, messages))
         clock += busy(number)
     return sent
@@ -89,9 +89,9 @@ async def test_turns_are_never_closer_than_the_limit_allows(
 ) -> None:
     runs = SqlRunStore(database)
 
-    turns = [await runs.reserve({"spring": limit}, page, MOMENT, MOMENT) for _ in range(4)]
+    reservations = [await runs.reserve({"spring": limit}, page, MOMENT, MOMENT) for _ in range(4)]
 
-    assert turns == [
+    assert reservations == [
         Reservation(MOMENT + apart * number, MOMENT + apart * number) for number in range(4)
     ]
 
@@ -124,9 +124,13 @@ async def test_who_had_nothing_to_send_has_missed_nothing(database: Database) ->
     await runs.reserve({"spring": 500}, 35, MOMENT, MOMENT)
     later = MOMENT + HOUR
 
-    turns = [await runs.reserve({"spring": 500}, 35, later, later) for _ in range(3)]
+    reservations = [await runs.reserve({"spring": 500}, 35, later, later) for _ in range(3)]
 
-    assert [turn.not_before - later for turn in turns] == [0 * WINDOW, 0.7 * WINDOW, 1.4 * WINDOW]
+    assert [each.not_before - later for each in reservations] == [
+        0 * WINDOW,
+        0.7 * WINDOW,
+        1.4 * WINDOW,
+    ]
 
 
 async def test_a_slow_campaign_saves_up_no_turns_for_a_quick_one(database: Database) -> None:
@@ -134,18 +138,20 @@ async def test_a_slow_campaign_saves_up_no_turns_for_a_quick_one(database: Datab
     slow = await walked(runs, {"slow": 10, GLOBAL_LIMIT: 500}, [1] * 21)
     now = MOMENT + slow[-1].at
 
-    turns = [await runs.reserve({GLOBAL_LIMIT: 500}, 35, now, now) for _ in range(3)]
+    reservations = [await runs.reserve({GLOBAL_LIMIT: 500}, 35, now, now) for _ in range(3)]
 
-    assert turns[2].not_before - now >= 1.4 * WINDOW
+    assert reservations[2].not_before - now >= 1.4 * WINDOW
 
 
 async def test_whoever_comes_at_the_same_time_gets_a_turn_of_their_own(database: Database) -> None:
     runs = SqlRunStore(database)
     limits = [{GLOBAL_LIMIT: 100, name: 90} for name in ("a", "b", "a", "c", "b")]
 
-    turns = await asyncio.gather(*(runs.reserve(each, 5, MOMENT, MOMENT) for each in limits * 3))
+    reservations = await asyncio.gather(
+        *(runs.reserve(each, 5, MOMENT, MOMENT) for each in limits * 3)
+    )
 
-    in_order = sorted({turn.not_before - MOMENT for turn in turns})
+    in_order = sorted({each.not_before - MOMENT for each in reservations})
     assert len(in_order) == 15
     # two of one campaign that come one after the other wait a little longer, for its own limit
     for number, wait in enumerate(in_order):
@@ -221,9 +227,9 @@ async def test_a_limit_makes_a_run_wait_that_goes_faster_by_itself(
 async def test_without_a_limit_or_a_message_nothing_is_reserved(
     database: Database, limits: dict[str, int], messages: int
 ) -> None:
-    pace = RateLimiter(limits, SqlRunStore(database), lambda: MOMENT)
+    rate_limiter = RateLimiter(limits, SqlRunStore(database), lambda: MOMENT)
 
-    assert await pace.wait_for_reservation(messages, asyncio.Event()) == NOTHING
+    assert await rate_limiter.wait_for_reservation(messages, asyncio.Event()) == NOTHING
 
     async with database.snapshot() as connection:
         assert await connection.scalar(select(func.count()).select_from(rate_limits)) == 0
@@ -260,7 +266,7 @@ async def next_turn(database: Database) -> int:
 
 
 async def waits_for_an_hour(services: ServerPair, database: Database) -> None:
-    """A campaign of one message a second whose turn is far away."""
+    """A campaign of one message a second whose next reservation is far away."""
     far = datetime.now(UTC) + HOUR
     await turns_given_away(database, far)
     ids = await with_people(services.database_url, 2)
@@ -341,18 +347,18 @@ def run_time(campaign: campaign_pb2.Campaign) -> timedelta:
 
 
 @dataclass(frozen=True)
-class Look:
-    """What every shard had committed at some moment between `begin` and `end`, in seconds."""
+class Sample:
+    """The messages that every shard had committed at a moment between `begin` and `end`, in seconds."""
 
     begin: float
     end: float
     sent: tuple[int, ...]
 
 
-async def watched(database_url: str, campaign: Awaitable[Any]) -> list[Look]:
-    """Looks at what is committed, as often as it can, until the campaign is through."""
+async def sampled(database_url: str, campaign: Awaitable[Any]) -> list[Sample]:
+    """Samples the committed messages, as often as it can, until the campaign has ended."""
     database = open_database(database_url)
-    looks = []
+    samples = []
     through = asyncio.ensure_future(campaign)
     counters = select(campaign_shards.c.messages_sent).order_by(
         campaign_shards.c.campaign_id, campaign_shards.c.shard
@@ -361,21 +367,21 @@ async def watched(database_url: str, campaign: Awaitable[Any]) -> list[Look]:
         begin = monotonic()
         async with database.snapshot() as connection:
             sent = tuple(await connection.scalars(counters))
-        looks.append(Look(begin, monotonic(), sent))
+        samples.append(Sample(begin, monotonic(), sent))
         await asyncio.wait([through], timeout=0.01)
     await through
     await database.close()
-    return looks
+    return samples
 
 
-def most_seen_in_a_window(looks: list[Look]) -> int:
-    """Never too many: what came between two looks came between the one's begin and the other's end."""
+def most_seen_in_a_window(samples: list[Sample]) -> int:
+    """Never too many: messages between two samples came between the begin of one and the end of the other."""
     window = WINDOW.total_seconds()
     most = first = 0
-    for last, look in enumerate(looks):
-        while look.end - looks[first].begin > window and first < last:
+    for last, sample in enumerate(samples):
+        while sample.end - samples[first].begin > window and first < last:
             first += 1
-        most = max(most, sum(look.sent) - sum(looks[first].sent))
+        most = max(most, sum(sample.sent) - sum(samples[first].sent))
     return most
 
 
@@ -395,12 +401,12 @@ async def test_five_thousand_at_five_hundred_a_second_take_ten_seconds(sqlite_ur
         await services.add_list("all", ids)
         await services.create(limited(500, None, segment_ids=["all"]))
         await services.start()
-        looks = await watched(sqlite_url, completed(services, "spring"))
+        samples = await sampled(sqlite_url, completed(services, "spring"))
         done = await services.get()
 
     assert_everyone_has_one_outcome(sqlite_url, "spring", 5_000)
     assert timedelta(seconds=9) <= run_time(done) <= timedelta(seconds=11)
-    assert 0 < most_seen_in_a_window(looks) <= 3 * 50
+    assert 0 < most_seen_in_a_window(samples) <= 3 * 50
 
 
 async def test_two_replicas_keep_one_limit(
@@ -414,16 +420,18 @@ async def test_two_replicas_keep_one_limit(
         await services.add_list("all", ids)
         await services.create(limited(500, None, segment_ids=["all"]))
         await services.start()
-        looks = await watched(postgres_url, completed(services, "spring"))
+        samples = await sampled(postgres_url, completed(services, "spring"))
         done = await services.get()
         await other.stop()
 
     assert_everyone_has_one_outcome(postgres_url, "spring", 1_000)
-    ends = looks[-1].sent
-    at_work = (sum(0 < n < m for n, m in zip(look.sent, ends, strict=True)) for look in looks)
-    assert max(at_work) == 2
+    ends = samples[-1].sent
+    busy_shards = (
+        sum(0 < n < m for n, m in zip(sample.sent, ends, strict=True)) for sample in samples
+    )
+    assert max(busy_shards) == 2
     assert timedelta(seconds=1.8) <= run_time(done)
-    assert most_seen_in_a_window(looks) <= 3 * 50
+    assert most_seen_in_a_window(samples) <= 3 * 50
 
 
 async def test_two_campaigns_keep_the_limit_of_all(sqlite_url: str) -> None:
@@ -433,9 +441,9 @@ async def test_two_campaigns_keep_the_limit_of_all(sqlite_url: str) -> None:
         await services.create(limited(0, ids, id="quick"))
         await services.start("slow")
         await services.start("quick")
-        looks = await watched(sqlite_url, completed(services, "slow", "quick"))
+        samples = await sampled(sqlite_url, completed(services, "slow", "quick"))
         slow, quick = [await services.get(id_) for id_ in ("slow", "quick")]
 
     assert timedelta(seconds=0.9) <= run_time(slow)
     assert timedelta(seconds=1.7) <= run_time(quick)
-    assert most_seen_in_a_window(looks) <= 3 * 50
+    assert most_seen_in_a_window(samples) <= 3 * 50

@@ -56,8 +56,8 @@ class FragileStore(SqlProgressStore):
 class Watcher:
     """Takes what it is sent only when it is told to."""
 
-    def __init__(self, watches: WatchHub, seen: WatchPosition | None) -> None:
-        self._updates = watches.updates("spring", seen)
+    def __init__(self, hub: WatchHub, seen: WatchPosition | None) -> None:
+        self._updates = hub.updates("spring", seen)
 
     def next(self) -> "asyncio.Task[Update]":
         return asyncio.create_task(self._next())
@@ -74,22 +74,22 @@ class Watcher:
 
 @dataclass
 class Watching:
-    """A campaign to ann and bob, and watches that poll only when `look` is called."""
+    """A campaign to ann and bob, and a hub that polls only when `poll` is called."""
 
     database: Database
     store: FragileStore
-    watches: WatchHub
+    hub: WatchHub
     clock: Clock
     moves: SqlTransitionStore
 
     def watcher(self, seen: WatchPosition | None = None) -> Watcher:
-        return Watcher(self.watches, seen)
+        return Watcher(self.hub, seen)
 
-    async def look(self, seconds: float = 0.0) -> None:
+    async def poll(self, seconds: float = 0.0) -> None:
         # who was told to take something is waiting for it now
         await asyncio.sleep(0)
         self.clock.seconds += seconds
-        await self.watches.run_once()
+        await self.hub.run_once()
 
     async def started(self) -> Watcher:
         """In progress, with a watcher who knows that."""
@@ -99,9 +99,9 @@ class Watching:
         return watcher
 
     async def told(self, watcher: Watcher, seconds: float = 0.0) -> campaign_pb2.Campaign:
-        """What the watcher hears, after a look if it must."""
+        """What the watcher hears, after a poll if it must."""
         next_ = watcher.next()
-        await self.look(seconds)
+        await self.poll(seconds)
         return (await next_).message.campaign
 
     async def send(self, messages: int) -> None:
@@ -122,8 +122,8 @@ async def watching(database: Database) -> AsyncIterator[Watching]:
         read_counts = ReadCounter(chat.messages)
         presentation = CampaignViews(campaigns, chat, segments, read_counts, lambda: MOMENT)
         store, clock = FragileStore(database), Clock()
-        watches = WatchHub(store, presentation, clock)
-        yield Watching(database, store, watches, clock, SqlTransitionStore(database, shards=2))
+        hub = WatchHub(store, presentation, clock)
+        yield Watching(database, store, hub, clock, SqlTransitionStore(database, shards=2))
 
 
 @contextmanager
@@ -158,7 +158,7 @@ async def test_any_number_of_watchers_cost_one_poll_and_share_one_message(
         await watching.send(sent)
         hearing = [watcher.next() for watcher in watchers]
         with statements() as asked:
-            await watching.look(1.0)
+            await watching.poll(1.0)
             messages = [(await heard).message for heard in hearing]
 
         assert len([one for one in asked if "campaign_shards" in one]) == 1
@@ -173,10 +173,10 @@ async def test_all_watched_campaigns_are_in_one_poll(watching: Watching) -> None
     campaigns = SqlCampaignStore(watching.database)
     for id_ in ids:
         await campaigns.create(id_, a_spec(), MOMENT, to_channels=False)
-    updates = [watching.watches.updates(id_, None) for id_ in ids]
+    updates = [watching.hub.updates(id_, None) for id_ in ids]
     hearing = [asyncio.create_task(anext(one)) for one in updates]
     with statements() as asked:
-        await watching.look()
+        await watching.poll()
         heard = [(await one).message.campaign.id for one in hearing]
 
     assert heard == ids
@@ -186,12 +186,12 @@ async def test_all_watched_campaigns_are_in_one_poll(watching: Watching) -> None
 async def test_nothing_is_asked_while_nobody_watches(watching: Watching) -> None:
     stop = asyncio.Event()
     with statements() as asked:
-        running = asyncio.create_task(watching.watches.run(stop))
+        running = asyncio.create_task(watching.hub.run(stop))
         watcher = watching.watcher()
         await watcher.next()
         assert asked
         await watcher.leave()
-        # until nothing is asked for more than two ticks: one look may be under way
+        # until nothing is asked for more than two ticks: one poll may be under way
         while asked:
             asked.clear()
             await asyncio.wait({running}, timeout=0.5)
@@ -208,7 +208,7 @@ async def test_watchers_that_go_leave_nothing_behind(watching: Watching) -> None
         task.cancel()
     await asyncio.wait({in_the_middle, too_early})
 
-    assert watching.watches._watched == {}
+    assert watching.hub._watched == {}
     assert (await watching.told(watching.watcher())).id == "spring"
 
 
@@ -220,9 +220,9 @@ async def test_progress_is_told_once_a_second_at_most(watching: Watching) -> Non
     told = asyncio.create_task(watcher.rest())
     for _ in range(11):
         await watching.send(1)
-        await watching.look(0.2)
+        await watching.poll(0.2)
     await watching.moves.stop("spring", "enough", MOMENT)
-    await watching.look(0.2)
+    await watching.poll(0.2)
     *progress, last = await told
 
     assert len(progress) <= 2
@@ -262,11 +262,11 @@ async def test_a_slow_watcher_misses_progress_but_no_change(watching: Watching) 
     for days in range(12):
         times = Times(scheduled_for=TOMORROW + timedelta(days=days))
         await watching.moves.schedule("spring", times, MOMENT)
-        await watching.look()
+        await watching.poll()
     await watching.moves.start("spring", 60, MOMENT)
     for _ in range(9):
         await watching.send(1)
-        await watching.look(1.0)
+        await watching.poll(1.0)
     changes = [await watcher.next() for _ in range(13)]
     watching.clock.seconds += 1.0
     latest = await watcher.next()
@@ -280,26 +280,26 @@ async def test_a_slow_watcher_misses_progress_but_no_change(watching: Watching) 
 
 async def test_who_resumes_hears_first_what_it_missed(watching: Watching) -> None:
     draft = watching.watcher().next()
-    await watching.look()
+    await watching.poll()
     await watching.moves.schedule("spring", Times(scheduled_for=TOMORROW), MOMENT)
     await watching.moves.start("spring", 60, MOMENT)
     await watching.moves.stop("spring", "enough", MOMENT)
     await watching.moves.start("spring", 60, MOMENT)
     resumed = asyncio.create_task(watching.watcher((await draft).position).rest())
-    await watching.look()
+    await watching.poll()
     missed = await resumed
 
     assert revisions(missed) == [2, 3, 4]
     assert [update.is_final for update in missed] == [False, False, True]
     after = watching.watcher(missed[-1].position).next()
-    await watching.look()
+    await watching.poll()
     assert (await after).position.revision == 5
 
 
 async def test_who_resumes_and_missed_only_progress_hears_the_latest(watching: Watching) -> None:
     await watching.moves.start("spring", 60, MOMENT)
     first = watching.watcher().next()
-    await watching.look()
+    await watching.poll()
     seen = (await first).position
     await watching.send(4)
 
@@ -308,12 +308,12 @@ async def test_who_resumes_and_missed_only_progress_hears_the_latest(watching: W
 
 async def test_who_resumes_and_missed_nothing_waits_for_what_is_next(watching: Watching) -> None:
     watcher = await watching.started()
-    standing = watching.watches._watched["spring"].snapshot
-    assert standing is not None
-    resumed = watching.watcher(standing.position).next()
-    await watching.look(5.0)
+    snapshot = watching.hub._watched["spring"].snapshot
+    assert snapshot is not None
+    resumed = watching.watcher(snapshot.position).next()
+    await watching.poll(5.0)
     await watching.moves.stop("spring", "enough", MOMENT)
-    await watching.look()
+    await watching.poll()
 
     assert (await resumed).position.revision == 3
     await watcher.leave()
@@ -323,10 +323,10 @@ async def test_who_has_seen_the_last_change_hears_nothing(watching: Watching) ->
     await watching.moves.start("spring", 60, MOMENT)
     await watching.moves.stop("spring", "enough", MOMENT)
     first = asyncio.create_task(watching.watcher().rest())
-    await watching.look()
+    await watching.poll()
     (last,) = await first
     again = asyncio.create_task(watching.watcher(last.position).rest())
-    await watching.look()
+    await watching.poll()
 
     assert last.is_final
     assert await again == []
@@ -337,7 +337,7 @@ async def test_a_deleted_campaign_is_told_and_over(watching: Watching) -> None:
     await watching.told(watcher)
     rest = asyncio.create_task(watcher.rest())
     await watching.moves.delete("spring", MOMENT)
-    await watching.look()
+    await watching.poll()
 
     (last,) = await rest
     assert last.message.campaign.HasField("deleted_at")
@@ -350,8 +350,8 @@ async def test_a_newcomer_hears_how_it_is_now_and_never_less_later(watching: Wat
     assert (await watching.told(new, 0.5)).stats.messages_sent == 2
     later = new.next()
     await watching.send(1)
-    await watching.look(1.0)
-    await watching.look(0.5)
+    await watching.poll(1.0)
+    await watching.poll(0.5)
 
     assert (await later).message.campaign.stats.messages_sent == 4
     await old.leave()
@@ -365,7 +365,7 @@ async def test_who_came_at_another_time_hears_the_same_progress(watching: Watchi
     hearing = [early.next(), late.next()]
     for seconds in (0.5, 0.5):
         await watching.send(1)
-        await watching.look(seconds)
+        await watching.poll(seconds)
     one, other = await asyncio.gather(*hearing)
 
     assert one.message is other.message
@@ -376,16 +376,16 @@ async def test_who_came_at_another_time_hears_the_same_progress(watching: Watchi
 
 
 async def test_an_unknown_campaign_is_not_there(watching: Watching) -> None:
-    updates = watching.watches.updates("autumn", None)
+    updates = watching.hub.updates("autumn", None)
     heard = asyncio.create_task(anext(updates))
-    await watching.look()
+    await watching.poll()
     with pytest.raises(CampaignNotFoundError):
         await heard
 
 
 async def test_a_place_of_the_future_is_refused(watching: Watching) -> None:
     heard = watching.watcher(WatchPosition(7, "0:0")).next()
-    await watching.look()
+    await watching.poll()
     with pytest.raises(InvalidTokenError):
         await heard
 
@@ -397,19 +397,19 @@ async def test_who_watches_goes_on_after_an_outage_and_who_comes_is_told(
     waiting, newcomer = watcher.next(), watching.watcher().next()
     watching.store.down = True
     with pytest.raises(StoreUnavailableError):
-        await watching.look()
+        await watching.poll()
     with pytest.raises(StoreUnavailableError):
         await newcomer
     watching.store.down = False
     await watching.moves.stop("spring", "enough", MOMENT)
-    await watching.look()
+    await watching.poll()
 
     assert (await waiting).is_final
 
 
 async def test_an_outage_does_not_end_the_poller(watching: Watching) -> None:
     stop = asyncio.Event()
-    running = asyncio.create_task(watching.watches.run(stop))
+    running = asyncio.create_task(watching.hub.run(stop))
     watching.store.down = True
     with pytest.raises(StoreUnavailableError):
         await watching.watcher().next()
@@ -421,7 +421,7 @@ async def test_an_outage_does_not_end_the_poller(watching: Watching) -> None:
 
 async def test_a_stop_ends_all_watchers_and_lets_none_begin(watching: Watching) -> None:
     stop = asyncio.Event()
-    running = asyncio.create_task(watching.watches.run(stop))
+    running = asyncio.create_task(watching.hub.run(stop))
     watchers = [watching.watcher() for _ in range(3)]
     for watcher in watchers:
         await watcher.next()
