@@ -85,3 +85,26 @@ async def test_a_segment_service_that_is_lost_and_comes_back_has_two_lines(
     assert events() == ["the segment service can't be reached", "the segment service is back"]
     back = next(line for line in logs if line["event"] == "the segment service is back")
     assert back["seconds"] >= 0
+
+
+async def test_a_host_name_that_is_unknown_is_logged_and_does_no_harm_beside_a_good_one(
+    database: Database, database_url: str, logs: Logs
+) -> None:
+    def lost() -> list[str]:
+        event = "the segment service can't be reached"
+        return [line["target"] for line in logs if line["event"] == event]
+
+    async with start_pair(database_url) as services:
+        good = services.segment.address.replace("127.0.0.1", "localhost")
+        # a label that is empty, so that no resolver asks a server for it
+        await services.campaign.stop()
+        await services.restart_campaign(segment_target=f"no..name:50051,{good}")
+        users = [a_user(id_) for id_ in [SENDER_ID, *PEOPLE]]
+        await sql_chat_store(database).users.upsert(users, datetime.now(UTC))
+        await services.add_list("all", PEOPLE)
+        await services.create(a_campaign_message({"user_ids": None, "segment_ids": ["all"]}))
+        await services.start()
+        await services.until_completed()
+        await until(lambda: "no..name:50051" in lost())
+
+    assert lost() == ["no..name:50051"]
