@@ -671,8 +671,8 @@ class AddMembersRequest(_message.Message):
     """The channel, as `type:id`."""
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.Member]:
-        """The new members: 1 to 1,000. Only `user_id`, `channel_role` and `custom` are read. Of two with
-        the same `user_id`, the last one counts.
+        """The new members: 1 to 1,000. Only `user_id`, `channel_role` and `custom` are read. The last of
+        several with the same `user_id` counts.
         """
 
     def __init__(
@@ -905,9 +905,9 @@ class QueryMessagesRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     cid: _builtins.str
-    """Of a channel, as `type:id`: newest first, and in a fixed order where the time is the same."""
+    """The messages of a channel, as `type:id`: newest first, in a fixed order if the time is the same."""
     campaign_id: _builtins.str
-    """Of a campaign: in target order."""
+    """The messages of a campaign, in target order."""
     page_size: _builtins.int
     """How many to return at most. 0: 25. More than 1,000 is taken as 1,000; a negative number is
     refused.

@@ -152,7 +152,7 @@ class ChatServiceServicer:
     def UpsertUsers(self, request, context):
         """Creates users, and replaces existing ones. A user who was deactivated stays so; one who was
         deleted is refused with ERROR_REASON_INVALID_FIELD, unless existing records are kept: see
-        RestoreUsers. Of two records with the same id, the last one counts. Fails with
+        RestoreUsers. The last of several records with the same id counts. Fails with
         ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -312,8 +312,8 @@ class ChatServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpsertDevices(self, request, context):
-        """Registers devices, and replaces existing ones, so a device can go to another user. Of two
-        records with the same id, the last one counts. Fails with ERROR_REASON_INVALID_FIELD,
+        """Registers devices, and replaces existing ones, so a device can go to another user. The
+        last of several records with the same id counts. Fails with ERROR_REASON_INVALID_FIELD,
         ERROR_REASON_LIMIT_EXCEEDED and ERROR_REASON_USER_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

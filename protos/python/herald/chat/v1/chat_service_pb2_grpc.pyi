@@ -41,7 +41,7 @@ class ChatServiceStub:
     UpsertUsers: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.UpsertUsersRequest, _chat_service_pb2.UpsertUsersResponse]
     """Creates users, and replaces existing ones. A user who was deactivated stays so; one who was
     deleted is refused with ERROR_REASON_INVALID_FIELD, unless existing records are kept: see
-    RestoreUsers. Of two records with the same id, the last one counts. Fails with
+    RestoreUsers. The last of several records with the same id counts. Fails with
     ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
     """
     GetUser: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.GetUserRequest, _chat_service_pb2.GetUserResponse]
@@ -133,8 +133,8 @@ class ChatServiceStub:
     and with ERROR_REASON_INVALID_FIELD.
     """
     UpsertDevices: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.UpsertDevicesRequest, _chat_service_pb2.UpsertDevicesResponse]
-    """Registers devices, and replaces existing ones, so a device can go to another user. Of two
-    records with the same id, the last one counts. Fails with ERROR_REASON_INVALID_FIELD,
+    """Registers devices, and replaces existing ones, so a device can go to another user. The
+    last of several records with the same id counts. Fails with ERROR_REASON_INVALID_FIELD,
     ERROR_REASON_LIMIT_EXCEEDED and ERROR_REASON_USER_NOT_FOUND.
     """
     DeleteDevices: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.DeleteDevicesRequest, _chat_service_pb2.DeleteDevicesResponse]
@@ -167,7 +167,7 @@ class ChatServiceAsyncStub(ChatServiceStub):
     UpsertUsers: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.UpsertUsersRequest, _chat_service_pb2.UpsertUsersResponse]  # type: ignore[assignment]
     """Creates users, and replaces existing ones. A user who was deactivated stays so; one who was
     deleted is refused with ERROR_REASON_INVALID_FIELD, unless existing records are kept: see
-    RestoreUsers. Of two records with the same id, the last one counts. Fails with
+    RestoreUsers. The last of several records with the same id counts. Fails with
     ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
     """
     GetUser: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.GetUserRequest, _chat_service_pb2.GetUserResponse]  # type: ignore[assignment]
@@ -259,8 +259,8 @@ class ChatServiceAsyncStub(ChatServiceStub):
     and with ERROR_REASON_INVALID_FIELD.
     """
     UpsertDevices: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.UpsertDevicesRequest, _chat_service_pb2.UpsertDevicesResponse]  # type: ignore[assignment]
-    """Registers devices, and replaces existing ones, so a device can go to another user. Of two
-    records with the same id, the last one counts. Fails with ERROR_REASON_INVALID_FIELD,
+    """Registers devices, and replaces existing ones, so a device can go to another user. The
+    last of several records with the same id counts. Fails with ERROR_REASON_INVALID_FIELD,
     ERROR_REASON_LIMIT_EXCEEDED and ERROR_REASON_USER_NOT_FOUND.
     """
     DeleteDevices: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.DeleteDevicesRequest, _chat_service_pb2.DeleteDevicesResponse]  # type: ignore[assignment]
@@ -296,7 +296,7 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_chat_service_pb2.UpsertUsersResponse, _abc.Awaitable[_chat_service_pb2.UpsertUsersResponse]]:
         """Creates users, and replaces existing ones. A user who was deactivated stays so; one who was
         deleted is refused with ERROR_REASON_INVALID_FIELD, unless existing records are kept: see
-        RestoreUsers. Of two records with the same id, the last one counts. Fails with
+        RestoreUsers. The last of several records with the same id counts. Fails with
         ERROR_REASON_INVALID_FIELD and ERROR_REASON_LIMIT_EXCEEDED.
         """
 
@@ -490,8 +490,8 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.UpsertDevicesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.UpsertDevicesResponse, _abc.Awaitable[_chat_service_pb2.UpsertDevicesResponse]]:
-        """Registers devices, and replaces existing ones, so a device can go to another user. Of two
-        records with the same id, the last one counts. Fails with ERROR_REASON_INVALID_FIELD,
+        """Registers devices, and replaces existing ones, so a device can go to another user. The
+        last of several records with the same id counts. Fails with ERROR_REASON_INVALID_FIELD,
         ERROR_REASON_LIMIT_EXCEEDED and ERROR_REASON_USER_NOT_FOUND.
         """
 

@@ -81,9 +81,9 @@ class Segment(_message.Message):
     call, or of a campaign. Only for CHANNEL segments, and only ever true: false is refused.
     """
     size: _builtins.int
-    """Output only. How many targets it has. Of a list: exact, in every answer. Of `filter` and
+    """Output only. The number of its targets. For a list: exact, in every answer. For `filter` and
     `all_users`: counted in the background, within seconds of creation or update and then at
-    intervals; 0 until then. Of `all_sender_channels`: always 0. CountTargets counts now.
+    intervals; 0 until then. For `all_sender_channels`: always 0. CountTargets counts now.
     """
     @_builtins.property
     def filter(self) -> _struct_pb2.Struct:
