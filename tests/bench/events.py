@@ -12,9 +12,9 @@ from herald.event.v1 import event_pb2
 from herald.event.v1 import event_service_pb2 as pb
 from tests.bench.campaigns import into_new_channels
 from tests.bench.databases import BenchDatabase, Line
-from tests.bench.runs import PRODUCTION, until_completed
+from tests.bench.runs import until_completed, warm_pair
 from tests.harness import hello_campaign
-from tests.harness.processes import Pair, running_pair
+from tests.harness.processes import Pair
 
 _MESSAGE = b'"type":"message.new"'
 _LOOK_SECONDS = 0.05
@@ -39,13 +39,13 @@ def _rate(what: str, targets: int, seconds: float, alone: float | None = None) -
 
 
 def _campaign_seconds(bench_database: BenchDatabase) -> float:
-    with _pair(bench_database) as pair:
+    with warm_pair(bench_database, bench_database.fresh()) as pair:
         return _run_seconds(bench_database, pair)
 
 
 def _with_webhook(bench_database: BenchDatabase, at_once: int) -> tuple[float, float]:
     """Seconds of the campaign, and from its start until the last event has arrived."""
-    with _pair(bench_database) as pair, _counting() as counter:
+    with warm_pair(bench_database, bench_database.fresh()) as pair, _counting() as counter:
         webhook = event_pb2.Webhook(
             id="bench", url=counter.url, event_types=["message.new"], max_batch_events=at_once
         )
@@ -61,7 +61,7 @@ def _with_webhook(bench_database: BenchDatabase, at_once: int) -> tuple[float, f
 
 def _streaming_seconds(bench_database: BenchDatabase) -> float:
     """All events of a campaign that is completed."""
-    with _pair(bench_database) as pair:
+    with warm_pair(bench_database, bench_database.fresh()) as pair:
         _run_seconds(bench_database, pair)
         begin, received = time.perf_counter(), 0
         call = pair.events.StreamEvents(pb.StreamEventsRequest(types=["message.new"]))
@@ -76,13 +76,6 @@ def _streaming_seconds(bench_database: BenchDatabase) -> float:
 def _run_seconds(bench_database: BenchDatabase, pair: Pair) -> float:
     campaign = until_completed(bench_database, pair, into_new_channels(pair))
     return hello_campaign.run_seconds(campaign)
-
-
-@contextmanager
-def _pair(bench_database: BenchDatabase) -> Iterator[Pair]:
-    logs = bench_database.folder / "logs"
-    with running_pair(bench_database.fresh(), logs, PRODUCTION) as pair:
-        yield pair
 
 
 class _Counter:

@@ -7,8 +7,8 @@ from itertools import pairwise
 
 from herald.campaign.v1 import campaign_pb2
 from tests.bench.databases import BenchDatabase, Line
-from tests.bench.runs import PRODUCTION, states
-from tests.harness.processes import Pair, running_pair
+from tests.bench.runs import states, warm_pair
+from tests.harness.processes import Pair
 
 WARM_UP_TARGETS = 60_000
 """By then everything that a run needs is in memory."""
@@ -38,7 +38,7 @@ def sampled_run(
     every: float,
 ) -> Iterator[Sample]:
     """The campaign of `start`, on two servers of its own, up to and with its end."""
-    with running_pair(database_url, bench_database.folder / "logs", PRODUCTION) as pair:
+    with warm_pair(bench_database, database_url) as pair:
         started = start(pair)
         begin = time.monotonic()
         for campaign in states(bench_database, pair, started, every):

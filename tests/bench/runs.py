@@ -1,9 +1,12 @@
 """A campaign from its start to its end, left alone by the one who measures it."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+from campaign_service.settings import CampaignSettings
 from herald.campaign.v1 import campaign_pb2
 from tests.bench.databases import PAGE_SIZE, BenchDatabase
 from tests.harness import hello_campaign
@@ -29,11 +32,23 @@ class Run:
     campaign_bytes: int
 
 
+@contextmanager
+def warm_pair(bench_database: BenchDatabase, database_url: str) -> Iterator[Pair]:
+    """Two servers whose sender processes have started, which takes them one to four seconds."""
+    with running_pair(database_url, bench_database.folder / "logs", PRODUCTION) as pair:
+        deadline = time.monotonic() + _START_SECONDS
+        while pair.campaign.log_tail().count("] sending ") < CampaignSettings().sender_processes:
+            if time.monotonic() > deadline:
+                raise TimeoutError(pair.campaign.log_tail())
+            threading.Event().wait(0.1)
+        yield pair
+
+
 def completed_run(
     bench_database: BenchDatabase, database_url: str, start: Callable[[Pair], campaign_pb2.Campaign]
 ) -> Run:
     """The campaign of `start`, on two servers of its own."""
-    with running_pair(database_url, bench_database.folder / "logs", PRODUCTION) as pair:
+    with warm_pair(bench_database, database_url) as pair:
         campaign = until_completed(bench_database, pair, start(pair))
         return Run(
             campaign,
