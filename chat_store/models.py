@@ -164,14 +164,29 @@ class PushProvider(StrEnum):
 class Device:
     """A device that receives push notifications of `user_id`. `id` is the provider's token.
 
-    `push_provider_name` names one of several configurations of the provider, or is empty.
+    `push_provider_name` names one of several configurations of the provider, or is empty. Devices
+    with the same `hardware_id` are one phone. The store alone sets `disabled` and its reason.
     """
 
     id: str
     user_id: str
     push_provider: PushProvider
     push_provider_name: str = ""
+    hardware_id: str = ""
+    disabled: bool = False
+    disabled_reason: str = ""
     created_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberDevices:
+    """A member of a channel who has devices. `is_active`: neither deactivated nor deleted."""
+
+    cid: str
+    user_id: str
+    is_active: bool
+    push_preferences: Json
+    devices: tuple[Device, ...]
 
 
 def texts_bytes(record: User | Channel | Member | Message | Device) -> int:

@@ -16,6 +16,7 @@ from chat_store.models import (
     Channel,
     Device,
     Member,
+    MemberDevices,
     Message,
     PickedChannel,
     PickedUser,
@@ -213,9 +214,21 @@ class DeviceStore(Protocol):
     ) -> list[Device]:
         """Writes all or none. Returns the stored records, in the order given.
 
-        Raises `UserNotFoundError` if the user of a device is missing or deleted. A device that a
-        later one with the same id replaces is not checked.
+        A device that is replaced is enabled again. Raises `UserNotFoundError` if the user of a
+        device is missing or deleted. A device that a later one with the same id replaces is not
+        checked.
         """
+
+    async def of_members(
+        self, cids: Collection[str], after: tuple[str, str], most: int
+    ) -> Sequence[MemberDevices]:
+        """Returns the next `most` members with devices, by CID and user id.
+
+        `after` is the CID and the user id of the last one before; two empty strings begin.
+        """
+
+    async def disable(self, reasons: Mapping[str, str]) -> int:
+        """Disables devices, each with its reason. Returns how many were enabled until now."""
 
     async def delete(self, ids: Sequence[str]) -> int:
         """Deletes for good. Returns how many existed; skips unknown ids."""

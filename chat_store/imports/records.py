@@ -160,6 +160,7 @@ def _device(fields: Fields) -> Record:
         user_id=user_id,
         push_provider=fields.choice("push_provider_type", PushProvider),
         push_provider_name=fields.text("push_provider_name") or "",
+        hardware_id=fields.text("hardware_id", MAX_ID) or "",
         created_at=fields.time("created_at"),
     )
     return Record(device, (("user_id", user_id),))

@@ -1,19 +1,21 @@
 """Devices in SQL."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
+from functools import cache
+from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Row, delete, select
+from sqlalchemy import Row, Select, bindparam, delete, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat_store.database.bulk.inserts import insert_records
-from chat_store.database.bulk.row_sources import inline_rows
-from chat_store.database.columns import Key
+from chat_store.database.bulk.row_sources import in_keys, inline_rows, key_parameters
+from chat_store.database.columns import Count, Key, PlainText
 from chat_store.database.engine import Database, DialectName
-from chat_store.models import Device, PushProvider, WriteMode
-from chat_store.sql.tables import devices
+from chat_store.models import Device, MemberDevices, PushProvider, WriteMode
+from chat_store.sql.tables import devices, members, users
 from chat_store.sql.users import require_users
 
 _NAMES = tuple(field.name for field in fields(Device))
@@ -43,6 +45,47 @@ class SqlDeviceStore:
             devices.c.id.in_(select(given.c["id"]).select_from(given.source))
         )
         async with self._database.transaction("devices.delete") as connection:
+            return (await connection.execute(statement)).rowcount
+
+    async def of_members(
+        self, cids: Collection[str], after: tuple[str, str], most: int
+    ) -> Sequence[MemberDevices]:
+        dialect = self._database.dialect
+        after_cid, after_user_id = after
+        given = {
+            **key_parameters(dialect, cids),
+            "after_cid": after_cid,
+            "after_user_id": after_user_id,
+            "most": most,
+        }
+        async with self._database.autocommit() as connection:
+            rows = (await connection.execute(_of_members(dialect), given)).all()
+        return [
+            _member_devices(cid, list(of_one))
+            for (cid, _), of_one in groupby(rows, lambda row: (row.cid, row.user_id))
+        ]
+
+    async def disable(self, reasons: Mapping[str, str]) -> int:
+        types = {"id": Key, "reason": PlainText}
+        # locked in the order of ids, as other writers do
+        ids = sorted(reasons)
+        values = {"id": ids, "reason": [reasons[id_] for id_ in ids]}
+        given = inline_rows(self._database.dialect, types, values)
+        reason = (
+            select(given.c["reason"])
+            .select_from(given.source)
+            .where(given.c["id"] == devices.c.id)
+            .scalar_subquery()
+        )
+        statement = (
+            update(devices)
+            .where(
+                devices.c.id.in_(select(given.c["id"]).select_from(given.source)),
+                ~devices.c.disabled,
+            )
+            .values(disabled=True, disabled_reason=reason)
+        )
+        async with self._database.transaction("devices.disable") as connection:
             return (await connection.execute(statement)).rowcount
 
 
@@ -77,6 +120,48 @@ async def _by_id(
     return {row.id: _device_from_row(row) for row in await connection.execute(statement)}
 
 
+@cache
+def _of_members(dialect: DialectName) -> Select[Any]:
+    """The devices of the next members who have any."""
+    has_devices = select(devices.c.id).where(devices.c.user_id == members.c.user_id).exists()
+    after = tuple_(bindparam("after_cid", type_=Key), bindparam("after_user_id", type_=Key))
+    chosen = (
+        select(members.c.cid, members.c.user_id)
+        .where(
+            in_keys(dialect, members.c.cid),
+            tuple_(members.c.cid, members.c.user_id) > after,
+            has_devices,
+        )
+        .order_by(members.c.cid, members.c.user_id)
+        .limit(bindparam("most", type_=Count))
+        .subquery("chosen")
+    )
+    return (
+        select(
+            chosen.c.cid,
+            users.c.push_preferences,
+            users.c.deactivated_at,
+            users.c.deleted_at,
+            *_COLUMNS,
+        )
+        .select_from(chosen)
+        .join(users, users.c.id == chosen.c.user_id)
+        .join(devices, devices.c.user_id == chosen.c.user_id)
+        .order_by(chosen.c.cid, chosen.c.user_id, devices.c.id)
+    )
+
+
+def _member_devices(cid: str, rows: Sequence[Row[Any]]) -> MemberDevices:
+    first = rows[0]
+    return MemberDevices(
+        cid=cid,
+        user_id=first.user_id,
+        is_active=first.deactivated_at is None and first.deleted_at is None,
+        push_preferences=first.push_preferences,
+        devices=tuple(map(_device_from_row, rows)),
+    )
+
+
 def _device_from_row(row: Row[Any]) -> Device:
-    values = row._asdict()
+    values = {name: getattr(row, name) for name in _NAMES}
     return Device(**{**values, "push_provider": PushProvider(values["push_provider"])})

@@ -1,6 +1,16 @@
 """The chat store's tables. Alembic (`chat_store.database.migrations`) creates them."""
 
-from sqlalchemy import Boolean, Column, Index, MetaData, PrimaryKeyConstraint, String, Table, text
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Index,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    false,
+    text,
+)
 
 from chat_store.database.columns import Count, JsonValue, Key, PlainText, UtcTime
 
@@ -133,6 +143,11 @@ devices = Table(
     Column("user_id", Key, nullable=False),
     Column("push_provider", String(16), nullable=False),
     Column("push_provider_name", PlainText, nullable=False),
+    # the same for all registrations of one phone; empty if unknown
+    Column("hardware_id", PlainText, nullable=False, server_default=""),
+    # by the push gateway's report that it is unregistered, with the reason
+    Column("disabled", Boolean, nullable=False, server_default=false()),
+    Column("disabled_reason", PlainText, nullable=False, server_default=""),
     Column("created_at", UtcTime, nullable=False),
     Index("devices_by_user", "user_id", "id"),
 )

@@ -22,6 +22,7 @@ def device_from_proto(message: pb.Device, field: str) -> Device:
         user_id=required(message.user_id, f"{field}.user_id", MAX_ID),
         push_provider=_provider(message.push_provider, f"{field}.push_provider"),
         push_provider_name=text(message.push_provider_name, f"{field}.push_provider_name"),
+        hardware_id=text(message.hardware_id, f"{field}.hardware_id", MAX_ID),
         created_at=moment(message, "created_at", f"{field}.created_at"),
     )
     return in_bounds(device, field)
@@ -33,6 +34,9 @@ def device_to_proto(device: Device) -> pb.Device:
         user_id=device.user_id,
         push_provider=_VALUES[device.push_provider],
         push_provider_name=device.push_provider_name,
+        hardware_id=device.hardware_id,
+        disabled=device.disabled,
+        disabled_reason=device.disabled_reason,
         created_at=timestamp(device.created_at),
     )
 

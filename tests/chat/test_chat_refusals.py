@@ -125,6 +125,7 @@ INVALID_FIELDS: list[tuple[str, Any, str]] = [
     ("UpsertDevices", device(push_provider=0), "devices[1].push_provider"),
     ("UpsertDevices", device(push_provider=9), "devices[1].push_provider"),
     ("UpsertDevices", device(push_provider_name="a\0"), "devices[1].push_provider_name"),
+    ("UpsertDevices", device(hardware_id="a\0"), "devices[1].hardware_id"),
     ("UpsertDevices", device(created_at=BAD_TIME), "devices[1].created_at"),
     ("UpsertDevices", pb.UpsertDevicesRequest(devices=device().devices, mode=9), "mode"),  # type: ignore[arg-type]
     ("DeleteDevices", pb.DeleteDevicesRequest(), "ids"),
@@ -165,6 +166,7 @@ EXCEEDED_LIMITS: list[tuple[str, Any, str, int, int]] = [
     ("UpsertDevices", pb.UpsertDevicesRequest(devices=[chat_pb2.Device(id=id_) for id_ in MANY]), "devices", 1_000, 1_001),
     ("UpsertDevices", device(id="😀" * 256), "devices[1].id", 255, 256),
     ("UpsertDevices", device(user_id="x" * 256), "devices[1].user_id", 255, 256),
+    ("UpsertDevices", device(hardware_id="x" * 256), "devices[1].hardware_id", 255, 256),
     ("DeleteDevices", pb.DeleteDevicesRequest(ids=MANY), "ids", 1_000, 1_001),
     ("DeleteDevices", pb.DeleteDevicesRequest(ids=["x" * 256]), "ids[0]", 255, 256),
 ]  # fmt: skip

@@ -52,8 +52,31 @@ async def test_a_device_comes_back_as_it_was_given(
 ) -> None:
     given = device("token", provider=provider)
     given.push_provider_name = "beta"
+    given.hardware_id = "phone"
 
     assert await upserted(chat_with_members, given) == [given]
+
+
+async def test_only_the_store_disables_a_device(chat_with_members: Chat) -> None:
+    given = device("token")
+    given.disabled, given.disabled_reason = True, "because"
+
+    assert await upserted(chat_with_members, given) == [device("token")]
+
+
+@pytest.mark.parametrize(
+    ("mode", "disabled"), [(pb.UPSERT_MODE_REPLACE, False), (pb.UPSERT_MODE_INSERT, True)]
+)
+async def test_a_disabled_device_says_so_until_it_is_registered_again(
+    chat_with_members: Chat, mode: pb.UpsertMode.ValueType, *, disabled: bool
+) -> None:
+    await upserted(chat_with_members, device("token"))
+    await chat_with_members.store.devices.disable({"token": "Unregistered"})
+
+    (answer,) = await upserted(chat_with_members, device("token"), mode=mode)
+
+    reason = "Unregistered" if disabled else ""
+    assert (answer.disabled, answer.disabled_reason) == (disabled, reason)
 
 
 async def test_devices_are_answered_in_the_order_given_and_the_last_of_two_counts(

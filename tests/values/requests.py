@@ -87,6 +87,7 @@ _VALID: dict[str, dict[str, Any]] = {
                 "id": "$",
                 "user_id": "ann",
                 "push_provider": "PUSH_PROVIDER_APN",
+                "hardware_id": "phone",
                 "created_at": NOON,
             }
         ]

@@ -112,7 +112,9 @@ class User(_message.Message):
 
     @_builtins.property
     def push_preferences(self) -> _struct_pb2.Struct:
-        """Which push notifications the user wants, such as `{"chat_level": "mentions"}`; kept as given,
+        """Which push notifications the user wants, such as `{"chat_level": "mentions"}`. Messages of
+        campaigns mention nobody: they are not pushed while `chat_level` is `none`, `mentions`,
+        `direct_mentions` or `all_mentions`, nor before the RFC 3339 time `disabled_until`. Kept as given,
         at most 5 KiB as compact JSON, nested at most 20 deep. Numbers are doubles: whole numbers
         of 2^53 and more and non-finite numbers are refused. Unset: empty.
         """
@@ -432,6 +434,9 @@ class Device(_message.Message):
     PUSH_PROVIDER_FIELD_NUMBER: _builtins.int
     PUSH_PROVIDER_NAME_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
+    HARDWARE_ID_FIELD_NUMBER: _builtins.int
+    DISABLED_FIELD_NUMBER: _builtins.int
+    DISABLED_REASON_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The provider's token for it, 1 to 255 characters. Required, and unique among all devices."""
     user_id: _builtins.str
@@ -442,6 +447,17 @@ class Device(_message.Message):
     """The service that delivers to it. Required."""
     push_provider_name: _builtins.str
     """The name of one of several configurations of that provider. Empty: its default one."""
+    hardware_id: _builtins.str
+    """What the phone itself is known by, up to 255 characters: the same for all registrations of one
+    phone. Of a user's devices with the same one, a message is pushed to the one registered last.
+    Empty: the device is a phone of its own.
+    """
+    disabled: _builtins.bool
+    """Whether the push gateway has reported the device as unregistered, so that nothing is pushed to
+    it any more. Output only; registering the device again clears it.
+    """
+    disabled_reason: _builtins.str
+    """The gateway's reason, up to 255 characters; empty unless `disabled`. Output only."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When the device was registered. Unset on input: as stored, or now for a new one."""
@@ -454,10 +470,13 @@ class Device(_message.Message):
         push_provider: Global___PushProvider.ValueType = ...,
         push_provider_name: _builtins.str = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
+        hardware_id: _builtins.str = ...,
+        disabled: _builtins.bool = ...,
+        disabled_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "id", b"id", "push_provider", b"push_provider", "push_provider_name", b"push_provider_name", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "disabled", b"disabled", "disabled_reason", b"disabled_reason", "hardware_id", b"hardware_id", "id", b"id", "push_provider", b"push_provider", "push_provider_name", b"push_provider_name", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
