@@ -18,6 +18,7 @@ from campaign_service.events.webhooks import Webhooks
 from campaign_service.events.workers import (
     address_policy,
     jetstream_publishers,
+    pushers,
     webhook_dispatcher,
 )
 from campaign_service.lifecycle.hold_watch import HoldWatch
@@ -37,6 +38,7 @@ from campaign_service.storage.deliveries import SqlDeliveryStore
 from campaign_service.storage.event_log import SqlEventLog
 from campaign_service.storage.holds import SqlHoldStore
 from campaign_service.storage.progress import SqlProgressStore
+from campaign_service.storage.pushes import SqlPushStore
 from campaign_service.storage.transitions import SqlTransitionStore
 from campaign_service.storage.webhook_attempts import SqlAttemptStore
 from campaign_service.storage.webhooks import SqlWebhookStore
@@ -142,7 +144,13 @@ async def _server(
         )
         read_counter = ReadCounter(chat.messages)
         views = CampaignViews(
-            campaigns, chat, segments, read_counter, now, lambda: database.refusal
+            campaigns,
+            chat,
+            segments,
+            read_counter,
+            SqlPushStore(database),
+            now,
+            lambda: database.refusal,
         )
         watch_hub = WatchHub(SqlProgressStore(database), views)
         servicer = CampaignServicer(
@@ -161,12 +169,15 @@ async def _server(
         background = open_database(settings.database_url, pool_size=2, background=True)
         stack.push_async_callback(background.close)
         dispatcher = webhook_dispatcher(settings, background)
+        push_workers = pushers(settings, background)
         retention = Retention(log, attempts, timedelta(days=settings.event_retention_days), now=now)
         hold: Hold | None = None
 
         async def take_up() -> None:
             nonlocal hold
             await schema.prepare(database)
+            for pusher in push_workers:
+                await pusher.begin()
             hold = await holds.begin(start_held=settings.start_held)
             ending.push_async_callback(holds.end)
 
@@ -221,7 +232,8 @@ async def _server(
             dispatcher,
             retention,
             *jetstream_publishers(settings, background),
-            *segment_watches,
+            *push_workers,
+            segment_watch,
         ]
 
         async def is_well() -> bool:

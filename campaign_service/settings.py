@@ -1,5 +1,7 @@
 """The campaign server's settings, read from HERALD_* variables."""
 
+from urllib.parse import urlsplit
+
 from pydantic import Field, field_validator
 
 from campaign_service.campaigns.addresses import Rules
@@ -56,6 +58,12 @@ class CampaignSettings(ServerSettings):
     nats_stream: str = Field(default="HERALD", pattern=r"^[A-Za-z0-9_-]+$")
     """The JetStream stream, which only Herald writes to; created if missing."""
 
+    push_url: str = Field(default="", repr=False)
+    """Where push notifications are posted, in gorush's format; empty: nothing is pushed."""
+
+    push_ttl_seconds: int = Field(default=3_600, ge=1, le=172_800)
+    """How old a message may be to be pushed: events are kept for two days at least."""
+
     @field_validator("segment_target")
     @classmethod
     def _can_be_reached(cls, target: str) -> str:
@@ -67,3 +75,17 @@ class CampaignSettings(ServerSettings):
     def _readable(cls, rules: str) -> str:
         Rules.read(rules)
         return rules
+
+    @field_validator("push_url")
+    @classmethod
+    def _can_be_posted_to(cls, url: str) -> str:
+        # never with the URL in the message, because it may hold a password
+        try:
+            parts = urlsplit(url)
+            is_usable = not url or (parts.scheme in ("http", "https") and bool(parts.hostname))
+            _ = parts.port
+        except ValueError:
+            is_usable = False
+        if not is_usable:
+            raise ValueError("must be http://host:port/path or https://…")
+        return url

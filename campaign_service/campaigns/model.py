@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from campaign_service.campaigns.errors import StatusNotAllowedError
+from campaign_service.campaigns.pushes import PushCounts
 
 Json = Mapping[str, Any]
 
@@ -151,7 +152,7 @@ class Times:
 class Stats:
     """The sender's progress, summed over the shards.
 
-    `users_read` is counted separately and lags behind.
+    `users_read` and the pushes are counted separately and lag behind.
     """
 
     started_at: datetime | None = None
@@ -162,6 +163,9 @@ class Stats:
     channels_created: int = 0
     targets_skipped: int = 0
     targets_failed: int = 0
+    pushes_sent: int = 0
+    pushes_failed: int = 0
+    pushes_skipped: int = 0
 
     @property
     def targets_handled(self) -> int:
@@ -199,8 +203,16 @@ class Campaign:
     deleted_at: datetime | None = None
 
 
-def with_readers(campaign: Campaign, users_read: int) -> Campaign:
-    return replace(campaign, stats=replace(campaign.stats, users_read=users_read))
+def with_late_counts(campaign: Campaign, users_read: int, pushes: PushCounts) -> Campaign:
+    """Adds the counts that are not the sender's."""
+    stats = replace(
+        campaign.stats,
+        users_read=users_read,
+        pushes_sent=pushes.sent,
+        pushes_failed=pushes.failed,
+        pushes_skipped=pushes.skipped,
+    )
+    return replace(campaign, stats=stats)
 
 
 def etag_of(campaign: Campaign) -> str:

@@ -54,7 +54,7 @@ class WebhookClient:
         except aiohttp.InvalidURL:
             return Answer(0, "the URL can't be used", refused=True)
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            return Answer(0, _described(error))
+            return Answer(0, described(error))
 
     async def _post(
         self, url: str, headers: Mapping[str, str], body: bytes, *, repeated: bool = False
@@ -138,7 +138,7 @@ async def _note_reuse(_: aiohttp.ClientSession, context: Any, __: Any) -> None:
     context.trace_request_ctx.reused = True
 
 
-def _described(error: Exception) -> str:
+def described(error: Exception) -> str:
     """Describes the error without the URL, because that may hold a password."""
     if isinstance(error, aiohttp.ClientConnectorError):
         return f"can't connect: {error.os_error.strerror or type(error).__name__}"

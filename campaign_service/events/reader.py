@@ -37,12 +37,13 @@ _MOST_MEMBERS = 50
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The events that a reader wants. No types means all."""
+    """Which events are wanted. No types: all. `pushed`: for push notifications."""
 
     types: Collection[str] = ()
     campaign_id: str | None = None
     not_before: datetime | None = None
     not_after: datetime | None = None
+    pushed: bool = False
 
     def takes(self, entry: LogEntry) -> bool:
         return (self.not_before is None or entry.created_at >= self.not_before) and (
@@ -81,6 +82,7 @@ class EventReader:
                 _ENTRIES_AT_ONCE,
                 types=selection.types,
                 campaign_id=selection.campaign_id,
+                pushed=selection.pushed,
             )
             for entry in filter(selection.takes, entries):
                 for ref in entry.events(selection.types):

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from campaign_service.campaigns.addresses import AddressPolicy, Rules
 from campaign_service.events.dispatcher import Dispatcher
+from campaign_service.events.pushes import Pusher
 from campaign_service.events.reader import EventReader
 from campaign_service.settings import CampaignSettings
 from campaign_service.storage.event_log import SqlEventLog
+from campaign_service.storage.pushes import SqlPushStore
 from campaign_service.storage.webhook_lanes import SqlLaneStore
 from campaign_service.storage.webhooks import SqlWebhookStore
 from chat_store.database.engine import Database
@@ -41,6 +43,22 @@ def jetstream_publishers(
 
     reader = EventReader(SqlEventLog(database), sql_chat_store(database))
     return [JetStreamPublisher(reader, settings.nats_url, settings.nats_stream)]
+
+
+def pushers(settings: CampaignSettings, database: Database) -> Sequence[Pusher]:
+    """Returns one pusher, or none without a `push_url`."""
+    if not settings.push_url:
+        return []
+    chat = sql_chat_store(database)
+    pusher = Pusher(
+        EventReader(SqlEventLog(database), chat),
+        chat,
+        SqlPushStore(database),
+        settings.push_url,
+        ttl=timedelta(seconds=settings.push_ttl_seconds),
+        now=partial(datetime.now, UTC),
+    )
+    return [pusher]
 
 
 def address_policy(settings: CampaignSettings) -> AddressPolicy:

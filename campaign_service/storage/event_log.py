@@ -69,11 +69,13 @@ class SqlEventLog:
         *,
         types: Collection[str] = (),
         campaign_id: str | None = None,
+        pushed: bool = False,
     ) -> Sequence[LogEntry]:
         columns = event_log.c
+        is_muted = columns.skip_push if pushed else columns.skip_webhook
         statement = (
             select(*ENTRY_COLUMNS)
-            .where(columns.position >= start.position, _is_before(end), ~columns.skip_webhook)
+            .where(columns.position >= start.position, _is_before(end), ~is_muted)
             .order_by(columns.position)
             .limit(limit)
         )

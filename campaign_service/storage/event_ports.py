@@ -7,6 +7,7 @@ from typing import Protocol
 
 from campaign_service.campaigns.events import EventType, LogEntry, Place
 from campaign_service.campaigns.model import Campaign
+from campaign_service.campaigns.pushes import PushCounts, PushResult
 from campaign_service.campaigns.webhooks import (
     Attempt,
     AttemptOutcome,
@@ -43,8 +44,12 @@ class EventLog(Protocol):
         *,
         types: Collection[str] = (),
         campaign_id: str | None = None,
+        pushed: bool = False,
     ) -> Sequence[LogEntry]:
-        """Returns the entries from `start` on with events of the types, or of any; not muted ones."""
+        """Returns entries from `start` on that have events of the types, or of any.
+
+        Entries that `skip_webhook` mutes are left out; if `pushed`, those that `skip_push` mutes.
+        """
 
     async def revisions(
         self, wanted: Collection[tuple[str, int]]
@@ -159,4 +164,26 @@ class AttemptStore(Protocol):
         """
 
     async def forget(self, before: datetime, most: int) -> int:
-        """Deletes attempts and replays from before the time; returns the number of attempts."""
+        """Deletes attempts from before the time, and replays; how many attempts."""
+
+
+class PushStore(Protocol):
+    """How far pushes are in the log, for all processes together, and the counts of pushes."""
+
+    async def begin(self) -> None:
+        """Lets pushes begin at the end of the log; no effect if they have begun before."""
+
+    async def place(self) -> Place:
+        """Returns the place behind the events that have been taken for pushing."""
+
+    async def advance(self, place: Place, reached: Place) -> bool:
+        """Takes the events between the places. Returns whether the caller may push them.
+
+        False if another process has taken events from `place` on, or the database is held.
+        """
+
+    async def count(self, counts: Mapping[tuple[str, PushResult], int]) -> None:
+        """Adds to the counts, each of a campaign and a result. There is at least one."""
+
+    async def counts(self, campaign_ids: Collection[str]) -> Mapping[str, PushCounts]:
+        """Returns the counts by campaign; campaigns without any are left out."""

@@ -165,3 +165,26 @@ webhook_replays = Table(
     Column("created_at", UtcTime, nullable=False),
     PrimaryKeyConstraint("webhook_id", "request_id"),
 )
+
+# One row, from the first server with a push gateway on: what is before this place has been taken
+# for pushing, whether it was pushed or not.
+push_place = Table(
+    "push_place",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("position", Count, nullable=False),
+    Column("number", Count, nullable=False),
+)
+
+# The counts of a campaign's pushes.
+campaign_pushes = Table(
+    "campaign_pushes",
+    metadata,
+    Column("campaign_id", Key, nullable=False),
+    # of `campaigns.pushes`
+    Column("outcome", String(16), nullable=False),
+    Column("reason", String(32), nullable=False),
+    Column("pushes", Count, nullable=False),
+    PrimaryKeyConstraint("campaign_id", "outcome", "reason"),
+    sqlite_with_rowid=False,
+)

@@ -83,6 +83,9 @@ def _stats_to_proto(campaign: Campaign, now: datetime) -> pb.CampaignStats:
         targets_failed=stats.targets_failed,
         progress=stats.progress,
         messages_per_second=rate,
+        pushes_sent=stats.pushes_sent,
+        pushes_failed=stats.pushes_failed,
+        pushes_skipped=stats.pushes_skipped,
         estimated_completion_at=timestamp(_estimated_completion(campaign, stats, rate, now)),
     )
 

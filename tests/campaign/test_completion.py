@@ -217,7 +217,10 @@ TABLES_OF_EVENTS = (
     "webhook_lanes",
     "webhook_attempts",
     "webhook_replays",
+    "push_place",
+    "campaign_pushes",
 )
+COLUMNS_OF_PUSHES = ("hardware_id", "disabled", "disabled_reason")
 
 
 async def test_a_campaign_in_progress_at_the_upgrade_reaches_everybody_and_nobody_twice(
@@ -236,6 +239,7 @@ async def test_a_campaign_in_progress_at_the_upgrade_reaches_everybody_and_nobod
             )
         for statement in (
             *(f"DROP TABLE {table}" for table in TABLES_OF_EVENTS),
+            *(f"ALTER TABLE devices DROP COLUMN {column}" for column in COLUMNS_OF_PUSHES),
             "ALTER TABLE campaign_shards DROP COLUMN pages",
             "ALTER TABLE campaign_shards DROP COLUMN fails",
             "ALTER TABLE rate_limits RENAME TO campaign_paces",

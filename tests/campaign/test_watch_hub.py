@@ -22,6 +22,7 @@ from campaign_service.reporting.watched_campaign import Update
 from campaign_service.segment_client import SegmentClient
 from campaign_service.storage.campaigns import SqlCampaignStore
 from campaign_service.storage.progress import SqlProgressStore
+from campaign_service.storage.pushes import SqlPushStore
 from campaign_service.storage.tables import campaign_shards
 from campaign_service.storage.transitions import SqlTransitionStore
 from chat_store.database.engine import Database
@@ -120,7 +121,8 @@ async def watching(database: Database) -> AsyncIterator[Watching]:
     async with grpc.aio.insecure_channel(NOBODY_LISTENS) as channel:
         segments = SegmentClient(channel)
         read_counts = ReadCounter(chat.messages)
-        presentation = CampaignViews(campaigns, chat, segments, read_counts, lambda: MOMENT)
+        pushes = SqlPushStore(database)
+        presentation = CampaignViews(campaigns, chat, segments, read_counts, pushes, lambda: MOMENT)
         store, clock = FragileStore(database), Clock()
         hub = WatchHub(store, presentation, clock)
         yield Watching(database, store, hub, clock, SqlTransitionStore(database, shards=2))

@@ -153,6 +153,38 @@ def test_a_wrong_value_is_not_in_the_error_either() -> None:
     assert "hunter2" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "gateway:8088",
+        "ftp://gateway/",
+        "http://",
+        "http:///api/push",
+        "http://gateway:hunter2/",
+        "//",
+    ],
+)
+def test_a_push_gateway_that_can_t_be_posted_to_is_refused_without_its_url(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HERALD_PUSH_URL", url)
+
+    with pytest.raises(SystemExit):
+        load(CampaignSettings)
+
+    problem = "must be http://host:port/path or https://…"
+    assert capsys.readouterr().err == f"HERALD_PUSH_URL: {problem}\n"
+
+
+def test_the_password_of_a_push_gateway_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HERALD_PUSH_URL", "https://herald:hunter2@gateway:8088/api/push")
+
+    settings = load(CampaignSettings)
+
+    assert settings.described()["HERALD_PUSH_URL"] == "https://herald:***@gateway:8088/api/push"
+    assert "hunter2" not in repr(settings)
+
+
 def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HERALD_GRACE_SECONDS", "")
 

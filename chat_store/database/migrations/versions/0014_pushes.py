@@ -1,9 +1,9 @@
-"""Phones that have several devices, and devices that are disabled."""
+"""Push notifications: how far they are, their counts, and phones that have several devices."""
 
 import sqlalchemy as sa
 from alembic import op
 
-from chat_store.database.columns import PlainText
+from chat_store.database.columns import Count, Key, PlainText
 
 revision = "0014"
 down_revision = "0012"
@@ -19,3 +19,19 @@ def upgrade() -> None:
         sa.Column("disabled_reason", PlainText, nullable=False, server_default=""),
     ):
         op.add_column("devices", column)
+    op.create_table(
+        "push_place",
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("position", Count, nullable=False),
+        sa.Column("number", Count, nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
+        "campaign_pushes",
+        sa.Column("campaign_id", Key, nullable=False),
+        sa.Column("outcome", sa.String(16), nullable=False),
+        sa.Column("reason", sa.String(32), nullable=False),
+        sa.Column("pushes", Count, nullable=False),
+        sa.PrimaryKeyConstraint("campaign_id", "outcome", "reason"),
+        sqlite_with_rowid=False,
+    )

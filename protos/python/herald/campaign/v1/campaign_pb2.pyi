@@ -304,6 +304,8 @@ class Campaign(_message.Message):
     skip_push: _builtins.bool
     """True mutes push notifications for the events that the campaign generates: `message.new`,
     `channel.created`, `member.added` and `channel.visible`. `campaign.*` events are not affected.
+    Of these events only `message.new` is pushed, to the members of the channel but its author, and
+    only by a server with a push gateway.
     """
     skip_webhook: _builtins.bool
     """True mutes those same generated events for webhooks and for event streams. `campaign.*` events
@@ -633,6 +635,9 @@ class CampaignStats(_message.Message):
     PROGRESS_FIELD_NUMBER: _builtins.int
     MESSAGES_PER_SECOND_FIELD_NUMBER: _builtins.int
     ESTIMATED_COMPLETION_AT_FIELD_NUMBER: _builtins.int
+    PUSHES_SENT_FIELD_NUMBER: _builtins.int
+    PUSHES_FAILED_FIELD_NUMBER: _builtins.int
+    PUSHES_SKIPPED_FIELD_NUMBER: _builtins.int
     targets_total: _builtins.int
     """Targets of the audience, each once. Counted at start and at resume, so an estimate if the
     audience changes; exact at CAMPAIGN_STATUS_COMPLETED, where it is `messages_sent` +
@@ -659,6 +664,18 @@ class CampaignStats(_message.Message):
     """
     messages_per_second: _builtins.float
     """Recent speed in messages per second while in progress; 0 otherwise."""
+    pushes_sent: _builtins.int
+    """Push notifications that the push gateway has taken, one a phone; see Device.hardware_id. Pushes
+    follow the messages, so this and the next two still grow after completion. They are 0 where the
+    server has no push gateway. Pushes that a crash has interrupted are in none of them.
+    """
+    pushes_failed: _builtins.int
+    """Push notifications that the gateway has refused, or has not answered for."""
+    pushes_skipped: _builtins.int
+    """Phones of receivers that nothing was pushed to: muted by the user's `push_preferences`, of a
+    user who is deactivated or deleted, with a disabled device, of a provider that the gateway does
+    not serve, or because the message had become too old before it could be pushed.
+    """
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp:
         """When the campaign first went to CAMPAIGN_STATUS_IN_PROGRESS; unset before."""
@@ -688,10 +705,13 @@ class CampaignStats(_message.Message):
         progress: _builtins.float = ...,
         messages_per_second: _builtins.float = ...,
         estimated_completion_at: _timestamp_pb2.Timestamp | None = ...,
+        pushes_sent: _builtins.int = ...,
+        pushes_failed: _builtins.int = ...,
+        pushes_skipped: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["completed_at", b"completed_at", "estimated_completion_at", b"estimated_completion_at", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels_created", b"channels_created", "completed_at", b"completed_at", "estimated_completion_at", b"estimated_completion_at", "messages_per_second", b"messages_per_second", "messages_sent", b"messages_sent", "progress", b"progress", "started_at", b"started_at", "targets_failed", b"targets_failed", "targets_skipped", b"targets_skipped", "targets_total", b"targets_total", "users_read", b"users_read", "users_sent", b"users_sent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels_created", b"channels_created", "completed_at", b"completed_at", "estimated_completion_at", b"estimated_completion_at", "messages_per_second", b"messages_per_second", "messages_sent", b"messages_sent", "progress", b"progress", "pushes_failed", b"pushes_failed", "pushes_sent", b"pushes_sent", "pushes_skipped", b"pushes_skipped", "started_at", b"started_at", "targets_failed", b"targets_failed", "targets_skipped", b"targets_skipped", "targets_total", b"targets_total", "users_read", b"users_read", "users_sent", b"users_sent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -418,7 +418,9 @@ class StopCampaignResponse(_message.Message):
     CAMPAIGN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def campaign(self) -> _campaign_pb2.Campaign:
-        """The campaign after the call. Except `users_read`, its counters are final unless it is resumed."""
+        """The campaign after the call. Except `users_read` and the counts of pushes, its counters are
+        final unless it is resumed.
+        """
 
     def __init__(
         self,
