@@ -6,10 +6,11 @@ from collections import defaultdict
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from campaign_service.campaigns.events import EventType, Place
+from campaign_service.campaigns.events import OF_PAGES, EventType, Place
 from campaign_service.campaigns.model import SenderMode
 from campaign_service.events.reader import Selection
 from campaign_service.planning.page import PageBuilder
@@ -208,33 +209,16 @@ async def test_positions_have_no_gaps(database: Database) -> None:
     assert [entry.position for entry in entries] == list(range(1, end.position))
 
 
-async def test_skip_webhook_mutes_what_the_campaign_generates_and_nothing_else(
-    database: Database,
-) -> None:
-    await started(database, skip_webhook=True)
-    await started(database, "loud", shards=1)
-    runs = SqlRunStore(database)
-    for _ in range(2):
-        lease = await claimed(runs)
-        page = a_page(f"{lease.campaign_id}-ann", campaign_id=lease.campaign_id)
-        await runs.commit_page(lease, page, "ann")
-        await runs.finish_pass(lease, MOMENT)
+async def commit_page_of_all_kinds(database: Database, **changes: Any) -> None:
+    """As the only page of a campaign, whose start has been read by nobody yet.
 
-    events = await Consumer(database).drain()
-
-    muted = [event.type for event in events if event.campaign_id == "spring"]
-    assert muted == ["campaign.updated", "campaign.started", "campaign.completed"]
-    assert "message.new" in [event.type for event in events if event.campaign_id == "loud"]
-
-
-async def test_who_enters_a_channel_and_who_sees_it_again_is_told_once(
-    database: Database,
-) -> None:
+    The sender enters the channels of ann and cid, and is in bob's already. cid's is hidden from cid
+    until the message. dan's is created.
+    """
     chat = sql_chat_store(database)
-    ids = ("ann", "bob", "cid")
+    ids = ("ann", "bob", "cid", "dan")
     await chat.users.upsert([a_user(id_) for id_ in (SENDER_ID, *ids)], MOMENT)
-    # the sender is in the second channel already; the third one is hidden from its receiver
-    rooms = [ChannelDraft(a_channel(id_), [id_]) for id_ in ids]
+    rooms = [ChannelDraft(a_channel(id_), [id_]) for id_ in ids[:3]]
     await chat.channels.upsert(rooms, MOMENT)
     await chat.channels.add_members(
         "messaging:bob", [Member(cid="messaging:bob", user_id=SENDER_ID)], MOMENT
@@ -242,18 +226,45 @@ async def test_who_enters_a_channel_and_who_sees_it_again_is_told_once(
     await chat.members.set_membership(
         "messaging:cid", "cid", hidden=True, archived=None, now=MOMENT
     )
-    await started(database, sender_mode=SenderMode.INCLUDE, show_channels=True)
-    consumer = Consumer(database)
-    await consumer.drain()
-    spec = a_spec(sender_mode=SenderMode.INCLUDE, show_channels=True)
-    page = PageBuilder(a_compiled_campaign(a_campaign(spec=spec)), MOMENT)
+    changes = {"sender_mode": SenderMode.INCLUDE, "show_channels": True, **changes}
+    await started(database, **changes)
+    page = PageBuilder(a_compiled_campaign(a_campaign(spec=a_spec(**changes))), MOMENT)
     for id_ in ids:
         route = Route(id_, f"messaging:{id_}", {"name": id_}, id_)
-        page.add(route, PickedChannel(route.cid, ChannelState.OPEN, ()))
+        page.add(route, PickedChannel(route.cid, ChannelState.OPEN, ()) if id_ != "dan" else None)
     runs = SqlRunStore(database)
-    await runs.commit_page(await claimed(runs), page.build(), "cid")
+    lease = await claimed(runs)
+    await runs.commit_page(lease, page.build(), "dan")
+    await runs.finish_pass(lease, MOMENT)
 
-    events = await consumer.drain()
+
+@pytest.mark.parametrize("skip_webhook", [False, True])
+@pytest.mark.parametrize("skip_push", [False, True])
+async def test_skip_webhook_and_skip_push_mute_exactly_what_the_campaign_generates(
+    database: Database, *, skip_webhook: bool, skip_push: bool
+) -> None:
+    await commit_page_of_all_kinds(database, skip_webhook=skip_webhook, skip_push=skip_push)
+
+    for_webhooks = await Consumer(database).drain()
+    for_push = await Consumer(database, Selection(pushed=True)).drain()
+
+    types = [event.type for event in for_webhooks]
+    assert [type_ for type_ in types if type_.startswith("campaign.")] == [
+        "campaign.updated",
+        "campaign.started",
+        "campaign.completed",
+    ]
+    generated = {type_ for type_ in types if not type_.startswith("campaign.")}
+    assert generated == (set() if skip_webhook else set(OF_PAGES))
+    assert {event.type for event in for_push} == (set() if skip_push else set(OF_PAGES))
+
+
+async def test_who_enters_a_channel_and_who_sees_it_again_is_told_once(
+    database: Database,
+) -> None:
+    await commit_page_of_all_kinds(database)
+
+    events = [event for event in await Consumer(database).drain() if event.type in OF_PAGES]
 
     assert told(events) == [
         "member.added ann",
@@ -262,6 +273,8 @@ async def test_who_enters_a_channel_and_who_sees_it_again_is_told_once(
         "member.added cid",
         "channel.visible cid",
         "message.new cid",
+        "channel.created dan",
+        "message.new dan",
     ]
     assert [event.payload["user"]["id"] for event in events if event.type in OF_CHANNELS] == [
         SENDER_ID,
