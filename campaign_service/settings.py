@@ -53,7 +53,10 @@ class CampaignSettings(ServerSettings):
     """Addresses that are refused though allowed. Link-local addresses are always refused."""
 
     nats_url: str = Field(default="", repr=False)
-    """The NATS server whose JetStream gets every event; empty: none."""
+    """Where every event is published to JetStream: the servers of one cluster, with commas between.
+
+    Empty: nowhere.
+    """
 
     nats_stream: str = Field(default="HERALD", pattern=r"^[A-Za-z0-9_-]+$")
     """The JetStream stream, which only Herald writes to; created if missing."""

@@ -43,7 +43,8 @@ class JetStreamPublisher:
 
     def __init__(self, reader: EventReader, url: str, stream: str) -> None:
         self._reader = reader
-        self._url = url
+        # of one cluster, with commas between: any that is up is connected to
+        self._urls = url.split(",")
         self._stream = stream
         self._client: Client | None = None
         # behind the last message of the stream, and that message's number
@@ -94,7 +95,7 @@ class JetStreamPublisher:
     async def _connected(self) -> JetStreamContext:
         if self._client is None:
             self._client = await nats.connect(
-                self._url,
+                self._urls,
                 connect_timeout=_CONNECT_SECONDS,
                 allow_reconnect=False,
                 error_cb=_note,

@@ -1,19 +1,19 @@
 """Every event in JetStream once and in order, against the real server."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import nats
 import pytest
 from nats.js import JetStreamContext
 
-from campaign_service.events.jetstream import JetStreamPublisher
-from chat_store.database.engine import Database
+from campaign_service.events.jetstream import SUBJECTS, JetStreamPublisher
+from chat_store.database.engine import Database, open_database
 from tests.events.dispatching import a_sent_campaign
 from tests.events.reading import Consumer, a_reader
-from tests.harness.nats_server import NatsServer, running_nats
+from tests.harness.nats_server import NatsServer, running_nats, running_nats_cluster
 
 PEOPLE = [f"p{number:04}" for number in range(300)]
 STREAM = "HERALD"
@@ -27,8 +27,9 @@ def server(tmp_path: Path) -> Iterator[NatsServer]:
         yield server
 
 
-def a_publisher(database: Database, server: NatsServer) -> JetStreamPublisher:
-    return JetStreamPublisher(a_reader(database), server.url, STREAM)
+def a_publisher(database: Database, *servers: NatsServer) -> JetStreamPublisher:
+    urls = ",".join(server.url for server in servers)
+    return JetStreamPublisher(a_reader(database), urls, STREAM)
 
 
 @asynccontextmanager
@@ -144,3 +145,65 @@ async def test_a_server_that_is_killed_again_and_again_misses_nothing(
     await running
 
     assert [id_ for id_, _ in await stored(server)] == expected
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(300)
+async def test_a_cluster_whose_leader_is_killed_misses_nothing_and_has_nothing_twice(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    database = open_database(sqlite_url)
+    with running_nats_cluster(tmp_path) as nodes:
+        await create_replicated(nodes)
+        stop = asyncio.Event()
+        running = asyncio.create_task(a_publisher(database, *nodes.values()).run(stop))
+        await a_sent_campaign(database, "c0", PEOPLE)
+        await reached(nodes, 1)
+        leader = await leader_of(nodes)
+        await asyncio.to_thread(nodes[leader].kill)
+        await a_sent_campaign(database, "c1", PEOPLE)
+        expected = await told(database)
+        await reached(nodes, len(expected))
+        await asyncio.to_thread(nodes[leader].start)
+        stop.set()
+        await running
+
+        for node in nodes.values():
+            assert [id_ for id_, _ in await stored(node)] == expected
+    await database.close()
+
+
+async def create_replicated(nodes: Mapping[str, NatsServer]) -> None:
+    """The stream, as an operator makes it, as soon as the cluster has a leader."""
+    (first, *_) = nodes.values()
+    async with jetstream(first) as context:
+        while True:
+            try:
+                await context.add_stream(name=STREAM, subjects=[SUBJECTS], num_replicas=len(nodes))
+            except (nats.errors.Error, TimeoutError):
+                await asyncio.sleep(0.1)
+            else:
+                return
+
+
+async def state_of(nodes: Mapping[str, NatsServer]) -> tuple[str, int]:
+    """The stream's leader and its last sequence, by any node that can tell."""
+    while True:
+        # connecting to one that is dead takes minutes
+        for node in (node for node in nodes.values() if node.is_running):
+            with suppress(nats.errors.Error, OSError, TimeoutError):
+                async with jetstream(node) as context:
+                    info = await context.stream_info(STREAM)
+                    if info.cluster and info.cluster.leader:
+                        return info.cluster.leader, info.state.last_seq
+        await asyncio.sleep(0.05)
+
+
+async def leader_of(nodes: Mapping[str, NatsServer]) -> str:
+    return (await state_of(nodes))[0]
+
+
+async def reached(nodes: Mapping[str, NatsServer], events: int) -> None:
+    """Returns when the stream has so many."""
+    while (await state_of(nodes))[1] < events:  # noqa: ASYNC110 - of other processes
+        await asyncio.sleep(0.02)

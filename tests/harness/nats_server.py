@@ -1,4 +1,4 @@
-"""A real NATS server with JetStream, in a folder of its own."""
+"""Real NATS servers with JetStream, each in a folder of its own."""
 
 import os
 import shutil
@@ -18,8 +18,10 @@ _POLL_SECONDS = 0.05
 class NatsServer:
     """Can be killed and started again, on what it has stored."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, cluster: str = "") -> None:
+        """`cluster` is the part of its configuration about the cluster it belongs to."""
         self._folder = folder
+        self._cluster = cluster
         self._address = free_address()
         self._process: subprocess.Popen[bytes] | None = None
         self.url = f"nats://{self._address}"
@@ -31,7 +33,7 @@ class NatsServer:
         config = self._folder / "nats.conf"
         config.write_text(
             f'jetstream {{ store_dir: "{self._folder}", sync_interval: always }}\n'
-            f'host: "{host}"\nport: {port}\nports_file_dir: "{self._folder}"\n'
+            f'host: "{host}"\nport: {port}\nports_file_dir: "{self._folder}"\n{self._cluster}'
         )
         for old in self._folder.glob("*.ports"):
             old.unlink()
@@ -45,6 +47,10 @@ class NatsServer:
             assert time.monotonic() < until, (self._folder / "nats.log").read_text()
             assert self._process.poll() is None, (self._folder / "nats.log").read_text()
             time.sleep(_POLL_SECONDS)  # noqa: TID251 - of another process
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None
 
     def kill(self) -> None:
         if self._process is not None:
@@ -61,3 +67,24 @@ def running_nats(folder: Path) -> Iterator[NatsServer]:
         yield server
     finally:
         server.kill()
+
+
+@contextmanager
+def running_nats_cluster(folder: Path, size: int = 3) -> Iterator[dict[str, NatsServer]]:
+    """By their names. They have no leader yet."""
+    routes = {f"node-{number}": free_address() for number in range(size)}
+    listed = ", ".join(f'"nats://{route}"' for route in routes.values())
+    servers = {}
+    for name, route in routes.items():
+        (folder / name).mkdir(parents=True)
+        servers[name] = NatsServer(
+            folder / name,
+            f'server_name: {name}\ncluster {{ name: test, listen: "{route}", routes: [{listed}] }}\n',
+        )
+    try:
+        for server in servers.values():
+            server.start()
+        yield servers
+    finally:
+        for server in servers.values():
+            server.kill()
