@@ -1,7 +1,7 @@
 """What a campaign does is told: to a webhook and as a stream, whatever is killed meanwhile."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -87,6 +87,57 @@ async def test_no_event_is_missing_or_out_of_order_when_the_server_is_killed_aga
     ) == [f"{guest}-acme" for guest in guests]
 
 
+@pytest.mark.nightly
+def test_a_stream_that_is_resumed_with_the_last_token_after_each_of_20_kills_has_no_gap(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    # one process, which starts quickly
+    settings = {
+        "HERALD_LEASE_SECONDS": "1",
+        "HERALD_PAGE_SIZE": "5",
+        "HERALD_SENDER_PROCESSES": "0",
+    }
+    guests = [f"guest-{number:02}" for number in range(30)]
+    ids = [f"c{number:02}" for number in range(20)]
+    with running_pair(postgres_url, tmp_path / "logs", settings, forkserver.run) as pair:
+        add_users(pair, ["acme", *guests])
+        events: list[event_pb2.Event] = []
+        token = ""
+        for id_ in ids:
+            start_campaign(pair, guests, id_)
+            # killed when it has told the first of this campaign's messages
+            for response in streamed_from(pair, token):
+                events, token = [*events, *response.events], response.token
+                if any(each.campaign_id == id_ for each in of_messages(response.events)):
+                    break
+            pair.campaign.kill()
+            pair.campaign.start()
+        for response in streamed_from(pair, token):
+            events += response.events
+            if len(completed(events)) == len(ids):
+                break
+        whole: list[event_pb2.Event] = []
+        for response in streamed_from(pair, ""):
+            whole += response.events
+            if len(completed(whole)) == len(ids):
+                break
+
+    assert [event.id for event in events] == [event.id for event in whole], "no gap, no repetition"
+    assert len(of_messages(events)) == len(ids) * len(guests)
+
+
+def streamed_from(pair: Pair, token: str) -> Iterator[pb.StreamEventsResponse]:
+    yield from pair.events.StreamEvents(pb.StreamEventsRequest(after=token), wait_for_ready=True)
+
+
+def of_messages(events: Iterable[event_pb2.Event]) -> list[event_pb2.Event]:
+    return [event for event in events if event.type == "message.new"]
+
+
+def completed(events: Iterable[event_pb2.Event]) -> set[str]:
+    return {event.campaign_id for event in events if event.type == "campaign.completed"}
+
+
 def create_webhook(pair: Pair, url: str, **fields: Any) -> str:
     """Its secret."""
     webhook = event_pb2.Webhook(id="crm", url=url, **fields)
@@ -102,9 +153,9 @@ def add_users(pair: Pair, ids: list[str]) -> None:
         pair.chat.UpsertUsers(request, timeout=CALL_SECONDS, wait_for_ready=True)
 
 
-def start_campaign(pair: Pair, guests: list[str], **fields: Any) -> None:
+def start_campaign(pair: Pair, guests: list[str], id_: str = "welcome", **fields: Any) -> None:
     campaign = campaign_pb2.Campaign(
-        id="welcome",
+        id=id_,
         name="Welcome",
         sender_id="acme",
         user_ids=guests,
@@ -117,7 +168,7 @@ def start_campaign(pair: Pair, guests: list[str], **fields: Any) -> None:
     )
     request = campaign_pb.CreateCampaignRequest(campaign=campaign)
     pair.campaigns.CreateCampaign(request, timeout=CALL_SECONDS, wait_for_ready=True)
-    start = campaign_pb.StartCampaignRequest(id="welcome")
+    start = campaign_pb.StartCampaignRequest(id=id_)
     pair.campaigns.StartCampaign(start, timeout=CALL_SECONDS, wait_for_ready=True)
 
 
