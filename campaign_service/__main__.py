@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from campaign_service.settings import CampaignSettings
 from chat_store.terminal import as_typed, escape_unprintable
 from herald_rpc.process import logs
-from herald_rpc.process.settings import ServerSettings, load
+from herald_rpc.process.settings import ClientSettings, ServerSettings, load
 
 logger = structlog.get_logger("campaign_service")
 
@@ -88,11 +88,11 @@ def watch_campaign(
 ) -> None:
     """Show a campaign's progress until it is over, over restarts of the server.
 
-    Exit code 0: completed. 3: stopped. 1: anything else.
+    HERALD_TLS_CA and the other variables of clients say how the server is called. Exit code 0: completed. 3: stopped. 1: anything else.
     """
     from campaign_service.commands.watch import watch
 
-    raise typer.Exit(watch(campaign, target))
+    raise typer.Exit(watch(campaign, target, _client_settings().channel_security))
 
 
 @app.command("verify")
@@ -138,6 +138,15 @@ def _with_driver(database_url: str) -> str:
     except ValidationError as error:
         problem = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise typer.BadParameter(problem, param_hint="--database-url") from error
+
+
+def _client_settings() -> ClientSettings:
+    try:
+        return ClientSettings()
+    except ValidationError as error:
+        # one line, without the box that typer draws
+        typer.echo(error.errors()[0]["msg"].removeprefix("Value error, "), err=True)
+        raise typer.Exit(2) from error
 
 
 def _settings() -> CampaignSettings:

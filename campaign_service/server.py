@@ -114,7 +114,9 @@ async def _server(
         stack.push_async_callback(database.close)
         holds = SqlHoldStore(database)
         ending = await stack.enter_async_context(AsyncExitStack())
-        channel = await stack.enter_async_context(open_channel(settings.segment_target))
+        channel = await stack.enter_async_context(
+            open_channel(settings.segment_target, settings.channel_security)
+        )
         segments = SegmentClient(channel)
 
         chat = sql_chat_store(database)
@@ -202,6 +204,7 @@ async def _server(
                 failure_for=failure_for,
                 reflection=settings.reflection,
                 limits=settings.call_limits,
+                protection=settings.protection,
                 # EventService goes on: subscribers get what has happened
                 withholding=[CAMPAIGN_SERVICE],
                 prepare=prepare,

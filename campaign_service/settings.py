@@ -1,13 +1,16 @@
 """What the campaign server is told from outside, as HERALD_* variables."""
 
+from collections.abc import Callable
+
 from pydantic import Field, field_validator
 
 from campaign_service.campaigns.addresses import Rules
+from herald_rpc.certificates import reload_all
 from herald_rpc.client.channels import target_uri
-from herald_rpc.process.settings import ServerSettings
+from herald_rpc.process.settings import ClientSettings, ServerSettings
 
 
-class CampaignSettings(ServerSettings):
+class CampaignSettings(ServerSettings, ClientSettings):
     campaign_listen: str = "127.0.0.1:50052"
 
     segment_target: str = "127.0.0.1:50051"
@@ -66,3 +69,8 @@ class CampaignSettings(ServerSettings):
     def _readable(cls, rules: str) -> str:
         Rules.read(rules)
         return rules
+
+    @property
+    def on_hangup(self) -> Callable[[], None] | None:
+        """As for every server, and with TLS to the segment servers alone, too."""
+        return reload_all if self.tls_ca else super().on_hangup

@@ -112,6 +112,7 @@ async def _server(
                 failure_for=failure_for,
                 reflection=settings.reflection,
                 limits=settings.call_limits,
+                protection=settings.protection,
                 prepare=prepare,
             )
         )

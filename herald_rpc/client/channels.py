@@ -2,9 +2,14 @@
 
 import ipaddress
 import re
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import grpc
+
+from herald_rpc.certificates import CertificateFiles, Certificates, CertificateWatch
+from herald_rpc.client.secure_channel import SecureChannel
 
 SERVICE_CONFIG = Path(__file__).with_name("service_config.json")
 """How calls are balanced and which are retried, for clients in any language."""
@@ -43,7 +48,23 @@ class TargetError(ValueError):
         self.target = target
 
 
-def open_channel(target: str) -> grpc.aio.Channel:
+@dataclass(frozen=True, slots=True)
+class ChannelSecurity:
+    """How a channel is protected. Without `files.ca` it has no TLS.
+
+    `files.certificate` and `files.key` are for a server that demands a client certificate.
+    `server_name` is the name in the server's certificate, if it is not that of the target.
+    """
+
+    files: CertificateFiles = field(default_factory=CertificateFiles)
+    server_name: str = ""
+    token: str = field(default="", repr=False)
+
+
+UNPROTECTED = ChannelSecurity()
+
+
+def open_channel(target: str, security: ChannelSecurity = UNPROTECTED) -> grpc.aio.Channel:
     """Opens a channel that spreads calls over its healthy servers.
 
     `target` is one `host:port`, or several numeric IPv4 or IPv6 addresses separated by commas. The
@@ -51,9 +72,23 @@ def open_channel(target: str) -> grpc.aio.Channel:
     before any part of its response is tried up to four times in all. The reader must resume a
     stream that breaks later. See `SERVICE_CONFIG`.
 
-    Raises `TargetError` for any other target.
+    Raises `TargetError` for any other target, and `CertificateError`.
     """
-    return grpc.aio.insecure_channel(target_uri(target), options=_OPTIONS)
+    uri = target_uri(target)
+    if security == UNPROTECTED:
+        return grpc.aio.insecure_channel(uri, options=_OPTIONS)
+    watch = CertificateWatch(security.files) if security.files.ca else None
+    return SecureChannel(partial(_open, uri, security.server_name), watch, security.token)
+
+
+def _open(uri: str, server_name: str, certificates: Certificates | None) -> grpc.aio.Channel:
+    if certificates is None:
+        return grpc.aio.insecure_channel(uri, options=_OPTIONS)
+    named = (("grpc.ssl_target_name_override", server_name),) if server_name else ()
+    credentials = grpc.ssl_channel_credentials(
+        certificates.ca, certificates.key, certificates.chain
+    )
+    return grpc.aio.secure_channel(uri, credentials, options=(*_OPTIONS, *named))
 
 
 def target_uri(target: str) -> str:

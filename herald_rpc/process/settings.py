@@ -3,16 +3,20 @@
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from difflib import get_close_matches
-from typing import Annotated, Literal, TypeVar
+from pathlib import Path
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from herald_rpc.certificates import CertificateFiles, reload_all
+from herald_rpc.client.channels import ChannelSecurity
 from herald_rpc.process.logs import LogFormat
 from herald_rpc.process.masking import masked
 from herald_rpc.server.admission import DEFAULT_LIMITS, CallLimits
+from herald_rpc.server.serving import Protection
 
 ENV_PREFIX = "HERALD_"
 EXIT_CODE = 2
@@ -33,7 +37,8 @@ VARIABLES_OF_SERVICES = frozenset(
     HERALD_MAX_MESSAGES_PER_SECOND HERALD_MONTHLY_QUOTA HERALD_MULTI_TENANCY HERALD_NATS_STREAM
     HERALD_NATS_URL HERALD_PAGE_SIZE HERALD_SEGMENT_LISTEN HERALD_SEGMENT_TARGET
     HERALD_SENDER_NICENESS HERALD_SENDER_PROCESSES HERALD_SENDER_SLOTS
-    HERALD_SIZING_INTERVAL_SECONDS HERALD_START_HELD HERALD_WEBHOOK_ALLOW HERALD_WEBHOOK_DENY
+    HERALD_SIZING_INTERVAL_SECONDS HERALD_START_HELD HERALD_TLS_CA HERALD_TLS_CLIENT_CERT
+    HERALD_TLS_CLIENT_KEY HERALD_TLS_SERVER_NAME HERALD_WEBHOOK_ALLOW HERALD_WEBHOOK_DENY
     """.split()
 )
 """The variables of all services' own settings, in addition to those of `ServerSettings`."""
@@ -55,6 +60,50 @@ LogLevel = Annotated[
 ]
 
 
+_CONFIG = SettingsConfigDict(
+    env_prefix=ENV_PREFIX,
+    env_ignore_empty=True,
+    extra="ignore",
+    frozen=True,
+    hide_input_in_errors=True,
+)
+
+
+class ClientSettings(BaseSettings):
+    """How a process of Herald's calls a server of Herald's."""
+
+    model_config = _CONFIG
+
+    tls_ca: Path | None = None
+    """The CAs of the servers' certificates in PEM; unset: they are called in plain text."""
+
+    tls_client_cert: Path | None = None
+    """The certificate chain with which servers are called that demand one."""
+
+    tls_client_key: Path | None = None
+    """The key of `tls_client_cert` in PEM, without a password."""
+
+    tls_server_name: str = ""
+    """The name in the servers' certificates, if it is not that of the target."""
+
+    @model_validator(mode="after")
+    def _can_use_tls(self) -> Self:
+        require_pair(
+            self.tls_client_cert,
+            self.tls_client_key,
+            "HERALD_TLS_CLIENT_CERT",
+            "HERALD_TLS_CLIENT_KEY",
+        )
+        if (self.tls_client_cert or self.tls_server_name) and not self.tls_ca:
+            raise ValueError("HERALD_TLS_CLIENT_CERT and HERALD_TLS_SERVER_NAME need HERALD_TLS_CA")
+        return self
+
+    @property
+    def channel_security(self) -> ChannelSecurity:
+        files = CertificateFiles(self.tls_client_cert, self.tls_client_key, self.tls_ca)
+        return ChannelSecurity(files, self.tls_server_name)
+
+
 class ServerSettings(BaseSettings):
     """What both servers are told from outside; a service's own settings extend it.
 
@@ -62,13 +111,7 @@ class ServerSettings(BaseSettings):
     secret into their messages: these are printed.
     """
 
-    model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX,
-        env_ignore_empty=True,
-        extra="ignore",
-        frozen=True,
-        hide_input_in_errors=True,
-    )
+    model_config = _CONFIG
 
     database_url: str = Field(default="sqlite+aiosqlite:///data/herald.db", repr=False)
     """Always with its async driver; `sqlite:///…` and `postgresql://…` get theirs."""
@@ -91,6 +134,25 @@ class ServerSettings(BaseSettings):
 
     max_streams: int = Field(default=DEFAULT_LIMITS.streams, ge=1)
     """The same for streams, which do not count as calls."""
+
+    tls_cert: Path | None = None
+    """The server's certificate chain in PEM; unset: plain text."""
+
+    tls_key: Path | None = None
+    """The key of `tls_cert` in PEM, without a password."""
+
+    tls_client_ca: Path | None = None
+    """The CAs of the client certificates that callers must have; unset: they need none."""
+
+    insecure: bool = False
+    """Whether an unprotected server may listen beyond loopback."""
+
+    @model_validator(mode="after")
+    def _has_whole_pairs(self) -> Self:
+        require_pair(self.tls_cert, self.tls_key, "HERALD_TLS_CERT", "HERALD_TLS_KEY")
+        if self.tls_client_ca and not self.tls_cert:
+            raise ValueError("HERALD_TLS_CLIENT_CA needs HERALD_TLS_CERT")
+        return self
 
     @field_validator("database_url")
     @classmethod
@@ -115,11 +177,28 @@ class ServerSettings(BaseSettings):
     def call_limits(self) -> CallLimits:
         return CallLimits(calls=self.max_calls, streams=self.max_streams)
 
+    @property
+    def protection(self) -> Protection:
+        files = CertificateFiles(self.tls_cert, self.tls_key, self.tls_client_ca)
+        return Protection(files if self.tls_cert else None, insecure=self.insecure)
+
+    @property
+    def on_hangup(self) -> Callable[[], None] | None:
+        """What a SIGHUP does: with TLS it reloads the certificates; None: it stops the process."""
+        return reload_all if self.tls_cert else None
+
     def described(self) -> dict[str, str]:
         """Return every setting by the name of its variable, with all secrets masked."""
         return {
             _variable(name): _shown(getattr(self, name)) for name in sorted(type(self).model_fields)
         }
+
+
+def require_pair(one: Path | None, other: Path | None, name: str, other_name: str) -> None:
+    """Raises ValueError if only one of them is set."""
+    if (one is None) is not (other is None):
+        given, missing = (name, other_name) if one else (other_name, name)
+        raise ValueError(f"{given} needs {missing}")
 
 
 _Settings = TypeVar("_Settings", bound=ServerSettings)
