@@ -14,6 +14,8 @@ import typer
 from pydantic import ValidationError
 
 from campaign_service.settings import CampaignSettings
+from chat_store.access.scopes import Scope
+from chat_store.access.tokens import MAX_NAME
 from chat_store.terminal import as_typed, escape_unprintable
 from herald_rpc.process import logs
 from herald_rpc.process.settings import ClientSettings, ServerSettings, load
@@ -30,6 +32,12 @@ def _typed(argument: str) -> str:
         return as_typed(argument)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def _token_name(name: str) -> str:
+    if not 1 <= len(_typed(name)) <= MAX_NAME:
+        raise typer.BadParameter(f"must have 1 to {MAX_NAME} characters")
+    return name
 
 
 CampaignId = Annotated[
@@ -130,6 +138,63 @@ def decide_about_restored(
     from campaign_service.commands.restored import restored
 
     raise typer.Exit(restored(_with_driver(database_url), stop=stop))
+
+
+tokens = typer.Typer(no_args_is_help=True, help="Give, list and revoke tokens, at the database.")
+app.add_typer(tokens, name="token")
+
+
+@tokens.command("create")
+def create_token(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="For people.", callback=_token_name)],
+    scopes: Annotated[
+        list[Scope], typer.Option("--scope", help="What calls may do; may be repeated.")
+    ],
+    sender_ids: Annotated[
+        list[str] | None,
+        typer.Option("--sender-id", help="Whose campaigns alone; may be repeated."),
+    ] = None,
+    expires_in_days: Annotated[
+        int | None, typer.Option(help="When it ends; unset: never.", min=1, max=36_500)
+    ] = None,
+    database_url: DatabaseUrl = _DEFAULT_URL,
+) -> None:
+    """Create a token and print it, once.
+
+    Works at the database, with servers or without. Exit code 0: created. 2: the database can't be
+    reached, or an argument is wrong.
+    """
+    from campaign_service.commands import token
+
+    url = _with_driver(database_url)
+    raise typer.Exit(token.create(url, name, scopes, sender_ids or [], expires_in_days))
+
+
+@tokens.command("list")
+def list_tokens(
+    revoked: Annotated[  # noqa: FBT002 - typer's way to have a flag
+        bool, typer.Option("--revoked", help="Revoked ones, too.")
+    ] = False,
+    database_url: DatabaseUrl = _DEFAULT_URL,
+) -> None:
+    """Print a line for each token, without its secret."""
+    from campaign_service.commands import token
+
+    raise typer.Exit(token.list_all(_with_driver(database_url), revoked=revoked))
+
+
+@tokens.command("revoke")
+def revoke_token(
+    token_id: Annotated[str, typer.Argument(metavar="ID", help="The token's id, as in `list`.")],
+    database_url: DatabaseUrl = _DEFAULT_URL,
+) -> None:
+    """Revoke a token: within 5 seconds no server takes it any more.
+
+    Exit code 0: it is revoked. 1: there is none with this id. 2: the database can't be reached.
+    """
+    from campaign_service.commands import token
+
+    raise typer.Exit(token.revoke(_with_driver(database_url), token_id))
 
 
 def _with_driver(database_url: str) -> str:

@@ -8,7 +8,14 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from herald_rpc.certificates import CertificateFiles, reload_all
@@ -20,6 +27,8 @@ from herald_rpc.server.serving import Protection
 
 ENV_PREFIX = "HERALD_"
 EXIT_CODE = 2
+
+_TOKEN = re.compile(r"herald_[0-9a-z]+_[0-9A-Za-z_-]+")
 
 _DRIVERS = {
     "sqlite": "sqlite+aiosqlite",
@@ -38,7 +47,7 @@ VARIABLES_OF_SERVICES = frozenset(
     HERALD_NATS_URL HERALD_PAGE_SIZE HERALD_SEGMENT_LISTEN HERALD_SEGMENT_TARGET
     HERALD_SENDER_NICENESS HERALD_SENDER_PROCESSES HERALD_SENDER_SLOTS
     HERALD_SIZING_INTERVAL_SECONDS HERALD_START_HELD HERALD_TLS_CA HERALD_TLS_CLIENT_CERT
-    HERALD_TLS_CLIENT_KEY HERALD_TLS_SERVER_NAME HERALD_WEBHOOK_ALLOW HERALD_WEBHOOK_DENY
+    HERALD_TLS_CLIENT_KEY HERALD_TLS_SERVER_NAME HERALD_TOKEN HERALD_WEBHOOK_ALLOW HERALD_WEBHOOK_DENY
     """.split()
 )
 """The variables of all services' own settings, in addition to those of `ServerSettings`."""
@@ -86,6 +95,17 @@ class ClientSettings(BaseSettings):
     tls_server_name: str = ""
     """The name in the servers' certificates, if it is not that of the target."""
 
+    token: SecretStr = SecretStr("")
+    """The token with which servers are called that demand one."""
+
+    @field_validator("token")
+    @classmethod
+    def _can_be_sent(cls, token: SecretStr) -> SecretStr:
+        # the text of a metadata value, and thereby of a log line, too
+        if token.get_secret_value() and not _TOKEN.fullmatch(token.get_secret_value()):
+            raise ValueError("must be a token: herald_<id>_<secret>")
+        return token
+
     @model_validator(mode="after")
     def _can_use_tls(self) -> Self:
         require_pair(
@@ -101,7 +121,7 @@ class ClientSettings(BaseSettings):
     @property
     def channel_security(self) -> ChannelSecurity:
         files = CertificateFiles(self.tls_client_cert, self.tls_client_key, self.tls_ca)
-        return ChannelSecurity(files, self.tls_server_name)
+        return ChannelSecurity(files, self.tls_server_name, self.token.get_secret_value())
 
 
 class ServerSettings(BaseSettings):
@@ -144,8 +164,11 @@ class ServerSettings(BaseSettings):
     tls_client_ca: Path | None = None
     """The CAs of the client certificates that callers must have; unset: they need none."""
 
+    auth: Literal["none", "tokens"] = "none"
+    """Whether callers need a token."""
+
     insecure: bool = False
-    """Whether an unprotected server may listen beyond loopback."""
+    """Whether a server without TLS or tokens may listen beyond loopback."""
 
     @model_validator(mode="after")
     def _has_whole_pairs(self) -> Self:
@@ -180,7 +203,11 @@ class ServerSettings(BaseSettings):
     @property
     def protection(self) -> Protection:
         files = CertificateFiles(self.tls_cert, self.tls_key, self.tls_client_ca)
-        return Protection(files if self.tls_cert else None, insecure=self.insecure)
+        return Protection(
+            files if self.tls_cert else None,
+            tokens=self.auth == "tokens",
+            insecure=self.insecure,
+        )
 
     @property
     def on_hangup(self) -> Callable[[], None] | None:

@@ -18,6 +18,7 @@ from herald_rpc.certificates import CertificateError, CertificateFiles, Certific
 from herald_rpc.server.admission import DEFAULT_LIMITS, CallLimits
 from herald_rpc.server.exposure import is_loopback
 from herald_rpc.server.failures import FailureFor
+from herald_rpc.server.guarding import Guard
 from herald_rpc.server.interceptor import CallInterceptor
 from herald_rpc.server.memory import trim_until_cancelled
 from herald_rpc.server.reflection import enable_reflection
@@ -72,13 +73,14 @@ class CannotListenError(OSError):
 
 @dataclass(frozen=True, slots=True)
 class Protection:
-    """How a server is protected. Without `tls`, it serves plain text.
+    """How a server is protected. Without `tls`, it serves plain text; without `tokens`, everyone.
 
-    `tls.ca` signs the certificates that clients must have; None demands none. `insecure` lets an
-    unprotected server listen beyond loopback.
+    `tls.ca` signs the certificates that clients must have; None demands none. `insecure` lets a
+    server listen beyond loopback that lacks one of `tls` and `tokens`.
     """
 
     tls: CertificateFiles | None = None
+    tokens: bool = False
     insecure: bool = False
 
 
@@ -165,6 +167,7 @@ async def serving(
     limits: CallLimits = DEFAULT_LIMITS,
     withholding: Collection[str] = (),
     protection: Protection = LOOPBACK_ONLY,
+    guard: Guard | None = None,
     prepare: Callable[[RunningServer], Awaitable[None]] | None = None,
 ) -> AsyncIterator[RunningServer]:
     """Serves until the context ends. Calls in progress then are cancelled without grace.
@@ -173,14 +176,14 @@ async def serving(
 
     `services` maps each full service name to the function that adds its servicer. Port 0 takes a
     free port. `limits` do not apply to health checks and reflection. `withholding` names services
-    for `RunningServer.set_withheld`. Until `prepare` has returned, health reports NOT_SERVING and
+    for `RunningServer.set_withheld`. `guard` lets calls pass or not; health checks always do. Until `prepare` has returned, health reports NOT_SERVING and
     calls are refused as UNAVAILABLE.
 
     Raises `CannotListenError` if the address can't be bound, lies beyond loopback without
     protection, or the certificates are bad, and whatever `prepare` raises.
     """
     credentials = _credentials(address, protection)
-    calls = CallInterceptor(failure_for, limits)
+    calls = CallInterceptor(failure_for, limits, guard)
     # More than the limits, so that excess calls are refused by the interceptor, with a reason.
     most_streams = max(_CONNECTION_STREAMS, 2 * (limits.calls + limits.streams))
     server = grpc.aio.server(
@@ -220,14 +223,19 @@ async def serving(
 
 
 def _credentials(address: str, protection: Protection) -> grpc.ServerCredentials | None:
-    if not is_loopback(address) and not protection.tls:
+    if not is_loopback(address) and not (protection.tls and protection.tokens):
         if not protection.insecure:
             raise CannotListenError(
                 address,
-                "others than this machine reach it, so it needs HERALD_TLS_CERT, "
-                "or HERALD_INSECURE=true",
+                "others than this machine reach it, so it needs HERALD_TLS_CERT and "
+                "HERALD_AUTH=tokens, or HERALD_INSECURE=true",
             )
-        logger.warning("insecure: whoever reaches the address may do everything", address=address)
+        logger.warning(
+            "insecure: others than this machine reach the server",
+            address=address,
+            tls=protection.tls is not None,
+            tokens=protection.tokens,
+        )
     if not protection.tls:
         return None
     try:
@@ -266,8 +274,8 @@ async def stop_signal(
             signal.signal(number, signal.SIG_DFL)
 
     for number in before:
-        is_reload = number == signal.SIGHUP and on_hangup
-        loop.add_signal_handler(number, on_hangup if is_reload else on_signal)
+        reload = on_hangup if number == signal.SIGHUP else None
+        loop.add_signal_handler(number, reload or on_signal)
     try:
         yield stop
     finally:

@@ -29,5 +29,5 @@ def server_credentials(watch: CertificateWatch) -> grpc.ServerCredentials:
 
 def _configuration(certificates: Certificates) -> Any:
     return grpc.ssl_server_certificate_configuration(
-        [(certificates.key, certificates.chain)], root_certificates=certificates.ca
+        [(certificates.key or b"", certificates.chain or b"")], root_certificates=certificates.ca
     )

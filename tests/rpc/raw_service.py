@@ -11,6 +11,7 @@ from grpc_status import rpc_status
 
 from herald_rpc.server.admission import DEFAULT_LIMITS, CallLimits
 from herald_rpc.server.failures import Failure, FailureFor
+from herald_rpc.server.guarding import Guard
 from herald_rpc.server.serving import LOOPBACK_ONLY, Protection, RunningServer, serving
 
 NAME = "tests.v1.Service"
@@ -75,6 +76,7 @@ async def running(
     limits: CallLimits = DEFAULT_LIMITS,
     name: str = NAME,
     protection: Protection = LOOPBACK_ONLY,
+    guard: Guard | None = None,
 ) -> AsyncIterator[RawService]:
     handler = grpc.method_handlers_generic_handler(name, dict(methods))
 
@@ -89,6 +91,7 @@ async def running(
             reflection=reflection,
             limits=limits,
             protection=protection,
+            guard=guard,
         ) as server,
         grpc.aio.insecure_channel(server.address) as channel,
     ):

@@ -354,9 +354,16 @@ def test_files_can_be_read_again_though_they_look_unchanged(authority: Authority
 @pytest.mark.parametrize(
     "address", ["0.0.0.0:0", "[::]:0", ":0", "*:0", "segment.internal:0", "192.0.2.1:0"]
 )
-async def test_without_tls_a_server_listens_on_loopback_only(address: str) -> None:
+@pytest.mark.parametrize("present", ["nothing", "tls", "tokens"])
+async def test_without_both_tls_and_tokens_a_server_listens_on_loopback_only(
+    address: str, present: str, authority: Authority
+) -> None:
+    protection = Protection(
+        tls=authority.issue("server") if present == "tls" else None, tokens=present == "tokens"
+    )
+
     with pytest.raises(CannotListenError, match="HERALD_INSECURE=true"):
-        async with running({}, address=address):
+        async with running({}, address=address, protection=protection):
             pass
 
 
@@ -388,7 +395,7 @@ async def test_a_protected_server_listens_beyond_loopback(authority: Authority) 
             running(
                 counted.methods,
                 address="0.0.0.0:0",
-                protection=Protection(authority.issue("server")),
+                protection=Protection(authority.issue("server"), tokens=True),
             )
         )
         port = service.server.address.rpartition(":")[2]
