@@ -1,6 +1,7 @@
 """The errors of access as statuses with the package's reasons."""
 
 from campaign_service.access.issuing import ScopeNotHeldError, SenderNotHeldError
+from campaign_service.campaigns.errors import SenderNotAllowedError
 from chat_store.access.tokens import TokenNotFoundError
 from herald_rpc.access.refusals import scope_missing, sender_not_allowed
 from herald_rpc.server.failures import Failure
@@ -13,7 +14,7 @@ def access_failure(error: Exception) -> Failure | None:
     match error:
         case ScopeNotHeldError():
             return scope_missing(current_principal(), error.scope).failure
-        case SenderNotHeldError():
+        case SenderNotHeldError() | SenderNotAllowedError():
             return sender_not_allowed(current_principal(), error.sender_id).failure
         case TokenNotFoundError():
             return not_found(error, "TOKEN", "token_id", error.token_id)

@@ -20,6 +20,7 @@ from campaign_service.campaigns.model import (
     etag_of,
     next_status,
 )
+from campaign_service.campaigns.senders import require_own_sender
 from campaign_service.campaigns.validation import check_audience, check_channels, check_times
 from campaign_service.lifecycle.references import ReferenceChecker
 from campaign_service.planning.compiled import compile_templates
@@ -56,6 +57,7 @@ class Lifecycle:
         A repeated call with the same content returns the stored campaign, even if the things that
         it names have been deleted since.
         """
+        require_own_sender(campaign_id, spec.sender_id)
         stored = await self._stored(campaign_id) if campaign_id else None
         if stored is not None:
             if stored.deleted_at or not stored.spec.same_as(spec):
@@ -96,6 +98,9 @@ class Lifecycle:
                 raise EtagMismatchError(campaign_id, etag, etag_of(stored))
             next_status(campaign_id, stored.status, Action.UPDATE)
             spec = change(stored.spec)
+            # the stored campaign's and the new one
+            require_own_sender(campaign_id, stored.spec.sender_id)
+            require_own_sender(campaign_id, spec.sender_id)
             if spec.same_as(stored.spec):
                 return stored
             written = await self._transitions.update(
@@ -117,6 +122,7 @@ class Lifecycle:
         now = self._now()
         check_times(times, now)
         campaign = await self._present(campaign_id)
+        require_own_sender(campaign_id, campaign.spec.sender_id)
         # also for a campaign in progress, because its caller expects it to be sent
         await self._transitions.refuse_if_held()
         later = times.scheduled_for is not None and times.scheduled_for > now
