@@ -17,6 +17,7 @@ from campaign_service.settings import CampaignSettings
 from chat_store.access.scopes import Scope
 from chat_store.access.tokens import MAX_NAME
 from chat_store.terminal import as_typed, escape_unprintable
+from herald_rpc.client.channels import PlainTokenError
 from herald_rpc.process import logs
 from herald_rpc.process.settings import ClientSettings, ServerSettings, load
 
@@ -100,7 +101,7 @@ def watch_campaign(
     """
     from campaign_service.commands.watch import watch
 
-    raise typer.Exit(watch(campaign, target, _client_settings().channel_security))
+    raise typer.Exit(watch(campaign, target, _client_settings(target).channel_security))
 
 
 @app.command("verify")
@@ -205,13 +206,19 @@ def _with_driver(database_url: str) -> str:
         raise typer.BadParameter(problem, param_hint="--database-url") from error
 
 
-def _client_settings() -> ClientSettings:
+def _client_settings(target: str) -> ClientSettings:
     try:
-        return ClientSettings()
+        settings = ClientSettings()
+        settings.require_confidential(target)
     except ValidationError as error:
-        # one line, without the box that typer draws
-        typer.echo(error.errors()[0]["msg"].removeprefix("Value error, "), err=True)
-        raise typer.Exit(2) from error
+        problem = error.errors()[0]["msg"].removeprefix("Value error, ")
+    except PlainTokenError as error:
+        problem = str(error)
+    else:
+        return settings
+    # one line, without the box that typer draws
+    typer.echo(problem, err=True)
+    raise typer.Exit(2)
 
 
 def _settings() -> CampaignSettings:

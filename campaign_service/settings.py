@@ -1,8 +1,9 @@
 """What the campaign server is told from outside, as HERALD_* variables."""
 
 from collections.abc import Callable
+from typing import Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from campaign_service.campaigns.addresses import Rules
 from herald_rpc.certificates import reload_all
@@ -69,6 +70,11 @@ class CampaignSettings(ServerSettings, ClientSettings):
     def _readable(cls, rules: str) -> str:
         Rules.read(rules)
         return rules
+
+    @model_validator(mode="after")
+    def _keeps_its_token(self) -> Self:
+        self.require_confidential(self.segment_target)
+        return self
 
     @property
     def on_hangup(self) -> Callable[[], None] | None:

@@ -98,8 +98,6 @@ class Lifecycle:
                 raise EtagMismatchError(campaign_id, etag, etag_of(stored))
             next_status(campaign_id, stored.status, Action.UPDATE)
             spec = change(stored.spec)
-            # the stored campaign's and the new one
-            require_own_sender(campaign_id, stored.spec.sender_id)
             require_own_sender(campaign_id, spec.sender_id)
             if spec.same_as(stored.spec):
                 return stored
@@ -122,7 +120,6 @@ class Lifecycle:
         now = self._now()
         check_times(times, now)
         campaign = await self._present(campaign_id)
-        require_own_sender(campaign_id, campaign.spec.sender_id)
         # also for a campaign in progress, because its caller expects it to be sent
         await self._transitions.refuse_if_held()
         later = times.scheduled_for is not None and times.scheduled_for > now
@@ -168,6 +165,7 @@ class Lifecycle:
 
     async def _present(self, campaign_id: str) -> Campaign:
         campaign = await self._campaigns.get(campaign_id)
+        require_own_sender(campaign_id, campaign.spec.sender_id)
         if campaign.deleted_at is not None:
             raise CampaignDeletedError(campaign_id)
         return campaign

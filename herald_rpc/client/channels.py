@@ -8,6 +8,7 @@ from pathlib import Path
 
 import grpc
 
+from herald_rpc.addresses import is_loopback
 from herald_rpc.certificates import CertificateFiles, Certificates, CertificateWatch
 from herald_rpc.client.secure_channel import SecureChannel
 
@@ -62,6 +63,24 @@ class ChannelSecurity:
 
 
 UNPROTECTED = ChannelSecurity()
+
+
+class PlainTokenError(ValueError):
+    """A token would go over a network in plain text, where others can read it."""
+
+    def __init__(self, target: str) -> None:
+        super().__init__(
+            f"HERALD_TOKEN would go to {target} in plain text: "
+            "set HERALD_TLS_CA, or HERALD_INSECURE=true"
+        )
+
+
+def require_confidential(target: str, security: ChannelSecurity) -> None:
+    """Raises `PlainTokenError` if the channel would send a token beyond loopback without TLS."""
+    if security.token and not security.files.ca:
+        for address in target.split(","):
+            if not is_loopback(address.strip()):
+                raise PlainTokenError(address.strip())
 
 
 def open_channel(target: str, security: ChannelSecurity = UNPROTECTED) -> grpc.aio.Channel:

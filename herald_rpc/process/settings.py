@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from herald_rpc.certificates import CertificateFiles, reload_all
-from herald_rpc.client.channels import ChannelSecurity
+from herald_rpc.client.channels import ChannelSecurity, require_confidential
 from herald_rpc.process.logs import LogFormat
 from herald_rpc.process.masking import masked
 from herald_rpc.server.admission import DEFAULT_LIMITS, CallLimits
@@ -78,10 +78,15 @@ _CONFIG = SettingsConfigDict(
 )
 
 
-class ClientSettings(BaseSettings):
-    """How a process of Herald's calls a server of Herald's."""
-
+class _Settings(BaseSettings):
     model_config = _CONFIG
+
+    insecure: bool = False
+    """Whether a server without TLS or tokens may listen beyond loopback, and tokens go there."""
+
+
+class ClientSettings(_Settings):
+    """How a process of Herald's calls a server of Herald's."""
 
     tls_ca: Path | None = None
     """The CAs of the servers' certificates in PEM; unset: they are called in plain text."""
@@ -123,15 +128,18 @@ class ClientSettings(BaseSettings):
         files = CertificateFiles(self.tls_client_cert, self.tls_client_key, self.tls_ca)
         return ChannelSecurity(files, self.tls_server_name, self.token.get_secret_value())
 
+    def require_confidential(self, target: str) -> None:
+        """Raises ValueError if the token would go there in plain text, unless that is allowed."""
+        if not self.insecure:
+            require_confidential(target, self.channel_security)
 
-class ServerSettings(BaseSettings):
+
+class ServerSettings(_Settings):
     """What both servers are told from outside; a service's own settings extend it.
 
     An empty variable counts as one that is not set. Validators of subclasses must not put a
     secret into their messages: these are printed.
     """
-
-    model_config = _CONFIG
 
     database_url: str = Field(default="sqlite+aiosqlite:///data/herald.db", repr=False)
     """Always with its async driver; `sqlite:///…` and `postgresql://…` get theirs."""
@@ -166,9 +174,6 @@ class ServerSettings(BaseSettings):
 
     auth: Literal["none", "tokens"] = "none"
     """Whether callers need a token."""
-
-    insecure: bool = False
-    """Whether a server without TLS or tokens may listen beyond loopback."""
 
     @model_validator(mode="after")
     def _has_whole_pairs(self) -> Self:
@@ -228,10 +233,10 @@ def require_pair(one: Path | None, other: Path | None, name: str, other_name: st
         raise ValueError(f"{given} needs {missing}")
 
 
-_Settings = TypeVar("_Settings", bound=ServerSettings)
+_Loaded = TypeVar("_Loaded", bound=ServerSettings)
 
 
-def load(settings_class: type[_Settings]) -> _Settings:
+def load(settings_class: type[_Loaded]) -> _Loaded:
     """Reads the settings, or ends the process with code 2.
 
     Before it ends, standard error has a line for each variable that is wrong or unknown, without

@@ -14,9 +14,9 @@ from grpc_health.v1._async import HealthServicer  # health.aio, which not all st
 from grpc_health.v1.health import OVERALL_HEALTH
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
 
+from herald_rpc.addresses import is_loopback
 from herald_rpc.certificates import CertificateError, CertificateFiles, CertificateWatch
 from herald_rpc.server.admission import DEFAULT_LIMITS, CallLimits
-from herald_rpc.server.exposure import is_loopback
 from herald_rpc.server.failures import FailureFor
 from herald_rpc.server.guarding import Guard
 from herald_rpc.server.interceptor import CallInterceptor

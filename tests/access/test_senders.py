@@ -77,20 +77,29 @@ WRITES: dict[str, Callable[[], Any]] = {
     "delete": lambda: pb.DeleteCampaignRequest(id="theirs"),
     "start": lambda: pb.StartCampaignRequest(id="theirs"),
     "stop": lambda: pb.StopCampaignRequest(id="theirs"),
+    # which would have no effect, or be refused for the campaign's state
+    "start one in progress": lambda: pb.StartCampaignRequest(id="running"),
+    "start a deleted one": lambda: pb.StartCampaignRequest(id="deleted"),
+    "stop a deleted one": lambda: pb.StopCampaignRequest(id="deleted"),
+    "update a deleted one": lambda: renamed("deleted"),
+    "delete a deleted one": lambda: pb.DeleteCampaignRequest(id="deleted"),
 }
 
 
-async def two_campaigns(pair: GuardedPair) -> Caller:
+async def with_campaigns(pair: GuardedPair) -> Caller:
     everyone = Caller(pair, await pair.issue(*ALL))
     await everyone.call(pb.CreateCampaignRequest(campaign=campaign("own", OWN)))
-    await everyone.call(pb.CreateCampaignRequest(campaign=campaign("theirs", OTHER)))
+    for id_ in ("theirs", "running", "deleted"):
+        await everyone.call(pb.CreateCampaignRequest(campaign=campaign(id_, OTHER)))
+    await everyone.call(pb.StartCampaignRequest(id="running"))
+    await everyone.call(pb.DeleteCampaignRequest(id="deleted"))
     return everyone
 
 
 async def test_a_token_for_a_sender_is_refused_whatever_it_does_to_another_senders_campaign(
     pair: GuardedPair,
 ) -> None:
-    everyone = await two_campaigns(pair)
+    everyone = await with_campaigns(pair)
     text = await pair.issue(*ALL, sender_ids=(OWN,))
     limited = Caller(pair, text)
 
@@ -127,10 +136,10 @@ async def test_a_token_for_a_sender_writes_and_starts_that_senders_campaigns(
 async def test_a_token_that_may_not_read_is_not_told_that_a_campaign_exists(
     pair: GuardedPair,
 ) -> None:
-    await two_campaigns(pair)
+    await with_campaigns(pair)
     blind = Caller(pair, await pair.issue(Scope.CAMPAIGNS_SEND, sender_ids=(OWN,)))
 
-    for id_ in ("theirs", "nowhere"):
+    for id_ in ("theirs", "running", "deleted", "nowhere"):
         answer = await blind.answer(pb.StopCampaignRequest(id=id_))
         assert answer == Answer(
             grpc.StatusCode.NOT_FOUND, "ERROR_REASON_CAMPAIGN_NOT_FOUND", {"campaign_id": id_}

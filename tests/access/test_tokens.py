@@ -398,3 +398,35 @@ def test_a_token_among_the_settings_is_shown_nowhere(monkeypatch: pytest.MonkeyP
     with pytest.raises(ValidationError) as raised:
         CampaignSettings()
     assert "b" * 64 not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("target", "variables", "is_refused"),
+    [
+        ("segment.internal:50051", {}, True),
+        ("127.0.0.1:1,10.0.0.1:2", {}, True),
+        ("127.0.0.1:1, 127.0.0.2:2", {}, False),
+        ("[::1]:1", {}, False),
+        ("localhost:1", {}, False),
+        ("segment.internal:50051", {"HERALD_TLS_CA": "ca.pem"}, False),
+        ("segment.internal:50051", {"HERALD_INSECURE": "true"}, False),
+    ],
+)
+def test_a_token_goes_beyond_loopback_with_tls_alone(
+    target: str, variables: dict[str, str], *, is_refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {
+        "HERALD_TOKEN": f"herald_{'a' * 16}_{'b' * 64}",
+        "HERALD_SEGMENT_TARGET": target,
+        **variables,
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+
+    if is_refused:
+        with pytest.raises(ValidationError, match="in plain text: set HERALD_TLS_CA"):
+            CampaignSettings()
+        watched = run("watch", "spring", "--target", target, HERALD_INSECURE="")
+        assert (watched.exit_code, "in plain text" in watched.output) == (2, True)
+    else:
+        assert CampaignSettings().channel_security.token

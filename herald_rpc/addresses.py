@@ -1,4 +1,4 @@
-"""Where a server may listen, by how it is protected."""
+"""Addresses that only this machine reaches."""
 
 import ipaddress
 
