@@ -66,7 +66,7 @@ class SqlTokenStore:
             )
             .values(last_used_at=minute)
         )
-        async with self._database.transaction("token.note_used") as connection:
+        async with self._database.transaction("token.note-used") as connection:
             await connection.execute(statement)
 
 
