@@ -14,9 +14,12 @@ import typer
 from pydantic import ValidationError
 
 from campaign_service.settings import CampaignSettings
+from chat_store.access.scopes import Scope
+from chat_store.access.tokens import MAX_NAME
 from chat_store.terminal import as_typed, escape_unprintable
+from herald_rpc.client.channels import PlainTokenError
 from herald_rpc.process import logs
-from herald_rpc.process.settings import ServerSettings, load
+from herald_rpc.process.settings import ClientSettings, ServerSettings, load
 
 logger = structlog.get_logger("campaign_service")
 
@@ -30,6 +33,12 @@ def _typed(argument: str) -> str:
         return as_typed(argument)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def _token_name(name: str) -> str:
+    if not 1 <= len(_typed(name)) <= MAX_NAME:
+        raise typer.BadParameter(f"must have 1 to {MAX_NAME} characters")
+    return name
 
 
 CampaignId = Annotated[
@@ -88,11 +97,11 @@ def watch_campaign(
 ) -> None:
     """Show a campaign's progress until it ends, also across restarts of the server.
 
-    Exit code 0: completed. 3: stopped. 1: anything else.
+    HERALD_TLS_CA and the other variables of clients say how the server is called. Exit code 0: completed. 3: stopped. 1: anything else.
     """
     from campaign_service.commands.watch import watch
 
-    raise typer.Exit(watch(campaign, target))
+    raise typer.Exit(watch(campaign, target, _client_settings(target).channel_security))
 
 
 @app.command("verify")
@@ -132,12 +141,84 @@ def decide_about_restored(
     raise typer.Exit(restored(_with_driver(database_url), stop=stop))
 
 
+tokens = typer.Typer(no_args_is_help=True, help="Give, list and revoke tokens, at the database.")
+app.add_typer(tokens, name="token")
+
+
+@tokens.command("create")
+def create_token(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="For people.", callback=_token_name)],
+    scopes: Annotated[
+        list[Scope], typer.Option("--scope", help="What calls may do; may be repeated.")
+    ],
+    sender_ids: Annotated[
+        list[str] | None,
+        typer.Option("--sender-id", help="Whose campaigns alone; may be repeated."),
+    ] = None,
+    expires_in_days: Annotated[
+        int | None, typer.Option(help="When it ends; unset: never.", min=1, max=36_500)
+    ] = None,
+    database_url: DatabaseUrl = _DEFAULT_URL,
+) -> None:
+    """Create a token and print it, once.
+
+    Works at the database, with servers or without. Exit code 0: created. 2: the database can't be
+    reached, or an argument is wrong.
+    """
+    from campaign_service.commands import token
+
+    url = _with_driver(database_url)
+    raise typer.Exit(token.create(url, name, scopes, sender_ids or [], expires_in_days))
+
+
+@tokens.command("list")
+def list_tokens(
+    revoked: Annotated[  # noqa: FBT002 - typer's way to have a flag
+        bool, typer.Option("--revoked", help="Revoked ones, too.")
+    ] = False,
+    database_url: DatabaseUrl = _DEFAULT_URL,
+) -> None:
+    """Print a line for each token, without its secret."""
+    from campaign_service.commands import token
+
+    raise typer.Exit(token.list_all(_with_driver(database_url), revoked=revoked))
+
+
+@tokens.command("revoke")
+def revoke_token(
+    token_id: Annotated[str, typer.Argument(metavar="ID", help="The token's id, as in `list`.")],
+    database_url: DatabaseUrl = _DEFAULT_URL,
+) -> None:
+    """Revoke a token: within 5 seconds no server takes it any more.
+
+    Exit code 0: it is revoked. 1: there is none with this id. 2: the database can't be reached.
+    """
+    from campaign_service.commands import token
+
+    raise typer.Exit(token.revoke(_with_driver(database_url), token_id))
+
+
 def _with_driver(database_url: str) -> str:
     try:
         return ServerSettings(database_url=database_url).database_url
     except ValidationError as error:
         problem = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise typer.BadParameter(problem, param_hint="--database-url") from error
+
+
+def _client_settings(target: str) -> ClientSettings:
+    try:
+        settings = ClientSettings()
+        settings.require_confidential(target)
+    except ValidationError as error:
+        problem = error.errors()[0]["msg"].removeprefix("Value error, ")
+    except PlainTokenError as error:
+        problem = str(error)
+    else:
+        return settings
+    # one line, without the box that typer draws
+    typer.echo(problem, err=True)
+    raise typer.Exit(2)
 
 
 def _settings() -> CampaignSettings:

@@ -6,6 +6,7 @@ from time import monotonic
 from typing import Any, NoReturn
 
 import grpc
+import structlog
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
@@ -34,7 +35,13 @@ _PERMANENT = {
     grpc.StatusCode.FAILED_PRECONDITION,
     grpc.StatusCode.INVALID_ARGUMENT,
 }
+# The token or its scopes: callers and runs wait, as for a service that is down, until an operator
+# has mended it.
+_REFUSED = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
+_BETWEEN_LINES_SECONDS = 60.0
 _PROBLEMS = {"ERROR_REASON_SEGMENT_FILTER_REFUSED": "has a filter that is not allowed any more"}
+
+logger = structlog.get_logger(__name__)
 
 
 class SegmentClient:
@@ -180,6 +187,7 @@ class _Retries:
         """Waits before the next attempt. Raises `ReferenceGoneError` for a permanent error."""
         if error.code() in _PERMANENT:
             _translate(error)
+        _log_refusal(error)
         await self._waiting("waiting for the segment service")
         await asyncio.sleep(max(self._backoff.next(), _retry_delay(error)))
 
@@ -198,7 +206,25 @@ def _translate(error: grpc.aio.AioRpcError) -> NoReturn:
         info = _info(error)
         problem = _PROBLEMS.get(info.reason, "is not available")
         raise ReferenceGoneError("segment", info.metadata["segment_id"], problem=problem) from error
+    _log_refusal(error)
     raise SegmentServiceUnavailableError from error
+
+
+_refusal_logged_at: float | None = None
+
+
+def _log_refusal(error: grpc.aio.AioRpcError) -> None:
+    """Logs at most once a minute that this server's own token is refused."""
+    global _refusal_logged_at  # noqa: PLW0603 - one log of this process
+    if error.code() not in _REFUSED:
+        return
+    if _refusal_logged_at is None or monotonic() - _refusal_logged_at >= _BETWEEN_LINES_SECONDS:
+        _refusal_logged_at = monotonic()
+        logger.warning(
+            "the segment service refuses HERALD_TOKEN",
+            reason=_info(error).reason,
+            error=error.details(),
+        )
 
 
 def _info(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:

@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Protocol
 
+from campaign_service.access.issuing import TokenIssuer
+from campaign_service.api.access_servicer import AccessServicer
 from campaign_service.api.campaign_servicer import CampaignServicer
 from campaign_service.api.event_servicer import EventServicer
 from campaign_service.api.failures import failure_for
@@ -42,12 +44,15 @@ from campaign_service.storage.pushes import SqlPushStore
 from campaign_service.storage.transitions import SqlTransitionStore
 from campaign_service.storage.webhook_attempts import SqlAttemptStore
 from campaign_service.storage.webhooks import SqlWebhookStore
+from chat_store.access.sql_tokens import SqlTokenStore
 from chat_store.database import schema
 from chat_store.database.engine import Database, open_database
 from chat_store.errors import StoreUnavailableError, for_operators
 from chat_store.sql.stores import sql_chat_store
+from herald.access.v1 import access_service_pb2_grpc
 from herald.campaign.v1 import campaign_service_pb2_grpc
 from herald.event.v1 import event_service_pb2_grpc
+from herald_rpc.access.guard import TokenGuard
 from herald_rpc.client.channels import open_channels
 from herald_rpc.process.health import HealthWorker
 from herald_rpc.process.starting import StoppedWhileStartingError, begin
@@ -56,6 +61,7 @@ from herald_rpc.server.shutdown import Grace, run_bounded
 
 CAMPAIGN_SERVICE = "herald.campaign.v1.CampaignService"
 EVENT_SERVICE = "herald.event.v1.EventService"
+ACCESS_SERVICE = "herald.access.v1.AccessService"
 
 
 class Worker(Protocol):
@@ -116,7 +122,9 @@ async def _server(
         stack.push_async_callback(database.close)
         holds = SqlHoldStore(database)
         ending = await stack.enter_async_context(AsyncExitStack())
-        channels = await stack.enter_async_context(open_channels(settings.segment_target))
+        channels = await stack.enter_async_context(
+            open_channels(settings.segment_target, settings.channel_security)
+        )
         segments = SegmentClient(*channels.values())
 
         chat = sql_chat_store(database)
@@ -171,6 +179,8 @@ async def _server(
         dispatcher = webhook_dispatcher(settings, background)
         push_workers = pushers(settings, background)
         retention = Retention(log, attempts, timedelta(days=settings.event_retention_days), now=now)
+        tokens = SqlTokenStore(database)
+        guard = TokenGuard(tokens, now) if settings.auth == "tokens" else None
         hold: Hold | None = None
 
         async def take_up() -> None:
@@ -209,10 +219,16 @@ async def _server(
                             now,
                         ),
                     ),
+                    ACCESS_SERVICE: partial(
+                        access_service_pb2_grpc.add_AccessServiceServicer_to_server,
+                        AccessServicer(TokenIssuer(tokens, now=now), tokens, now),
+                    ),
                 },
                 failure_for=failure_for,
                 reflection=settings.reflection,
                 limits=settings.call_limits,
+                protection=settings.protection,
+                guard=guard,
                 # EventService still serves while the database is held: subscribers get past events
                 withholding=[CAMPAIGN_SERVICE],
                 prepare=prepare,
@@ -233,7 +249,8 @@ async def _server(
             retention,
             *jetstream_publishers(settings, background),
             *push_workers,
-            segment_watch,
+            *segment_watches,
+            *([guard] if guard else []),
         ]
 
         async def is_well() -> bool:

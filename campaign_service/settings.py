@@ -1,15 +1,18 @@
 """The campaign server's settings, read from HERALD_* variables."""
 
+from collections.abc import Callable
+from typing import Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from campaign_service.campaigns.addresses import Rules
+from herald_rpc.certificates import reload_all
 from herald_rpc.client.channels import target_uris
-from herald_rpc.process.settings import ServerSettings
+from herald_rpc.process.settings import ClientSettings, ServerSettings
 
 
-class CampaignSettings(ServerSettings):
+class CampaignSettings(ServerSettings, ClientSettings):
     campaign_listen: str = "127.0.0.1:50052"
 
     segment_target: str = "127.0.0.1:50051"
@@ -92,3 +95,13 @@ class CampaignSettings(ServerSettings):
         if not is_usable:
             raise ValueError("must be http://host:port/path or https://…")
         return url
+
+    @model_validator(mode="after")
+    def _keeps_its_token(self) -> Self:
+        self.require_confidential(self.segment_target)
+        return self
+
+    @property
+    def on_hangup(self) -> Callable[[], None] | None:
+        """As for every server, and with TLS to the segment servers alone, too."""
+        return reload_all if self.tls_ca else super().on_hangup

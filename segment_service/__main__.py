@@ -40,7 +40,9 @@ def main() -> None:
 
 
 async def _serve(settings: SegmentSettings) -> None:
-    async with stop_signal(settings.grace_seconds + LAST_RESORT_SECONDS) as stop:
+    async with stop_signal(
+        settings.grace_seconds + LAST_RESORT_SECONDS, settings.on_hangup
+    ) as stop:
         await run_until(stop, settings, _announce)
     logger.info("stopped")
 

@@ -7,13 +7,16 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from uuid import uuid4
 
+from chat_store.access.sql_tokens import SqlTokenStore
 from chat_store.database import schema
 from chat_store.database.engine import open_database
 from chat_store.errors import StoreUnavailableError, for_operators
 from chat_store.sql.stores import sql_chat_store
 from herald.chat.v1 import chat_service_pb2_grpc
 from herald.segment.v1 import segment_service_pb2_grpc
+from herald_rpc.access.guard import TokenGuard
 from herald_rpc.process.health import HealthWorker
+from herald_rpc.process.outages import RepeatingWorker
 from herald_rpc.process.starting import StoppedWhileStartingError, begin
 from herald_rpc.server.serving import RunningServer, serving
 from herald_rpc.server.shutdown import Grace, run_bounded
@@ -48,12 +51,13 @@ async def run_until(
 async def _serve(
     stop: asyncio.Event, settings: SegmentSettings, started: Callable[[RunningServer], None]
 ) -> None:
-    async with _server(settings, stop) as (server, sizing, health):
+    async with _server(settings, stop) as (server, sizing, others):
         started(server)
         grace = Grace(settings.grace_seconds)
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(run_bounded(health.run(stop), stop, grace.seconds))
+                for worker in others:
+                    group.create_task(run_bounded(worker.run(stop), stop, grace.seconds))
                 group.create_task(run_bounded(sizing.run(stop), stop, 0.0))
                 await stop.wait()
                 grace.begin()
@@ -66,7 +70,7 @@ async def _serve(
 @asynccontextmanager
 async def _server(
     settings: SegmentSettings, stop: asyncio.Event
-) -> AsyncIterator[tuple[RunningServer, SizingWorker, HealthWorker]]:
+) -> AsyncIterator[tuple[RunningServer, SizingWorker, list[RepeatingWorker]]]:
     now = partial(datetime.now, UTC)
     async with AsyncExitStack() as stack:
         database = open_database(settings.database_url)
@@ -86,6 +90,8 @@ async def _server(
             lambda: str(uuid4()),
         )
         chat_servicer = ChatServicer(sql_chat_store(database), now)
+
+        guard = TokenGuard(SqlTokenStore(database), now) if settings.auth == "tokens" else None
 
         async def prepare(_: RunningServer) -> None:
             await begin(
@@ -112,6 +118,8 @@ async def _server(
                 failure_for=failure_for,
                 reflection=settings.reflection,
                 limits=settings.call_limits,
+                protection=settings.protection,
+                guard=guard,
                 prepare=prepare,
             )
         )
@@ -119,4 +127,5 @@ async def _server(
         async def is_well() -> bool:
             return await database.is_available() and sizing.is_well
 
-        yield server, sizing, HealthWorker(server, is_well)
+        health = HealthWorker(server, is_well)
+        yield server, sizing, [health, guard] if guard else [health]

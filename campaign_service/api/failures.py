@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import grpc
 
+from campaign_service.api.access_failures import access_failure
 from campaign_service.api.event_failures import event_failure
 from campaign_service.campaigns import errors
 from campaign_service.wire.campaign import status_name
@@ -46,7 +47,7 @@ def failure_for(error: Exception) -> Failure | None:
         case errors.SegmentServiceUnavailableError() | errors.ShuttingDownError():
             return unavailable(str(error))
         case _:
-            return event_failure(error) or chat_failure(error)
+            return event_failure(error) or access_failure(error) or chat_failure(error)
 
 
 def _unknown_reference(error: errors.UnknownReferenceError) -> Failure:

@@ -43,6 +43,14 @@ class CampaignNotFoundError(CampaignError):
         self.campaign_id = campaign_id
 
 
+class SenderNotAllowedError(CampaignError):
+    """The caller's token is not for the campaign's sender."""
+
+    def __init__(self, sender_id: str) -> None:
+        super().__init__(f"the caller may not write or start campaigns of {sender_id!r}")
+        self.sender_id = sender_id
+
+
 class CampaignAlreadyExistsError(CampaignError):
     def __init__(self, campaign_id: str) -> None:
         super().__init__(f"campaign {campaign_id!r} exists with other content")

@@ -11,6 +11,7 @@ from campaign_service.sending.assembly import open_for_senders, run_senders
 from campaign_service.settings import CampaignSettings
 from chat_store.database.engine import Database
 from chat_store.errors import ChatStoreError, StoreUnavailableError, for_operators
+from herald_rpc.certificates import CertificateError
 from herald_rpc.process import runtime
 from herald_rpc.process.starting import StoppedWhileStartingError, begin
 from herald_rpc.process.worker_process import follow_orders
@@ -30,7 +31,7 @@ def send(settings: CampaignSettings) -> int:
     try:
         with suppress(StoppedWhileStartingError):
             asyncio.run(_until_stop_signal(settings))
-    except ChatStoreError as error:
+    except (ChatStoreError, CertificateError) as error:
         logger.error("can't start", error=for_operators(error))  # noqa: TRY400 - the text says it all
         return 1
     return 0
@@ -52,7 +53,7 @@ def _tune() -> None:
 
 async def _until_stop_signal(settings: CampaignSettings) -> None:
     async with (
-        stop_signal(settings.grace_seconds + LAST_RESORT_SECONDS) as stop,
+        stop_signal(settings.grace_seconds + LAST_RESORT_SECONDS, settings.on_hangup) as stop,
         open_for_senders(settings) as database,
     ):
         await _prepare(database, settings, stop)

@@ -8,6 +8,7 @@ from campaign_service.sending.worker_processes import start_senders
 from campaign_service.server import run_until
 from campaign_service.settings import CampaignSettings
 from chat_store.errors import ChatStoreError, for_operators
+from herald_rpc.certificates import CertificateError
 from herald_rpc.process import runtime
 from herald_rpc.server.serving import (
     LAST_RESORT_SECONDS,
@@ -24,14 +25,16 @@ def serve(settings: CampaignSettings) -> int:
     runtime.tune()
     try:
         asyncio.run(_until_stopped(settings))
-    except (ChatStoreError, CannotListenError) as error:
+    except (ChatStoreError, CannotListenError, CertificateError) as error:
         logger.error("can't start", error=for_operators(error))  # noqa: TRY400 - the text says it all
         return 1
     return 0
 
 
 async def _until_stopped(settings: CampaignSettings) -> None:
-    async with stop_signal(settings.grace_seconds + LAST_RESORT_SECONDS) as stop:
+    async with stop_signal(
+        settings.grace_seconds + LAST_RESORT_SECONDS, settings.on_hangup
+    ) as stop:
         async with start_senders(settings) as senders:
             await run_until(stop, settings, senders, _announce)
         logger.info("stopped")

@@ -16,7 +16,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 from herald.campaign.v1 import campaign_pb2 as pb
 from herald.campaign.v1 import campaign_service_pb2 as service_pb
 from herald.campaign.v1 import campaign_service_pb2_grpc
-from herald_rpc.client.channels import TargetError, open_channels
+from herald_rpc.certificates import CertificateError
+from herald_rpc.client.channels import ChannelSecurity, TargetError, open_channels
 from herald_rpc.client.picker import ChannelPicker
 from herald_rpc.process.waiting import Backoff
 
@@ -34,22 +35,24 @@ class ExitCode(IntEnum):
     STOPPED = 3
 
 
-def watch(campaign_id: str, target: str) -> ExitCode:
+def watch(campaign_id: str, target: str, security: ChannelSecurity) -> ExitCode:
     """Shows the campaign's progress on standard output: a bar on a terminal, else lines."""
     try:
-        return asyncio.run(_watch(campaign_id, target))
-    except TargetError as error:
+        return asyncio.run(_watch(campaign_id, target, security))
+    except (TargetError, CertificateError) as error:
         problem = str(error)
     except grpc.aio.AioRpcError as error:
         problem = _problem_of(error)
+        if error.code() is grpc.StatusCode.UNAVAILABLE and not security.files.ca:
+            problem += "; a server with TLS needs HERALD_TLS_CA"
     typer.echo(problem, err=True)
     return ExitCode.FAILED
 
 
-async def _watch(campaign_id: str, target: str) -> ExitCode:
+async def _watch(campaign_id: str, target: str, security: ChannelSecurity) -> ExitCode:
     campaign = pb.Campaign()
     with _shown() as show:
-        async with aclosing(_followed(campaign_id, target)) as campaigns:
+        async with aclosing(_followed(campaign_id, target, security)) as campaigns:
             async for campaign in campaigns:
                 show(_line(campaign, datetime.now(UTC)), campaign.stats.progress)
     match campaign.status:
@@ -61,11 +64,13 @@ async def _watch(campaign_id: str, target: str) -> ExitCode:
             return ExitCode.FAILED
 
 
-async def _followed(campaign_id: str, target: str) -> AsyncGenerator[pb.Campaign, None]:
+async def _followed(
+    campaign_id: str, target: str, security: ChannelSecurity
+) -> AsyncGenerator[pb.Campaign, None]:
     """Yields the campaign at each change. Waits for a server that goes away."""
     request = service_pb.WatchCampaignRequest(id=campaign_id)
     backoff = Backoff()
-    async with open_channels(target) as channels:
+    async with open_channels(target, security) as channels:
         picker = ChannelPicker(channels.values())
         while True:
             channel = await picker.pick(_CONNECT_SECONDS)

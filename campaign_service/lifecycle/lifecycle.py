@@ -20,6 +20,7 @@ from campaign_service.campaigns.model import (
     etag_of,
     next_status,
 )
+from campaign_service.campaigns.senders import require_own_sender
 from campaign_service.campaigns.validation import check_audience, check_channels, check_times
 from campaign_service.lifecycle.references import ReferenceChecker
 from campaign_service.planning.compiled import compile_templates
@@ -56,6 +57,7 @@ class Lifecycle:
         A repeated call with the same content returns the stored campaign, even if the things that
         it names have been deleted since.
         """
+        require_own_sender(campaign_id, spec.sender_id)
         stored = await self._stored(campaign_id) if campaign_id else None
         if stored is not None:
             if stored.deleted_at or not stored.spec.same_as(spec):
@@ -96,6 +98,7 @@ class Lifecycle:
                 raise EtagMismatchError(campaign_id, etag, etag_of(stored))
             next_status(campaign_id, stored.status, Action.UPDATE)
             spec = change(stored.spec)
+            require_own_sender(campaign_id, spec.sender_id)
             if spec.same_as(stored.spec):
                 return stored
             written = await self._transitions.update(
@@ -162,6 +165,7 @@ class Lifecycle:
 
     async def _present(self, campaign_id: str) -> Campaign:
         campaign = await self._campaigns.get(campaign_id)
+        require_own_sender(campaign_id, campaign.spec.sender_id)
         if campaign.deleted_at is not None:
             raise CampaignDeletedError(campaign_id)
         return campaign

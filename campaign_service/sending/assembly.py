@@ -40,7 +40,7 @@ async def run_senders(
     `woken` is set when a campaign may be ready, so that it does not wait for the next poll.
     """
     now = partial(datetime.now, UTC)
-    async with open_channels(settings.segment_target) as channels:
+    async with open_channels(settings.segment_target, settings.channel_security) as channels:
         segments = SegmentClient(*channels.values())
         options = SenderOptions(
             owner=f"{socket.gethostname()}:{os.getpid()}",

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from campaign_service.campaigns import journal
 from campaign_service.campaigns.errors import CampaignDeletedError, CampaignNotFoundError
 from campaign_service.campaigns.model import Action, CampaignSpec, Status, Times, next_status
+from campaign_service.campaigns.senders import require_own_sender
 from campaign_service.storage.campaigns import write_users
 from campaign_service.storage.history import record_revision
 from campaign_service.storage.locks import is_held, lock_exclusively, refuse_if_held
@@ -155,6 +156,8 @@ class SqlTransitionStore:
         row = found.one_or_none()
         if row is None:
             raise CampaignNotFoundError(campaign_id)
+        # under the lock: it may have got another sender since the caller looked
+        require_own_sender(campaign_id, row.sender_id)
         if row.deleted_at is not None and not even_deleted:
             raise CampaignDeletedError(campaign_id)
         return row

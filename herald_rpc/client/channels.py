@@ -2,14 +2,23 @@
 
 import ipaddress
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import grpc
 
+from herald_rpc.addresses import is_loopback
+from herald_rpc.certificates import CertificateFiles, Certificates, CertificateWatch
+from herald_rpc.client.secure_channel import SecureChannel
+
 SERVICE_CONFIG = Path(__file__).with_name("service_config.json")
 """How calls are balanced and which are retried, for clients in any language."""
+
+_Options = Sequence[tuple[str, Any]]
 
 _OPTIONS = (
     ("grpc.service_config", SERVICE_CONFIG.read_text()),
@@ -50,8 +59,44 @@ class TargetError(ValueError):
         self.target = target
 
 
+@dataclass(frozen=True, slots=True)
+class ChannelSecurity:
+    """How a channel is protected. Without `files.ca` it has no TLS.
+
+    `files.certificate` and `files.key` are for a server that demands a client certificate.
+    `server_name` is the name in the server's certificate, if it is not that of the target.
+    """
+
+    files: CertificateFiles = field(default_factory=CertificateFiles)
+    server_name: str = ""
+    token: str = field(default="", repr=False)
+
+
+UNPROTECTED = ChannelSecurity()
+
+
+class PlainTokenError(ValueError):
+    """A token would go over a network in plain text, where others can read it."""
+
+    def __init__(self, target: str) -> None:
+        super().__init__(
+            f"HERALD_TOKEN would go to {target} in plain text: "
+            "set HERALD_TLS_CA, or HERALD_INSECURE=true"
+        )
+
+
+def require_confidential(target: str, security: ChannelSecurity) -> None:
+    """Raises `PlainTokenError` if the channel would send a token beyond loopback without TLS."""
+    if security.token and not security.files.ca:
+        for address in target.split(","):
+            if not is_loopback(address.strip()):
+                raise PlainTokenError(address.strip())
+
+
 @asynccontextmanager
-async def open_channels(target: str) -> AsyncIterator[dict[str, grpc.aio.Channel]]:
+async def open_channels(
+    target: str, security: ChannelSecurity = UNPROTECTED
+) -> AsyncIterator[dict[str, grpc.aio.Channel]]:
     """Opens the channels that a target takes, by the part of the target that each connects to.
 
     `target` is one or several `host:port` with commas between, by names or addresses. A channel
@@ -60,15 +105,35 @@ async def open_channels(target: str) -> AsyncIterator[dict[str, grpc.aio.Channel
     response is tried up to four times in all. The reader must resume a stream that breaks later.
     See `SERVICE_CONFIG`, and `ChannelPicker` for several channels.
 
-    Raises `TargetError` for any other target.
+    Raises `TargetError` for any other target, and `CertificateError`.
     """
     uris = target_uris(target)
     options = _OPTIONS if len(uris) == 1 else (*_OPTIONS, *_ONE_OF_SEVERAL)
     async with AsyncExitStack() as stack:
         yield {
-            part: await stack.enter_async_context(grpc.aio.insecure_channel(uri, options=options))
+            part: await stack.enter_async_context(_channel(uri, security, options))
             for part, uri in uris.items()
         }
+
+
+def _channel(uri: str, security: ChannelSecurity, options: _Options) -> grpc.aio.Channel:
+    if security == UNPROTECTED:
+        return grpc.aio.insecure_channel(uri, options=options)
+    watch = CertificateWatch(security.files) if security.files.ca else None
+    opened = partial(_open, uri, security.server_name, options)
+    return SecureChannel(opened, watch, security.token)
+
+
+def _open(
+    uri: str, server_name: str, options: _Options, certificates: Certificates | None
+) -> grpc.aio.Channel:
+    if certificates is None:
+        return grpc.aio.insecure_channel(uri, options=options)
+    named = (("grpc.ssl_target_name_override", server_name),) if server_name else ()
+    credentials = grpc.ssl_channel_credentials(
+        certificates.ca, certificates.key, certificates.chain
+    )
+    return grpc.aio.secure_channel(uri, credentials, options=(*options, *named))
 
 
 def target_uris(target: str) -> dict[str, str]:

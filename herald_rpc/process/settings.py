@@ -3,19 +3,32 @@
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from difflib import get_close_matches
-from typing import Annotated, Literal, TypeVar
+from pathlib import Path
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from herald_rpc.certificates import CertificateFiles, reload_all
+from herald_rpc.client.channels import ChannelSecurity, require_confidential
 from herald_rpc.process.logs import LogFormat
 from herald_rpc.process.masking import masked
 from herald_rpc.server.admission import DEFAULT_LIMITS, CallLimits
+from herald_rpc.server.serving import Protection
 
 ENV_PREFIX = "HERALD_"
 EXIT_CODE = 2
+
+_TOKEN = re.compile(r"herald_[0-9a-z]+_[0-9A-Za-z_-]+")
 
 _DRIVERS = {
     "sqlite": "sqlite+aiosqlite",
@@ -33,7 +46,8 @@ VARIABLES_OF_SERVICES = frozenset(
     HERALD_MAX_MESSAGES_PER_SECOND HERALD_MONTHLY_QUOTA HERALD_MULTI_TENANCY HERALD_NATS_STREAM
     HERALD_NATS_URL HERALD_PAGE_SIZE HERALD_PUSH_TTL_SECONDS HERALD_PUSH_URL HERALD_SEGMENT_LISTEN
     HERALD_SEGMENT_TARGET HERALD_SENDER_NICENESS HERALD_SENDER_PROCESSES HERALD_SENDER_SLOTS
-    HERALD_SIZING_INTERVAL_SECONDS HERALD_START_HELD HERALD_WEBHOOK_ALLOW HERALD_WEBHOOK_DENY
+    HERALD_SIZING_INTERVAL_SECONDS HERALD_START_HELD HERALD_TLS_CA HERALD_TLS_CLIENT_CERT
+    HERALD_TLS_CLIENT_KEY HERALD_TLS_SERVER_NAME HERALD_TOKEN HERALD_WEBHOOK_ALLOW HERALD_WEBHOOK_DENY
     """.split()
 )
 """The variables of all services' own settings, in addition to those of `ServerSettings`."""
@@ -55,20 +69,77 @@ LogLevel = Annotated[
 ]
 
 
-class ServerSettings(BaseSettings):
+_CONFIG = SettingsConfigDict(
+    env_prefix=ENV_PREFIX,
+    env_ignore_empty=True,
+    extra="ignore",
+    frozen=True,
+    hide_input_in_errors=True,
+)
+
+
+class _Settings(BaseSettings):
+    model_config = _CONFIG
+
+    insecure: bool = False
+    """Whether a server without TLS or tokens may listen beyond loopback, and tokens go there."""
+
+
+class ClientSettings(_Settings):
+    """How a process of Herald's calls a server of Herald's."""
+
+    tls_ca: Path | None = None
+    """The CAs of the servers' certificates in PEM; unset: they are called in plain text."""
+
+    tls_client_cert: Path | None = None
+    """The certificate chain with which servers are called that demand one."""
+
+    tls_client_key: Path | None = None
+    """The key of `tls_client_cert` in PEM, without a password."""
+
+    tls_server_name: str = ""
+    """The name in the servers' certificates, if it is not that of the target."""
+
+    token: SecretStr = SecretStr("")
+    """The token with which servers are called that demand one."""
+
+    @field_validator("token")
+    @classmethod
+    def _can_be_sent(cls, token: SecretStr) -> SecretStr:
+        # the text of a metadata value, and thereby of a log line, too
+        if token.get_secret_value() and not _TOKEN.fullmatch(token.get_secret_value()):
+            raise ValueError("must be a token: herald_<id>_<secret>")
+        return token
+
+    @model_validator(mode="after")
+    def _can_use_tls(self) -> Self:
+        require_pair(
+            self.tls_client_cert,
+            self.tls_client_key,
+            "HERALD_TLS_CLIENT_CERT",
+            "HERALD_TLS_CLIENT_KEY",
+        )
+        if (self.tls_client_cert or self.tls_server_name) and not self.tls_ca:
+            raise ValueError("HERALD_TLS_CLIENT_CERT and HERALD_TLS_SERVER_NAME need HERALD_TLS_CA")
+        return self
+
+    @property
+    def channel_security(self) -> ChannelSecurity:
+        files = CertificateFiles(self.tls_client_cert, self.tls_client_key, self.tls_ca)
+        return ChannelSecurity(files, self.tls_server_name, self.token.get_secret_value())
+
+    def require_confidential(self, target: str) -> None:
+        """Raises ValueError if the token would go there in plain text, unless that is allowed."""
+        if not self.insecure:
+            require_confidential(target, self.channel_security)
+
+
+class ServerSettings(_Settings):
     """The settings of both servers; each service extends them by its own.
 
     An empty variable counts as unset. Validators of subclasses must not put secrets into their
     messages, because these are printed.
     """
-
-    model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX,
-        env_ignore_empty=True,
-        extra="ignore",
-        frozen=True,
-        hide_input_in_errors=True,
-    )
 
     database_url: str = Field(default="sqlite+aiosqlite:///data/herald.db", repr=False)
     """With its async driver, which is added to `sqlite:///…` and `postgresql://…`."""
@@ -91,6 +162,25 @@ class ServerSettings(BaseSettings):
 
     max_streams: int = Field(default=DEFAULT_LIMITS.streams, ge=1)
     """Streams that a server handles at once; they do not count as calls."""
+
+    tls_cert: Path | None = None
+    """The server's certificate chain in PEM; unset: plain text."""
+
+    tls_key: Path | None = None
+    """The key of `tls_cert` in PEM, without a password."""
+
+    tls_client_ca: Path | None = None
+    """The CAs of the client certificates that callers must have; unset: they need none."""
+
+    auth: Literal["none", "tokens"] = "none"
+    """Whether callers need a token."""
+
+    @model_validator(mode="after")
+    def _has_whole_pairs(self) -> Self:
+        require_pair(self.tls_cert, self.tls_key, "HERALD_TLS_CERT", "HERALD_TLS_KEY")
+        if self.tls_client_ca and not self.tls_cert:
+            raise ValueError("HERALD_TLS_CLIENT_CA needs HERALD_TLS_CERT")
+        return self
 
     @field_validator("database_url")
     @classmethod
@@ -115,6 +205,20 @@ class ServerSettings(BaseSettings):
     def call_limits(self) -> CallLimits:
         return CallLimits(calls=self.max_calls, streams=self.max_streams)
 
+    @property
+    def protection(self) -> Protection:
+        files = CertificateFiles(self.tls_cert, self.tls_key, self.tls_client_ca)
+        return Protection(
+            files if self.tls_cert else None,
+            tokens=self.auth == "tokens",
+            insecure=self.insecure,
+        )
+
+    @property
+    def on_hangup(self) -> Callable[[], None] | None:
+        """What a SIGHUP does: with TLS it reloads the certificates; None: it stops the process."""
+        return reload_all if self.tls_cert else None
+
     def described(self) -> dict[str, str]:
         """Returns every setting by the name of its variable, with all secrets masked."""
         return {
@@ -122,10 +226,17 @@ class ServerSettings(BaseSettings):
         }
 
 
-_Settings = TypeVar("_Settings", bound=ServerSettings)
+def require_pair(one: Path | None, other: Path | None, name: str, other_name: str) -> None:
+    """Raises ValueError if only one of them is set."""
+    if (one is None) is not (other is None):
+        given, missing = (name, other_name) if one else (other_name, name)
+        raise ValueError(f"{given} needs {missing}")
 
 
-def load(settings_class: type[_Settings]) -> _Settings:
+_Loaded = TypeVar("_Loaded", bound=ServerSettings)
+
+
+def load(settings_class: type[_Loaded]) -> _Loaded:
     """Reads the settings, or ends the process with code 2.
 
     Before it ends, standard error has a line for each variable that is wrong or unknown, without

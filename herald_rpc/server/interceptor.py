@@ -4,9 +4,10 @@ import asyncio
 import inspect
 import re
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import aclosing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
@@ -18,6 +19,8 @@ from structlog.contextvars import bound_contextvars
 from herald_rpc.server import deadlines
 from herald_rpc.server.admission import CallLimits, OverloadedError, Slots, overloaded
 from herald_rpc.server.failures import Failure, FailureFor, to_status
+from herald_rpc.server.guarding import Guard, RefusedError
+from herald_rpc.server.principals import LOCAL, Principal, acting_as
 
 REQUEST_ID_KEY = "x-request-id"
 """The metadata key of a request id, in requests and in the trailers of responses."""
@@ -29,6 +32,8 @@ REASON_UNAVAILABLE = "ERROR_REASON_UNAVAILABLE"
 
 # gRPC's own services, health and reflection, are answered even when the server is full.
 _ALWAYS_ADMITTED = "/grpc."
+# load balancers and Kubernetes ask without a token
+_UNGUARDED = "/grpc.health."
 
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # How long gRPC may take to cancel a call whose caller has left; it needs milliseconds.
@@ -71,12 +76,19 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg,unus
     unary call's deadline also limits the calls that its handler makes, see `deadlines`. A call
     that nears it while the server is `impaired` ends as UNAVAILABLE, and so do calls that
     `cancel_remaining` cancels.
+
+    With a guard, calls are refused before all that unless it lets them pass.
     """
 
-    def __init__(self, failure_for: FailureFor, limits: CallLimits) -> None:
+    def __init__(
+        self, failure_for: FailureFor, limits: CallLimits, guard: Guard | None = None
+    ) -> None:
         self._calls = Slots("calls", limits.calls)
         self._streams = Slots("streams", limits.streams)
         self._active = _ActiveCalls(failure_for, limits.stalled_seconds)
+        self._guard = guard
+        if guard:
+            guard.follow(self._active)
         self.is_starting = False
         """Whether all calls but gRPC's own are refused as UNAVAILABLE."""
 
@@ -100,16 +112,20 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg,unus
         handler_call_details: grpc.HandlerCallDetails,
     ) -> _Handler:
         handler = await continuation(handler_call_details)
-        call = _Call(
-            method=handler_call_details.method,
-            request_id=_request_id(handler_call_details.invocation_metadata),
-            active=self._active,
-        )
-        if self.is_starting and not handler_call_details.method.startswith(_ALWAYS_ADMITTED):
+        method, metadata = handler_call_details.method, handler_call_details.invocation_metadata
+        call = _Call(method=method, request_id=_request_id(metadata), active=self._active)
+        if self.is_starting and not method.startswith(_ALWAYS_ADMITTED):
             return call.refused(_StartingError())
+        if self._guard and not method.startswith(_UNGUARDED):
+            try:
+                call = replace(call, principal=await self._guard.authenticate(metadata))
+                if handler is not None:
+                    self._guard.authorize(call.principal, method)
+            except Exception as error:  # noqa: BLE001  answered as those of handlers are
+                return call.refused(error)
         if handler is None:
             return call.refused(_UnknownMethodError())
-        return call.wrapped(handler, self._slots_for(handler_call_details.method, handler))
+        return call.wrapped(handler, self._slots_for(method, handler))
 
     def _slots_for(self, method: str, handler: Any) -> Slots | None:
         if method.startswith(_ALWAYS_ADMITTED):
@@ -126,7 +142,8 @@ class _ActiveCalls:
         self.stalled_seconds = stalled_seconds
         self.impaired = False
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._cancelled: set[asyncio.Task[Any]] = set()
+        self._cancelled: dict[asyncio.Task[Any], Failure] = {}
+        self._streams: defaultdict[str, set[asyncio.Task[Any]]] = defaultdict(set)
 
     def add(self, task: asyncio.Task[Any]) -> None:
         """Keeps the call's task until it is done."""
@@ -141,13 +158,39 @@ class _ActiveCalls:
         return running
 
     def cancel_all(self) -> None:
-        self._cancelled = set(self._tasks)
-        for task in self._cancelled:
+        self._cancel(set(self._tasks), _STOPPING)
+
+    def add_stream(self, principal: Principal) -> None:
+        """Has `cut` end the current task, until it is done."""
+        task = asyncio.current_task()
+        if task:
+            self._streams[principal.id].add(task)
+            task.add_done_callback(partial(self._remove_stream, principal))
+
+    def principals(self) -> Collection[str]:
+        return self._streams.keys()
+
+    def cut(self, principal_id: str, error: RefusedError) -> None:
+        self._cancel(set(self._streams.get(principal_id, ())), error.failure)
+
+    def why_cancelled(self, task: asyncio.Task[Any] | None) -> Failure | None:
+        """Returns what to answer for a cancelled task; None if its caller has cancelled it."""
+        return self._cancelled.get(task) if task else None
+
+    def _cancel(self, tasks: set[asyncio.Task[Any]], failure: Failure) -> None:
+        for task in tasks - self._cancelled.keys():
+            self._cancelled[task] = failure
+            task.add_done_callback(self._forget)
             task.cancel()
 
-    def was_cancelled(self, task: asyncio.Task[Any] | None) -> bool:
-        """Returns whether the task was cancelled by `cancel_all`, and not by its caller."""
-        return task in self._cancelled
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._cancelled.pop(task, None)
+
+    def _remove_stream(self, principal: Principal, task: asyncio.Task[Any]) -> None:
+        streams = self._streams[principal.id]
+        streams.discard(task)
+        if not streams:
+            del self._streams[principal.id]
 
 
 class _UnknownMethodError(Exception):
@@ -171,6 +214,7 @@ class _Call:
     method: str
     request_id: str
     active: _ActiveCalls
+    principal: Principal = LOCAL
 
     def refused(self, error: Exception) -> _Handler:
         """Makes a handler that refuses every request, with the error's reason.
@@ -216,6 +260,8 @@ class _Call:
 
         async def stream(incoming: Any, context: _Context) -> None:
             async def pages() -> None:
+                if self.principal is not LOCAL:
+                    self.active.add_stream(self.principal)
                 with occupy_slot():
                     answer = begin(incoming, context)
                     if inspect.isawaitable(answer):
@@ -238,7 +284,11 @@ class _Call:
         task = asyncio.current_task()
         if task:
             self.active.add(task)
-        with bound_contextvars(request_id=self.request_id, method=self.method):
+        named = {} if self.principal is LOCAL else {"principal": self.principal.id}
+        with (
+            bound_contextvars(request_id=self.request_id, method=self.method, **named),
+            acting_as(self.principal),
+        ):
             # Not in the headers: clients retry a call only before any part of its response arrives.
             context.set_trailing_metadata(((REQUEST_ID_KEY, self.request_id),))
             try:
@@ -254,9 +304,10 @@ class _Call:
         except grpc.aio.AbortError:
             raise
         except asyncio.CancelledError:
-            if not self.active.was_cancelled(asyncio.current_task()):
+            failure = self.active.why_cancelled(asyncio.current_task())
+            if failure is None:
                 raise
-            await self._abort(context, _STOPPING)
+            await self._abort(context, failure)
         except Exception as error:  # noqa: BLE001  the one place that answers for all others
             await self._abort(context, self._failure_of(error, context))
 
@@ -302,6 +353,8 @@ class _Call:
                 message="this server does not have this method",
                 metadata={"method": self.method},
             )
+        if isinstance(error, RefusedError):
+            return error.failure
         if isinstance(error, OverloadedError):
             return overloaded()
         if isinstance(error, _StartingError):

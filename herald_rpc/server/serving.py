@@ -5,18 +5,24 @@ import faulthandler
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import grpc
+import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer  # health.aio, which not all stubs know
 from grpc_health.v1.health import OVERALL_HEALTH
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
 
+from herald_rpc.addresses import is_loopback
+from herald_rpc.certificates import CertificateError, CertificateFiles, CertificateWatch
 from herald_rpc.server.admission import DEFAULT_LIMITS, CallLimits
 from herald_rpc.server.failures import FailureFor
+from herald_rpc.server.guarding import Guard
 from herald_rpc.server.interceptor import CallInterceptor
 from herald_rpc.server.memory import trim_until_cancelled
 from herald_rpc.server.reflection import enable_reflection
+from herald_rpc.server.tls import server_credentials
 
 _UNLIMITED = 2**31 - 1
 
@@ -52,15 +58,33 @@ LAST_RESORT_SECONDS = 10.0
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
+logger = structlog.get_logger(__name__)
+
 
 class CannotListenError(OSError):
-    """The server's address is taken, or does not belong to this machine."""
+    """The server's address can't be used, or must not be without protection."""
 
-    def __init__(self, address: str) -> None:
-        super().__init__(
-            f"cannot listen on {address}: it is taken, or not an address of this machine"
-        )
+    def __init__(
+        self, address: str, problem: str = "it is taken, or not an address of this machine"
+    ) -> None:
+        super().__init__(f"cannot listen on {address}: {problem}")
         self.address = address
+
+
+@dataclass(frozen=True, slots=True)
+class Protection:
+    """How a server is protected. Without `tls`, it serves plain text; without `tokens`, everyone.
+
+    `tls.ca` signs the certificates that clients must have; None demands none. `insecure` lets a
+    server listen beyond loopback that lacks one of `tls` and `tokens`.
+    """
+
+    tls: CertificateFiles | None = None
+    tokens: bool = False
+    insecure: bool = False
+
+
+LOOPBACK_ONLY = Protection()
 
 
 class RunningServer:
@@ -142,6 +166,8 @@ async def serving(
     reflection: bool,
     limits: CallLimits = DEFAULT_LIMITS,
     withholding: Collection[str] = (),
+    protection: Protection = LOOPBACK_ONLY,
+    guard: Guard | None = None,
     prepare: Callable[[RunningServer], Awaitable[None]] | None = None,
 ) -> AsyncIterator[RunningServer]:
     """Serves until the context ends. Calls in progress then are cancelled without grace.
@@ -150,12 +176,14 @@ async def serving(
 
     `services` maps each full service name to the function that adds its servicer. Port 0 takes a
     free port. `limits` do not apply to health checks and reflection. `withholding` names services
-    for `RunningServer.set_withheld`. Until `prepare` has returned, health reports NOT_SERVING and
+    for `RunningServer.set_withheld`. `guard` lets calls pass or not; health checks always do. Until `prepare` has returned, health reports NOT_SERVING and
     calls are refused as UNAVAILABLE.
 
-    Raises `CannotListenError` if the address can't be bound, and whatever `prepare` raises.
+    Raises `CannotListenError` if the address can't be bound, lies beyond loopback without
+    protection, or the certificates are bad, and whatever `prepare` raises.
     """
-    calls = CallInterceptor(failure_for, limits)
+    credentials = _credentials(address, protection)
+    calls = CallInterceptor(failure_for, limits, guard)
     # More than the limits, so that excess calls are refused by the interceptor, with a reason.
     most_streams = max(_CONNECTION_STREAMS, 2 * (limits.calls + limits.streams))
     server = grpc.aio.server(
@@ -168,7 +196,11 @@ async def serving(
     if reflection:
         enable_reflection([*services, HEALTH_SERVICE], server)
     try:
-        port = server.add_insecure_port(address)
+        port = (
+            server.add_secure_port(address, credentials)
+            if credentials
+            else server.add_insecure_port(address)
+        )
     except RuntimeError as error:
         raise CannotListenError(address) from error
 
@@ -190,11 +222,36 @@ async def serving(
         await running.close()
 
 
+def _credentials(address: str, protection: Protection) -> grpc.ServerCredentials | None:
+    if not is_loopback(address) and not (protection.tls and protection.tokens):
+        if not protection.insecure:
+            raise CannotListenError(
+                address,
+                "others than this machine reach it, so it needs HERALD_TLS_CERT and "
+                "HERALD_AUTH=tokens, or HERALD_INSECURE=true",
+            )
+        logger.warning(
+            "insecure: others than this machine reach the server",
+            address=address,
+            tls=protection.tls is not None,
+            tokens=protection.tokens,
+        )
+    if not protection.tls:
+        return None
+    try:
+        return server_credentials(CertificateWatch(protection.tls))
+    except CertificateError as error:
+        raise CannotListenError(address, str(error)) from error
+
+
 @asynccontextmanager
-async def stop_signal(end_within: float | None = None) -> AsyncIterator[asyncio.Event]:
+async def stop_signal(
+    end_within: float | None = None, on_hangup: Callable[[], None] | None = None
+) -> AsyncIterator[asyncio.Event]:
     """Yields an event that the first SIGTERM, SIGINT or SIGHUP sets. The second one ends the process.
 
-    A SIGHUP that is ignored, as under `nohup`, stays so.
+    With `on_hangup`, a SIGHUP calls that instead. A SIGHUP that is ignored, as under `nohup`,
+    stays so.
 
     If the process still runs `end_within` seconds after the first one, it writes the stack of each
     thread to standard error and exits with 1. Must be entered in the main thread.
@@ -217,7 +274,8 @@ async def stop_signal(end_within: float | None = None) -> AsyncIterator[asyncio.
             signal.signal(number, signal.SIG_DFL)
 
     for number in before:
-        loop.add_signal_handler(number, on_signal)
+        reload = on_hangup if number == signal.SIGHUP else None
+        loop.add_signal_handler(number, reload or on_signal)
     try:
         yield stop
     finally:

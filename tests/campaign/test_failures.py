@@ -30,6 +30,7 @@ SAMPLES: list[tuple[Exception, grpc.StatusCode]] = [
     (errors.ReferenceGoneError("member", "x"), FAILED),
     (errors.ReferenceGoneError("segment", "x"), FAILED),
     (errors.CampaignNotFoundError("x"), grpc.StatusCode.NOT_FOUND),
+    (errors.SenderNotAllowedError("x"), grpc.StatusCode.PERMISSION_DENIED),
     (errors.CampaignAlreadyExistsError("x"), grpc.StatusCode.ALREADY_EXISTS),
     (errors.CampaignDeletedError("x"), FAILED),
     (errors.StatusNotAllowedError("x", "start", Status.COMPLETED, [Status.DRAFT]), FAILED),

@@ -86,6 +86,7 @@ async def test_a_server_whose_senders_died_answers_the_calls_in_hand_before_it_e
     [
         ("herald.campaign.v1.campaign_service_pb2", "CampaignService"),
         ("herald.event.v1.event_service_pb2", "EventService"),
+        ("herald.access.v1.access_service_pb2", "AccessService"),
     ],
 )
 async def test_health_says_serving_exactly_for_a_service_that_has_methods(

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Index, MetaData, text
 
 from campaign_service.storage import event_tables
 from campaign_service.storage import tables as campaign_tables
+from chat_store.access import tables as access_tables
 from chat_store.database import schema
 from chat_store.database.engine import Database, open_database
 from chat_store.errors import DatabaseEncodingError, SchemaMismatchError
@@ -33,7 +34,13 @@ async def migrated(database_url: str) -> AsyncIterator[Database]:
 
 def differences(connection: Connection) -> list[object]:
     every = MetaData()
-    for tables in (chat_tables, segment_tables, campaign_tables, event_tables):
+    for tables in (
+        chat_tables,
+        segment_tables,
+        campaign_tables,
+        event_tables,
+        access_tables,
+    ):
         for table in tables.metadata.tables.values():
             table.to_metadata(every)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 
+from herald.access.v1 import access_service_pb2_grpc
 from herald.campaign.v1 import campaign_service_pb2_grpc
 from herald.chat.v1 import chat_service_pb2, chat_service_pb2_grpc
 from herald.event.v1 import event_service_pb2_grpc
@@ -45,6 +46,7 @@ class Client:
         self.chat: Any = chat_service_pb2_grpc.ChatServiceStub(to_segments)
         self.campaigns: Any = campaign_service_pb2_grpc.CampaignServiceStub(to_campaigns)
         self.events: Any = event_service_pb2_grpc.EventServiceStub(to_campaigns)
+        self.access: Any = access_service_pb2_grpc.AccessServiceStub(to_campaigns)
 
     async def bring_in(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Imports all of them. Raises `AssertionError` if one is refused."""

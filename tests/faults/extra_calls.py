@@ -10,6 +10,8 @@ from typing import Any
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from chat_store.models import cid_of
+from herald.access.v1 import access_pb2
+from herald.access.v1 import access_service_pb2 as access_pb
 from herald.campaign.v1 import campaign_pb2
 from herald.campaign.v1 import campaign_service_pb2 as campaigns_pb
 from herald.chat.v1 import chat_pb2
@@ -21,7 +23,7 @@ from tests.faults.client import Client
 from tests.faults.webhook_calls import WEBHOOK_ERRANDS
 
 # each with things of its own, by that id
-Errand = Callable[[Client, str], Awaitable[None]]
+Errand = Callable[[Client, str], Awaitable[object]]
 
 _ABORT_SECONDS = 30.0
 _POLL_SECONDS = 0.1
@@ -152,6 +154,22 @@ async def _delete_campaign(client: Client, id_: str) -> None:
     assert (await _campaign(client, id_)).HasField("deleted_at")
 
 
+async def _create_token(client: Client, id_: str) -> str:
+    """A repeated call may have made two."""
+    token = access_pb2.Token(name=id_, scopes=["chat:read"])
+    request = access_pb.CreateTokenRequest(token=token)
+    made = (await client.call(client.access.CreateToken, request)).token
+    query = access_pb.GetTokenRequest(id=made.id)
+    assert (await client.call(client.access.GetToken, query)).token == made
+    return str(made.id)
+
+
+async def _revoke_token(client: Client, id_: str) -> None:
+    request = access_pb.RevokeTokenRequest(id=await _create_token(client, id_))
+    revoked = (await client.call(client.access.RevokeToken, request)).token
+    assert revoked.HasField("revoked_at")
+
+
 async def _abort_run(client: Client, id_: str) -> None:
     """A campaign whose segment is deleted while it runs: stopped by itself, with the reason."""
     await _create_segment(client, id_)
@@ -248,6 +266,8 @@ ERRANDS: Mapping[str, Errand] = {
     "targets.remove": _remove_targets,
     "campaign.update": _update_campaign,
     "campaign.delete": _delete_campaign,
+    "token.create": _create_token,
+    "token.revoke": _revoke_token,
     "run.abort": _abort_run,
     "run.abort-unless-others-send": _fail_for_everyone,
     **WEBHOOK_ERRANDS,

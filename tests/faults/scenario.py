@@ -57,13 +57,15 @@ _FILTERED: set[Way] = {"filter", "overlap", "filtered-rooms"}
 
 # A crash at the first needs a server that is told to end at the very moment of a count; the next two
 # a monthly quota, and messages of the campaign that no page of it has written; the hold's end is a
-# command's, and not a server's. Pushes need a gateway: `journeys/test_pushes.py` kills servers there.
+# command's, and not a server's; tokens are used where they are demanded. Pushes need a gateway:
+# `journeys/test_pushes.py` kills servers there.
 STEPS_OF_PUSHES = frozenset({"push.begin", "push.advance", "push.count", "devices.disable"})
 UNREACHABLE = STEPS_OF_PUSHES | {
     "sizing.give-back",
     "run.count-month",
     "run.recount",
     "hold.release",
+    "token.note-used",
 }
 REACHABLE = frozenset(steps_in_source()) - LIBRARY_STEPS - UNREACHABLE
 # the fault that makes a run take the step; the others are taken anyway, or by an errand

@@ -9,7 +9,7 @@ from typing import TypeGuard
 _PACKAGES = ("chat_store", "segment_service", "campaign_service")
 
 # what the campaign server does by itself or is asked for; everything else is the segment server's
-_CAMPAIGN_STEPS = ("run.", "campaign.", "hold.", "events.", "webhook.")
+_CAMPAIGN_STEPS = ("run.", "campaign.", "hold.", "events.", "webhook.", "token.")
 # no RPC and no worker takes it: it is there for those who use the store as a library
 LIBRARY_STEPS = frozenset({"messages.upsert"})
 

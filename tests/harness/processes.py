@@ -94,9 +94,11 @@ class Server:
         environment: Mapping[str, str],
         log: Path | None = None,
         run: Run = run_anew,
+        credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
         self.module = module
         self.address = address
+        self.credentials = credentials
         self._environment = environment
         self._log = log
         self._run = run
@@ -140,6 +142,11 @@ class Server:
         if process is not None:
             process.send_signal(signal.SIGKILL)
             process.wait()
+
+    def send_signal(self, number: signal.Signals) -> None:
+        if self._process is None:
+            raise self._error("is not running")
+        self._process.send_signal(number)
 
     def restart(self) -> None:
         self.stop()
@@ -186,7 +193,7 @@ class Server:
     def _wait_for_health(self, process: Process, wanted: Collection[int]) -> None:
         # a service that no restored database holds up: while the server starts, none is serving
         unheld = EVENT_SERVICE if wanted == _HEALTH[True] else ""
-        with open_channel(self.address) as channel:
+        with open_channel(self.address, self.credentials) as channel:
             for _ in range(int(_START_SECONDS / 0.05)):
                 if _health(channel) in wanted and (
                     not unheld or _health(channel, unheld) == _SERVING
@@ -220,24 +227,35 @@ class Pair:
 
 @contextmanager
 def running_pair(
-    database_url: str, logs: Path, settings: Mapping[str, str] | None = None, run: Run = run_anew
+    database_url: str,
+    logs: Path,
+    settings: Mapping[str, str] | None = None,
+    run: Run = run_anew,
+    credentials: grpc.ChannelCredentials | None = None,
 ) -> Iterator[Pair]:
     """Both servers on free ports until the context ends, then stopped gracefully.
 
-    `settings` are HERALD_* variables. A PostgreSQL database must be migrated. Raises
+    `settings` are HERALD_* variables, and `credentials` those with which servers with TLS are
+    called. A PostgreSQL database must be migrated. Raises
     `ServerError` if a server does not start, or does not end well.
     """
     logs.mkdir(parents=True, exist_ok=True)
     segment, campaign = servers(
-        database_url, free_address(), free_address(), settings=settings, logs=logs, run=run
+        database_url,
+        free_address(),
+        free_address(),
+        settings=settings,
+        logs=logs,
+        run=run,
+        credentials=credentials,
     )
     with (
         ExitStack() as channels,
         segment,
         campaign,
     ):
-        to_segment = channels.enter_context(open_channel(segment.address))
-        to_campaign = channels.enter_context(open_channel(campaign.address))
+        to_segment = channels.enter_context(open_channel(segment.address, credentials))
+        to_campaign = channels.enter_context(open_channel(campaign.address, credentials))
         yield Pair(
             segment=segment,
             campaign=campaign,
@@ -256,6 +274,7 @@ def servers(
     settings: Mapping[str, str] | None = None,
     logs: Path | None = None,
     run: Run = run_anew,
+    credentials: grpc.ChannelCredentials | None = None,
 ) -> tuple[Server, Server]:
     """The segment and the campaign server, not started."""
     common = {**(settings or {}), "HERALD_DATABASE_URL": database_url}
@@ -265,6 +284,7 @@ def servers(
         {**common, "HERALD_SEGMENT_LISTEN": segment_address},
         logs and logs / "segment.log",
         run,
+        credentials,
     )
     campaign = Server(
         "campaign_service",
@@ -276,6 +296,7 @@ def servers(
         },
         logs and logs / "campaign.log",
         run,
+        credentials,
     )
     return segment, campaign
 
@@ -292,7 +313,9 @@ def free_address() -> str:
             return f"127.0.0.1:{port}"
 
 
-def open_channel(address: str) -> grpc.Channel:
+def open_channel(address: str, credentials: grpc.ChannelCredentials | None = None) -> grpc.Channel:
+    if credentials:
+        return grpc.secure_channel(address, credentials, options=_CHANNEL_OPTIONS)
     return grpc.insecure_channel(address, options=_CHANNEL_OPTIONS)
 
 

@@ -11,7 +11,8 @@ from grpc_status import rpc_status
 
 from herald_rpc.server.admission import DEFAULT_LIMITS, CallLimits
 from herald_rpc.server.failures import Failure, FailureFor
-from herald_rpc.server.serving import RunningServer, serving
+from herald_rpc.server.guarding import Guard
+from herald_rpc.server.serving import LOOPBACK_ONLY, Protection, RunningServer, serving
 
 NAME = "tests.v1.Service"
 
@@ -74,6 +75,8 @@ async def running(
     reflection: bool = True,
     limits: CallLimits = DEFAULT_LIMITS,
     name: str = NAME,
+    protection: Protection = LOOPBACK_ONLY,
+    guard: Guard | None = None,
 ) -> AsyncIterator[RawService]:
     handler = grpc.method_handlers_generic_handler(name, dict(methods))
 
@@ -87,6 +90,8 @@ async def running(
             failure_for=failure_for,
             reflection=reflection,
             limits=limits,
+            protection=protection,
+            guard=guard,
         ) as server,
         grpc.aio.insecure_channel(server.address) as channel,
     ):

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
+from herald.access.v1 import access_service_pb2
 from herald.campaign.v1 import campaign_service_pb2
 from herald.chat.v1 import chat_service_pb2
 from herald.event.v1 import event_service_pb2
@@ -28,6 +29,7 @@ SEGMENTS = "herald.segment.v1.SegmentService"
 
 # Called twice, these do more than once, or refuse the second call though the first has worked.
 FOR_THE_CALLER_TO_REPEAT = {
+    "herald.access.v1.AccessService/CreateToken",
     "herald.campaign.v1.CampaignService/CreateCampaign",
     "herald.campaign.v1.CampaignService/UpdateCampaign",
     "herald.chat.v1.ChatService/Import",
@@ -139,6 +141,7 @@ async def test_a_server_that_is_not_serving_gets_no_calls() -> None:
 
 def test_every_method_is_either_repeated_or_left_to_its_caller() -> None:
     files: list[Any] = [
+        access_service_pb2,
         campaign_service_pb2,
         chat_service_pb2,
         event_service_pb2,

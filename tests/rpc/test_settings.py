@@ -28,14 +28,19 @@ def test_without_settings_a_server_runs_on_an_embedded_database() -> None:
     settings = load(ServerSettings)
 
     assert settings.described() == {
+        "HERALD_AUTH": "none",
         "HERALD_DATABASE_URL": "sqlite+aiosqlite:///data/herald.db",
         "HERALD_GRACE_SECONDS": "10.0",
+        "HERALD_INSECURE": "False",
         "HERALD_LOG_FORMAT": "",
         "HERALD_LOG_LEVEL": "INFO",
         "HERALD_MAX_CALLS": "256",
         "HERALD_MAX_STREAMS": "1024",
         "HERALD_REFLECTION": "True",
         "HERALD_START_TIMEOUT_SECONDS": "0.0",
+        "HERALD_TLS_CERT": "",
+        "HERALD_TLS_CLIENT_CA": "",
+        "HERALD_TLS_KEY": "",
     }
 
 
@@ -294,6 +299,34 @@ def test_a_target_that_can_not_be_reached_is_named_before_the_start(
     assert ended.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"HERALD_SEGMENT_TARGET: {target!r} is not host:port")
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        ("HERALD_TLS_CERT", "HERALD_TLS_KEY"),
+        ("HERALD_TLS_KEY", "HERALD_TLS_CERT"),
+        ("HERALD_TLS_CLIENT_CA", "HERALD_TLS_CERT"),
+        ("HERALD_TLS_CLIENT_CERT", "HERALD_TLS_CLIENT_KEY"),
+        ("HERALD_TLS_CLIENT_KEY", "HERALD_TLS_CLIENT_CERT"),
+        ("HERALD_TLS_SERVER_NAME", "HERALD_TLS_CA"),
+    ],
+)
+def test_half_of_what_tls_needs_is_refused_with_what_is_missing(
+    given: str,
+    missing: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(given, "file")
+
+    with pytest.raises(SystemExit) as ended:
+        load(CampaignSettings)
+
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert given in line
+    assert line.endswith((f"need {missing}", f"needs {missing}"))
 
 
 def test_settings_do_not_change_after_they_were_read() -> None:

@@ -120,6 +120,28 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     `PreconditionFailure` says so. `because` is `restored` or `started_held`. Example:
     `{"because": "restored"}`.
     """
+    ERROR_REASON_TOKEN_MISSING: _ErrorReason.ValueType  # 23
+    """UNAUTHENTICATED: the server demands a token, and the call has none in the metadata
+    `authorization`. No metadata.
+    """
+    ERROR_REASON_TOKEN_INVALID: _ErrorReason.ValueType  # 24
+    """UNAUTHENTICATED: no such token was ever given, or its secret is another one. No metadata."""
+    ERROR_REASON_TOKEN_EXPIRED: _ErrorReason.ValueType  # 25
+    """UNAUTHENTICATED: the token's time is over. Ends streams that are open, too. Example: `{"token_id":
+    "0f3c9a1be27d4856"}`.
+    """
+    ERROR_REASON_TOKEN_REVOKED: _ErrorReason.ValueType  # 26
+    """UNAUTHENTICATED: the token was revoked. Ends streams that are open, too. Example: `{"token_id":
+    "0f3c9a1be27d4856"}`.
+    """
+    ERROR_REASON_SCOPE_MISSING: _ErrorReason.ValueType  # 27
+    """PERMISSION_DENIED: the token lacks the scope that the call needs. Example: `{"scope":
+    "campaigns:write", "token_id": "0f3c9a1be27d4856"}`.
+    """
+    ERROR_REASON_SENDER_NOT_ALLOWED: _ErrorReason.ValueType  # 28
+    """PERMISSION_DENIED: the token has `sender_ids`, and the campaign's sender is none of them. Example:
+    `{"sender_id": "maria", "token_id": "0f3c9a1be27d4856"}`.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. The full name of a value, such as ERROR_REASON_CAMPAIGN_NOT_FOUND, is the
@@ -225,5 +247,27 @@ ERROR_REASON_DATABASE_HELD: ErrorReason.ValueType  # 22
 HERALD_START_HELD, and no operator has decided yet. Nothing is sent or started until then.
 `PreconditionFailure` says so. `because` is `restored` or `started_held`. Example:
 `{"because": "restored"}`.
+"""
+ERROR_REASON_TOKEN_MISSING: ErrorReason.ValueType  # 23
+"""UNAUTHENTICATED: the server demands a token, and the call has none in the metadata
+`authorization`. No metadata.
+"""
+ERROR_REASON_TOKEN_INVALID: ErrorReason.ValueType  # 24
+"""UNAUTHENTICATED: no such token was ever given, or its secret is another one. No metadata."""
+ERROR_REASON_TOKEN_EXPIRED: ErrorReason.ValueType  # 25
+"""UNAUTHENTICATED: the token's time is over. Ends streams that are open, too. Example: `{"token_id":
+"0f3c9a1be27d4856"}`.
+"""
+ERROR_REASON_TOKEN_REVOKED: ErrorReason.ValueType  # 26
+"""UNAUTHENTICATED: the token was revoked. Ends streams that are open, too. Example: `{"token_id":
+"0f3c9a1be27d4856"}`.
+"""
+ERROR_REASON_SCOPE_MISSING: ErrorReason.ValueType  # 27
+"""PERMISSION_DENIED: the token lacks the scope that the call needs. Example: `{"scope":
+"campaigns:write", "token_id": "0f3c9a1be27d4856"}`.
+"""
+ERROR_REASON_SENDER_NOT_ALLOWED: ErrorReason.ValueType  # 28
+"""PERMISSION_DENIED: the token has `sender_ids`, and the campaign's sender is none of them. Example:
+`{"sender_id": "maria", "token_id": "0f3c9a1be27d4856"}`.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -76,6 +76,24 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED: more calls at once than the server serves; repeat the call after the time in
     RetryInfo. No metadata.
     """
+    ERROR_REASON_TOKEN_MISSING: _ErrorReason.ValueType  # 14
+    """UNAUTHENTICATED: the server demands a token, and the call has none in the metadata
+    `authorization`. No metadata.
+    """
+    ERROR_REASON_TOKEN_INVALID: _ErrorReason.ValueType  # 15
+    """UNAUTHENTICATED: no such token was ever given, or its secret is another one. No metadata."""
+    ERROR_REASON_TOKEN_EXPIRED: _ErrorReason.ValueType  # 16
+    """UNAUTHENTICATED: the token's time is over. Ends streams that are open, too. Example: `{"token_id":
+    "0f3c9a1be27d4856"}`.
+    """
+    ERROR_REASON_TOKEN_REVOKED: _ErrorReason.ValueType  # 17
+    """UNAUTHENTICATED: the token was revoked. Ends streams that are open, too. Example: `{"token_id":
+    "0f3c9a1be27d4856"}`.
+    """
+    ERROR_REASON_SCOPE_MISSING: _ErrorReason.ValueType  # 18
+    """PERMISSION_DENIED: the token lacks the scope that the call needs. Example: `{"scope":
+    "campaigns:write", "token_id": "0f3c9a1be27d4856"}`.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. The full name of a value, such as ERROR_REASON_USER_NOT_FOUND, is the `reason`
@@ -137,5 +155,23 @@ ERROR_REASON_MALFORMED_REQUEST: ErrorReason.ValueType  # 12
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 13
 """RESOURCE_EXHAUSTED: more calls at once than the server serves; repeat the call after the time in
 RetryInfo. No metadata.
+"""
+ERROR_REASON_TOKEN_MISSING: ErrorReason.ValueType  # 14
+"""UNAUTHENTICATED: the server demands a token, and the call has none in the metadata
+`authorization`. No metadata.
+"""
+ERROR_REASON_TOKEN_INVALID: ErrorReason.ValueType  # 15
+"""UNAUTHENTICATED: no such token was ever given, or its secret is another one. No metadata."""
+ERROR_REASON_TOKEN_EXPIRED: ErrorReason.ValueType  # 16
+"""UNAUTHENTICATED: the token's time is over. Ends streams that are open, too. Example: `{"token_id":
+"0f3c9a1be27d4856"}`.
+"""
+ERROR_REASON_TOKEN_REVOKED: ErrorReason.ValueType  # 17
+"""UNAUTHENTICATED: the token was revoked. Ends streams that are open, too. Example: `{"token_id":
+"0f3c9a1be27d4856"}`.
+"""
+ERROR_REASON_SCOPE_MISSING: ErrorReason.ValueType  # 18
+"""PERMISSION_DENIED: the token lacks the scope that the call needs. Example: `{"scope":
+"campaigns:write", "token_id": "0f3c9a1be27d4856"}`.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -93,6 +93,24 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INVALID_ARGUMENT: the webhook's URL names an address that this server does not send to.
     Example: `{"field": "webhook.url", "address": "169.254.169.254", "rule": "link-local"}`.
     """
+    ERROR_REASON_TOKEN_MISSING: _ErrorReason.ValueType  # 18
+    """UNAUTHENTICATED: the server demands a token, and the call has none in the metadata
+    `authorization`. No metadata.
+    """
+    ERROR_REASON_TOKEN_INVALID: _ErrorReason.ValueType  # 19
+    """UNAUTHENTICATED: no such token was ever given, or its secret is another one. No metadata."""
+    ERROR_REASON_TOKEN_EXPIRED: _ErrorReason.ValueType  # 20
+    """UNAUTHENTICATED: the token's time is over. Ends streams that are open, too. Example: `{"token_id":
+    "0f3c9a1be27d4856"}`.
+    """
+    ERROR_REASON_TOKEN_REVOKED: _ErrorReason.ValueType  # 21
+    """UNAUTHENTICATED: the token was revoked. Ends streams that are open, too. Example: `{"token_id":
+    "0f3c9a1be27d4856"}`.
+    """
+    ERROR_REASON_SCOPE_MISSING: _ErrorReason.ValueType  # 22
+    """PERMISSION_DENIED: the token lacks the scope that the call needs. Example: `{"scope":
+    "campaigns:write", "token_id": "0f3c9a1be27d4856"}`.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. The full name of a value, such as ERROR_REASON_WEBHOOK_NOT_FOUND, is the
@@ -171,5 +189,23 @@ have been deleted. Start again without one, from the oldest event that is kept.
 ERROR_REASON_ADDRESS_REFUSED: ErrorReason.ValueType  # 17
 """INVALID_ARGUMENT: the webhook's URL names an address that this server does not send to.
 Example: `{"field": "webhook.url", "address": "169.254.169.254", "rule": "link-local"}`.
+"""
+ERROR_REASON_TOKEN_MISSING: ErrorReason.ValueType  # 18
+"""UNAUTHENTICATED: the server demands a token, and the call has none in the metadata
+`authorization`. No metadata.
+"""
+ERROR_REASON_TOKEN_INVALID: ErrorReason.ValueType  # 19
+"""UNAUTHENTICATED: no such token was ever given, or its secret is another one. No metadata."""
+ERROR_REASON_TOKEN_EXPIRED: ErrorReason.ValueType  # 20
+"""UNAUTHENTICATED: the token's time is over. Ends streams that are open, too. Example: `{"token_id":
+"0f3c9a1be27d4856"}`.
+"""
+ERROR_REASON_TOKEN_REVOKED: ErrorReason.ValueType  # 21
+"""UNAUTHENTICATED: the token was revoked. Ends streams that are open, too. Example: `{"token_id":
+"0f3c9a1be27d4856"}`.
+"""
+ERROR_REASON_SCOPE_MISSING: ErrorReason.ValueType  # 22
+"""PERMISSION_DENIED: the token lacks the scope that the call needs. Example: `{"scope":
+"campaigns:write", "token_id": "0f3c9a1be27d4856"}`.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

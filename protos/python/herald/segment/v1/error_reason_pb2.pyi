@@ -102,6 +102,24 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     the path at fault and the problem. Example: `{"segment_id": "vips", "field": "filter.age.$in",
     "problem": "at most 10000 operands, not 12345"}`.
     """
+    ERROR_REASON_TOKEN_MISSING: _ErrorReason.ValueType  # 19
+    """UNAUTHENTICATED: the server demands a token, and the call has none in the metadata
+    `authorization`. No metadata.
+    """
+    ERROR_REASON_TOKEN_INVALID: _ErrorReason.ValueType  # 20
+    """UNAUTHENTICATED: no such token was ever given, or its secret is another one. No metadata."""
+    ERROR_REASON_TOKEN_EXPIRED: _ErrorReason.ValueType  # 21
+    """UNAUTHENTICATED: the token's time is over. Ends streams that are open, too. Example: `{"token_id":
+    "0f3c9a1be27d4856"}`.
+    """
+    ERROR_REASON_TOKEN_REVOKED: _ErrorReason.ValueType  # 22
+    """UNAUTHENTICATED: the token was revoked. Ends streams that are open, too. Example: `{"token_id":
+    "0f3c9a1be27d4856"}`.
+    """
+    ERROR_REASON_SCOPE_MISSING: _ErrorReason.ValueType  # 23
+    """PERMISSION_DENIED: the token lacks the scope that the call needs. Example: `{"scope":
+    "campaigns:write", "token_id": "0f3c9a1be27d4856"}`.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. The full name of a value, such as ERROR_REASON_SEGMENT_NOT_FOUND, is the
@@ -189,5 +207,23 @@ The segment is not evaluated until UpdateSegment gives it a filter within the li
 `Segment.filter`. `PreconditionFailure` and the metadata name the segment; the metadata also
 the path at fault and the problem. Example: `{"segment_id": "vips", "field": "filter.age.$in",
 "problem": "at most 10000 operands, not 12345"}`.
+"""
+ERROR_REASON_TOKEN_MISSING: ErrorReason.ValueType  # 19
+"""UNAUTHENTICATED: the server demands a token, and the call has none in the metadata
+`authorization`. No metadata.
+"""
+ERROR_REASON_TOKEN_INVALID: ErrorReason.ValueType  # 20
+"""UNAUTHENTICATED: no such token was ever given, or its secret is another one. No metadata."""
+ERROR_REASON_TOKEN_EXPIRED: ErrorReason.ValueType  # 21
+"""UNAUTHENTICATED: the token's time is over. Ends streams that are open, too. Example: `{"token_id":
+"0f3c9a1be27d4856"}`.
+"""
+ERROR_REASON_TOKEN_REVOKED: ErrorReason.ValueType  # 22
+"""UNAUTHENTICATED: the token was revoked. Ends streams that are open, too. Example: `{"token_id":
+"0f3c9a1be27d4856"}`.
+"""
+ERROR_REASON_SCOPE_MISSING: ErrorReason.ValueType  # 23
+"""PERMISSION_DENIED: the token lacks the scope that the call needs. Example: `{"scope":
+"campaigns:write", "token_id": "0f3c9a1be27d4856"}`.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

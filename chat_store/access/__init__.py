@@ -1,0 +1,1 @@
+"""Tokens: who may make which calls."""

@@ -1,0 +1,1 @@
+"""Access: which token may call which method, on both servers."""

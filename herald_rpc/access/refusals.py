@@ -1,0 +1,68 @@
+"""The refusals of calls, with their reasons."""
+
+import grpc
+
+from chat_store.access.tokens import Token
+from herald_rpc.server.failures import Failure
+from herald_rpc.server.guarding import RefusedError
+from herald_rpc.server.principals import Principal
+
+_CODE = grpc.StatusCode
+
+
+def token_missing() -> RefusedError:
+    return _unauthenticated("MISSING", "the call needs a token in the metadata `authorization`")
+
+
+def token_invalid() -> RefusedError:
+    return _unauthenticated("INVALID", "there is no such token")
+
+
+def token_expired(token: Token) -> RefusedError:
+    return _unauthenticated("EXPIRED", f"token {token.id} has expired", token.id)
+
+
+def token_revoked(token: Token) -> RefusedError:
+    return _unauthenticated("REVOKED", f"token {token.id} is revoked", token.id)
+
+
+def scope_missing(principal: Principal, scope: str) -> RefusedError:
+    return _denied(
+        principal,
+        "SCOPE_MISSING",
+        f"token {principal.id} lacks the scope {scope!r}",
+        "scope",
+        scope,
+    )
+
+
+def sender_not_allowed(principal: Principal, sender_id: str) -> RefusedError:
+    return _denied(
+        principal,
+        "SENDER_NOT_ALLOWED",
+        f"token {principal.id} is not for the sender {sender_id!r}",
+        "sender_id",
+        sender_id,
+    )
+
+
+def _denied(principal: Principal, reason: str, message: str, key: str, value: str) -> RefusedError:
+    return RefusedError(
+        Failure(
+            code=_CODE.PERMISSION_DENIED,
+            reason=f"ERROR_REASON_{reason}",
+            message=message,
+            metadata={key: value, "token_id": principal.id},
+        )
+    )
+
+
+def _unauthenticated(problem: str, message: str, token_id: str = "") -> RefusedError:
+    return RefusedError(
+        Failure(
+            code=_CODE.UNAUTHENTICATED,
+            reason=f"ERROR_REASON_TOKEN_{problem}",
+            message=message,
+            metadata={"token_id": token_id} if token_id else {},
+        )
+    )

@@ -1,0 +1,193 @@
+"""Both servers, their senders and the commands over TLS with client certificates."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from threading import Event
+
+import grpc
+import pytest
+
+from herald.chat.v1 import chat_service_pb2
+from herald_rpc.certificates import CertificateFiles
+from tests.harness import forkserver, grpcurl, hello_campaign
+from tests.harness.certificates import Authority
+from tests.harness.grpcurl import GrpcurlError
+from tests.harness.processes import Pair, Server, free_address, running_pair, servers
+
+_PEOPLE = 50
+
+
+def settings(files: CertificateFiles) -> dict[str, str]:
+    """One certificate for all: who serves is also who calls."""
+    return {
+        "HERALD_TLS_CERT": str(files.certificate),
+        "HERALD_TLS_KEY": str(files.key),
+        "HERALD_TLS_CLIENT_CA": str(files.ca),
+        "HERALD_TLS_CA": str(files.ca),
+        "HERALD_TLS_CLIENT_CERT": str(files.certificate),
+        "HERALD_TLS_CLIENT_KEY": str(files.key),
+    }
+
+
+def credentials(files: CertificateFiles) -> grpc.ChannelCredentials:
+    assert files.ca
+    assert files.key
+    assert files.certificate
+    return grpc.ssl_channel_credentials(
+        files.ca.read_bytes(), files.key.read_bytes(), files.certificate.read_bytes()
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("tls")
+
+
+@pytest.fixture(scope="module")
+def authority(folder: Path) -> Authority:
+    return Authority(folder)
+
+
+@pytest.fixture(scope="module")
+def files(authority: Authority) -> CertificateFiles:
+    return authority.issue("herald")
+
+
+@pytest.fixture(scope="module")
+def database_url(sqlite_template: Path, folder: Path) -> str:
+    return f"sqlite+aiosqlite:///{shutil.copy(sqlite_template, folder / 'herald.db')}"
+
+
+@pytest.fixture(scope="module")
+def pair(database_url: str, folder: Path, files: CertificateFiles) -> Iterator[Pair]:
+    with running_pair(
+        database_url, folder, settings(files), forkserver.run, credentials(files)
+    ) as running:
+        yield running
+
+
+def watch(address: str, campaign_id: str, variables: Mapping[str, str]) -> tuple[int, str, str]:
+    """Runs the command, and returns its exit code and what it has written to its two outputs."""
+    outer = {name: text for name, text in os.environ.items() if not name.startswith("HERALD_")}
+    command = [sys.executable, "-m", "campaign_service", "watch", campaign_id, "--target", address]
+    done = subprocess.run(
+        command, env=outer | dict(variables), capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def lines(log: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+
+
+def log_of(server: Server, folder: Path) -> Path:
+    return folder / f"{server.module.removesuffix('_service')}.log"
+
+
+def wait_for_line(log: Path, event: str) -> dict[str, str]:
+    """The test's own time-out is the bound."""
+    while True:
+        for line in lines(log):
+            if line["event"] == event:
+                return line
+        Event().wait(0.05)
+
+
+def test_a_campaign_is_sent_and_watched_with_a_certificate_on_every_way(
+    pair: Pair, database_url: str, files: CertificateFiles, authority: Authority, folder: Path
+) -> None:
+    hello_campaign.import_people(database_url, folder / "users.jsonl", _PEOPLE)
+    campaign = hello_campaign.start_for_everyone(pair)
+    # the senders call with the new pair, or with the old one while only half of it is there
+    authority.issue("herald")
+
+    code, out, _ = watch(pair.campaign.address, campaign.id, settings(files))
+
+    assert code == 0
+    assert out.splitlines()[-1].startswith(f"completed, {_PEOPLE} of {_PEOPLE} (100%)")
+    host = pair.segment.address
+    pem = ["-cacert", str(files.ca), "-cert", str(files.certificate), "-key", str(files.key)]
+    assert "herald.segment.v1.SegmentService" in grpcurl.run(*pem, host, "list")
+    with pytest.raises(GrpcurlError):
+        grpcurl.run("-cacert", str(files.ca), host, "list")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (dict.fromkeys(settings(CertificateFiles()), ""), "a server with TLS needs HERALD_TLS"),
+        ({"HERALD_TLS_SERVER_NAME": "elsewhere.internal"}, "Hostname Verification Check failed"),
+        ({"HERALD_TLS_CLIENT_KEY": ""}, "needs HERALD_TLS_CLIENT_KEY"),
+        ({"HERALD_TLS_CA": "/nowhere/ca.pem"}, "/nowhere/ca.pem"),
+    ],
+    ids=["in plain text", "by another name", "with half a pair", "without the CA's file"],
+)
+def test_a_client_with_other_settings_is_told_why_it_can_not_connect(
+    change: Mapping[str, str], told: str, pair: Pair, files: CertificateFiles
+) -> None:
+    code, out, error = watch(pair.campaign.address, "spring", settings(files) | dict(change))
+
+    assert code != 0
+    assert out == ""
+    assert told in error
+    assert "Traceback" not in error
+
+
+def test_a_hangup_has_the_servers_read_new_certificates_and_go_on(
+    pair: Pair, folder: Path, authority: Authority
+) -> None:
+    for server in (pair.segment, pair.campaign):
+        server.send_signal(signal.SIGHUP)
+        wait_for_line(log_of(server, folder), "the certificates are unchanged")
+
+    authority.issue("herald")
+    for server in (pair.segment, pair.campaign):
+        server.send_signal(signal.SIGHUP)
+        wait_for_line(log_of(server, folder), "new certificates")
+
+    request = chat_service_pb2.QueryUsersRequest()
+    pair.chat.QueryUsers(request, timeout=hello_campaign.CALL_SECONDS)
+
+
+def test_a_campaign_server_in_plain_text_logs_that_it_can_not_reach_the_segment_server(
+    pair: Pair, database_url: str, folder: Path, tmp_path: Path
+) -> None:
+    address = pair.segment.address
+    _, plain = servers(database_url, address, free_address(), logs=tmp_path, run=forkserver.run)
+    with plain:
+        line = wait_for_line(log_of(plain, tmp_path), "the segment service can't be reached")
+
+    assert line["target"] == address
+    assert line["error"]
+    assert "Traceback" not in log_of(plain, tmp_path).read_text()
+    assert "Traceback" not in log_of(pair.segment, folder).read_text()
+
+
+@pytest.mark.parametrize("module", ["segment_service", "campaign_service"])
+def test_a_server_beyond_loopback_without_tls_ends_before_it_serves(
+    module: str, sqlite_url: str
+) -> None:
+    outer = {name: text for name, text in os.environ.items() if not name.startswith("HERALD_")}
+    variables = {
+        "HERALD_DATABASE_URL": sqlite_url,
+        f"HERALD_{module.removesuffix('_service').upper()}_LISTEN": "0.0.0.0:0",
+    }
+
+    done = subprocess.run(
+        [sys.executable, "-m", module],
+        env=outer | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    last = json.loads(done.stderr.splitlines()[-1])
+    assert last["event"] == "can't start"
+    assert "HERALD_INSECURE=true" in last["error"]
