@@ -27,20 +27,22 @@ class ChannelPicker:
     async def pick(
         self, within_seconds: float, tried: Container[grpc.aio.Channel] = ()
     ) -> grpc.aio.Channel:
-        """Returns the next channel that is ready, and was not tried if there is one.
+        """Returns the next channel that is ready and was not tried.
 
-        If none is ready, waits until one is, or all have failed, or the time has passed. The
-        channel that it returns then is one that still connects, if there is one.
+        If there is none, waits until there is, or no other channel connects any more, or the time
+        has passed. Then it returns one that is ready, or still connects, if there is one.
         """
         deadline = monotonic() + within_seconds
         while len(self._channels) > 1:
             states = {each: each.get_state(try_to_connect=True) for each in self._channels}
             ready = [each for each, state in states.items() if state is _STATES.READY]
-            connecting = [each for each, state in states.items() if state not in _FAILED]
+            usable = [each for each, state in states.items() if state not in _FAILED]
+            untried_ready = [each for each in ready if each not in tried]
+            untried_usable = [each for each in usable if each not in tried]
             seconds = deadline - monotonic()
-            if ready or not connecting or seconds <= 0:
-                best = ready or connecting or self._channels
-                return self._used(next((each for each in best if each not in tried), best[0]))
+            if untried_ready or not untried_usable or seconds <= 0:
+                best = untried_ready or ready or untried_usable or usable or self._channels
+                return self._used(best[0])
             await _first_change(states, seconds)
         # gRPC lets a call wait for its channel
         return self._channels[0]

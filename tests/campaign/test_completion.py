@@ -210,7 +210,7 @@ async def test_ends_of_campaigns_and_changes_of_their_lists_never_wait_in_a_circ
                 group.create_task(segments.remove_targets(id_, [f"t{number - 1}"], MOMENT))
 
 
-TABLES_OF_EVENTS = (
+LATER_TABLES = (
     "event_log",
     "event_log_ends",
     "webhooks",
@@ -219,8 +219,9 @@ TABLES_OF_EVENTS = (
     "webhook_replays",
     "push_place",
     "campaign_pushes",
+    "access_tokens",
 )
-COLUMNS_OF_PUSHES = ("hardware_id", "disabled", "disabled_reason")
+COLUMNS_OF_DEVICES = ("hardware_id", "disabled", "disabled_reason")
 
 
 async def test_a_campaign_in_progress_at_the_upgrade_reaches_everybody_and_nobody_twice(
@@ -238,8 +239,8 @@ async def test_a_campaign_in_progress_at_the_upgrade_reaches_everybody_and_nobod
                 text("ALTER INDEX rate_limits_pkey RENAME TO campaign_paces_pkey")
             )
         for statement in (
-            *(f"DROP TABLE {table}" for table in TABLES_OF_EVENTS),
-            *(f"ALTER TABLE devices DROP COLUMN {column}" for column in COLUMNS_OF_PUSHES),
+            *(f"DROP TABLE {table}" for table in LATER_TABLES),
+            *(f"ALTER TABLE devices DROP COLUMN {column}" for column in COLUMNS_OF_DEVICES),
             "ALTER TABLE campaign_shards DROP COLUMN pages",
             "ALTER TABLE campaign_shards DROP COLUMN fails",
             "ALTER TABLE rate_limits RENAME TO campaign_paces",
