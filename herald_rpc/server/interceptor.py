@@ -114,7 +114,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg,unus
         handler = await continuation(handler_call_details)
         method, metadata = handler_call_details.method, handler_call_details.invocation_metadata
         call = _Call(method=method, request_id=_request_id(metadata), active=self._active)
-        if self.is_starting and not method.startswith(_ALWAYS_ADMITTED):
+        # tokens can't be looked up yet
+        at_any_time = _UNGUARDED if self._guard else _ALWAYS_ADMITTED
+        if self.is_starting and not method.startswith(at_any_time):
             return call.refused(_StartingError())
         if self._guard and not method.startswith(_UNGUARDED):
             try:

@@ -16,6 +16,8 @@ from chat_store.errors import StoreUnavailableError
 from herald_rpc.access import guard as guard_module
 from herald_rpc.access.guard import TokenGuard
 from herald_rpc.server.failures import Failure
+from herald_rpc.server.reflection import SERVICE_NAMES
+from herald_rpc.server.serving import RunningServer, serving
 from herald_rpc.wire.failures import chat_failure
 from tests.access.guarded_pair import Answer, answer_to, bearing, issue
 from tests.rpc import raw_service
@@ -248,6 +250,32 @@ async def test_a_token_that_nobody_uses_is_not_read_again(
     await guarded.guard.run_once()
 
     assert guarded.store.reads == reads
+
+
+async def test_while_a_server_starts_it_looks_up_no_token(database: Database, clock: Clock) -> None:
+    store = CountedStore(database)
+    text = await issue(database, SCOPE)
+    answers: list[Answer] = []
+
+    async def prepare(server: RunningServer) -> None:
+        async with grpc.aio.insecure_channel(server.address) as channel:
+            for method in (f"/{NAME}/Ask", f"/{SERVICE_NAMES[0]}/ServerReflectionInfo"):
+                call: Any = channel.stream_stream(method, None, None)
+                answers.append(await answer_to(call(iter([b""]), metadata=bearing(text))))
+
+    async with serving(
+        address="127.0.0.1:0",
+        services={},
+        failure_for=chat_failure,
+        reflection=True,
+        guard=TokenGuard(store, clock.now, PERMISSIONS),
+        prepare=prepare,
+    ):
+        pass
+
+    unavailable = Answer(grpc.StatusCode.UNAVAILABLE, "ERROR_REASON_UNAVAILABLE")
+    assert answers == [unavailable, unavailable]
+    assert store.reads == 0
 
 
 async def test_the_last_use_is_noted_to_the_minute(

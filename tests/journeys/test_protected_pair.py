@@ -1,4 +1,4 @@
-"""Both servers, their senders and the commands over TLS with client certificates."""
+"""Both servers, their senders and the commands with client certificates and tokens."""
 
 import json
 import os
@@ -12,7 +12,10 @@ from threading import Event
 
 import grpc
 import pytest
+from typer.testing import CliRunner
 
+from campaign_service.__main__ import app
+from chat_store.access.scopes import Scope
 from herald.chat.v1 import chat_service_pb2
 from herald_rpc.certificates import CertificateFiles
 from tests.harness import forkserver, grpcurl, hello_campaign
@@ -23,9 +26,11 @@ from tests.harness.processes import Pair, Server, free_address, running_pair, se
 _PEOPLE = 50
 
 
-def settings(files: CertificateFiles) -> dict[str, str]:
-    """One certificate for all: who serves is also who calls."""
+def settings(files: CertificateFiles, token: str = "") -> dict[str, str]:
+    """One certificate for all: who serves is also who calls. `token` is for the calls."""
     return {
+        "HERALD_AUTH": "tokens",
+        "HERALD_TOKEN": token,
         "HERALD_TLS_CERT": str(files.certificate),
         "HERALD_TLS_KEY": str(files.key),
         "HERALD_TLS_CLIENT_CA": str(files.ca),
@@ -35,13 +40,26 @@ def settings(files: CertificateFiles) -> dict[str, str]:
     }
 
 
-def credentials(files: CertificateFiles) -> grpc.ChannelCredentials:
+def credentials(files: CertificateFiles, token: str) -> grpc.ChannelCredentials:
     assert files.ca
     assert files.key
     assert files.certificate
-    return grpc.ssl_channel_credentials(
-        files.ca.read_bytes(), files.key.read_bytes(), files.certificate.read_bytes()
+    return grpc.composite_channel_credentials(
+        grpc.ssl_channel_credentials(
+            files.ca.read_bytes(), files.key.read_bytes(), files.certificate.read_bytes()
+        ),
+        grpc.access_token_call_credentials(token),
     )
+
+
+def made_token(database_url: str, *scopes: Scope) -> str:
+    """Makes a token as an operator does."""
+    asked = [part for scope in scopes for part in ("--scope", scope)]
+    made = CliRunner().invoke(
+        app, ["token", "create", "journey", *asked, "--database-url", database_url]
+    )
+    assert made.exit_code == 0, made.output
+    return made.stdout.splitlines()[0]
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +83,26 @@ def database_url(sqlite_template: Path, folder: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def pair(database_url: str, folder: Path, files: CertificateFiles) -> Iterator[Pair]:
+def service_token(database_url: str) -> str:
+    return made_token(database_url, Scope.SEGMENTS_READ)
+
+
+@pytest.fixture(scope="module")
+def operator_token(database_url: str) -> str:
+    return made_token(database_url, *Scope)
+
+
+@pytest.fixture(scope="module")
+def pair(
+    database_url: str,
+    folder: Path,
+    files: CertificateFiles,
+    service_token: str,
+    operator_token: str,
+) -> Iterator[Pair]:
+    variables = {**settings(files, service_token), "HERALD_LOG_LEVEL": "DEBUG"}
     with running_pair(
-        database_url, folder, settings(files), forkserver.run, credentials(files)
+        database_url, folder, variables, forkserver.run, credentials(files, operator_token)
     ) as running:
         yield running
 
@@ -99,39 +134,60 @@ def wait_for_line(log: Path, event: str) -> dict[str, str]:
         Event().wait(0.05)
 
 
-def test_a_campaign_is_sent_and_watched_with_a_certificate_on_every_way(
-    pair: Pair, database_url: str, files: CertificateFiles, authority: Authority, folder: Path
+def test_a_campaign_is_sent_and_watched_with_certificates_and_tokens_on_every_way(
+    pair: Pair,
+    database_url: str,
+    files: CertificateFiles,
+    authority: Authority,
+    folder: Path,
+    operator_token: str,
 ) -> None:
     hello_campaign.import_people(database_url, folder / "users.jsonl", _PEOPLE)
     campaign = hello_campaign.start_for_everyone(pair)
     # the senders call with the new pair, or with the old one while only half of it is there
     authority.issue("herald")
 
-    code, out, _ = watch(pair.campaign.address, campaign.id, settings(files))
+    code, out, _ = watch(pair.campaign.address, campaign.id, settings(files, operator_token))
 
     assert code == 0
     assert out.splitlines()[-1].startswith(f"completed, {_PEOPLE} of {_PEOPLE} (100%)")
     host = pair.segment.address
     pem = ["-cacert", str(files.ca), "-cert", str(files.certificate), "-key", str(files.key)]
-    assert "herald.segment.v1.SegmentService" in grpcurl.run(*pem, host, "list")
+    bearer = ["-H", f"authorization: Bearer {operator_token}"]
+    assert "herald.segment.v1.SegmentService" in grpcurl.run(*pem, *bearer, host, "list")
     with pytest.raises(GrpcurlError):
-        grpcurl.run("-cacert", str(files.ca), host, "list")
+        grpcurl.run("-cacert", str(files.ca), *bearer, host, "list")
+    with pytest.raises(GrpcurlError, match="needs a token"):
+        grpcurl.run(*pem, host, "list")
 
 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
         (dict.fromkeys(settings(CertificateFiles()), ""), "a server with TLS needs HERALD_TLS"),
+        ({"HERALD_TOKEN": ""}, "ERROR_REASON_TOKEN_MISSING: "),
         ({"HERALD_TLS_SERVER_NAME": "elsewhere.internal"}, "Hostname Verification Check failed"),
         ({"HERALD_TLS_CLIENT_KEY": ""}, "needs HERALD_TLS_CLIENT_KEY"),
         ({"HERALD_TLS_CA": "/nowhere/ca.pem"}, "/nowhere/ca.pem"),
     ],
-    ids=["in plain text", "by another name", "with half a pair", "without the CA's file"],
+    ids=[
+        "in plain text",
+        "without a token",
+        "by another name",
+        "with half a pair",
+        "without the CA's file",
+    ],
 )
 def test_a_client_with_other_settings_is_told_why_it_can_not_connect(
-    change: Mapping[str, str], told: str, pair: Pair, files: CertificateFiles
+    change: Mapping[str, str],
+    told: str,
+    pair: Pair,
+    files: CertificateFiles,
+    operator_token: str,
 ) -> None:
-    code, out, error = watch(pair.campaign.address, "spring", settings(files) | dict(change))
+    variables = settings(files, operator_token) | dict(change)
+
+    code, out, error = watch(pair.campaign.address, "spring", variables)
 
     assert code != 0
     assert out == ""
@@ -167,6 +223,21 @@ def test_a_campaign_server_in_plain_text_logs_that_it_can_not_reach_the_segment_
     assert line["error"]
     assert "Traceback" not in log_of(plain, tmp_path).read_text()
     assert "Traceback" not in log_of(pair.segment, folder).read_text()
+
+
+def test_no_secret_is_in_the_logs_though_they_say_everything(
+    pair: Pair, folder: Path, files: CertificateFiles, service_token: str, operator_token: str
+) -> None:
+    assert files.key
+    secrets = [
+        *(token.rpartition("_")[2] for token in (service_token, operator_token)),
+        files.key.read_text().splitlines()[1],
+    ]
+
+    for server in (pair.segment, pair.campaign):
+        log = log_of(server, folder).read_text()
+        assert '"level": "debug"' in log
+        assert [secret for secret in secrets if secret in log] == []
 
 
 @pytest.mark.parametrize("module", ["segment_service", "campaign_service"])
