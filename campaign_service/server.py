@@ -250,7 +250,6 @@ async def _server(
             *jetstream_publishers(settings, background),
             *push_workers,
             *segment_watches,
-            *([guard] if guard else []),
         ]
 
         async def is_well() -> bool:
