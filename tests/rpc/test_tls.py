@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -238,34 +239,65 @@ async def test_a_channel_calls_with_a_new_certificate_once_it_is_there(
     assert counted.calls == 1
 
 
+class Paged:
+    """A stream that goes on when it is told to, and a method to call beside it."""
+
+    def __init__(self) -> None:
+        self.go_on = asyncio.Event()
+
+    @property
+    def methods(self) -> dict[str, Any]:
+        async def pages(_request: bytes, _context: Any) -> Any:
+            yield b"before"
+            await self.go_on.wait()
+            yield b"after"
+
+        return {**Counted().methods, "Pages": raw_service.pages(pages)}
+
+
+async def _replaced_under_a_stream(
+    channel: grpc.aio.Channel, exchange: Callable[[], object]
+) -> Any:
+    """Returns a stream in progress whose channel has been replaced."""
+    secure: Any = channel
+    call = secure.unary_stream(f"/{NAME}/Pages", None, None)(b"")
+    assert await call.read() == b"before"
+    first = secure.current()
+    exchange()
+    while secure.current() is first:
+        assert await ask(channel) == b"here"
+    return call
+
+
 async def test_a_call_in_progress_ends_in_the_channel_that_it_began_in(
     authority: Authority,
 ) -> None:
     client = authority.issue("client", "sender@herald")
-    go_on = asyncio.Event()
-
-    async def pages(_request: bytes, _context: Any) -> Any:
-        yield b"before"
-        await go_on.wait()
-        yield b"after"
-
-    counted = Counted()
-    methods = {**counted.methods, "Pages": raw_service.pages(pages)}
+    paged = Paged()
     async with (
-        running(methods, protection=Protection(authority.issue("server"))) as service,
+        running(paged.methods, protection=Protection(authority.issue("server"))) as service,
         open_channel(service.server.address, ChannelSecurity(client)) as channel,
     ):
-        stub: Any = channel.unary_stream(f"/{NAME}/Pages", None, None)
-        stream = aiter(stub(b""))
-        assert await anext(stream) == b"before"
-        assert isinstance(channel, SecureChannel)
-        first = channel.current()
-        authority.issue("client", "sender@herald")
-        while channel.current() is first:
-            assert await ask(channel) == b"here"
-        go_on.set()
+        exchange = partial(authority.issue, "client", "sender@herald")
+        stream = await _replaced_under_a_stream(channel, exchange)
+        paged.go_on.set()
 
-        assert [page async for page in stream] == [b"after"]
+        assert await stream.read() == b"after"
+        assert await stream.read() is grpc.aio.EOF
+
+
+async def test_a_channel_that_is_closed_ends_the_calls_of_those_that_it_has_replaced(
+    authority: Authority,
+) -> None:
+    client = authority.issue("client", "sender@herald")
+    async with running(
+        Paged().methods, protection=Protection(authority.issue("server"))
+    ) as service:
+        async with open_channel(service.server.address, ChannelSecurity(client)) as channel:
+            exchange = partial(authority.issue, "client", "sender@herald")
+            stream = await _replaced_under_a_stream(channel, exchange)
+
+        assert stream.cancelled()
 
 
 def _garbage(files: CertificateFiles) -> None:
