@@ -16,7 +16,6 @@ from structlog.testing import capture_logs
 
 from herald_rpc.certificates import CertificateError, CertificateFiles, CertificateWatch, reload_all
 from herald_rpc.client.channels import UNPROTECTED, ChannelSecurity, open_channels
-from herald_rpc.client.secure_channel import SecureChannel
 from herald_rpc.server.serving import CannotListenError, Protection
 from tests.harness.certificates import Authority
 from tests.rpc import raw_service
