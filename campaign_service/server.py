@@ -250,6 +250,7 @@ async def _server(
             *jetstream_publishers(settings, background),
             *push_workers,
             *segment_watches,
+            *([guard] if guard else []),
         ]
 
         async def is_well() -> bool:
