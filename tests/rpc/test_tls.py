@@ -16,6 +16,8 @@ from structlog.testing import capture_logs
 
 from herald_rpc.certificates import CertificateError, CertificateFiles, CertificateWatch, reload_all
 from herald_rpc.client.channels import UNPROTECTED, ChannelSecurity, open_channels
+from herald_rpc.client.picker import ChannelPicker
+from herald_rpc.client.secure_channel import SecureChannel
 from herald_rpc.server.serving import CannotListenError, Protection
 from tests.harness.certificates import Authority
 from tests.rpc import raw_service
@@ -98,6 +100,32 @@ async def test_servers_of_a_list_of_addresses_are_known_by_the_given_name(
     ):
         for _ in range(4):
             assert await ask(channel) == b"here"
+
+
+async def test_several_host_names_are_called_with_tls_each_by_its_own(
+    authority: Authority,
+) -> None:
+    counted = Counted()
+    server = authority.issue("server", "localhost")
+    client = authority.issue("client", "sender@herald")
+
+    async with (
+        running(counted.methods, address="localhost:0", protection=Protection(server)) as one,
+        running(counted.methods, address="localhost:0", protection=Protection(server)) as other,
+        open_channels(
+            f"{one.server.address},{other.server.address}", ChannelSecurity(client)
+        ) as channels,
+    ):
+        picker = ChannelPicker(channels.values())
+
+        def method(channel: grpc.aio.Channel) -> Any:
+            return channel.unary_unary(f"/{NAME}/Ask", None, None)
+
+        for _ in range(4):
+            answer: Any = await picker.call(method, b"", 60)
+            assert answer == b"here"
+
+    assert len(channels) == 2
 
 
 def _without_a_certificate(here: Authority, _foreign: Authority) -> ChannelSecurity:
@@ -258,12 +286,12 @@ async def _replaced_under_a_stream(
     channel: grpc.aio.Channel, exchange: Callable[[], object]
 ) -> Any:
     """Returns a stream in progress whose channel has been replaced."""
-    secure: Any = channel
-    call = secure.unary_stream(f"/{NAME}/Pages", None, None)(b"")
+    assert isinstance(channel, SecureChannel)
+    call = channel.unary_stream(f"/{NAME}/Pages", None, None)(b"")
     assert await call.read() == b"before"
-    first = secure.current()
+    first = channel.current()
     exchange()
-    while secure.current() is first:
+    while channel.current() is first:
         assert await ask(channel) == b"here"
     return call
 
