@@ -23,6 +23,8 @@ from tests.access.guarded_pair import Answer, answer_to, bearing, issue
 from tests.rpc import raw_service
 from tests.rpc.raw_service import NAME, RawService, running
 
+pytestmark = pytest.mark.nightly_on("postgresql")
+
 SCOPE = Scope.EVENTS_READ
 PERMISSIONS = {f"/{NAME}/Ask": SCOPE, f"/{NAME}/Pages": SCOPE}
 

@@ -142,6 +142,7 @@ INTRUSIONS = [
 ]
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("intrusion", INTRUSIONS, ids=lambda each: each.__name__)
 async def test_an_intruder_reaches_no_handler_and_leaves_no_connection_behind(
     intrusion: Any, text_and_house: tuple[str, House]

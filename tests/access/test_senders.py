@@ -15,6 +15,8 @@ from herald.campaign.v1 import campaign_service_pb2 as pb
 from tests.access.guarded_pair import Answer, GuardedPair, answer_to, bearing, guarded_pair
 from tests.campaign.builders import a_campaign_message, a_user
 
+pytestmark = pytest.mark.nightly_on("postgresql")
+
 OWN, OTHER = "maria", "otto"
 ALL = (Scope.CAMPAIGNS_WRITE, Scope.CAMPAIGNS_SEND)
 

@@ -33,6 +33,8 @@ from tests.access.guarded_pair import (
 from tests.campaign.builders import SENDER_ID, a_campaign_message, a_user
 from tests.campaign.server_pair import start_pair
 
+pytestmark = pytest.mark.nightly_on("postgresql")
+
 MASTER = tuple(Scope)
 
 

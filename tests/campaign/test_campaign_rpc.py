@@ -337,6 +337,7 @@ async def test_a_campaign_whose_sender_was_taken_out_of_the_database_can_be_read
     assert (found.sender_id, found.HasField("sender")) == (SENDER_ID, False)
 
 
+@pytest.mark.nightly
 async def test_without_the_segment_server_a_campaign_can_be_read_and_nothing_more(
     services: ServerPair,
 ) -> None:

@@ -67,6 +67,7 @@ async def with_draft(database: Database, services: ServerPair, speed: int = 0) -
     await services.create(a_campaign_message(changes))
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("target", ["127.0.0.1:{port}", "localhost:1,localhost:{port}"])
 async def test_a_campaign_is_watched_over_a_restart_of_the_server(
     target: str, sqlite_database: Database, sqlite_url: str

@@ -24,6 +24,8 @@ from tests.harness.reconciliation import (
     recount,
 )
 
+pytestmark = pytest.mark.nightly_on("postgresql")
+
 RATE = 20
 # four seconds of messages, and then those who leave before it is their turn
 STAYING = [f"a{number:02}" for number in range(4 * RATE)]

@@ -204,6 +204,7 @@ async def test_a_preview_is_what_is_then_sent_and_writes_nothing(
     await assert_sent_as_previewed(database, database_url, AUDIENCES[audience])
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("address", ADDRESSES)
 async def test_a_preview_goes_where_the_message_goes(
     sqlite: Database, sqlite_url: str, address: str
@@ -478,6 +479,7 @@ async def test_what_is_gone_since_then_is_a_failed_precondition(
     ]
 
 
+@pytest.mark.nightly
 async def test_without_the_segment_service_the_call_is_to_be_repeated(
     sqlite: Database, sqlite_url: str
 ) -> None:

@@ -23,6 +23,8 @@ from tests.campaign.builders import MOMENT, SENDER_ID, a_campaign_message, a_use
 from tests.campaign.server_pair import ServerPair, another_campaign_server, start_pair
 from tests.harness.reconciliation import assert_everyone_has_one_outcome
 
+pytestmark = pytest.mark.nightly_on("postgresql")
+
 NOTHING = timedelta(0)
 MILLISECOND = timedelta(milliseconds=1)
 WINDOW = timedelta(milliseconds=100)

@@ -43,6 +43,7 @@ async def test_a_server_sends_in_commands_that_it_has_started(server: Server) ->
         assert set(nices_of_threads(pid)) == {own_niceness()}
 
 
+@pytest.mark.nightly
 async def test_senders_that_are_told_to_stand_back_do_so_but_for_the_thread_that_writes_on_sqlite(
     sqlite_url: str, tmp_path: Path
 ) -> None:

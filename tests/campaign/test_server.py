@@ -81,6 +81,7 @@ async def test_a_server_whose_senders_died_answers_the_calls_in_hand_before_it_e
     await database.close()
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("module", "stub_class"),
     [

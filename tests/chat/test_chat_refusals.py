@@ -9,6 +9,8 @@ from herald.chat.v1 import chat_pb2, sort_pb2
 from herald.chat.v1 import chat_service_pb2 as pb
 from tests.chat.running_chat import CID, Chat, Refusal, refusal, struct
 
+pytestmark = pytest.mark.nightly_on("postgresql")
+
 
 def user(**changes: Any) -> pb.UpsertUsersRequest:
     """One good user, and the one at stake."""

@@ -28,8 +28,8 @@ from tests.chat_store.random_filters import (
 )
 from tests.chat_store.random_records import Population, channels_to_find, users_to_find
 
-# of a population and as many filters each; HERALD_EXAMPLES asks for more
-EXAMPLES = max(500, settings().max_examples)
+# of a population and as many filters each
+EXAMPLES = 10 * settings().max_examples
 FILTERS = 2
 # of the filters: those that match some records, but not all
 LEAST_SHARE = 0.3

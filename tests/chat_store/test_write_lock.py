@@ -117,6 +117,7 @@ async def test_a_writer_gets_in_between_two_pages_of_a_busy_task(database: Datab
     assert order.index("other") <= 2
 
 
+@pytest.mark.nightly
 async def test_a_writer_gets_in_between_two_pages_of_a_busy_process(
     url: str, database: Database
 ) -> None:

@@ -78,6 +78,7 @@ async def test_every_event_is_published_once_in_order_under_its_id(
     assert "herald.events.campaign.started.=YS5iIGM" in subjects
 
 
+@pytest.mark.nightly_on("postgresql")
 async def test_a_publisher_that_was_dead_for_longer_than_the_duplicate_window_repeats_nothing(
     database: Database, server: NatsServer
 ) -> None:

@@ -18,6 +18,8 @@ from tests.campaign.builders import MOMENT, SENDER_ID
 from tests.events.pushing import APN, FIREBASE, HUAWEI, TTL, Pushing, a_device
 from tests.harness.push_gateway import ANDROID, Gateway, serving
 
+pytestmark = pytest.mark.nightly_on("postgresql")
+
 HOUR = timedelta(hours=1)
 
 

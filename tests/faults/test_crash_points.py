@@ -13,6 +13,8 @@ from tests.faults.extra_calls import ERRANDS
 from tests.faults.scenario import NEEDS, REACHABLE, UNREACHABLE
 from tests.faults.steps import LIBRARY_STEPS, module_of, steps_in_source
 
+pytestmark = pytest.mark.nightly_on("postgresql")
+
 _TWO_WRITES = """
 import asyncio, sys
 from sqlalchemy import text

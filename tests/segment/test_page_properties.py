@@ -17,7 +17,7 @@ from herald_rpc.wire.structs import to_struct
 from segment_service.sql.tables import segments
 from tests.segment.segment_server import CHANNEL, USER, SegmentServer
 
-EXAMPLES = max(15, settings().max_examples // 3)
+EXAMPLES = max(5, settings().max_examples // 3)
 SIZES = st.integers(1, 4)
 NAMES = st.text(st.sampled_from("aAbBé🦉"), min_size=1, max_size=2)
 

@@ -29,7 +29,7 @@ from tests.segment.segment_server import CHANNEL, USER, SegmentServer, start_seg
 
 SENDER = "the sender"
 GROUPS = "xyz"
-EXAMPLES = max(15, settings().max_examples // 3)
+EXAMPLES = max(5, settings().max_examples // 3)
 names = st.text(st.sampled_from("aAbB:é🦉 -~"), min_size=1, max_size=3).filter(
     lambda name: user_target_problem(name) is None
 )
