@@ -250,8 +250,8 @@ async def stop_signal(
 ) -> AsyncIterator[asyncio.Event]:
     """Yields an event that the first SIGTERM, SIGINT or SIGHUP sets. The second one ends the process.
 
-    With `on_hangup`, a SIGHUP calls that instead. A SIGHUP that is ignored, as under `nohup`,
-    stays so.
+    With `on_hangup`, a SIGHUP calls that instead. Without, a SIGHUP that is ignored, as under
+    `nohup`, stays so.
 
     If the process still runs `end_within` seconds after the first one, it writes the stack of each
     thread to standard error and exits with 1. Must be entered in the main thread.
@@ -260,7 +260,9 @@ async def stop_signal(
     before = {
         number: handler
         for number in _STOP_SIGNALS
-        if (handler := signal.getsignal(number)) is not signal.SIG_IGN or number != signal.SIGHUP
+        if (handler := signal.getsignal(number)) is not signal.SIG_IGN
+        or number != signal.SIGHUP
+        or on_hangup
     }
     stop = asyncio.Event()
 
@@ -269,9 +271,10 @@ async def stop_signal(
         if end_within is not None:
             # runs in a C thread, which needs neither the event loop nor the interpreter lock
             faulthandler.dump_traceback_later(end_within, exit=True)
-        for number in before:
+        for number, handler in before.items():
             loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
+            is_ignored = number == signal.SIGHUP and handler is signal.SIG_IGN
+            signal.signal(number, signal.SIG_IGN if is_ignored else signal.SIG_DFL)
 
     for number in before:
         reload = on_hangup if number == signal.SIGHUP else None

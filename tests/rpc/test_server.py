@@ -268,6 +268,21 @@ async def test_a_hangup_that_is_ignored_stays_ignored() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
+async def test_a_hangup_that_was_ignored_reloads_all_the_same_and_ends_nothing() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    reloaded = asyncio.Event()
+    try:
+        async with stop_signal(on_hangup=reloaded.set) as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            await asyncio.wait_for(reloaded.wait(), 10)
+            assert not stop.is_set()
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.wait_for(stop.wait(), 10)
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 HANGS = """
 import asyncio, time
 from herald_rpc.server.serving import stop_signal
