@@ -155,6 +155,7 @@ def test_everything_outlasts_a_database_that_is_down(
     assert_everyone_has_one_outcome(postgres_url, campaign.id, PEOPLE)
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(900)
 def test_everything_outlasts_a_database_that_turns_read_only(
     postgres: Postgres, postgres_url: str, tmp_path: Path

@@ -48,6 +48,7 @@ def test_both_servers_end_in_order_on_a_signal(
     assert not psutil.wait_procs(servers, timeout=0)[1]
 
 
+@pytest.mark.nightly
 def test_a_second_signal_does_not_cut_the_stop_short(running: subprocess.Popen[str]) -> None:
     servers = psutil.Process(running.pid).children()
     running.send_signal(signal.SIGTERM)

@@ -161,6 +161,7 @@ def test_a_campaign_is_sent_and_watched_with_certificates_and_tokens_on_every_wa
         grpcurl.run(*pem, host, "list")
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -225,6 +226,7 @@ def test_a_campaign_server_in_plain_text_logs_that_it_can_not_reach_the_segment_
     assert "Traceback" not in log_of(pair.segment, folder).read_text()
 
 
+@pytest.mark.nightly
 def test_no_secret_is_in_the_logs_though_they_say_everything(
     pair: Pair, folder: Path, files: CertificateFiles, service_token: str, operator_token: str
 ) -> None:

@@ -146,6 +146,7 @@ async def test_a_server_gives_up_after_the_time_that_it_was_given(
 MODULES = [("segment_service",), ("campaign_service",), ("campaign_service", "send")]
 
 
+@pytest.mark.nightly_on("campaign_service send", "chat_store migrate", "verify")
 @pytest.mark.parametrize("command", MODULES, ids=" ".join)
 @pytest.mark.parametrize(
     ("url", "told"),
@@ -184,6 +185,7 @@ def test_a_database_that_can_not_be_used_is_told_in_one_line(
     assert not [line for line in lines if "exception" in line]
 
 
+@pytest.mark.nightly_on("campaign_service")
 @pytest.mark.parametrize("command", MODULES, ids=" ".join)
 def test_a_driver_that_is_not_installed_is_told_in_one_line(
     command: tuple[str, ...], tmp_path: Path

@@ -53,6 +53,7 @@ class Answers:
         return answer
 
 
+@pytest.mark.nightly
 async def test_the_secrets_of_webhooks_are_in_no_log_no_error_and_no_other_answer(
     sqlite_url: str, tmp_path: Path
 ) -> None:
