@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 from aiohttp import web
 from google.protobuf.field_mask_pb2 import FieldMask
 
