@@ -4,8 +4,7 @@ import asyncio
 import inspect
 import re
 import uuid
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,6 +16,7 @@ from grpc_status import rpc_status
 from structlog.contextvars import bound_contextvars
 
 from herald_rpc.server import deadlines
+from herald_rpc.server.active_calls import REASON_UNAVAILABLE, ActiveCalls
 from herald_rpc.server.admission import CallLimits, OverloadedError, Slots, overloaded
 from herald_rpc.server.failures import Failure, FailureFor, to_status
 from herald_rpc.server.guarding import Guard, RefusedError
@@ -28,7 +28,6 @@ REQUEST_ID_KEY = "x-request-id"
 REASON_INTERNAL = "ERROR_REASON_INTERNAL"
 REASON_UNIMPLEMENTED = "ERROR_REASON_UNIMPLEMENTED"
 REASON_MALFORMED_REQUEST = "ERROR_REASON_MALFORMED_REQUEST"
-REASON_UNAVAILABLE = "ERROR_REASON_UNAVAILABLE"
 
 # gRPC's own services, health and reflection, are answered even when the server is full.
 _ALWAYS_ADMITTED = "/grpc."
@@ -53,12 +52,6 @@ _MAKE_HANDLER: Mapping[tuple[bool, bool], Callable[..., _Handler]] = {
     (True, False): grpc.stream_unary_rpc_method_handler,
     (True, True): grpc.stream_stream_rpc_method_handler,
 }
-
-_STOPPING = Failure(
-    code=grpc.StatusCode.UNAVAILABLE,
-    reason=REASON_UNAVAILABLE,
-    message="the server is shutting down, and its grace for calls in progress is over",
-)
 
 logger = structlog.get_logger(__name__)
 
@@ -85,7 +78,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg,unus
     ) -> None:
         self._calls = Slots("calls", limits.calls)
         self._streams = Slots("streams", limits.streams)
-        self._active = _ActiveCalls(failure_for, limits.stalled_seconds)
+        self._active = ActiveCalls(failure_for, limits.stalled_seconds)
         self._guard = guard
         if guard:
             guard.follow(self._active)
@@ -136,65 +129,6 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg,unus
         return self._streams if is_stream else self._calls
 
 
-class _ActiveCalls:
-    """The calls in progress of a server, and the state that they share."""
-
-    def __init__(self, failure_for: FailureFor, stalled_seconds: float) -> None:
-        self.failure_for = failure_for
-        self.stalled_seconds = stalled_seconds
-        self.impaired = False
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._cancelled: dict[asyncio.Task[Any], Failure] = {}
-        self._streams: defaultdict[str, set[asyncio.Task[Any]]] = defaultdict(set)
-
-    def add(self, task: asyncio.Task[Any]) -> None:
-        """Keeps the call's task until it is done."""
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def wait(self, most_seconds: float) -> set[asyncio.Task[Any]]:
-        """Waits for all tasks. Returns those that still run after the time."""
-        if not self._tasks:
-            return set()
-        _, running = await asyncio.wait(self._tasks, timeout=most_seconds)
-        return running
-
-    def cancel_all(self) -> None:
-        self._cancel(set(self._tasks), _STOPPING)
-
-    def add_stream(self, principal: Principal) -> None:
-        """Has `cut` end the current task, until it is done."""
-        task = asyncio.current_task()
-        if task:
-            self._streams[principal.id].add(task)
-            task.add_done_callback(partial(self._remove_stream, principal))
-
-    def principals(self) -> Collection[str]:
-        return self._streams.keys()
-
-    def cut(self, principal_id: str, error: RefusedError) -> None:
-        self._cancel(set(self._streams.get(principal_id, ())), error.failure)
-
-    def why_cancelled(self, task: asyncio.Task[Any] | None) -> Failure | None:
-        """Returns what to answer for a cancelled task; None if its caller has cancelled it."""
-        return self._cancelled.get(task) if task else None
-
-    def _cancel(self, tasks: set[asyncio.Task[Any]], failure: Failure) -> None:
-        for task in tasks - self._cancelled.keys():
-            self._cancelled[task] = failure
-            task.add_done_callback(self._forget)
-            task.cancel()
-
-    def _forget(self, task: asyncio.Task[Any]) -> None:
-        self._cancelled.pop(task, None)
-
-    def _remove_stream(self, principal: Principal, task: asyncio.Task[Any]) -> None:
-        streams = self._streams[principal.id]
-        streams.discard(task)
-        if not streams:
-            del self._streams[principal.id]
-
-
 class _UnknownMethodError(Exception):
     """No service here has the method."""
 
@@ -215,7 +149,7 @@ class _MalformedRequestError(Exception):
 class _Call:
     method: str
     request_id: str
-    active: _ActiveCalls
+    active: ActiveCalls
     principal: Principal = LOCAL
 
     def refused(self, error: Exception) -> _Handler:
