@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -134,7 +135,7 @@ async def test_a_page_that_is_committed_late_is_read_late_and_not_missed(
 async def test_readers_beside_many_writers_see_all_events_in_one_order(
     database: Database,
 ) -> None:
-    await write_beside_readers(database, writers=5, pages=8, targets_of_page=5)
+    await write_beside_readers(database, writers=5, pages=8, targets_of_page=5, at_once=[50, 1_000])
 
 
 @pytest.mark.nightly
@@ -143,12 +144,12 @@ async def test_twenty_writers_of_ten_thousand_events_hide_none_from_a_reader(
     postgres_url: str,
 ) -> None:
     database = open_database(postgres_url)
-    await write_beside_readers(database, writers=20, pages=20, targets_of_page=500)
+    await write_beside_readers(database, writers=20, pages=20, targets_of_page=500, at_once=[5_000])
     await database.close()
 
 
 async def write_beside_readers(
-    database: Database, *, writers: int, pages: int, targets_of_page: int
+    database: Database, *, writers: int, pages: int, targets_of_page: int, at_once: Sequence[int]
 ) -> None:
     """Writes pages with pauses, and asserts that all readers see all events, in the same order."""
     for number in range(writers):
@@ -171,17 +172,14 @@ async def write_beside_readers(
             await consumer.drain()
         await consumer.drain()
 
-    consumers = [
-        Consumer(database, at_once=10 * targets_of_page),
-        Consumer(database, at_once=1_000),
-    ]
+    consumers = [Consumer(database, at_once=events) for events in at_once]
     async with asyncio.TaskGroup() as group:
         for number in range(writers):
             group.create_task(write(number))
         for consumer in consumers:
             group.create_task(read(consumer))
 
-    afterwards = Consumer(database, at_once=1_000)
+    afterwards = Consumer(database, at_once=max(at_once))
     everything = [event.id for event in await afterwards.drain()]
     assert len(set(everything)) == len(everything) == writers * (2 + pages * targets_of_page)
     assert all([e.id for e in consumer.events] == everything for consumer in consumers)
