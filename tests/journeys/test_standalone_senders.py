@@ -71,7 +71,7 @@ def has_a_lease(
     return any(owner.endswith(f":{process.pid}") for owner in owners)
 
 
-@pytest.mark.nightly_on("SIGINT", "postgresql")
+@pytest.mark.nightly
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_senders_alone_go_on_with_a_campaign_and_give_it_back_on_a_stop_signal(
     database_url: str, tmp_path: Path, number: signal.Signals

@@ -25,7 +25,7 @@ _SOME = 10_000
 pytestmark = pytest.mark.timeout(300)
 
 
-@pytest.mark.nightly_on("postgresql")
+@pytest.mark.nightly_on("postgres")
 def test_nothing_comes_after_a_stop_and_everyone_gets_one_message_in_the_end(
     large_base: LargeUserBase,
 ) -> None:
