@@ -14,7 +14,7 @@ os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 settings.register_profile(
     "herald",
-    max_examples=int(os.environ.get("HERALD_EXAMPLES", "10")),
+    max_examples=int(os.environ.get("TEST_EXAMPLES", "10")),
     deadline=None,
     derandomize="CI" in os.environ,
     # a database a test is shared by its examples, which know that
