@@ -23,7 +23,7 @@ from tests.harness.reconciliation import assert_consistent, recount
 
 pytestmark = pytest.mark.nightly_on("postgresql")
 
-CLIENTS = 32
+CLIENTS = 16
 LISTENERS = [f"listener-{number:03}" for number in range(100)]
 BEFORE = ["draft", "in_progress", "stopped"]
 REFUSALS = {grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.ABORTED}
