@@ -45,6 +45,7 @@ OUTPUT_ONLY = {
             *("last_message_at", "deleted_at"),
         )
     ),
+    *(f"herald.chat.v1.Device.{name}" for name in ("disabled", "disabled_reason")),
     *(f"herald.chat.v1.Member.{name}" for name in ("cid", "hidden", "archived_at", "created_at")),
     *(
         f"herald.segment.v1.Segment.{name}"
