@@ -106,7 +106,6 @@ class Dispatcher:
             yield Delivery(
                 reader=self._reader,
                 lanes=self._lanes,
-                webhooks=self._webhooks,
                 client=client,
                 webhook=self._settings.of,
                 is_leased=lambda: monotonic() < self._leased_until,

@@ -29,7 +29,7 @@ from campaign_service.events.retries import (
     verdict_on,
 )
 from campaign_service.events.signatures import signed_headers
-from campaign_service.storage.event_ports import LaneStore, WebhookStore
+from campaign_service.storage.event_ports import LaneStore
 
 logger = structlog.get_logger(__name__)
 
@@ -48,7 +48,6 @@ class Delivery:
 
     reader: EventReader
     lanes: LaneStore
-    webhooks: WebhookStore
     client: WebhookClient
     webhook: Callable[[str], Awaitable[Webhook | None]]
     is_leased: Callable[[], bool]
@@ -184,9 +183,9 @@ class LaneRun:
         self._batch_end, self._failed = None, None
         self._attempts, self._first_attempt_at = 0, None
         if verdict is Verdict.GONE:
-            await self._write(self._place)
-            await self._delivery.webhooks.disable(
-                self._lane.webhook_id, _GONE_REASON, self._delivery.now()
+            written, self._unwritten = self._unwritten, []
+            await self._delivery.lanes.disable_webhook(
+                self._lane, self._place, written, _GONE_REASON, self._delivery.now()
             )
             await self._delivery.lanes.release(self._lane)
             return False

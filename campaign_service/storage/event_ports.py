@@ -82,9 +82,6 @@ class WebhookStore(Protocol):
 
     async def delete(self, webhook_id: str) -> None: ...
 
-    async def disable(self, webhook_id: str, reason: str, now: datetime) -> None:
-        """Disables it and records the event. No effect on a disabled or deleted one."""
-
     async def is_being_sent_to(self, webhook_id: str, now: datetime) -> bool:
         """Returns whether a sender has the lease of one of its lanes."""
 
@@ -117,6 +114,14 @@ class LaneStore(Protocol):
 
     async def advance(self, lane: Lane, place: Place, attempts: Sequence[Attempt]) -> None:
         """Stores that everything before the place is done, and ends the batch."""
+
+    async def disable_webhook(
+        self, lane: Lane, place: Place, attempts: Sequence[Attempt], reason: str, now: datetime
+    ) -> None:
+        """Does as `advance`, and in the same transaction disables the lane's webhook.
+
+        Also records the event of that. No effect on a webhook that is disabled or deleted.
+        """
 
     async def retry(
         self,

@@ -26,7 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from campaign_service.campaigns.events import Place
 from campaign_service.campaigns.webhooks import Attempt, Batch, Lane, LaneLostError
 from campaign_service.storage.event_tables import webhook_attempts, webhook_lanes, webhooks
-from campaign_service.storage.webhooks import distribute
+from campaign_service.storage.webhooks import disable, distribute
 from chat_store.database.bulk.inserts import insert_rows
 from chat_store.database.engine import Database
 from chat_store.models import Values
@@ -116,8 +116,15 @@ class SqlLaneStore:
         await self._change(lane, {"batch_position": end.position, "batch_number": end.number})
 
     async def advance(self, lane: Lane, place: Place, attempts: Sequence[Attempt]) -> None:
-        values = {"position": place.position, "number": place.number, **_NO_BATCH}
-        await self._change(lane, values, attempts)
+        await self._change(lane, _done(place), attempts)
+
+    async def disable_webhook(
+        self, lane: Lane, place: Place, attempts: Sequence[Attempt], reason: str, now: datetime
+    ) -> None:
+        async with self._database.transaction("webhook.disable") as connection:
+            # locks the webhook before the lane, as `distribute` does
+            await disable(connection, self._database.dialect, lane.webhook_id, reason, now)
+            await self._change_in(connection, lane, _done(place), attempts)
 
     async def retry(
         self,
@@ -156,13 +163,22 @@ class SqlLaneStore:
         self, lane: Lane, values: Mapping[str, Any], attempts: Sequence[Attempt] = ()
     ) -> None:
         async with self._database.transaction("webhook.progress") as connection:
-            moved = await connection.execute(
-                update(webhook_lanes).where(_is_mine(lane)).values(**values)
-            )
-            if moved.rowcount != 1:
-                raise LaneLostError
-            if attempts:
-                await self._record(connection, attempts)
+            await self._change_in(connection, lane, values, attempts)
+
+    async def _change_in(
+        self,
+        connection: AsyncConnection,
+        lane: Lane,
+        values: Mapping[str, Any],
+        attempts: Sequence[Attempt],
+    ) -> None:
+        moved = await connection.execute(
+            update(webhook_lanes).where(_is_mine(lane)).values(**values)
+        )
+        if moved.rowcount != 1:
+            raise LaneLostError
+        if attempts:
+            await self._record(connection, attempts)
 
     async def _record(self, connection: AsyncConnection, attempts: Sequence[Attempt]) -> None:
         # the attempts that the earlier ones announced have been made
@@ -198,6 +214,11 @@ class SqlLaneStore:
             "types": [list(each.types) for each in attempts],
         }
         await connection.execute(*insert_rows(self._database.dialect, webhook_attempts, rows))
+
+
+def _done(place: Place) -> Mapping[str, Any]:
+    """Returns the values of a lane of which everything before the place is done."""
+    return {"position": place.position, "number": place.number, **_NO_BATCH}
 
 
 def _due(now: datetime) -> ColumnElement[bool]:

@@ -89,44 +89,6 @@ class SqlWebhookStore:
                 await connection.execute(delete(table).where(table.c.webhook_id == webhook_id))
             await connection.execute(delete(webhooks).where(webhooks.c.id == webhook_id))
 
-    async def disable(self, webhook_id: str, reason: str, now: datetime) -> None:
-        async with self._database.transaction("webhook.disable") as connection:
-            try:
-                stored = await load_webhook(connection, webhook_id, lock=True)
-            except WebhookNotFoundError:
-                return
-            if not stored.enabled:
-                return
-            end = (await end_of_log(connection)).position
-            await distribute(connection, self._database.dialect, end, webhook_id)
-            await connection.execute(
-                update(webhooks)
-                .where(webhooks.c.id == webhook_id)
-                .values(enabled=False, disabled_reason=reason, updated_at=now)
-            )
-            # under the lock of the log's end, so that each number is given once
-            last = select(func.coalesce(func.max(event_log.c.revision), 0)).where(
-                event_log.c.campaign_id == ""
-            )
-            entry = {
-                "campaign_id": "",
-                "revision": int(await connection.scalar(last) or 0) + 1,
-                "shard": REVISION_SHARD,
-                "page": 0,
-                "type": EventType.WEBHOOK_DISABLED,
-                "created_at": now,
-                "skip_webhook": False,
-                "skip_push": True,
-                "messages": 0,
-                "channels": 0,
-                "content": pack_details(
-                    {"id": stored.id, "url": stored.url, "disabled_reason": reason}
-                ),
-                "joined": [],
-                "shown": [],
-            }
-            await connection.execute(event_log.insert().values(**entry))
-
     async def is_being_sent_to(self, webhook_id: str, now: datetime) -> bool:
         leased = select(webhook_lanes.c.lease).where(
             webhook_lanes.c.webhook_id == webhook_id, webhook_lanes.c.lease_until > now
@@ -171,6 +133,45 @@ async def distribute(
         insert_from(dialect, webhook_lanes, names, new, replace=["end_position", "end_number"])
     )
     await connection.execute(update(webhooks).where(behind).values(position=end))
+
+
+async def disable(
+    connection: AsyncConnection, dialect: DialectName, webhook_id: str, reason: str, now: datetime
+) -> None:
+    """Disables the webhook and records the event. No effect on a disabled or deleted one."""
+    try:
+        stored = await load_webhook(connection, webhook_id, lock=True)
+    except WebhookNotFoundError:
+        return
+    if not stored.enabled:
+        return
+    end = (await end_of_log(connection)).position
+    await distribute(connection, dialect, end, webhook_id)
+    await connection.execute(
+        update(webhooks)
+        .where(webhooks.c.id == webhook_id)
+        .values(enabled=False, disabled_reason=reason, updated_at=now)
+    )
+    # under the lock of the log's end, so that each number is given once
+    last = select(func.coalesce(func.max(event_log.c.revision), 0)).where(
+        event_log.c.campaign_id == ""
+    )
+    entry = {
+        "campaign_id": "",
+        "revision": int(await connection.scalar(last) or 0) + 1,
+        "shard": REVISION_SHARD,
+        "page": 0,
+        "type": EventType.WEBHOOK_DISABLED,
+        "created_at": now,
+        "skip_webhook": False,
+        "skip_push": True,
+        "messages": 0,
+        "channels": 0,
+        "content": pack_details({"id": stored.id, "url": stored.url, "disabled_reason": reason}),
+        "joined": [],
+        "shown": [],
+    }
+    await connection.execute(event_log.insert().values(**entry))
 
 
 async def _begin_at_end(connection: AsyncConnection, webhook_id: str) -> None:

@@ -68,6 +68,20 @@ async def test_a_campaign_on_postgres_outlasts_a_crash_at_a_page_and_one_in_the_
 
 
 @pytest.mark.xdist_group("faults on postgres")
+@pytest.mark.parametrize("point", [Point.BEGUN, Point.BEFORE_COMMIT, Point.AFTER_COMMIT])
+async def test_a_webhook_that_is_gone_is_disabled_wherever_its_servers_are_killed(
+    postgres_playground: FaultRunner, point: Point
+) -> None:
+    """Its attempt is stored in the same transaction: nobody sends the event again and gets a 410."""
+    crash = CrashPoint("webhook.disable", point, 1)
+
+    outcome = await _played(postgres_playground, "postgresql", ["crash"], [crash])
+
+    _assert_well(outcome)
+    assert outcome.fired[f"crash {crash.step}:{crash.point}"]
+
+
+@pytest.mark.xdist_group("faults on postgres")
 async def test_three_campaign_servers_and_two_segment_servers_lose_one_of_each_every_second(
     postgres_playground: FaultRunner,
 ) -> None:
