@@ -15,7 +15,8 @@ from pydantic import ValidationError
 
 from campaign_service.settings import CampaignSettings
 from chat_store.access.scopes import Scope
-from chat_store.access.tokens import MAX_NAME
+from chat_store.access.tokens import MAX_NAME, MAX_SENDERS
+from chat_store.ids import user_target_problem
 from chat_store.terminal import as_typed, escape_unprintable
 from herald_rpc.client.channels import PlainTokenError
 from herald_rpc.process import logs
@@ -39,6 +40,16 @@ def _token_name(name: str) -> str:
     if not 1 <= len(_typed(name)) <= MAX_NAME:
         raise typer.BadParameter(f"must have 1 to {MAX_NAME} characters")
     return name
+
+
+def _sender_ids(ids: list[str] | None) -> list[str]:
+    given = [_typed(id_) for id_ in ids or ()]
+    if len(given) > MAX_SENDERS:
+        raise typer.BadParameter(f"at most {MAX_SENDERS}")
+    for id_ in given:
+        if problem := "is empty" if not id_ else user_target_problem(id_):
+            raise typer.BadParameter(f"{id_!r} {problem}")
+    return given
 
 
 CampaignId = Annotated[
@@ -153,7 +164,11 @@ def create_token(
     ],
     sender_ids: Annotated[
         list[str] | None,
-        typer.Option("--sender-id", help="Whose campaigns alone; may be repeated."),
+        typer.Option(
+            "--sender-id",
+            help="A user whose campaigns alone the token may send; may be repeated.",
+            callback=_sender_ids,
+        ),
     ] = None,
     expires_in_days: Annotated[
         int | None, typer.Option(help="When it ends; unset: never.", min=1, max=36_500)

@@ -5,8 +5,9 @@ from datetime import datetime
 from chat_store.access.scopes import Scope
 from chat_store.access.tokens import MAX_NAME, MAX_SENDERS, Token, TokenSpec
 from chat_store.errors import InvalidInputError, LimitExceededError
+from chat_store.ids import user_target_problem
 from herald.access.v1 import access_pb2 as pb
-from herald_rpc.wire.fields import ids, moment, required, timestamp
+from herald_rpc.wire.fields import ids, moment, refuse, required, timestamp
 
 
 def spec_from_proto(message: pb.Token, now: datetime) -> TokenSpec:
@@ -16,6 +17,8 @@ def spec_from_proto(message: pb.Token, now: datetime) -> TokenSpec:
     if expires_at is not None and expires_at <= now:
         raise InvalidInputError("token.expires_at", "must not be past")
     senders = ids(message.sender_ids, "token.sender_ids", MAX_SENDERS, least=0)
+    for index, sender_id in enumerate(senders):
+        refuse(user_target_problem(sender_id), f"token.sender_ids[{index}]")
     return TokenSpec(
         name=name,
         scopes=_scopes(message),

@@ -167,6 +167,7 @@ async def test_nobody_gives_senders_that_they_lack(
         ({"scopes": ["CHAT:READ"]}, "token.scopes[0]", "INVALID_FIELD"),
         ({"scopes": ["chat:read"] * 12}, "token.scopes", "LIMIT_EXCEEDED"),
         ({"sender_ids": [""]}, "token.sender_ids[0]", "INVALID_FIELD"),
+        ({"sender_ids": ["ann", "a,b"]}, "token.sender_ids[1]", "INVALID_FIELD"),
         ({"sender_ids": ["s" * 256]}, "token.sender_ids[0]", "LIMIT_EXCEEDED"),
         ({"sender_ids": ["s"] * 1_001}, "token.sender_ids", "LIMIT_EXCEEDED"),
         ({"expires_at": datetime(2020, 1, 1, tzinfo=UTC)}, "token.expires_at", "INVALID_FIELD"),
@@ -302,6 +303,9 @@ async def test_the_command_line_makes_the_first_token_and_revokes_it(sqlite_url:
         ["", "--scope", "chat:read"],
         ["m" * 129, "--scope", "chat:read"],
         ["Maria", "--scope", "chat:read", "--expires-in-days", "0"],
+        ["Maria", "--scope", "chat:read", "--sender-id", ""],
+        ["Maria", "--scope", "chat:read", "--sender-id", "s" * 256],
+        ["Maria", "--scope", "chat:read", "--sender-id", "ann", "--sender-id", "a,b"],
     ],
 )
 def test_the_command_line_refuses_a_token_that_can_not_be(
