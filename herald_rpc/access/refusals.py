@@ -30,7 +30,7 @@ def scope_missing(principal: Principal, scope: str) -> RefusedError:
     return _denied(
         principal,
         "SCOPE_MISSING",
-        f"token {principal.id} lacks the scope {scope!r}",
+        f"token {principal.id} lacks the scope '{scope}'",
         "scope",
         scope,
     )

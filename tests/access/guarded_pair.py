@@ -33,11 +33,12 @@ _REQUESTS = {"StreamEvents": b"\x0a\x01x"}
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The code of a call, and the reason and the metadata of its error."""
+    """The code of a call, and the reason, the metadata and the text of its error."""
 
     code: grpc.StatusCode
     reason: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
+    text: str = field(default="", compare=False)
 
     @property
     def is_refused(self) -> bool:
@@ -71,7 +72,7 @@ async def answer_to(call: Any) -> Answer:
     except grpc.aio.AioRpcError as error:
         info = error_details_pb2.ErrorInfo()
         status_in(error).details[0].Unpack(info)
-        return Answer(error.code(), info.reason, dict(info.metadata))
+        return Answer(error.code(), info.reason, dict(info.metadata), error.details() or "")
     return Answer(grpc.StatusCode.OK)
 
 

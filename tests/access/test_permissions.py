@@ -73,6 +73,7 @@ async def test_an_rpc_is_for_tokens_with_its_scope_alone(
             assert answer.code is grpc.StatusCode.PERMISSION_DENIED, scope
             assert answer.reason == "ERROR_REASON_SCOPE_MISSING"
             assert answer.metadata == {"scope": needed(method), "token_id": id_in(text)}
+            assert answer.text.endswith(f"lacks the scope '{needed(method).value}'")
 
 
 @pytest.mark.parametrize("method", RPCS, ids=lambda method: method.name)
