@@ -6,8 +6,9 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -35,6 +36,9 @@ _HEALTH: Mapping[bool | None, Collection[int]] = {
 }
 # below those of outgoing connections, on Linux from 32,768 on
 _FIRST_PORT, _PORTS = 20_000, 12_000
+# file descriptors of this process, the oldest first
+_reservations: deque[int] = deque()
+_MOST_RESERVATIONS = 100
 
 _CHANNEL_OPTIONS = (
     # a server that was restarted is met again at once
@@ -304,13 +308,23 @@ def servers(
 def free_address() -> str:
     """Of a port that is free now; a server that finds it taken says so and ends.
 
-    None of those that systems give to outgoing connections, for one of them may get it first.
+    None of those that systems give to outgoing connections, because one of them may get it first.
+    This process keeps the port's UDP half, so that tests beside it choose another port.
     """
     while True:
         port = _FIRST_PORT + secrets.randbelow(_PORTS)
-        with socket.socket() as listener, suppress(OSError):
-            listener.bind(("127.0.0.1", port))
-            return f"127.0.0.1:{port}"
+        reservation = socket.socket(type=socket.SOCK_DGRAM)
+        with socket.socket() as listener:
+            try:
+                reservation.bind(("127.0.0.1", port))
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                reservation.close()
+                continue
+        _reservations.append(reservation.detach())
+        if len(_reservations) > _MOST_RESERVATIONS:
+            os.close(_reservations.popleft())
+        return f"127.0.0.1:{port}"
 
 
 def open_channel(address: str, credentials: grpc.ChannelCredentials | None = None) -> grpc.Channel:
