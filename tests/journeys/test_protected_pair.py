@@ -231,14 +231,19 @@ def test_no_secret_is_in_the_logs_though_they_say_everything(
     pair: Pair, folder: Path, files: CertificateFiles, service_token: str, operator_token: str
 ) -> None:
     assert files.key
+    assert files.ca
+    wrong = service_token[:-1] + ("a" if service_token[-1] != "a" else "b")
     secrets = [
-        *(token.rpartition("_")[2] for token in (service_token, operator_token)),
+        *(token.rpartition("_")[2] for token in (service_token, operator_token, wrong)),
         files.key.read_text().splitlines()[1],
     ]
+    pem = ["-cacert", str(files.ca), "-cert", str(files.certificate), "-key", str(files.key)]
 
     for server in (pair.segment, pair.campaign):
+        with pytest.raises(GrpcurlError):
+            grpcurl.run(*pem, "-H", f"authorization: Bearer {wrong}", server.address, "list")
+        assert wait_for_line(log_of(server, folder), "call refused")["level"] == "debug"
         log = log_of(server, folder).read_text()
-        assert '"level": "debug"' in log
         assert [secret for secret in secrets if secret in log] == []
 
 
