@@ -13,7 +13,7 @@ from tests.harness import hello_campaign
 from tests.harness.processes import Pair, running_pair
 from tests.harness.reconciliation import assert_everyone_has_one_outcome
 
-PRODUCTION = {"HERALD_PAGE_SIZE": str(PAGE_SIZE)}
+PRODUCTION = {"HERALD_PAGE_SIZE": str(PAGE_SIZE), "HERALD_LOG_FORMAT": "json"}
 """The servers' settings; the floor writes in transactions of the same size."""
 
 _SAMPLE_SECONDS = 0.5
@@ -37,7 +37,7 @@ def warm_pair(bench_database: BenchDatabase, database_url: str) -> Iterator[Pair
     """Two servers whose sender processes have started, which takes them one to four seconds."""
     with running_pair(database_url, bench_database.folder / "logs", PRODUCTION) as pair:
         deadline = time.monotonic() + _START_SECONDS
-        while pair.campaign.log_tail().count("] sending ") < CampaignSettings().sender_processes:
+        while pair.campaign.log_tail().count('"event": "sending"') < CampaignSettings().sender_processes:
             if time.monotonic() > deadline:
                 raise TimeoutError(pair.campaign.log_tail())
             threading.Event().wait(0.1)
