@@ -89,13 +89,13 @@ def parse(source: str, field: str, allowed: frozenset[str]) -> Parsed:
 def _tree(source: str) -> nodes.Template:
     """Parses the source and keeps each CR, which Jinja would turn into a line feed.
 
-    A rare space, which the source does not have, stands for it while Jinja parses.
+    While Jinja parses, a rare space that the source does not contain takes its place.
     """
     if "\r" not in source:
         return SANDBOX.parse(source)
     stand_in = next((character for character in _STAND_INS if character not in source), None)
     if stand_in is None:
-        raise TemplateSyntaxError("a carriage return beside too many kinds of spaces", lineno=1)
+        raise TemplateSyntaxError("a carriage return and too many kinds of spaces", lineno=1)
     tree = SANDBOX.parse(source.replace("\r", stand_in))
     for data in tree.find_all(nodes.TemplateData):
         data.data = data.data.replace(stand_in, "\r")

@@ -41,7 +41,7 @@ _OPTIONS = (
     # A slowly read stream is at most 64 KiB ahead of its reader. With a growing window, a segment
     # server would be busy for a second with targets that the campaign needs over ten seconds.
     ("grpc.http2.bdp_probe", 0),
-    # A web proxy is no way to a Herald server, least of all to loopback.
+    # A web proxy does not lead to a Herald server, and never to loopback.
     ("grpc.enable_http_proxy", 0),
 )
 

@@ -1,4 +1,4 @@
-"""An endpoint of many moods, and one that hangs beside twenty that do not."""
+"""An endpoint that fails in many ways, and one that hangs among twenty that answer."""
 
 import asyncio
 import random
