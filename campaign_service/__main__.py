@@ -158,7 +158,12 @@ app.add_typer(tokens, name="token")
 
 @tokens.command("create")
 def create_token(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A name that people recognise the token by.", callback=_token_name)],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="A name that people recognise the token by.", callback=_token_name
+        ),
+    ],
     scopes: Annotated[
         list[Scope], typer.Option("--scope", help="What calls may do; may be repeated.")
     ],

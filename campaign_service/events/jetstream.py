@@ -77,6 +77,8 @@ class JetStreamPublisher:
             if self._sequence is None:
                 await self._find_place(context)
             ends = await self._reader.ends()
+            if ends.held:
+                return 0
             self._place = _kept(self._place, ends)
             events, reached = await self._reader.read(self._place, ends.next, Selection(), _WINDOW)
             await self._publish(context, events)

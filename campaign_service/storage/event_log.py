@@ -23,6 +23,7 @@ from campaign_service.campaigns.events import OF_PAGES, PAGE, LogEntry, Place
 from campaign_service.campaigns.model import Campaign
 from campaign_service.storage.event_ports import LogEnds
 from campaign_service.storage.event_tables import event_log, event_log_ends
+from campaign_service.storage.locks import is_held
 from campaign_service.storage.rows import campaign_from_row
 from campaign_service.storage.tables import campaign_changes
 from chat_store.database.bulk.inserts import insert_from
@@ -59,7 +60,7 @@ class SqlEventLog:
                 pass
             async with self._database.autocommit() as connection:
                 found = (await connection.execute(_ends_and_news())).one()
-        return LogEnds(Place(found.first_position), Place(found.next_position))
+        return LogEnds(Place(found.first_position), Place(found.next_position), found.held)
 
     async def entries(
         self,
@@ -189,7 +190,7 @@ def _ends_and_news() -> Select[Any]:
         func.coalesce(select(column).scalar_subquery(), 1).label(column.name)
         for column in (event_log_ends.c.first_position, event_log_ends.c.next_position)
     )
-    return select(*ends, unnumbered.label("unnumbered"))
+    return select(*ends, unnumbered.label("unnumbered"), is_held().label("held"))
 
 
 @cache

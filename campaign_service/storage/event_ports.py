@@ -21,10 +21,14 @@ from chat_store.paging import Page, PageRequest
 
 @dataclass(frozen=True, slots=True)
 class LogEnds:
-    """The first entry that is kept, and the place behind the last one."""
+    """The first entry that is kept, and the place behind the last one.
+
+    While the database is `held`, nothing may be delivered.
+    """
 
     first: Place
     next: Place
+    held: bool
 
 
 class EventLog(Protocol):
@@ -103,7 +107,8 @@ class LaneStore(Protocol):
     ) -> Sequence[Lane]:
         """Leases up to `most` lanes that are due and not leased.
 
-        At most `most_of_webhook` lanes of one webhook are leased, by all senders together.
+        At most `most_of_webhook` lanes of one webhook are leased, by all senders together. Leases
+        none while the database is held.
         """
 
     async def renew(self, lanes: Collection[Lane], until: datetime) -> None:

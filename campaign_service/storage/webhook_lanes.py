@@ -26,6 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from campaign_service.campaigns.events import Place
 from campaign_service.campaigns.webhooks import Attempt, Batch, Lane, LaneLostError
 from campaign_service.storage.event_tables import webhook_attempts, webhook_lanes, webhooks
+from campaign_service.storage.locks import is_held
 from campaign_service.storage.webhooks import disable, distribute
 from chat_store.database.bulk.inserts import insert_rows
 from chat_store.database.engine import Database
@@ -228,6 +229,7 @@ def _due(now: datetime) -> ColumnElement[bool]:
         or_(_lanes.lease_until.is_(None), _lanes.lease_until < now),
         _HAS_EVENTS,
         enabled.exists(),
+        ~is_held(),
     )
 
 

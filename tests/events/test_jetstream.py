@@ -10,6 +10,7 @@ import pytest
 from nats.js import JetStreamContext
 
 from campaign_service.events.jetstream import SUBJECTS, JetStreamPublisher
+from campaign_service.storage.holds import SqlHoldStore
 from chat_store.database.engine import Database, open_database
 from tests.events.dispatching import a_sent_campaign
 from tests.events.reading import Consumer, a_reader
@@ -76,6 +77,23 @@ async def test_every_event_is_published_once_in_order_under_its_id(
     subjects = {subject for _, subject in found}
     assert "herald.events.message.new.spring" in subjects
     assert "herald.events.campaign.started.=YS5iIGM" in subjects
+
+
+async def test_a_held_database_publishes_nothing_until_it_is_released(
+    database: Database, server: NatsServer
+) -> None:
+    publisher = a_publisher(database, server)
+    await a_sent_campaign(database, "spring", PEOPLE[:3])
+    holds = SqlHoldStore(database)
+    await holds.begin(start_held=True)
+    await publish_all(publisher)
+    assert await stored(server) == []
+
+    await holds.release()
+    await publish_all(publisher)
+    await publisher.close()
+
+    assert [id_ for id_, _ in await stored(server)] == await told(database)
 
 
 @pytest.mark.nightly_on("postgresql")

@@ -14,6 +14,7 @@ from standardwebhooks import Webhook as Verifier
 from campaign_service.campaigns.events import EventType
 from campaign_service.campaigns.webhooks import AttemptOutcome
 from campaign_service.events.signatures import plain_signature
+from campaign_service.storage.holds import SqlHoldStore
 from campaign_service.storage.runs import SqlRunStore
 from campaign_service.storage.transitions import SqlTransitionStore
 from chat_store.database.engine import Database
@@ -71,6 +72,23 @@ async def test_every_event_arrives_in_order_and_signed(
     attempts = await deliveries.all_attempts()
     assert {attempt.outcome for attempt in attempts} == {AttemptOutcome.DELIVERED}
     assert len(attempts) == len(told)
+
+
+async def test_a_held_database_sends_no_events_until_it_is_released(
+    database: Database, deliveries: Deliveries, receiver: Receiver
+) -> None:
+    await deliveries.create(receiver.url)
+    await a_sent_campaign(database, "spring", PEOPLE)
+    holds = SqlHoldStore(database)
+    await holds.begin(start_held=True)
+    await deliveries.deliver()
+    assert receiver.requests == []
+
+    await holds.release()
+    await deliveries.deliver()
+
+    told = [event.id for event in await Consumer(database).drain()]
+    assert [event["id"] for event in receiver.first_arrivals] == told
 
 
 @pytest.mark.parametrize("max_batch_events", [1, 7, 500])
