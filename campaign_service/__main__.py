@@ -1,6 +1,6 @@
 """`python -m campaign_service` serves campaigns; `… watch` and `… verify` show one.
 
-`… send` runs senders alone. `… restored` decides about a database that is held.
+`… send` runs senders alone, and `… dispatch` dispatchers. `… restored` decides about a database that is held.
 
 Each command imports its modules when it runs. A process that sends starts in three fifths of the
 time that importing everything takes.
@@ -66,6 +66,11 @@ DatabaseUrl = Annotated[
 ]
 
 
+Ordered = Annotated[
+    bool, typer.Option("--ordered", hidden=True, help="For the server that starts it.")
+]
+
+
 @app.callback(invoke_without_command=True)
 def main(context: typer.Context) -> None:
     """Serve campaigns until a stop signal, as the HERALD_* variables say; or do a command."""
@@ -78,18 +83,14 @@ def main(context: typer.Context) -> None:
 
 @app.command("send")
 def send_messages(
-    ordered: Annotated[  # noqa: FBT002 - typer's way to have a flag
-        bool, typer.Option("--ordered", hidden=True, help="For the server that starts it.")
-    ] = False,
+    ordered: Ordered = False,  # noqa: FBT002 - typer's way to have a flag
 ) -> None:
     """Send campaigns until a stop signal, as the HERALD_* variables say, and answer no calls.
 
     Shares the work with the senders of the campaign servers. Exit code 0: stopped. 1: it could not
     start.
     """
-    if ordered:
-        # the server handles ^C, also while this process still imports its modules
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _ignore_interrupts(ordered)
     from campaign_service.commands.send import send, send_for_server
 
     settings = _settings()
@@ -97,6 +98,25 @@ def send_messages(
         send_for_server(settings)
     else:
         raise typer.Exit(send(_announced(settings)))
+
+
+@app.command("dispatch")
+def dispatch_events(
+    ordered: Ordered = False,  # noqa: FBT002 - typer's way to have a flag
+) -> None:
+    """Deliver events to webhooks, to NATS and to a push gateway until a stop signal.
+
+    Shares the work with the dispatchers of the campaign servers. Exit code 0: stopped. 1: it could
+    not start.
+    """
+    _ignore_interrupts(ordered)
+    from campaign_service.commands.dispatch import dispatch, dispatch_for_server
+
+    settings = _settings()
+    if ordered:
+        dispatch_for_server(settings)
+    else:
+        raise typer.Exit(dispatch(_announced(settings)))
 
 
 @app.command("watch")
@@ -239,6 +259,12 @@ def _client_settings(target: str) -> ClientSettings:
     # one line, without the box that typer draws
     typer.echo(problem, err=True)
     raise typer.Exit(2)
+
+
+def _ignore_interrupts(ordered: bool) -> None:  # noqa: FBT001 - the flag of a command
+    """The server handles ^C, also while a process that it has started still imports its modules."""
+    if ordered:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _settings() -> CampaignSettings:

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Protocol
 
 from campaign_service.access.issuing import TokenIssuer
 from campaign_service.api.access_servicer import AccessServicer
@@ -17,12 +16,7 @@ from campaign_service.events.reader import EventReader
 from campaign_service.events.retention import Retention
 from campaign_service.events.tail import EventTail
 from campaign_service.events.webhooks import Webhooks
-from campaign_service.events.workers import (
-    address_policy,
-    jetstream_publishers,
-    pushers,
-    webhook_dispatcher,
-)
+from campaign_service.events.workers import address_policy, begin_pushes
 from campaign_service.lifecycle.hold_watch import HoldWatch
 from campaign_service.lifecycle.lifecycle import Lifecycle
 from campaign_service.lifecycle.preview import Previews
@@ -56,6 +50,7 @@ from herald_rpc.access.guard import TokenGuard
 from herald_rpc.client.channels import open_channels
 from herald_rpc.process.health import HealthWorker
 from herald_rpc.process.starting import StoppedWhileStartingError, begin
+from herald_rpc.process.worker import Worker
 from herald_rpc.server.serving import RunningServer, serving
 from herald_rpc.server.shutdown import Grace, run_bounded
 
@@ -64,22 +59,14 @@ EVENT_SERVICE = "herald.event.v1.EventService"
 ACCESS_SERVICE = "herald.access.v1.AccessService"
 
 
-class Worker(Protocol):
-    @property
-    def is_well(self) -> bool:
-        """Whether its work succeeds."""
-
-    async def run(self, stop: asyncio.Event) -> None:
-        """Works until `stop` is set, and then finishes the work in progress."""
-
-
 async def run_until(
     stop: asyncio.Event,
     settings: CampaignSettings,
     senders: SenderPool,
+    dispatchers: Worker,
     started: Callable[[RunningServer], None] = lambda _: None,
 ) -> None:
-    """Serves and sends until `stop` is set, then finishes the pages and calls in progress.
+    """Serves, sends and delivers events until `stop` is set, then finishes the pages and calls in progress.
 
     Work that is not finished within the grace is cancelled. Another sender continues the shard of a
     cancelled page when its lease has ended.
@@ -88,16 +75,17 @@ async def run_until(
     exception.
     """
     with suppress(StoppedWhileStartingError):
-        await _serve(stop, settings, senders, started)
+        await _serve(stop, settings, senders, dispatchers, started)
 
 
 async def _serve(
     stop: asyncio.Event,
     settings: CampaignSettings,
     senders: SenderPool,
+    dispatchers: Worker,
     started: Callable[[RunningServer], None],
 ) -> None:
-    async with _server(settings, senders, stop) as (server, workers):
+    async with _server(settings, senders, dispatchers, stop) as (server, workers):
         started(server)
         grace = Grace(settings.grace_seconds)
         try:
@@ -114,7 +102,7 @@ async def _serve(
 
 @asynccontextmanager
 async def _server(
-    settings: CampaignSettings, senders: SenderPool, stop: asyncio.Event
+    settings: CampaignSettings, senders: SenderPool, dispatchers: Worker, stop: asyncio.Event
 ) -> AsyncIterator[tuple[RunningServer, list[Worker]]]:
     now = partial(datetime.now, UTC)
     async with AsyncExitStack() as stack:
@@ -173,11 +161,6 @@ async def _server(
         tail = EventTail(EventReader(log, chat))
         webhooks = SqlWebhookStore(database)
         attempts = SqlAttemptStore(database)
-        # few connections; on SQLite its many small writes let callers go first, as those of senders do
-        background = open_database(settings.database_url, pool_size=2, background=True)
-        stack.push_async_callback(background.close)
-        dispatcher = webhook_dispatcher(settings, background)
-        push_workers = pushers(settings, background)
         retention = Retention(log, attempts, timedelta(days=settings.event_retention_days), now=now)
         tokens = SqlTokenStore(database)
         guard = TokenGuard(tokens, now) if settings.auth == "tokens" else None
@@ -186,8 +169,7 @@ async def _server(
         async def take_up() -> None:
             nonlocal hold
             await schema.prepare(database)
-            for pusher in push_workers:
-                await pusher.begin()
+            await begin_pushes(settings, database)
             hold = await holds.begin(start_held=settings.start_held)
             ending.push_async_callback(holds.end)
 
@@ -245,10 +227,8 @@ async def _server(
             watch_hub,
             watch,
             tail,
-            dispatcher,
+            dispatchers,
             retention,
-            *jetstream_publishers(settings, background),
-            *push_workers,
             *segment_watches,
             *([guard] if guard else []),
         ]

@@ -30,6 +30,9 @@ class CampaignSettings(ServerSettings, ClientSettings):
     sender_niceness: int = Field(default=0, ge=0, le=19)
     """Niceness of these processes and of `send`; a higher one lets others go first."""
 
+    dispatcher_processes: int = Field(default=1, ge=0, le=64)
+    """Processes of this server that deliver events; 0: the one that answers the calls does."""
+
     sender_slots: int = Field(default=4, ge=1, le=64)
     """Campaigns, or shards of one, that a process sends at the same time at full speed."""
 

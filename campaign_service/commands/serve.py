@@ -1,9 +1,10 @@
-"""`python -m campaign_service`: the campaign server as a process, with its sender processes."""
+"""`python -m campaign_service`: the campaign server as a process, with its senders and dispatchers."""
 
 import asyncio
 
 import structlog
 
+from campaign_service.events.worker_processes import start_dispatchers
 from campaign_service.sending.worker_processes import start_senders
 from campaign_service.server import run_until
 from campaign_service.settings import CampaignSettings
@@ -35,8 +36,8 @@ async def _until_stopped(settings: CampaignSettings) -> None:
     async with stop_signal(
         settings.grace_seconds + LAST_RESORT_SECONDS, settings.on_hangup
     ) as stop:
-        async with start_senders(settings) as senders:
-            await run_until(stop, settings, senders, _announce)
+        async with start_senders(settings) as senders, start_dispatchers(settings) as dispatchers:
+            await run_until(stop, settings, senders, dispatchers, _announce)
         logger.info("stopped")
 
 

@@ -1,6 +1,7 @@
 """Assembles the workers that deliver events, each from settings and a database."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,14 +15,42 @@ from campaign_service.storage.event_log import SqlEventLog
 from campaign_service.storage.pushes import SqlPushStore
 from campaign_service.storage.webhook_lanes import SqlLaneStore
 from campaign_service.storage.webhooks import SqlWebhookStore
-from chat_store.database.engine import Database
+from chat_store.database.engine import Database, open_database
 from chat_store.sql.stores import sql_chat_store
+from herald_rpc.process.worker import Worker
 
 if TYPE_CHECKING:
     from campaign_service.events.jetstream import JetStreamPublisher
 
 
-def webhook_dispatcher(settings: CampaignSettings, database: Database) -> Dispatcher:
+@asynccontextmanager
+async def open_for_dispatchers(settings: CampaignSettings) -> AsyncIterator[Database]:
+    """Opens the database with few connections, as a background user.
+
+    On SQLite its many small writes then let callers go first.
+    """
+    database = open_database(settings.database_url, pool_size=2, background=True)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+async def begin_pushes(settings: CampaignSettings, database: Database) -> None:
+    """With a `push_url`, lets pushes begin with the next event, if there have not been any yet."""
+    if settings.push_url:
+        await SqlPushStore(database).begin()
+
+
+def event_workers(settings: CampaignSettings, database: Database) -> Sequence[Worker]:
+    return [
+        _webhook_dispatcher(settings, database),
+        *_jetstream_publishers(settings, database),
+        *_pushers(settings, database),
+    ]
+
+
+def _webhook_dispatcher(settings: CampaignSettings, database: Database) -> Dispatcher:
     return Dispatcher(
         EventReader(SqlEventLog(database), sql_chat_store(database)),
         SqlWebhookStore(database),
@@ -32,7 +61,7 @@ def webhook_dispatcher(settings: CampaignSettings, database: Database) -> Dispat
     )
 
 
-def jetstream_publishers(
+def _jetstream_publishers(
     settings: CampaignSettings, database: Database
 ) -> "Sequence[JetStreamPublisher]":
     """Returns one publisher, or none without a `nats_url`."""
@@ -45,7 +74,7 @@ def jetstream_publishers(
     return [JetStreamPublisher(reader, settings.nats_url, settings.nats_stream)]
 
 
-def pushers(settings: CampaignSettings, database: Database) -> Sequence[Pusher]:
+def _pushers(settings: CampaignSettings, database: Database) -> Sequence[Pusher]:
     """Returns one pusher, or none without a `push_url`."""
     if not settings.push_url:
         return []

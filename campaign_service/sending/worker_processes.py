@@ -6,13 +6,14 @@ neither.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 from campaign_service.sending.assembly import open_for_senders, run_senders
 from campaign_service.settings import CampaignSettings
-from herald_rpc.process.worker_process import WorkerProcess, python_command
+from herald_rpc.process.worker_process import python_command
+from herald_rpc.process.worker_processes import start_processes
 
 _SEND = python_command("campaign_service", "send", "--ordered")
 
@@ -32,12 +33,8 @@ class SenderPool(Protocol):
 @asynccontextmanager
 async def start_senders(settings: CampaignSettings) -> AsyncIterator[SenderPool]:
     """Starts the processes, which read the same HERALD_* variables; they send from `run` on."""
-    async with AsyncExitStack() as stack:
-        processes = [
-            await stack.enter_async_context(WorkerProcess(f"sender {number}", _SEND))
-            for number in range(settings.sender_processes)
-        ]
-        yield SenderProcesses(processes) if processes else InProcessSenders(settings)
+    async with start_processes("sender", _SEND, settings.sender_processes) as processes:
+        yield processes if settings.sender_processes else InProcessSenders(settings)
 
 
 class InProcessSenders:
@@ -55,21 +52,3 @@ class InProcessSenders:
     async def run(self, stop: asyncio.Event) -> None:
         async with open_for_senders(self._settings) as database:
             await run_senders(self._settings, database, stop, self._woken)
-
-
-class SenderProcesses:
-    def __init__(self, processes: Sequence[WorkerProcess]) -> None:
-        self._processes = processes
-
-    def wake(self) -> None:
-        for process in self._processes:
-            process.wake()
-
-    @property
-    def is_well(self) -> bool:
-        return any(process.is_well for process in self._processes)
-
-    async def run(self, stop: asyncio.Event) -> None:
-        async with asyncio.TaskGroup() as group:
-            for process in self._processes:
-                group.create_task(process.run(stop))

@@ -14,6 +14,7 @@ from google.rpc import error_details_pb2
 import campaign_service.server
 import segment_service.server
 from campaign_service.access.issuing import TokenIssuer
+from campaign_service.events.worker_processes import InProcessDispatchers
 from campaign_service.sending.worker_processes import InProcessSenders
 from campaign_service.settings import CampaignSettings
 from chat_store.access.scopes import Scope
@@ -161,7 +162,9 @@ async def guarded_pair(database_url: str, **settings: Any) -> AsyncIterator[Guar
 async def start_campaign_server(database_url: str, segment: str, **settings: Any) -> Served:
     async def run_until(stop: Any, settings: CampaignSettings, started: Any) -> None:
         sending = InProcessSenders(settings)
-        await campaign_service.server.run_until(stop, settings, sending, started)
+        await campaign_service.server.run_until(
+            stop, settings, sending, InProcessDispatchers(settings), started
+        )
 
     return await Served.start(
         run_until,

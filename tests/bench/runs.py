@@ -37,7 +37,10 @@ def warm_pair(bench_database: BenchDatabase, database_url: str) -> Iterator[Pair
     """Two servers whose sender processes have started, which takes them one to four seconds."""
     with running_pair(database_url, bench_database.folder / "logs", PRODUCTION) as pair:
         deadline = time.monotonic() + _START_SECONDS
-        while pair.campaign.log_tail().count('"event": "sending"') < CampaignSettings().sender_processes:
+        while (
+            pair.campaign.log_tail().count('"event": "sending"')
+            < CampaignSettings().sender_processes
+        ):
             if time.monotonic() > deadline:
                 raise TimeoutError(pair.campaign.log_tail())
             threading.Event().wait(0.1)

@@ -10,6 +10,7 @@ import grpc
 
 import campaign_service.server
 import segment_service.server
+from campaign_service.events.worker_processes import InProcessDispatchers
 from campaign_service.sending.worker_processes import InProcessSenders
 from campaign_service.settings import CampaignSettings
 from herald.campaign.v1 import campaign_pb2, campaign_service_pb2_grpc
@@ -180,7 +181,9 @@ async def answered(services: ServerPair, request: Any) -> Any:
 async def another_campaign_server(services: ServerPair, **settings: Any) -> Served:
     async def run_until(stop: asyncio.Event, settings: CampaignSettings, started: Any) -> None:
         sending = InProcessSenders(settings)
-        await campaign_service.server.run_until(stop, settings, sending, started)
+        await campaign_service.server.run_until(
+            stop, settings, sending, InProcessDispatchers(settings), started
+        )
 
     return await Served.start(
         run_until,

@@ -10,6 +10,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sqlalchemy import select
 
 import campaign_service.server
+from campaign_service.events.worker_processes import InProcessDispatchers
 from campaign_service.settings import CampaignSettings
 from campaign_service.storage.campaigns import SqlCampaignStore
 from campaign_service.storage.tables import campaigns
@@ -51,7 +52,9 @@ async def test_a_server_whose_senders_died_answers_the_calls_in_hand_before_it_e
     sending = Mortal()
 
     async def run_until(stop: asyncio.Event, settings: CampaignSettings, started: Any) -> None:
-        await campaign_service.server.run_until(stop, settings, sending, started)
+        await campaign_service.server.run_until(
+            stop, settings, sending, InProcessDispatchers(settings), started
+        )
 
     settings = CampaignSettings(
         database_url=postgres_url, campaign_listen="127.0.0.1:0", segment_target="127.0.0.1:1"
@@ -94,7 +97,9 @@ async def test_health_says_serving_exactly_for_a_service_that_has_methods(
     module: str, stub_class: str, sqlite_url: str
 ) -> None:
     async def run_until(stop: asyncio.Event, settings: CampaignSettings, started: Any) -> None:
-        await campaign_service.server.run_until(stop, settings, Idle(), started)
+        await campaign_service.server.run_until(
+            stop, settings, Idle(), InProcessDispatchers(settings), started
+        )
 
     settings = CampaignSettings(
         database_url=sqlite_url, campaign_listen="127.0.0.1:0", segment_target="127.0.0.1:1"

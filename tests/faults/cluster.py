@@ -182,4 +182,5 @@ def _settings(scenario: Scenario) -> dict[str, str]:
         "HERALD_LEASE_SECONDS": str(scenario.lease_seconds),
         "HERALD_SENDER_SLOTS": str(scenario.slots),
         "HERALD_SENDER_PROCESSES": str(scenario.sender_processes),
+        "HERALD_DISPATCHER_PROCESSES": str(scenario.dispatcher_processes),
     }

@@ -87,7 +87,9 @@ _OFTEN = {"run.page": 20, "run.reserve": 20, "run.renew": 4, "run.claim": 3, "si
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """`rate` is messages per second, 0 for no limit. 0 `sender_processes`: the servers send.
+    """`rate` is messages per second, 0 for no limit.
+
+    0 `sender_processes`: the servers send. 0 `dispatcher_processes`: they deliver the events.
 
     `crashes` are for the servers' first lives, one each.
     """
@@ -100,6 +102,7 @@ class Scenario:
     rate: int
     slots: int
     sender_processes: int
+    dispatcher_processes: int
     campaign_servers: int
     segment_servers: int
     scheduled: bool
@@ -155,6 +158,7 @@ def crowded(seed: int, users: int, rate: int) -> Scenario:
         rate=rate,
         slots=4,
         sender_processes=0,
+        dispatcher_processes=0,
         campaign_servers=3,
         segment_servers=2,
         scheduled=False,
@@ -193,8 +197,9 @@ def _scenario(
         lease_seconds=choose.choice((1.0, 1.5, 2.0)),
         rate=int(len(audience.outcomes) / choose.uniform(2, 3)) if paced else 0,
         slots=choose.choice((2, 4)),
-        # each start of a sender process takes a second of a core, and a run starts many
+        # each start of a process that sends or delivers takes a second of a core, and a run has many
         sender_processes=1 if "freeze-sender" in faults or seed % 4 == 0 else 0,
+        dispatcher_processes=1 if seed % 4 == 2 else 0,
         campaign_servers=choose.choice((1, 2) if dialect == "sqlite" else (1, 2, 3)),
         segment_servers=choose.choice((1, 2)),
         scheduled=choose.random() < 0.3 or "start-without-segments" in faults,

@@ -83,7 +83,7 @@ class ServerProcess:
             self.kill()
 
     async def _kill_crashed(self, end: "asyncio.Task[None]") -> None:
-        """A sender that dies at its point takes the server along, as when the machine goes."""
+        """A process of the server that dies at its point takes it along, as when the machine goes."""
         while not end.done():
             await asyncio.wait([end], timeout=_LOOK_SECONDS)
             if any(line.get("event") == VARIABLE for line in self._lines(self._life_begins_at)):

@@ -61,11 +61,12 @@ class ForkedProcess:
 def run(module: str, environment: Mapping[str, str], log: Path | None) -> ForkedProcess:
     """For a `Server`; it needs a log.
 
-    Campaign servers send in their own process unless they are told otherwise: sender processes are
-    commands, which import everything anew.
+    Campaign servers send and deliver in their own process unless they are told otherwise: other
+    processes are commands, which import everything anew.
     """
     assert log
-    return ForkedProcess(start(module, {"HERALD_SENDER_PROCESSES": "0", **environment}, log))
+    alone = {"HERALD_SENDER_PROCESSES": "0", "HERALD_DISPATCHER_PROCESSES": "0"}
+    return ForkedProcess(start(module, alone | dict(environment), log))
 
 
 def start(

@@ -1,12 +1,15 @@
 """What a campaign does is told: to a webhook and as a stream, whatever is killed meanwhile."""
 
 import asyncio
+import os
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from aiohttp import web
 from standardwebhooks import Webhook as Verifier
 
 from herald.campaign.v1 import campaign_pb2
@@ -85,6 +88,60 @@ async def test_no_event_is_missing_or_out_of_order_when_the_server_is_killed_aga
     assert sorted(
         str(event.payload["channel_id"]) for event in streamed if event.type == "message.new"
     ) == [f"{guest}-acme" for guest in guests]
+
+
+@pytest.mark.nightly
+async def test_no_event_is_missing_or_out_of_order_when_dispatchers_are_killed_again_and_again(
+    database_url: str, tmp_path: Path
+) -> None:
+    settings = {"HERALD_LEASE_SECONDS": "1", "HERALD_DISPATCHER_PROCESSES": "1"}
+    guests = [f"guest-{number:04}" for number in range(600)]
+    with running_pair(database_url, tmp_path / "logs", settings, forkserver.run) as pair:
+        async with receiving() as receiver:
+            await in_thread(create_webhook, pair, receiver.url, max_batch_events=10)
+            await in_thread(add_users, pair, ["acme", *guests])
+            await in_thread(start_campaign, pair, guests)
+            for kills in range(1, 4):
+                await receiver.until(partial(has_got, receiver, kills * 10))
+                _, dispatcher = pair.campaign.processes()
+                os.kill(dispatcher, signal.SIGKILL)
+            await receiver.until(lambda: "campaign.completed" in types_at(receiver))
+        streamed = await in_thread(stream_until_completed, pair)
+
+    assert [event["id"] for event in receiver.first_arrivals] == [event.id for event in streamed]
+    assert len(of_type(receiver, "message.new")) == len(guests)
+
+
+@pytest.mark.nightly
+async def test_a_dispatcher_without_a_server_delivers_what_a_killed_server_has_left(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    is_up = False
+
+    async def refuse_at_first(_: web.Request) -> web.StreamResponse | None:
+        return None if is_up else web.Response(status=503)
+
+    async with receiving(refuse_at_first) as receiver:
+        with running_pair(sqlite_url, tmp_path, run=forkserver.run) as pair:
+            await in_thread(create_webhook, pair, receiver.url)
+            await in_thread(add_users, pair, ["acme", *GUESTS])
+            await in_thread(start_campaign, pair, GUESTS)
+            streamed = await in_thread(stream_until_completed, pair)
+        is_up = True
+        log = tmp_path / "dispatch.log"
+        environment = {"HERALD_DATABASE_URL": sqlite_url}
+        process = forkserver.ForkedProcess(
+            forkserver.start("campaign_service", environment, log, "dispatch")
+        )
+        try:
+            await receiver.until(lambda: "campaign.completed" in types_at(receiver))
+        finally:
+            process.send_signal(signal.SIGTERM)
+            code = await in_thread(process.wait, CALL_SECONDS)
+
+    assert [event["id"] for event in receiver.first_arrivals] == [event.id for event in streamed]
+    assert code == 0
+    assert '"stopped"' in log.read_text()
 
 
 @pytest.mark.nightly

@@ -37,7 +37,7 @@ HEALTH = health_pb2.HealthCheckResponse
 Run = Callable[[asyncio.Event, ServerSettings, Callable[[RunningServer], None]], Awaitable[None]]
 
 
-class NoSenders:
+class NoWork:
     is_well = True
 
     def wake(self) -> None: ...
@@ -46,10 +46,10 @@ class NoSenders:
         await stop.wait()
 
 
-async def run_without_senders(
+async def run_without_workers(
     stop: asyncio.Event, settings: Any, started: Callable[[RunningServer], None]
 ) -> None:
-    await run_campaign_server(stop, settings, NoSenders(), started)
+    await run_campaign_server(stop, settings, NoWork(), NoWork(), started)
 
 
 def settings(service: str, database_url: str, address: str, **more: Any) -> ServerSettings:
@@ -60,7 +60,7 @@ def settings(service: str, database_url: str, address: str, **more: Any) -> Serv
     )
 
 
-RUN: dict[str, Any] = {"segment": run_segment_server, "campaign": run_without_senders}
+RUN: dict[str, Any] = {"segment": run_segment_server, "campaign": run_without_workers}
 SERVICES = sorted(RUN)
 
 
@@ -143,10 +143,15 @@ async def test_a_server_gives_up_after_the_time_that_it_was_given(
     assert f"no PostgreSQL at the socket {tmp_path}/.s.PGSQL.5432" in str(raised.value.__cause__)
 
 
-MODULES = [("segment_service",), ("campaign_service",), ("campaign_service", "send")]
+MODULES = [
+    ("segment_service",),
+    ("campaign_service",),
+    ("campaign_service", "send"),
+    ("campaign_service", "dispatch"),
+]
 
 
-@pytest.mark.nightly_on("campaign_service send", "chat_store migrate", "verify")
+@pytest.mark.nightly_on("campaign_service send", "dispatch", "chat_store migrate", "verify")
 @pytest.mark.parametrize("command", MODULES, ids=" ".join)
 @pytest.mark.parametrize(
     ("url", "told"),
