@@ -1,5 +1,6 @@
 """Tunes the interpreter for a server or a sender."""
 
+import faulthandler
 import gc
 import sys
 
@@ -16,7 +17,10 @@ def tune() -> None:
     A database driver's thread with a result waits for the interpreter lock while the event loop is
     busy: 5 ms by default, several times a transaction, which is longer than the work itself.
     Objects made at the start live as long as the process, so they are excluded from collections.
+
+    A crash in C code, of gRPC or a driver, leaves the Python stacks of all threads in the log.
     """
+    faulthandler.enable()
     sys.setswitchinterval(_SWITCH_SECONDS)
     gc.collect()
     gc.freeze()

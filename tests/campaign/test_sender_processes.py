@@ -80,6 +80,19 @@ async def test_a_sender_process_that_is_killed_is_replaced_each_time(server: Ser
     await gone(senders)
 
 
+def test_a_server_that_crashes_in_foreign_code_leaves_its_stacks_in_the_log(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    server = a_server(sqlite_url, tmp_path, {})
+    server.start()
+    server.send_signal(signal.SIGSEGV)
+
+    assert server.wait() == -signal.SIGSEGV
+    log = (tmp_path / "campaign.log").read_text()
+    assert "Fatal Python error: Segmentation fault" in log
+    assert "/asyncio/runners.py" in log
+
+
 async def test_a_server_that_is_killed_takes_its_sender_processes_along(server: Server) -> None:
     _, *senders = server.processes()
     await sending(senders)
