@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from itertools import count
 from typing import Any
 
@@ -35,6 +35,7 @@ from segment_service.settings import SegmentSettings
 from tests.campaign.builders import MOMENT, SENDER_ID, a_channel, a_user
 from tests.campaign.model import ACTIVE, DEACTIVATED, DELETED, MATCHING, ROOMED
 from tests.campaign.server_pair import Served
+from tests.harness.manual_clock import ManualClock
 
 LEASE_TIME = timedelta(seconds=30)
 SHARDS = 2
@@ -42,14 +43,6 @@ EXTRA_ID = "extra"
 FILTER_SEGMENT_ID = "matching"
 
 Hook = Callable[[Lease], Awaitable[Any]]
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = MOMENT
-
-    def __call__(self) -> datetime:
-        return self.now
 
 
 class RunStoreWithHooks(SqlRunStore):
@@ -86,7 +79,7 @@ class InProcessReplica:
     """One process of the campaign service: it knows nothing but the database."""
 
     def __init__(
-        self, database: Database, segments: SegmentClient, clock: Clock, page_size: int
+        self, database: Database, segments: SegmentClient, clock: ManualClock, page_size: int
     ) -> None:
         self.database = database
         self.campaigns = SqlCampaignStore(self.database)

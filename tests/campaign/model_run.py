@@ -17,18 +17,18 @@ from campaign_service.campaigns.model import Campaign, CampaignSpec, Status, Tim
 from campaign_service.storage.history import revisions_after
 from chat_store.database.engine import Database
 from chat_store.errors import InvalidInputError
-from tests.campaign.builders import a_channel_template, a_message_template, a_spec
+from tests.campaign.builders import MOMENT, a_channel_template, a_message_template, a_spec
 from tests.campaign.in_process_replica import (
     EXTRA_ID,
     FILTER_SEGMENT_ID,
     LEASE_TIME,
-    Clock,
     Environment,
     Hook,
     InProcessReplica,
     RunStoreWithHooks,
 )
 from tests.campaign.model import LISTS, SENT, STEPS, Expected, Handled, Plan, is_too_late
+from tests.harness.manual_clock import ManualClock
 from tests.harness.reconciliation import assert_consistent, assert_everyone_has_one_outcome, recount
 
 # what the model does to itself; raises what the call should
@@ -46,7 +46,7 @@ class ModelRun:
     def __init__(self, world: Environment, page_size: int) -> None:
         self.world = world
         self.number = next(world.numbers)
-        self.clock = Clock()
+        self.clock = ManualClock(MOMENT)
         self._page_size = page_size
         self.replica = self._a_replica(world.database)
         self.other = self._a_replica(world.other)

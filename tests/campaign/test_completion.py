@@ -25,12 +25,12 @@ from tests.campaign.builders import MOMENT, a_spec, a_user
 from tests.campaign.in_process_replica import (
     LEASE_TIME,
     SHARDS,
-    Clock,
     Environment,
     InProcessReplica,
     an_environment,
 )
 from tests.harness.lock_waiters import wait_for_waiters
+from tests.harness.manual_clock import ManualClock
 from tests.harness.reconciliation import outcomes
 
 LISTED = ["ann", "bob", "cid"]
@@ -86,7 +86,7 @@ async def _started(world: Environment) -> None:
 
 async def sent_by(world: Environment, runs: SqlRunStore | None = None) -> tuple[Status, str]:
     """How the campaign stands after its senders have done all that they can."""
-    replica = InProcessReplica(world.database, world.segments, Clock(), page_size=2)
+    replica = InProcessReplica(world.database, world.segments, ManualClock(MOMENT), page_size=2)
     await replica.send(runs)
     campaign = await replica.campaigns.get("spring")
     return campaign.status, campaign.status_reason

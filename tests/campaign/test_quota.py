@@ -24,6 +24,7 @@ from chat_store.sql.tables import messages
 from herald.campaign.v1 import campaign_pb2
 from tests.campaign.builders import SENDER_ID, a_campaign_message, a_spec, a_user
 from tests.campaign.server_pair import start_pair
+from tests.harness.manual_clock import ManualClock
 from tests.harness.reconciliation import assert_consistent, assert_everyone_has_one_outcome, recount
 
 CROWD = [f"u{number:03}" for number in range(60)]
@@ -36,17 +37,9 @@ LEASE_TIME = timedelta(seconds=10)
 PAGE_SIZE = 7
 
 
-class Clock:
-    def __init__(self, now: datetime = NOON) -> None:
-        self.now = now
-
-    def __call__(self) -> datetime:
-        return self.now
-
-
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> ManualClock:
+    return ManualClock(NOON)
 
 
 @pytest.fixture(autouse=True)
@@ -66,12 +59,12 @@ async def create(database: Database, id_: str, targets: Sequence[str]) -> None:
     await SqlCampaignStore(database).create(id_, spec, NOON, to_channels=False)
 
 
-async def start(database: Database, id_: str, targets: Sequence[str], clock: Clock) -> None:
+async def start(database: Database, id_: str, targets: Sequence[str], clock: ManualClock) -> None:
     """Without a look at the quota, as if the audience had been small enough then."""
     await SqlTransitionStore(database, shards=2).start(id_, len(targets), clock())
 
 
-async def send(database: Database, segments: SegmentClient, clock: Clock, quota: int) -> None:
+async def send(database: Database, segments: SegmentClient, clock: ManualClock, quota: int) -> None:
     """As a process of its own does, until there is nothing to claim."""
     sender = Sender(
         SqlCampaignStore(database),
@@ -140,7 +133,7 @@ async def test_targets_added_after_the_start_do_not_pass_the_quota(
 
 @pytest.mark.nightly_on("sqlite")
 async def test_campaigns_in_several_processes_share_the_quota_of_each_month_to_the_last_page(
-    database: Database, database_url: str, no_segments: SegmentClient, clock: Clock
+    database: Database, database_url: str, no_segments: SegmentClient, clock: ManualClock
 ) -> None:
     quota = 100
     audiences = {f"c{number}": [*CROWD[number:], *NOBODY] for number in range(4)}
@@ -190,7 +183,7 @@ async def test_campaigns_in_several_processes_share_the_quota_of_each_month_to_t
 async def test_the_quota_is_that_of_the_month_in_which_a_message_is_written(
     database: Database,
     no_segments: SegmentClient,
-    clock: Clock,
+    clock: ManualClock,
     then: datetime,
     expected: dict[str, int],
 ) -> None:
@@ -204,7 +197,7 @@ async def test_the_quota_is_that_of_the_month_in_which_a_message_is_written(
 
 
 async def test_messages_of_the_month_from_before_there_was_a_quota_are_counted(
-    database: Database, no_segments: SegmentClient, clock: Clock
+    database: Database, no_segments: SegmentClient, clock: ManualClock
 ) -> None:
     clock.now = MONTHS_END - TICK
     await create(database, "old", CROWD[:4])
@@ -227,7 +220,7 @@ async def test_messages_of_the_month_from_before_there_was_a_quota_are_counted(
 
 
 async def test_a_page_without_a_message_is_written_when_the_quota_is_used_up(
-    database: Database, database_url: str, no_segments: SegmentClient, clock: Clock
+    database: Database, database_url: str, no_segments: SegmentClient, clock: ManualClock
 ) -> None:
     await create(database, "first", CROWD[:2])
     await start(database, "first", CROWD[:2], clock)

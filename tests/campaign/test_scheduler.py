@@ -22,6 +22,7 @@ from campaign_service.storage.transitions import SqlTransitionStore
 from chat_store.database.engine import Database
 from chat_store.sql.stores import sql_chat_store
 from tests.campaign.builders import SENDER_ID, a_spec, a_user
+from tests.harness.manual_clock import ManualClock
 from tests.harness.reconciliation import recount
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -29,20 +30,12 @@ HOUR = timedelta(hours=1)
 NOWHERE = "127.0.0.1:1"
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = NOON
-
-    def __call__(self) -> datetime:
-        return self.now
-
-
 @dataclass
 class Service:
     """Campaigns and their clock, without a sender."""
 
     database: Database
-    clock: Clock
+    clock: ManualClock
     segments: SegmentClient
     quota: int = 0
 
@@ -93,7 +86,7 @@ async def service(database: Database) -> AsyncIterator[Service]:
     users = [a_user(id_) for id_ in (SENDER_ID, "ann", "bob")]
     await sql_chat_store(database).users.upsert(users, NOON)
     async with grpc.aio.insecure_channel(NOWHERE) as channel:
-        yield Service(database, Clock(), SegmentClient(channel))
+        yield Service(database, ManualClock(NOON), SegmentClient(channel))
 
 
 async def test_a_campaign_starts_when_it_is_due_and_not_before(service: Service) -> None:

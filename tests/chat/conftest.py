@@ -16,15 +16,16 @@ from herald.chat.v1 import chat_service_pb2_grpc as pb_grpc
 from herald_rpc.server.serving import serving
 from herald_rpc.wire.failures import chat_failure
 from segment_service.chat_servicer import ChatServicer
-from tests.chat.running_chat import NOON, Chat, Clock
+from tests.chat.running_chat import NOON, Chat
 from tests.harness.emptying import empty
+from tests.harness.manual_clock import ManualClock
 from tests.harness.postgres import Postgres
 
 
 @asynccontextmanager
 async def _served(url: str) -> AsyncIterator[Chat]:
     database = open_database(url)
-    store, clock = sql_chat_store(database), Clock()
+    store, clock = sql_chat_store(database), ManualClock(NOON)
     add_to = partial(pb_grpc.add_ChatServiceServicer_to_server, ChatServicer(store, clock))
     async with (
         serving(
@@ -70,7 +71,7 @@ def lasting_chat(request: pytest.FixtureRequest, dialect: str) -> Chat:
 @pytest_asyncio.fixture
 async def chat(lasting_chat: Chat) -> AsyncIterator[Chat]:
     yield lasting_chat
-    lasting_chat.clock.moment = NOON
+    lasting_chat.clock.now = NOON
     await empty(lasting_chat.database)
 
 

@@ -15,18 +15,11 @@ from google.rpc import error_details_pb2 as details
 from chat_store.database.engine import Database
 from chat_store.store import ChatStore
 from herald.chat.v1 import chat_service_pb2_grpc as pb_grpc
+from tests.harness.manual_clock import ManualClock
 from tests.rpc.raw_service import status_in
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 CID = "messaging:general"
-
-
-@dataclass
-class Clock:
-    moment: datetime = NOON
-
-    def __call__(self) -> datetime:
-        return self.moment
 
 
 @dataclass(frozen=True)
@@ -37,7 +30,7 @@ class Chat:
     database: Database
     call: "pb_grpc.ChatServiceAsyncStub"
     store: ChatStore
-    clock: Clock
+    clock: ManualClock
 
 
 def time(moment: datetime) -> Timestamp:

@@ -251,7 +251,7 @@ async def test_messages_are_read_by_channel_and_by_campaign(chat_with_members: C
 async def test_a_read_position_is_now_unless_told_and_never_moves_back(
     chat_with_members: Chat,
 ) -> None:
-    chat_with_members.clock.moment = NOON + timedelta(hours=1)
+    chat_with_members.clock.now = NOON + timedelta(hours=1)
     request = pb.MarkReadRequest(cid=CID, user_id="anna")
     assert (await chat_with_members.call.MarkRead(request)).read_at == time(
         NOON + timedelta(hours=1)

@@ -114,7 +114,7 @@ async def test_an_unset_created_at_is_now_and_then_as_stored(chat_with_members: 
     given = device("token")
     given.ClearField("created_at")
     (registered,) = await upserted(chat_with_members, given)
-    chat_with_members.clock.moment = LATER
+    chat_with_members.clock.now = LATER
     (again,) = await upserted(chat_with_members, given)
 
     assert (registered.created_at, again.created_at) == (time(NOON), time(NOON))

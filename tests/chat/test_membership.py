@@ -44,7 +44,7 @@ async def test_a_member_archives_a_channel_and_takes_it_out(chat_with_members: C
 
 async def test_a_channel_archived_already_keeps_its_time(chat_with_members: Chat) -> None:
     await change(chat_with_members, archived=True)
-    chat_with_members.clock.moment = LATER
+    chat_with_members.clock.now = LATER
 
     assert (await change(chat_with_members, archived=True)).archived_at == time(NOON)
 
@@ -54,7 +54,7 @@ async def test_a_channel_archived_already_keeps_its_time(chat_with_members: Chat
 
 async def test_what_is_unset_stays_as_it_is(chat_with_members: Chat) -> None:
     await change(chat_with_members, hidden=True, archived=True)
-    chat_with_members.clock.moment = LATER
+    chat_with_members.clock.now = LATER
 
     assert (await change(chat_with_members, archived=False)).hidden
     assert (await change(chat_with_members, archived=True)).hidden
@@ -66,7 +66,7 @@ async def test_what_is_unset_stays_as_it_is(chat_with_members: Chat) -> None:
 async def test_the_rest_of_the_member_stays_and_is_answered(chat_with_members: Chat) -> None:
     cleo = chat_pb2.Member(user_id="cleo", channel_role="owner", custom=struct({"seat": 1}))
     await chat_with_members.call.AddMembers(pb.AddMembersRequest(cid=CID, members=[cleo]))
-    chat_with_members.clock.moment = LATER
+    chat_with_members.clock.now = LATER
 
     request = pb.SetMembershipRequest(cid=CID, user_id="cleo", hidden=True)
     answer = await chat_with_members.call.SetMembership(request)

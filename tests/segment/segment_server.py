@@ -29,6 +29,7 @@ from segment_service.sql.sizing import SqlSizingStore
 from segment_service.sql.targets import SqlTargetStore
 from segment_service.streams import TargetStreams
 from tests.harness.emptying import empty
+from tests.harness.manual_clock import ManualClock
 
 if TYPE_CHECKING:
     from herald.segment.v1.segment_service_pb2_grpc import SegmentServiceAsyncStub
@@ -42,19 +43,6 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 @dataclass
-class Clock:
-    """Stands still unless it is moved."""
-
-    moment: datetime = NOON
-
-    def __call__(self) -> datetime:
-        return self.moment
-
-    def move(self, seconds: float) -> None:
-        self.moment += timedelta(seconds=seconds)
-
-
-@dataclass
 class SegmentServer:
     """The running service, its stub, and builders of what a test needs to be there."""
 
@@ -64,7 +52,7 @@ class SegmentServer:
     stub: "SegmentServiceAsyncStub"
     chat: ChatStore
     target_store: SqlTargetStore
-    clock: Clock
+    clock: ManualClock
     stopping: asyncio.Event
     numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
@@ -74,7 +62,7 @@ class SegmentServer:
         Nothing compiled either: a statement is kept until its segment's `updated_at` changes, and
         the next test makes other segments with the same id at the same noon.
         """
-        self.clock.moment = NOON
+        self.clock.now = NOON
         self.numbers = itertools.count(1)
         self.target_store._statements._statements.clear()
         await empty(self.database)
@@ -172,7 +160,7 @@ class SegmentServer:
 
 @asynccontextmanager
 async def start_segment_server(url: str) -> AsyncIterator[SegmentServer]:
-    clock, stopping = Clock(), asyncio.Event()
+    clock, stopping = ManualClock(NOON), asyncio.Event()
     database = open_database(url)
     targets = SqlTargetStore(database)
     servicer = SegmentServicer(

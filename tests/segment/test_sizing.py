@@ -11,7 +11,8 @@ from herald_rpc.wire.structs import to_struct
 from segment_service.sizing import SizingWorker
 from segment_service.sql.sizing import SqlSizingStore
 from segment_service.sql.targets import SqlTargetStore
-from tests.segment.segment_server import CHANNEL, Clock, SegmentServer
+from tests.harness.manual_clock import ManualClock
+from tests.segment.segment_server import CHANNEL, NOON, SegmentServer
 from tests.segment.test_segments import updated
 
 MINUTE = timedelta(minutes=1)
@@ -285,7 +286,7 @@ async def test_the_worker_goes_on_when_the_database_is_back(service: SegmentServ
 
     stop = asyncio.Event()
     worker = SizingWorker(
-        OutFor(service.database), SqlTargetStore(service.database), Clock(), MINUTE
+        OutFor(service.database), SqlTargetStore(service.database), ManualClock(NOON), MINUTE
     )
 
     await asyncio.wait_for(worker.run(stop), 30)
@@ -304,7 +305,7 @@ async def test_the_worker_outlasts_what_nobody_foresaw_and_is_not_well_meanwhile
     told: list[bool] = []
     stop = asyncio.Event()
     worker = SizingWorker(
-        BrokenTwice(service.database), SqlTargetStore(service.database), Clock(), MINUTE
+        BrokenTwice(service.database), SqlTargetStore(service.database), ManualClock(NOON), MINUTE
     )
 
     await worker.run(stop)
