@@ -101,8 +101,10 @@ async def test_an_rpc_is_for_no_token_that_is_not_valid(
 
         assert answer.code is grpc.StatusCode.UNAUTHENTICATED, text
         assert answer.reason == f"ERROR_REASON_TOKEN_{problem}", text
-        told = {"token_id": id_in(text or "")} if problem in ("REVOKED", "EXPIRED") else {}
-        assert answer.metadata == told
+        expected_metadata = (
+            {"token_id": id_in(text or "")} if problem in ("REVOKED", "EXPIRED") else {}
+        )
+        assert answer.metadata == expected_metadata
 
     assert not (await pair.call(method, good)).is_refused
 

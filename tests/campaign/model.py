@@ -92,7 +92,7 @@ class Plan:
 class Handled:
     """The message of a target, or why there is none, and what else must never change of it."""
 
-    told: tuple[str, ...]
+    reported: tuple[str, ...]
     stamp: tuple[object, ...]
 
 

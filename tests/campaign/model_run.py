@@ -192,12 +192,12 @@ class ModelRun:
             handled = await _handled(connection, self.id(name))
         assert known.handled.items() <= handled.items(), (known, handled)
         for target in handled.keys() - known.handled.keys():
-            told = {
+            reported = {
                 self._outcome(plan, target)
                 for plan, audience in self._seen[name]
                 if target in audience
             }
-            assert handled[target].told in told, (target, handled[target], self._seen[name])
+            assert handled[target].reported in reported, (target, handled[target], self._seen[name])
         known.handled = handled
         self._seen[name] = []
         self._look()

@@ -213,32 +213,32 @@ def created(services: ServerPair, campaign: campaign_pb2.Campaign) -> Any:
 async def test_a_field_that_breaks_a_rule_is_refused(
     refusing_services: ServerPair, changes: dict[str, Any], field: str
 ) -> None:
-    told = await refusal_of(created(refusing_services, a_campaign_message(changes)))
+    refusal = await refusal_of(created(refusing_services, a_campaign_message(changes)))
 
-    assert (told.code, told.reason) == (INVALID, "INVALID_FIELD")
-    assert (told.fields, told.metadata) == ((field,), {"field": field})
+    assert (refusal.code, refusal.reason) == (INVALID, "INVALID_FIELD")
+    assert (refusal.fields, refusal.metadata) == ((field,), {"field": field})
 
 
 @pytest.mark.parametrize(("changes", "field", "limit", "given"), LIMITS.values(), ids=LIMITS)
 async def test_what_is_over_a_limit_is_refused(
     refusing_services: ServerPair, changes: dict[str, Any], field: str, limit: int, given: int
 ) -> None:
-    told = await refusal_of(created(refusing_services, a_campaign_message(changes)))
+    refusal = await refusal_of(created(refusing_services, a_campaign_message(changes)))
 
-    assert (told.code, told.reason) == (INVALID, "LIMIT_EXCEEDED")
-    assert told.fields == (field,)
-    assert told.metadata == {"field": field, "limit": str(limit), "given": str(given)}
+    assert (refusal.code, refusal.reason) == (INVALID, "LIMIT_EXCEEDED")
+    assert refusal.fields == (field,)
+    assert refusal.metadata == {"field": field, "limit": str(limit), "given": str(given)}
 
 
 @pytest.mark.parametrize(("changes", "field", "problem"), TEMPLATES.values(), ids=TEMPLATES)
 async def test_a_template_that_can_not_be_used_is_refused(
     refusing_services: ServerPair, changes: dict[str, Any], field: str, problem: str
 ) -> None:
-    told = await refusal_of(created(refusing_services, a_campaign_message(changes)))
+    refusal = await refusal_of(created(refusing_services, a_campaign_message(changes)))
 
-    assert (told.code, told.reason) == (INVALID, "INVALID_TEMPLATE")
-    assert (told.fields, told.metadata["field"]) == ((field,), field)
-    assert problem in told.metadata["problem"]
+    assert (refusal.code, refusal.reason) == (INVALID, "INVALID_TEMPLATE")
+    assert (refusal.fields, refusal.metadata["field"]) == ((field,), field)
+    assert problem in refusal.metadata["problem"]
 
 
 @pytest.mark.parametrize(
@@ -251,11 +251,11 @@ async def test_what_is_named_must_be_there(
     kind: str,
     metadata: dict[str, str],
 ) -> None:
-    told = await refusal_of(created(refusing_services, a_campaign_message(changes)))
+    refusal = await refusal_of(created(refusing_services, a_campaign_message(changes)))
 
-    assert (told.code, told.reason) == (INVALID, f"{kind}_NOT_FOUND")
-    assert told.fields == (field,)
-    assert told.metadata == {"field": field, **metadata}
+    assert (refusal.code, refusal.reason) == (INVALID, f"{kind}_NOT_FOUND")
+    assert refusal.fields == (field,)
+    assert refusal.metadata == {"field": field, **metadata}
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
@@ -272,9 +272,9 @@ async def test_a_number_that_is_not_finite_is_refused(
     }[place]
     custom.fields["a"].number_value = number
 
-    told = await refusal_of(created(refusing_services, campaign))
+    refusal = await refusal_of(created(refusing_services, campaign))
 
-    assert (told.code, told.reason, told.fields) == (INVALID, "INVALID_FIELD", (field,))
+    assert (refusal.code, refusal.reason, refusal.fields) == (INVALID, "INVALID_FIELD", (field,))
 
 
 def _unknown_mode(campaign: campaign_pb2.Campaign) -> None:
@@ -298,15 +298,17 @@ async def test_a_value_that_no_enum_has_is_refused(
     campaign = a_campaign_message()
     change(campaign)
 
-    told = await refusal_of(created(refusing_services, campaign))
+    refusal = await refusal_of(created(refusing_services, campaign))
 
-    assert (told.code, told.reason, told.fields) == (INVALID, "INVALID_FIELD", (field,))
+    assert (refusal.code, refusal.reason, refusal.fields) == (INVALID, "INVALID_FIELD", (field,))
 
 
 async def test_an_empty_request_is_refused(refusing_services: ServerPair) -> None:
-    told = await refusal_of(refusing_services.campaigns.CreateCampaign(pb.CreateCampaignRequest()))
+    refusal = await refusal_of(
+        refusing_services.campaigns.CreateCampaign(pb.CreateCampaignRequest())
+    )
 
-    assert (told.code, told.fields) == (INVALID, ("campaign.sender_id",))
+    assert (refusal.code, refusal.fields) == (INVALID, ("campaign.sender_id",))
 
 
 @pytest.mark.parametrize(
@@ -326,18 +328,18 @@ async def test_a_check_alone_has_the_same_errors(
     campaign = a_campaign_message(changes)
     check = pb.CreateCampaignRequest(campaign=campaign, validate_only=True)
 
-    told = await refusal_of(refusing_services.campaigns.CreateCampaign(check))
+    refusal = await refusal_of(refusing_services.campaigns.CreateCampaign(check))
 
-    assert told == await refusal_of(created(refusing_services, campaign))
+    assert refusal == await refusal_of(created(refusing_services, campaign))
 
 
 async def test_what_was_refused_is_not_there(refusing_services: ServerPair) -> None:
     campaign = a_campaign_message({"user_ids": None})
     await refusal_of(created(refusing_services, campaign))
 
-    told = await refusal_of(refusing_services.get(campaign.id))
+    refusal = await refusal_of(refusing_services.get(campaign.id))
 
-    assert told.reason == "CAMPAIGN_NOT_FOUND"
+    assert refusal.reason == "CAMPAIGN_NOT_FOUND"
 
 
 @pytest.mark.parametrize(

@@ -132,10 +132,10 @@ async def test_a_bad_request_is_refused_at_its_field(
 ) -> None:
     await refusing_services.create(a_campaign_message({"id": "known"}))
 
-    told = await refusal_of(answered(refusing_services, request_))
+    refusal = await refusal_of(answered(refusing_services, request_))
 
-    assert (told.code, told.reason, told.fields) == (INVALID, reason, (field,))
-    assert told.metadata["field"] == field
+    assert (refusal.code, refusal.reason, refusal.fields) == (INVALID, reason, (field,))
+    assert refusal.metadata["field"] == field
     assert (await refusing_services.get("known")).status == campaign_pb2.CAMPAIGN_STATUS_DRAFT
 
 
@@ -146,9 +146,9 @@ async def test_a_bad_filter_is_refused_at_its_path(
     request = pb.QueryCampaignsRequest()
     request.filter.update(filter_)
 
-    told = await refusal_of(refusing_services.campaigns.QueryCampaigns(request))
+    refusal = await refusal_of(refusing_services.campaigns.QueryCampaigns(request))
 
-    assert (told.code, told.reason, told.fields) == (INVALID, "INVALID_FILTER", (field,))
+    assert (refusal.code, refusal.reason, refusal.fields) == (INVALID, "INVALID_FILTER", (field,))
 
 
 @pytest.mark.parametrize(
@@ -165,9 +165,9 @@ async def test_a_bad_filter_is_refused_at_its_path(
 async def test_a_campaign_that_is_not_there_is_not_found(
     refusing_services: ServerPair, request_: Any
 ) -> None:
-    told = await refusal_of(answered(refusing_services, request_))
+    refusal = await refusal_of(answered(refusing_services, request_))
 
-    assert told == Refusal(
+    assert refusal == Refusal(
         code=NOT_FOUND,
         reason="CAMPAIGN_NOT_FOUND",
         metadata={"campaign_id": "nothing"},
@@ -200,9 +200,9 @@ async def test_an_id_with_other_content_is_taken(
         campaign=a_campaign_message({"id": "known", **changes}), validate_only=validate_only
     )
 
-    told = await refusal_of(answered(refusing_services, request))
+    refusal = await refusal_of(answered(refusing_services, request))
 
-    assert told == Refusal(
+    assert refusal == Refusal(
         code=grpc.StatusCode.ALREADY_EXISTS,
         reason="CAMPAIGN_ALREADY_EXISTS",
         metadata={"campaign_id": "known"},

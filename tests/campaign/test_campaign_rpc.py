@@ -151,9 +151,9 @@ async def test_a_deleted_campaigns_id_stays_taken(services: ServerPair, database
     await services.create(a_campaign_message())
     await mark_deleted(database)
 
-    told = await refusal_of(services.create(a_campaign_message()))
+    refusal = await refusal_of(services.create(a_campaign_message()))
 
-    assert told.reason == "CAMPAIGN_ALREADY_EXISTS"
+    assert refusal.reason == "CAMPAIGN_ALREADY_EXISTS"
     assert (await services.get()).HasField("deleted_at")
 
 
@@ -215,9 +215,9 @@ async def test_a_status_that_does_not_allow_the_call_is_told_with_those_that_do(
     await services.create(a_campaign_message())
     await bring(services)
 
-    told = await refusal_of(answered(services, request_))
+    refusal = await refusal_of(answered(services, request_))
 
-    assert told == Refusal(
+    assert refusal == Refusal(
         code=FAILED,
         reason="STATUS_NOT_ALLOWED",
         metadata={
@@ -242,11 +242,11 @@ async def test_a_deleted_campaign_can_only_be_read(
     await services.create(a_campaign_message())
     await mark_deleted(database)
 
-    told = await refusal_of(answered(services, request_))
+    refusal = await refusal_of(answered(services, request_))
 
-    assert (told.code, told.reason) == (FAILED, "CAMPAIGN_DELETED")
-    assert told.metadata == {"campaign_id": "spring"}
-    assert told.preconditions == {"spring": "CAMPAIGN_DELETED"}
+    assert (refusal.code, refusal.reason) == (FAILED, "CAMPAIGN_DELETED")
+    assert refusal.metadata == {"campaign_id": "spring"}
+    assert refusal.preconditions == {"spring": "CAMPAIGN_DELETED"}
     assert (await services.get()).HasField("deleted_at")
 
 
@@ -292,10 +292,10 @@ async def test_what_a_campaign_names_must_be_there_when_it_starts(
     )
     await happens(services, database)
 
-    told = await refusal_of(services.start())
+    refusal = await refusal_of(services.start())
 
-    assert (told.code, told.reason, told.metadata) == (FAILED, reason, metadata)
-    assert list(told.preconditions.values()) == [reason]
+    assert (refusal.code, refusal.reason, refusal.metadata) == (FAILED, reason, metadata)
+    assert list(refusal.preconditions.values()) == [reason]
     assert (await services.get()).status == campaign_pb2.CAMPAIGN_STATUS_DRAFT
 
 
@@ -351,7 +351,7 @@ async def test_without_the_segment_server_a_campaign_can_be_read_and_nothing_mor
     assert [(segment.id, segment.size) for segment in found.segments] == [("vips", 0)]
     campaign.id = "another"
     for call in (services.start(), services.create(campaign)):
-        told = await refusal_of(call)
-        assert (told.code, told.reason) == (grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE")
+        refusal = await refusal_of(call)
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE")
     await services.restart_segment()
     await services.until(lambda campaign: campaign.segments[0].size == 1)

@@ -158,10 +158,10 @@ async def test_a_campaign_is_verified(database: Database, database_url: str) -> 
 def test_what_is_not_there_is_told(
     sqlite_url: str, arguments: tuple[str, ...], code: int, complaint: str
 ) -> None:
-    told = invoked(*(argument.format(url=sqlite_url) for argument in arguments))
+    finished = invoked(*(argument.format(url=sqlite_url) for argument in arguments))
 
-    assert (told.exit_code, told.stdout) == (code, "")
-    assert told.stderr.startswith(complaint)
+    assert (finished.exit_code, finished.stdout) == (code, "")
+    assert finished.stderr.startswith(complaint)
 
 
 ASCII = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}

@@ -286,17 +286,17 @@ async def test_a_bad_request_is_refused_at_its_field(
 ) -> None:
     await refusing_services.create(a_campaign_message())
 
-    told = await refusal_of(deliveries(refusing_services, **changes))
+    refusal = await refusal_of(deliveries(refusing_services, **changes))
 
-    assert (told.code, told.reason) == (grpc.StatusCode.INVALID_ARGUMENT, reason)
-    assert (told.fields, told.metadata["field"]) == ((field,), field)
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, reason)
+    assert (refusal.fields, refusal.metadata["field"]) == ((field,), field)
 
 
 async def test_an_unknown_campaign_has_no_deliveries(refusing_services: ServerPair) -> None:
-    told = await refusal_of(deliveries(refusing_services, campaign_id="never"))
+    refusal = await refusal_of(deliveries(refusing_services, campaign_id="never"))
 
-    assert (told.code, told.reason) == (grpc.StatusCode.NOT_FOUND, "CAMPAIGN_NOT_FOUND")
-    assert told.metadata == {"campaign_id": "never"}
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.NOT_FOUND, "CAMPAIGN_NOT_FOUND")
+    assert refusal.metadata == {"campaign_id": "never"}
 
 
 async def test_a_page_has_25_deliveries_or_at_most_1000_and_a_token_of_its_own(
@@ -312,7 +312,9 @@ async def test_a_page_has_25_deliveries_or_at_most_1000_and_a_token_of_its_own(
         mine = {"outcome": SKIPPED, "page_token": token}
         assert (await deliveries(services, **mine)).deliveries
         for other in ({"campaign_id": "other"}, {"outcome": SENT}, {"outcome": None}):
-            told = await refusal_of(deliveries(services, **{**mine, **other}))
-            assert (told.reason, told.fields) == ("INVALID_PAGE_TOKEN", ("page_token",)), other
+            refusal = await refusal_of(deliveries(services, **{**mine, **other}))
+            assert (refusal.reason, refusal.fields) == ("INVALID_PAGE_TOKEN", ("page_token",)), (
+                other
+            )
 
     assert [len(answer.deliveries) for answer in answers] == [25, 5, 1_000]

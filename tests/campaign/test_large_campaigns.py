@@ -51,11 +51,15 @@ async def test_a_campaign_that_no_answer_could_hold_is_refused_also_when_built_i
     mask = FieldMask(paths=["channel_template"])
     update = pb.UpdateCampaignRequest(campaign=campaign, update_mask=mask)
 
-    told = await refusal_of(services.campaigns.UpdateCampaign(update))
+    refusal = await refusal_of(services.campaigns.UpdateCampaign(update))
 
-    assert (told.code, told.reason, told.fields) == (INVALID, "LIMIT_EXCEEDED", ("campaign",))
-    assert told.metadata["limit"] == str(MAX_CAMPAIGN_BYTES)
-    assert int(told.metadata["given"]) > MAX_CAMPAIGN_BYTES
+    assert (refusal.code, refusal.reason, refusal.fields) == (
+        INVALID,
+        "LIMIT_EXCEEDED",
+        ("campaign",),
+    )
+    assert refusal.metadata["limit"] == str(MAX_CAMPAIGN_BYTES)
+    assert int(refusal.metadata["given"]) > MAX_CAMPAIGN_BYTES
     assert (await services.get()).etag == created.etag
 
 
@@ -106,11 +110,11 @@ async def test_segments_that_are_too_large_together_come_as_far_as_they_fit(
 
 async def test_attachments_of_more_than_64_kb_are_refused(services: ServerPair) -> None:
     room = MAX_ATTACHMENTS_BYTES - len('[{"a":""},{}]')
-    told = await refused(services, attachments=[{"a": "x" * (room + 1)}, {}])
+    refusal = await refused(services, attachments=[{"a": "x" * (room + 1)}, {}])
 
-    assert (told.code, told.reason) == (INVALID, "LIMIT_EXCEEDED")
-    assert told.fields == (f"{MESSAGE}.attachments",)
-    assert told.metadata["given"] == str(MAX_ATTACHMENTS_BYTES + 1)
+    assert (refusal.code, refusal.reason) == (INVALID, "LIMIT_EXCEEDED")
+    assert refusal.fields == (f"{MESSAGE}.attachments",)
+    assert refusal.metadata["given"] == str(MAX_ATTACHMENTS_BYTES + 1)
     template = {"text": "hi", "attachments": [{"a": "x" * room}, {}]}
     await services.create(a_campaign_message({"message_template": template}))
 
@@ -126,8 +130,8 @@ async def test_what_nests_deeper_than_20_is_refused(
         value = {"a": orjson.loads("[" * depth + "]" * depth)}
         return value if field == "custom" else [value]
 
-    told = await refused(services, **{field: nested(deep + 1)})
+    refusal = await refused(services, **{field: nested(deep + 1)})
 
-    assert (told.code, told.fields) == (INVALID, (f"{MESSAGE}.{at}",))
+    assert (refusal.code, refusal.fields) == (INVALID, (f"{MESSAGE}.{at}",))
     template = {"text": "hi", field: nested(deep)}
     await services.create(a_campaign_message({"message_template": template}))

@@ -431,10 +431,10 @@ async def test_a_bad_request_is_refused_at_its_field(
 ) -> None:
     await refusing_services.create(INLINE)
 
-    told = await refusal_of(previews(refusing_services, **request_))
+    refusal = await refusal_of(previews(refusing_services, **request_))
 
-    assert (told.code, told.reason) == (grpc.StatusCode.INVALID_ARGUMENT, reason)
-    assert (told.fields, told.metadata["field"]) == ((field,), field)
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, reason)
+    assert (refusal.fields, refusal.metadata["field"]) == ((field,), field)
 
 
 async def test_an_unknown_and_a_deleted_campaign_are_refused(refusing_services: ServerPair) -> None:
@@ -465,14 +465,14 @@ async def test_what_is_gone_since_then_is_a_failed_precondition(
             )
         )
         await services.delete_segment("people")
-        told = [await refusal_of(previews(services, id="spring", receiver_ids=["ann"]))]
+        refusal = [await refusal_of(previews(services, id="spring", receiver_ids=["ann"]))]
         await users.delete(["extra"], MOMENT)
-        told.append(await refusal_of(previews(services, id="spring")))
+        refusal.append(await refusal_of(previews(services, id="spring")))
         await users.delete([SENDER_ID], MOMENT)
-        told.append(await refusal_of(previews(services, id="spring")))
+        refusal.append(await refusal_of(previews(services, id="spring")))
 
-    assert {each.code for each in told} == {grpc.StatusCode.FAILED_PRECONDITION}
-    assert [each.reason for each in told] == [
+    assert {each.code for each in refusal} == {grpc.StatusCode.FAILED_PRECONDITION}
+    assert [each.reason for each in refusal] == [
         "SEGMENT_NOT_FOUND",
         "MEMBER_NOT_FOUND",
         "SENDER_NOT_FOUND",
@@ -489,14 +489,14 @@ async def test_without_the_segment_service_the_call_is_to_be_repeated(
         to_segment = a_campaign_message({"user_ids": None, "segment_ids": ["people"]})
         await services.create(to_segment)
         await services.segment.stop()
-        told = [
+        refusal = [
             await refusal_of(previews(services, id="spring")),
             await refusal_of(previews(services, campaign=to_segment)),
         ]
         to_users = await previews(services, campaign=INLINE)
         await services.restart_segment()
 
-    assert {(each.code, each.reason) for each in told} == {
+    assert {(each.code, each.reason) for each in refusal} == {
         (grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE")
     }
     assert len(to_users) == 2

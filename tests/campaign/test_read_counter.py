@@ -168,12 +168,12 @@ async def test_many_messages_are_counted_some_at_a_time(
         await messages.mark_read(ROOM, reader, MOMENT)
     await counts.of([known("spring", 1_000_000)])
 
-    told = []
+    written = []
     while await counts.count_next_batch():
-        told.append(dict(counts._known))
-    told.append(dict(counts._known))
+        written.append(dict(counts._known))
+    written.append(dict(counts._known))
 
-    assert told == [{"spring": 0}, {"spring": 0}, {"spring": 3}]
+    assert written == [{"spring": 0}, {"spring": 0}, {"spring": 3}]
 
 
 async def test_what_was_asked_for_while_the_database_was_away_is_counted_when_it_is_back(

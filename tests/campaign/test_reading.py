@@ -133,9 +133,9 @@ async def test_a_token_of_another_campaigns_users_is_refused(services: ServerPai
     token = (await page_of_users(services, user_page_size=5)).next_user_page_token
 
     request = pb.GetCampaignRequest(id="summer", user_page_token=token)
-    told = await refusal_of(services.campaigns.GetCampaign(request))
+    refusal = await refusal_of(services.campaigns.GetCampaign(request))
 
-    assert (told.reason, told.fields) == ("INVALID_PAGE_TOKEN", ("user_page_token",))
+    assert (refusal.reason, refusal.fields) == ("INVALID_PAGE_TOKEN", ("user_page_token",))
 
 
 # --- campaigns
@@ -235,10 +235,10 @@ async def test_a_token_of_another_query_is_refused(
     first = await listed.campaigns.QueryCampaigns(a_query(page_size=2))
     other.page_token = first.next_page_token
 
-    told = await refusal_of(listed.campaigns.QueryCampaigns(other))
+    refusal = await refusal_of(listed.campaigns.QueryCampaigns(other))
 
-    assert told.code is grpc.StatusCode.INVALID_ARGUMENT
-    assert (told.reason, told.fields) == ("INVALID_PAGE_TOKEN", ("page_token",))
+    assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert (refusal.reason, refusal.fields) == ("INVALID_PAGE_TOKEN", ("page_token",))
 
 
 @pytest.mark.parametrize(("limit", "shown"), [(0, 0), (3, 3), (25, 25), (5_000, 25)])

@@ -120,7 +120,7 @@ async def outlasts(
                 refuse(code)
                 # a segment that the database can't evaluate ends its campaigns
                 asked = calls(services)[: 3 if expected is INVALID else None]
-                told = [await code_of(call) for call in asked]
+                seen_codes = [await code_of(call) for call in asked]
                 for server in (services.segment, services.campaign):
                     await until_health(server, NOT_SERVING)
                 await until_logged(log, begin, {"fails", "fails for now"})
@@ -130,7 +130,7 @@ async def outlasts(
                 for server in (services.segment, services.campaign):
                     await until_health(server, SERVING)
 
-                assert told == [expected] * len(told), code
+                assert seen_codes == [expected] * len(seen_codes), code
                 assert_once_and_with_its_traceback(lines, with_one=expected is not UNAVAILABLE)
             last = await watching
 

@@ -147,15 +147,15 @@ async def sifted(client: SegmentClient, waiting: Waiting) -> Sequence[str]:
 async def test_an_overloaded_service_is_asked_again_when_it_said(
     asked: Callable[[SegmentClient, Waiting], Awaitable[Sequence[str]]],
 ) -> None:
-    segments, told = Segments(), []  # type: ignore[abstract]
+    segments, reasons = Segments(), []  # type: ignore[abstract]
 
     async def waiting(reason: str) -> None:
-        told.append(reason)
+        reasons.append(reason)
 
     async with a_client(segments) as client:
         found = await asked(client, waiting)
 
     assert found == ["ann"]
-    assert told == ["waiting for the segment service"]
+    assert reasons == ["waiting for the segment service"]
     first, second, *_ = segments.streams
     assert second - first >= 0.5

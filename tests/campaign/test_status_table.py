@@ -146,15 +146,15 @@ async def test_a_call_moves_a_campaign_as_the_table_says_or_is_refused(
     request = a_call(call, before.id)
 
     if expected is None:
-        told = await refusal_of(answered(services, request))
-        assert (told.code, told.reason) == (FAILED_PRECONDITION, "STATUS_NOT_ALLOWED")
-        assert told.metadata["campaign_id"] == before.id
-        assert told.metadata["status"] == campaign_pb2.CampaignStatus.Name(status)  # type: ignore[arg-type]
+        refusal = await refusal_of(answered(services, request))
+        assert (refusal.code, refusal.reason) == (FAILED_PRECONDITION, "STATUS_NOT_ALLOWED")
+        assert refusal.metadata["campaign_id"] == before.id
+        assert refusal.metadata["status"] == campaign_pb2.CampaignStatus.Name(status)  # type: ignore[arg-type]
         allowed = {
-            campaign_pb2.CampaignStatus.Value(n) for n in told.metadata["allowed"].split(",")
+            campaign_pb2.CampaignStatus.Value(n) for n in refusal.metadata["allowed"].split(",")
         }
         assert allowed == {open_ for open_, to in TABLE[call].items() if to is not None}
-        assert told.preconditions == {before.id: "STATUS_NOT_ALLOWED"}
+        assert refusal.preconditions == {before.id: "STATUS_NOT_ALLOWED"}
         after = await services.get(before.id)
         assert (after.status, after.etag) == (status, before.etag)
     else:
@@ -193,8 +193,8 @@ async def test_a_deleted_campaign_can_only_be_read(services: ServerPair, status:
     await answered(services, pb.DeleteCampaignRequest(id=campaign.id))
 
     for call in ("start", "schedule", "stop", "update"):
-        told = await refusal_of(answered(services, a_call(call, campaign.id)))
-        assert (told.code, told.reason) == (FAILED_PRECONDITION, "CAMPAIGN_DELETED"), call
+        refusal = await refusal_of(answered(services, a_call(call, campaign.id)))
+        assert (refusal.code, refusal.reason) == (FAILED_PRECONDITION, "CAMPAIGN_DELETED"), call
     assert (await services.get(campaign.id)).HasField("deleted_at")
     query = pb.QueryCampaignsRequest()
     query.filter.update({"id": campaign.id})

@@ -159,18 +159,18 @@ async def test_a_change_that_makes_no_valid_campaign_is_refused_whole(
 ) -> None:
     before = await services.create(a_campaign_message({"id": id_}))
 
-    told = await refusal_of(
+    refusal = await refusal_of(
         update(services, {"id": id_, "name": "changed", **changes}, "name", *paths)
     )
 
-    assert (told.code, told.fields) == (INVALID, (field,))
+    assert (refusal.code, refusal.fields) == (INVALID, (field,))
     assert (await services.get(id_)).etag == before.etag
 
 
 async def test_all_that_is_missing_is_told_at_once(services: ServerPair, id_: str) -> None:
     await services.create(a_campaign_message({"id": id_}))
 
-    told = await refusal_of(
+    refusal = await refusal_of(
         update(
             services,
             {"id": id_, "segment_ids": ["no", "ones", "nor"]},
@@ -179,9 +179,9 @@ async def test_all_that_is_missing_is_told_at_once(services: ServerPair, id_: st
         )
     )
 
-    assert told.reason == "SEGMENT_NOT_FOUND"
-    assert told.metadata == {"segment_id": "no", "field": "campaign.segment_ids[0]"}
-    assert told.fields == ("campaign.segment_ids[0]", "campaign.segment_ids[2]")
+    assert refusal.reason == "SEGMENT_NOT_FOUND"
+    assert refusal.metadata == {"segment_id": "no", "field": "campaign.segment_ids[0]"}
+    assert refusal.fields == ("campaign.segment_ids[0]", "campaign.segment_ids[2]")
 
 
 async def test_what_is_gone_and_not_changed_holds_up_no_update(
@@ -215,10 +215,10 @@ async def test_an_etag_guards_against_a_change_in_between(services: ServerPair, 
     read = await services.create(a_campaign_message({"id": id_}))
     first = await update(services, {"id": id_, "name": "one"}, "name", etag=read.etag)
 
-    told = await refusal_of(update(services, {"id": id_, "name": "two"}, "name", etag=read.etag))
+    refusal = await refusal_of(update(services, {"id": id_, "name": "two"}, "name", etag=read.etag))
 
-    assert (told.code, told.reason) == (grpc.StatusCode.ABORTED, "ETAG_MISMATCH")
-    assert told.metadata == {"campaign_id": id_, "given": read.etag, "current": first.etag}
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.ABORTED, "ETAG_MISMATCH")
+    assert refusal.metadata == {"campaign_id": id_, "given": read.etag, "current": first.etag}
     assert (await services.get(id_)).name == "one"
 
 

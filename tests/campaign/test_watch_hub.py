@@ -96,10 +96,10 @@ class Watching:
         """In progress, with a watcher who knows that."""
         await self.moves.start("spring", 60, MOMENT)
         watcher = self.watcher()
-        await self.told(watcher)
+        await self.snapshot_of(watcher)
         return watcher
 
-    async def told(self, watcher: Watcher, seconds: float = 0.0) -> campaign_pb2.Campaign:
+    async def snapshot_of(self, watcher: Watcher, seconds: float = 0.0) -> campaign_pb2.Campaign:
         """What the watcher hears, after a poll if it must."""
         next_ = watcher.next()
         await self.poll(seconds)
@@ -203,7 +203,7 @@ async def test_nothing_is_asked_while_nobody_watches(watching: Watching) -> None
 
 async def test_watchers_that_go_leave_nothing_behind(watching: Watching) -> None:
     gone = watching.watcher()
-    await watching.told(gone)
+    await watching.snapshot_of(gone)
     in_the_middle, too_early = gone.next(), watching.watcher().next()
     await asyncio.sleep(0)
     for task in (in_the_middle, too_early):
@@ -211,7 +211,7 @@ async def test_watchers_that_go_leave_nothing_behind(watching: Watching) -> None
     await asyncio.wait({in_the_middle, too_early})
 
     assert watching.hub._watched == {}
-    assert (await watching.told(watching.watcher())).id == "spring"
+    assert (await watching.snapshot_of(watching.watcher())).id == "spring"
 
 
 # --- what is told
@@ -219,13 +219,13 @@ async def test_watchers_that_go_leave_nothing_behind(watching: Watching) -> None
 
 async def test_progress_is_told_once_a_second_at_most(watching: Watching) -> None:
     watcher = await watching.started()
-    told = asyncio.create_task(watcher.rest())
+    snapshot_of = asyncio.create_task(watcher.rest())
     for _ in range(11):
         await watching.send(1)
         await watching.poll(0.2)
     await watching.moves.stop("spring", "enough", MOMENT)
     await watching.poll(0.2)
-    *progress, last = await told
+    *progress, last = await snapshot_of
 
     assert len(progress) <= 2
     sent = [update.message.campaign.stats.messages_sent for update in (*progress, last)]
@@ -236,7 +236,7 @@ async def test_progress_is_told_once_a_second_at_most(watching: Watching) -> Non
 async def test_progress_is_told_within_a_second(watching: Watching) -> None:
     watcher = await watching.started()
     await watching.send(3)
-    heard = await watching.told(watcher, 1.0)
+    heard = await watching.snapshot_of(watcher, 1.0)
     assert heard.stats.messages_sent == 6
     assert heard.stats.progress == 0.1
 
@@ -244,7 +244,7 @@ async def test_progress_is_told_within_a_second(watching: Watching) -> None:
 async def test_a_reason_to_wait_is_progress(watching: Watching) -> None:
     watcher = await watching.started()
     await watching.moves.set_status_reason("spring", "waiting for the segment service", 2)
-    heard = await watching.told(watcher, 1.0)
+    heard = await watching.snapshot_of(watcher, 1.0)
     assert heard.status_reason == "waiting for the segment service"
 
 
@@ -253,14 +253,14 @@ async def test_a_change_is_told_at_once_and_as_it_was(watching: Watching) -> Non
     await watching.send(1)
     await watching.moves.stop("spring", "enough", MOMENT)
     await watching.send(1)
-    heard = await watching.told(watcher)
+    heard = await watching.snapshot_of(watcher)
     assert heard.status == campaign_pb2.CAMPAIGN_STATUS_STOPPED
     assert heard.stats.messages_sent == 2
 
 
 async def test_a_slow_watcher_misses_progress_but_no_change(watching: Watching) -> None:
     watcher = watching.watcher()
-    await watching.told(watcher)
+    await watching.snapshot_of(watcher)
     for days in range(12):
         times = Times(scheduled_for=TOMORROW + timedelta(days=days))
         await watching.moves.schedule("spring", times, MOMENT)
@@ -305,7 +305,7 @@ async def test_who_resumes_and_missed_only_progress_hears_the_latest(watching: W
     seen = (await first).position
     await watching.send(4)
 
-    assert (await watching.told(watching.watcher(seen))).stats.messages_sent == 8
+    assert (await watching.snapshot_of(watching.watcher(seen))).stats.messages_sent == 8
 
 
 async def test_who_resumes_and_missed_nothing_waits_for_what_is_next(watching: Watching) -> None:
@@ -336,7 +336,7 @@ async def test_who_has_seen_the_last_change_hears_nothing(watching: Watching) ->
 
 async def test_a_deleted_campaign_is_told_and_over(watching: Watching) -> None:
     watcher = watching.watcher()
-    await watching.told(watcher)
+    await watching.snapshot_of(watcher)
     rest = asyncio.create_task(watcher.rest())
     await watching.moves.delete("spring", MOMENT)
     await watching.poll()
@@ -349,7 +349,7 @@ async def test_a_newcomer_hears_how_it_is_now_and_never_less_later(watching: Wat
     old = await watching.started()
     await watching.send(1)
     new = watching.watcher()
-    assert (await watching.told(new, 0.5)).stats.messages_sent == 2
+    assert (await watching.snapshot_of(new, 0.5)).stats.messages_sent == 2
     later = new.next()
     await watching.send(1)
     await watching.poll(1.0)
@@ -363,7 +363,7 @@ async def test_who_came_at_another_time_hears_the_same_progress(watching: Watchi
     early = await watching.started()
     await watching.send(1)
     late = watching.watcher()
-    await watching.told(late, 0.5)
+    await watching.snapshot_of(late, 0.5)
     hearing = [early.next(), late.next()]
     for seconds in (0.5, 0.5):
         await watching.send(1)

@@ -146,8 +146,8 @@ async def test_the_end_of_the_server_ends_its_streams_at_once(services: ServerPa
     await services.campaign.stop()
 
     for one in waiting:
-        told = await refusal_of(one)
-        assert (told.code, told.reason) == (grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE")
+        refusal = await refusal_of(one)
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE")
     await services.restart_campaign()
 
 
@@ -170,9 +170,9 @@ async def test_what_cannot_be_watched_is_refused(services: ServerPair) -> None:
         ("spring", page_tokens.encode(kind, ["spring"], ["1", "0:0"])),
         ("spring", page_tokens.encode(kind, ["spring"], [99, "0:0"])),
     ):
-        told = await refusal_of(watch(services, id_, bad).read())
-        assert (told.code, told.reason) == (
+        refusal = await refusal_of(watch(services, id_, bad).read())
+        assert (refusal.code, refusal.reason) == (
             grpc.StatusCode.INVALID_ARGUMENT,
             "INVALID_RESUME_TOKEN",
         ), bad
-        assert told.fields == ("resume_token",)
+        assert refusal.fields == ("resume_token",)

@@ -54,9 +54,9 @@ def test_bad_records_are_told_and_counted(sqlite_url: str, tmp_path: Path) -> No
     done = run("import", file, "--database-url", sqlite_url)
 
     assert done.returncode == 1
-    told = done.stderr.splitlines()
-    assert told[0] == "line 2 (user b,d): user.id must not contain a comma"
-    assert (len(told), told[-1]) == (21, "… and 5 more")
+    error_lines = done.stderr.splitlines()
+    assert error_lines[0] == "line 2 (user b,d): user.id must not contain a comma"
+    assert (len(error_lines), error_lines[-1]) == (21, "… and 5 more")
     assert done.stdout.startswith("1 users")
     assert done.stdout.endswith("25 records failed\n")
 
@@ -97,7 +97,7 @@ STREAMS = {
 @pytest.mark.nightly_on("/dev/stdin", "substituted", "a file")
 @pytest.mark.parametrize("stream", STREAMS)
 @pytest.mark.parametrize(
-    ("content", "code", "told"),
+    ("content", "code", "error_lines"),
     [
         ("""\ufeff\n\n{"type": "user", "data": {"id": "anna"}}""", 0, "1 users, "),
         ("", 0, "0 users, "),
@@ -105,7 +105,7 @@ STREAMS = {
     ],
 )
 def test_any_stream_is_imported_as_a_file_is(
-    stream: str, content: str, code: int, told: str, sqlite_url: str, tmp_path: Path
+    stream: str, content: str, code: int, error_lines: str, sqlite_url: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "users.jsonl"
     file.write_text(content)
@@ -120,7 +120,7 @@ def test_any_stream_is_imported_as_a_file_is(
     )
 
     assert done.returncode == code
-    assert told in done.stdout + done.stderr
+    assert error_lines in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -72,13 +72,13 @@ def expected(code: str) -> Fault:
 async def test_every_code_of_postgresql_is_told_by_whose_fault_it_is(
     postgres_database: Database, loan: str
 ) -> None:
-    told = {}
+    faults = {}
     for code in (*CODES, *OF_OTHER_CLASSES):
-        told[code] = fault_of(await raised(postgres_database, loan, RAISING.format(code)))
+        faults[code] = fault_of(await raised(postgres_database, loan, RAISING.format(code)))
 
-    assert told == {code: expected(code) for code in told}
-    assert {code for code in POSTGRES if len(code) == 5} <= told.keys()
-    assert {code for code in POSTGRES if len(code) == 2} <= {code[:2] for code in told}
+    assert faults == {code: expected(code) for code in faults}
+    assert {code for code in POSTGRES if len(code) == 5} <= faults.keys()
+    assert {code for code in POSTGRES if len(code) == 2} <= {code[:2] for code in faults}
 
 
 async def test_what_is_told_of_an_error_has_neither_statement_nor_values_in_it(
@@ -102,25 +102,25 @@ class Unusual(sqlite3.DatabaseError):
 async def test_every_code_of_sqlite_is_told_by_whose_fault_it_is(
     sqlite_database: Database, loan: str
 ) -> None:
-    told = {}
+    faults = {}
     for code in range(1, sqlite3.SQLITE_NOTADB + 1):
         with pytest.raises(Exception, match=r".") as caught:
             async with getattr(sqlite_database, loan)():
                 # extended codes have the code in their last byte
                 raise Unusual(code | 3 << 8)
-        told[code] = fault_of(caught.value)
+        faults[code] = fault_of(caught.value)
 
-    ours = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB} | (told.keys() - SQLITE.keys())
-    assert told == {
+    ours = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB} | (faults.keys() - SQLITE.keys())
+    assert faults == {
         code: Fault.CALLER
         if code == sqlite3.SQLITE_TOOBIG
         else Fault.DEFECT
         if code in ours
         else Fault.TRANSIENT
-        for code in told
+        for code in faults
     }
     assert {sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISUSE, sqlite3.SQLITE_ERROR} <= ours
-    assert SQLITE.keys() <= told.keys()
+    assert SQLITE.keys() <= faults.keys()
 
 
 async def in_thread(database: Database, work: Callable[[sqlite3.Connection], Any]) -> Exception:
@@ -238,7 +238,7 @@ async def test_a_read_only_postgresql_answers_no_until_it_is_mended(
             group.create_task(slept(postgres_database))
     meanwhile = await postgres_database.is_available()
     refused = await raised(postgres_database, "transaction", "CREATE TABLE more ()")
-    told = postgres_database.refusal
+    faults = postgres_database.refusal
 
     postgres.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
     # all eight at once, so that each needs one of them
@@ -247,7 +247,7 @@ async def test_a_read_only_postgresql_answers_no_until_it_is_mended(
             group.create_task(written(postgres_database))
 
     assert (meanwhile, await postgres_database.is_available()) == (False, True)
-    assert (str(refused), told) == ("the database is read-only", "the database is read-only")
+    assert (str(refused), faults) == ("the database is read-only", "the database is read-only")
     assert postgres_database.refusal == ""
 
 
@@ -269,12 +269,12 @@ async def test_an_sqlite_file_that_takes_no_writes_answers_no_until_one_is_taken
         await connection.execute(text("PRAGMA query_only=on"))
     refused = await raised(sqlite_database, "transaction", "CREATE TABLE more (content)")
     answers = await sqlite_database.is_available()
-    told = sqlite_database.refusal
+    faults = sqlite_database.refusal
     # the connection that is read-only was left for another one
     async with sqlite_database.transaction() as connection:
         await connection.execute(text("CREATE TABLE more (content)"))
 
-    assert (str(refused), told, answers) == (told, "the database is read-only", False)
+    assert (str(refused), faults, answers) == (faults, "the database is read-only", False)
     assert await sqlite_database.is_available()
 
 
@@ -325,10 +325,10 @@ async def test_too_many_connections_are_worth_another_try(
 async def test_a_database_that_is_not_there_and_a_wrong_role_are_worth_another_try(
     postgres: Postgres,
 ) -> None:
-    told = set()
+    faults = set()
     for url in (postgres.url("none"), postgres.url("postgres").replace("postgres@", "nobody@")):
         database = open_database(url)
-        told.add(str(await raised(database, "snapshot", "SELECT 1")))
+        faults.add(str(await raised(database, "snapshot", "SELECT 1")))
         await database.close()
 
-    assert told == {"the database refuses access"}
+    assert faults == {"the database refuses access"}

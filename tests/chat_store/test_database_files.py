@@ -58,7 +58,7 @@ async def test_a_reader_creates_no_file_beside_the_database(
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "text"),
     [
         ("sqlite+aiosqlite:////proc/none/herald.db", "No such file or directory: '/proc/none'"),
         ("sqlite+aiosqlite:////dev/null/herald.db", "File exists: '/dev/null'"),
@@ -67,8 +67,8 @@ async def test_a_reader_creates_no_file_beside_the_database(
         ("nonsense", "Could not parse"),
     ],
 )
-def test_a_database_that_can_not_be_created_is_told(url: str, told: str) -> None:
-    with pytest.raises(UnusableDatabaseError, match=told):
+def test_a_database_that_can_not_be_created_is_told(url: str, text: str) -> None:
+    with pytest.raises(UnusableDatabaseError, match=text):
         open_database(url)
 
 

@@ -120,8 +120,12 @@ def test_a_bad_record_is_refused_in_the_formats_words(record: bytes, error: str)
     with pytest.raises(RecordError) as caught:
         read(record)
 
-    told = str(caught.value)
-    assert told.startswith(error.removesuffix("…")) if error.endswith("…") else told == error
+    error_text = str(caught.value)
+    assert (
+        error_text.startswith(error.removesuffix("…"))
+        if error.endswith("…")
+        else error_text == error
+    )
 
 
 @pytest.mark.parametrize(

@@ -443,18 +443,18 @@ async def test_of_two_records_with_one_id_the_last_counts(store: ChatStore) -> N
 
 async def test_every_chunk_is_durable_when_it_is_reported(store: ChatStore) -> None:
     lines = [user(f"user-{number}") for number in range(CHUNK_RECORDS + 1)]
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
 
     result = await import_lines(
         lines,
         store,
         WriteMode.REPLACE,
         lambda: NOON,
-        lambda result: told.append((result.lines, result.bytes)),
+        lambda result: reported.append((result.lines, result.bytes)),
     )
 
     size = len(b"".join(lines))
-    assert told == [(CHUNK_RECORDS, size - len(lines[-1])), (CHUNK_RECORDS + 1, size)]
+    assert reported == [(CHUNK_RECORDS, size - len(lines[-1])), (CHUNK_RECORDS + 1, size)]
     assert len(await store.users.by_id(f"user-{n}" for n in range(CHUNK_RECORDS + 1))) == len(lines)
     assert result.users == len(lines)
 
@@ -485,17 +485,17 @@ async def test_large_records_make_small_chunks(store: ChatStore) -> None:
     """A chunk is bounded by its bytes, too: 17 messages of half a megabyte are two chunks."""
     attachment = {"a": "x" * (MAX_ATTACHMENTS_BYTES - len('[{"a":""}]'))}
     large = [message(id=f"m{number}", attachments=[attachment]) for number in range(17)]
-    told: list[int] = []
+    reported: list[int] = []
 
     await import_lines(
         [*BASE, *large],
         store,
         WriteMode.REPLACE,
         lambda: NOON,
-        lambda result: told.append(result.messages),
+        lambda result: reported.append(result.messages),
     )
 
-    assert told == [16, 17]
+    assert reported == [16, 17]
 
 
 async def test_others_get_a_turn_while_an_import_runs(store: ChatStore) -> None:

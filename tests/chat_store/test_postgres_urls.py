@@ -121,10 +121,10 @@ def test_a_parameter_that_can_not_be_followed_is_refused_by_its_name(query: str)
     with pytest.raises(InvalidDatabaseUrlError) as caught:
         read_url(f"postgresql://anna:secret@db/herald?{query}")
 
-    told = str(caught.value)
-    assert told.startswith(f"database URL: {name}: ")
-    assert "\n" not in told
-    assert "secret" not in told
+    error_text = str(caught.value)
+    assert error_text.startswith(f"database URL: {name}: ")
+    assert "\n" not in error_text
+    assert "secret" not in error_text
 
 
 @pytest.mark.parametrize(
@@ -166,12 +166,12 @@ def test_both_servers_and_the_commands_refuse_in_one_line_and_keep_the_password(
     url = "postgresql://anna:secret@db/herald?sslmode=require&sslcrldir=/etc/ssl"
     file = tmp_path / "users.jsonl"
     file.write_text("")
-    told = []
+    error_text = []
     for module in ("segment_service", "campaign_service"):
         log = tmp_path / f"{module}.log"
         process = forkserver.run(module, {"HERALD_DATABASE_URL": url}, log)
         assert process.wait(60) == 1
-        told.append(log.read_text())
+        error_text.append(log.read_text())
     for module, *command in (
         ("chat_store", "migrate"),
         ("chat_store", "import", str(file)),
@@ -180,9 +180,9 @@ def test_both_servers_and_the_commands_refuse_in_one_line_and_keep_the_password(
         done = forkserver.completed(module, *command, "--database-url", url)
         assert done.returncode == 2
         assert len(done.stderr.splitlines()) == 1
-        told.append(done.stderr)
+        error_text.append(done.stderr)
 
-    for text in told:
+    for text in error_text:
         assert "sslcrldir: is not supported" in text
         assert "secret" not in text
         assert "Traceback" not in text

@@ -39,7 +39,7 @@ class Consumer:
         return self.events[before:]
 
 
-def told(events: Sequence[Event]) -> list[str]:
+def described(events: Sequence[Event]) -> list[str]:
     """Each event in a word: its type, and the message's target."""
     return [" ".join(filter(None, [event.type, target_of(event)])) for event in events]
 

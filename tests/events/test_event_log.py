@@ -37,7 +37,7 @@ from tests.campaign.builders import (
     a_user,
 )
 from tests.campaign.test_runs import a_page, claimed, started
-from tests.events.reading import Consumer, told
+from tests.events.reading import Consumer, described
 from tests.harness.lock_waiters import wait_for_waiters
 
 OF_CHANNELS = (EventType.MEMBER_ADDED, EventType.CHANNEL_VISIBLE)
@@ -54,7 +54,7 @@ async def test_a_campaign_is_told_from_its_creation_to_its_end(database: Databas
 
     events = await Consumer(database).drain()
 
-    assert told(events) == [
+    assert described(events) == [
         "campaign.updated",
         "campaign.started",
         "channel.created ann",
@@ -123,13 +123,13 @@ async def test_a_page_that_is_committed_late_is_read_late_and_not_missed(
     afterwards = await consumer.drain()
     await database.close()
 
-    assert sorted(told(meanwhile)) == [
+    assert sorted(described(meanwhile)) == [
         "channel.created bob",
         "channel.created cid",
         "message.new bob",
         "message.new cid",
     ]
-    assert told(afterwards) == ["channel.created ann", "message.new ann"]
+    assert described(afterwards) == ["channel.created ann", "message.new ann"]
 
 
 async def test_readers_beside_many_writers_see_all_events_in_one_order(
@@ -264,7 +264,7 @@ async def test_who_enters_a_channel_and_who_sees_it_again_is_told_once(
 
     events = [event for event in await Consumer(database).drain() if event.type in OF_PAGES]
 
-    assert told(events) == [
+    assert described(events) == [
         "member.added ann",
         "message.new ann",
         "message.new bob",
@@ -311,7 +311,7 @@ async def test_only_the_types_that_are_wanted_are_read(database: Database) -> No
     found = {}
     for type_ in EventType:
         consumer = Consumer(database, Selection(types=[type_]), at_once=1)
-        found[type_.value] = told(await consumer.drain())
+        found[type_.value] = described(await consumer.drain())
 
     assert found == {
         "campaign.started": ["campaign.started"],

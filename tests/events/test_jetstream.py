@@ -53,7 +53,7 @@ async def stored(server: NatsServer) -> list[tuple[str, str]]:
     return found
 
 
-async def told(database: Database) -> list[str]:
+async def logged_ids(database: Database) -> list[str]:
     return [event.id for event in await Consumer(database, at_once=1_000).drain()]
 
 
@@ -73,7 +73,7 @@ async def test_every_event_is_published_once_in_order_under_its_id(
     await publisher.close()
 
     found = await stored(server)
-    assert [id_ for id_, _ in found] == await told(database)
+    assert [id_ for id_, _ in found] == await logged_ids(database)
     subjects = {subject for _, subject in found}
     assert "herald.events.message.new.spring" in subjects
     assert "herald.events.campaign.started.=YS5iIGM" in subjects
@@ -93,7 +93,7 @@ async def test_a_held_database_publishes_nothing_until_it_is_released(
     await publish_all(publisher)
     await publisher.close()
 
-    assert [id_ for id_, _ in await stored(server)] == await told(database)
+    assert [id_ for id_, _ in await stored(server)] == await logged_ids(database)
 
 
 @pytest.mark.nightly_on("postgresql")
@@ -113,7 +113,7 @@ async def test_a_publisher_that_was_dead_for_longer_than_the_duplicate_window_re
     await publish_all(publisher)
     await publisher.close()
 
-    assert [id_ for id_, _ in await stored(server)] == await told(database)
+    assert [id_ for id_, _ in await stored(server)] == await logged_ids(database)
 
 
 @pytest.mark.nightly
@@ -124,7 +124,7 @@ async def test_two_publishers_at_once_publish_nothing_twice(
         await a_sent_campaign(database, f"c{number}", PEOPLE)
     stop = asyncio.Event()
     publishers = [a_publisher(database, server) for _ in range(2)]
-    expected = await told(database)
+    expected = await logged_ids(database)
 
     async def stop_at_the_end() -> None:
         while True:
@@ -154,7 +154,7 @@ async def test_a_server_that_is_killed_again_and_again_misses_nothing(
         await a_sent_campaign(database, f"c{number}", PEOPLE[:100])
         await asyncio.to_thread(server.kill)
         await asyncio.to_thread(server.start)
-    expected = await told(database)
+    expected = await logged_ids(database)
     while not running.done():
         found = await asyncio.gather(stored(server), return_exceptions=True)
         if isinstance(found[0], list) and len(found[0]) >= len(expected):
@@ -181,7 +181,7 @@ async def test_a_cluster_whose_leader_is_killed_misses_nothing_and_has_nothing_t
         leader = await leader_of(nodes)
         await asyncio.to_thread(nodes[leader].kill)
         await a_sent_campaign(database, "c1", PEOPLE)
-        expected = await told(database)
+        expected = await logged_ids(database)
         await reached(nodes, len(expected))
         await asyncio.to_thread(nodes[leader].start)
         stop.set()

@@ -220,7 +220,7 @@ async def test_a_phone_that_can_t_be_pushed_to_is_skipped_with_the_reason(
 
     assert gateway.tokens == ["other"]
     assert await pushing.counts() == PushCounts(sent=1, skipped=1)
-    told = {
+    recorded = {
         "deactivated": "user_inactive",
         "deleted": "user_inactive",
         "muted": "muted",
@@ -228,7 +228,7 @@ async def test_a_phone_that_can_t_be_pushed_to_is_skipped_with_the_reason(
         "xiaomi": "provider_not_served",
         "not enabled": "provider_not_served",
     }
-    assert await reasons(pushing.database) == {told[reason]: 1}
+    assert await reasons(pushing.database) == {recorded[reason]: 1}
 
 
 @pytest.mark.parametrize(
@@ -335,8 +335,8 @@ async def test_a_device_that_the_gateway_reports_as_unregistered_is_disabled_wit
     found = await devices(pushing)
     assert not found.pop("alive").disabled
     assert all(device.disabled for device in found.values())
-    told = {id_: device.disabled_reason for id_, device in found.items()}
-    assert told == {id_: error[:255] for id_, error in errors.items()}
+    recorded = {id_: device.disabled_reason for id_, device in found.items()}
+    assert recorded == {id_: error[:255] for id_, error in errors.items()}
 
 
 async def test_a_device_that_is_registered_again_is_pushed_to_again(

@@ -65,13 +65,13 @@ async def test_every_event_arrives_in_order_and_signed(
 
     await deliveries.deliver()
 
-    told = [event.id for event in await Consumer(database).drain()]
-    assert [event["id"] for event in receiver.first_arrivals] == told
-    assert len(receiver.requests) == len(told) == len(PEOPLE) + 3
+    logged_ids = [event.id for event in await Consumer(database).drain()]
+    assert [event["id"] for event in receiver.first_arrivals] == logged_ids
+    assert len(receiver.requests) == len(logged_ids) == len(PEOPLE) + 3
     verify(receiver)
     attempts = await deliveries.all_attempts()
     assert {attempt.outcome for attempt in attempts} == {AttemptOutcome.DELIVERED}
-    assert len(attempts) == len(told)
+    assert len(attempts) == len(logged_ids)
 
 
 async def test_a_held_database_sends_no_events_until_it_is_released(
@@ -87,8 +87,8 @@ async def test_a_held_database_sends_no_events_until_it_is_released(
     await holds.release()
     await deliveries.deliver()
 
-    told = [event.id for event in await Consumer(database).drain()]
-    assert [event["id"] for event in receiver.first_arrivals] == told
+    logged_ids = [event.id for event in await Consumer(database).drain()]
+    assert [event["id"] for event in receiver.first_arrivals] == logged_ids
 
 
 @pytest.mark.parametrize("max_batch_events", [1, 7, 500])
@@ -124,13 +124,13 @@ async def test_random_failures_lose_nothing_and_keep_the_order(
 
     events = await Consumer(database).drain()
     for id_ in ("spring", "summer"):
-        told = [event.id for event in events if event.campaign_id == id_]
+        logged_ids = [event.id for event in events if event.campaign_id == id_]
         arrived = [
             event["id"]
             for event in receiver.first_arrivals
             if event.get("campaign_id", event.get("campaign", {}).get("id")) == id_
         ]
-        assert arrived == told
+        assert arrived == logged_ids
     assert any(not request.accepted for request in receiver.requests)
     bodies: dict[str, set[bytes]] = {}
     for request in receiver.requests:
@@ -392,9 +392,9 @@ async def test_a_dispatcher_that_died_is_replaced_when_its_lease_is_over(
     await deliveries.later(seconds=11)
     await deliveries.another_dispatcher().run_once()
 
-    told = [event.id for event in await Consumer(database).drain()]
-    assert [event["id"] for event in receiver.first_arrivals] == told
-    assert len(told) == 3
+    logged_ids = [event.id for event in await Consumer(database).drain()]
+    assert [event["id"] for event in receiver.first_arrivals] == logged_ids
+    assert len(logged_ids) == 3
     assert begun == [(receiver.requests[0].id, receiver.requests[0].body)]
 
 
@@ -418,7 +418,7 @@ async def test_a_kept_connection_that_has_died_costs_no_attempt(
     await deliveries.deliver()
 
     attempts = await deliveries.all_attempts()
-    told = await Consumer(database).drain()
-    assert {event["id"] for event in receiver.first_arrivals} == {event.id for event in told}
+    logged_ids = await Consumer(database).drain()
+    assert {event["id"] for event in receiver.first_arrivals} == {event.id for event in logged_ids}
     assert {(a.outcome, a.attempt) for a in attempts} == {(AttemptOutcome.DELIVERED, 1)}
     assert any(not request.accepted for request in receiver.requests), "connections were kept"

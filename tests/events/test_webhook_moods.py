@@ -103,13 +103,13 @@ async def test_an_endpoint_of_many_moods_gets_every_event_of_a_large_campaign_in
             await deliveries.attempts.redeliver(attempt.id, deliveries.now)
         await deliveries.deliver()
 
-    told = [event.id for event in await Consumer(database, at_once=1_000).drain()]
+    logged_ids = [event.id for event in await Consumer(database, at_once=1_000).drain()]
     assert moody.had == {"well", *MOODS}
     assert dead
     assert {attempt.response_status for attempt in dead} == {307}
-    assert in_time == [id_ for id_ in told if id_ in set(in_time)], "in order"
-    assert len(told) - len(in_time) == sum(attempt.events for attempt in dead)
-    assert {event["id"] for event in receiver.first_arrivals} == set(told)
+    assert in_time == [id_ for id_ in logged_ids if id_ in set(in_time)], "in order"
+    assert len(logged_ids) - len(in_time) == sum(attempt.events for attempt in dead)
+    assert {event["id"] for event in receiver.first_arrivals} == set(logged_ids)
     assert_signed(receiver)
 
 

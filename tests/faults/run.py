@@ -152,8 +152,8 @@ async def _recounted(
     account = reconciliation.recount(url, CAMPAIGN_ID)
     reconciliation.assert_consistent(account)
     stats = campaign.stats
-    told = (stats.messages_sent, stats.targets_skipped, stats.targets_failed)
-    assert told == (account.messages, account.skipped, account.failed), told
+    counted = (stats.messages_sent, stats.targets_skipped, stats.targets_failed)
+    assert counted == (account.messages, account.skipped, account.failed), counted
     if is_completed:
         reconciliation.assert_everyone_has_one_outcome(url, CAMPAIGN_ID, len(found))
         assert stats.targets_total == account.targets_total, stats

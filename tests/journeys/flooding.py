@@ -28,7 +28,7 @@ _CANCEL = struct.pack(">I", 8)
 _RESETS_AT_ONCE = 50
 
 
-def told(error: Any) -> str:
+def refusal_text(error: Any) -> str:
     """The code, and what else the caller was told."""
     status = rpc_status.from_call(error)
     info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
@@ -54,7 +54,7 @@ async def burst(address: str, calls: int, connections: int) -> Counter[str]:
         try:
             await service.GetSegment(pb.GetSegmentRequest(id="none"))
         except grpc.aio.AioRpcError as error:
-            return told(error)
+            return refusal_text(error)
         return "OK"
 
     outcomes = await asyncio.gather(*map(outcome, range(calls)))
@@ -77,7 +77,7 @@ async def unread(address: str, streams: int, segment_id: str) -> None:
             try:
                 return "EOF" if await call.read() is grpc.aio.EOF else PAGE
             except grpc.aio.AioRpcError as error:
-                return told(error)
+                return refusal_text(error)
 
         print(json.dumps(Counter(await asyncio.gather(*map(first, calls)))), flush=True)
         await asyncio.to_thread(sys.stdin.read)

@@ -262,10 +262,10 @@ def test_a_backup_that_is_restored_as_the_readme_says_sends_nothing_until_the_op
         pair.campaign.stop()
         pair.campaign.start(held=True)
         assert_held(pair, url, in_the_backup)
-        told = operator.decides(decision)
+        output = operator.decides(decision)
         wait_for_health(pair.campaign, SERVING, SECONDS)
 
-        assert re.search(r"autumn \(scheduled\)\n\s+spring \(in progress\)", told)
+        assert re.search(r"autumn \(scheduled\)\n\s+spring \(in progress\)", output)
         if decision == "stop":
             for campaign in (spring, autumn):
                 stopped = hello_campaign.get(pair, campaign)
@@ -395,11 +395,11 @@ def test_a_server_that_is_started_held_sends_nothing_until_the_operator_decides(
             # it is the database that is held, and so is every other server
             pair.campaign.start(held=True)
             assert_held(pair, url, sent)
-            told = operator.decides("resume")
+            output = operator.decides("resume")
             wait_for_health(pair.campaign, SERVING, SECONDS)
             hello_campaign.wait_until_completed(pair, spring, SECONDS)
 
-        assert "a start with HERALD_START_HELD=true holds it again" in told
+        assert "a start with HERALD_START_HELD=true holds it again" in output
         assert_everyone_has_one_outcome(url, "spring", PEOPLE)
         with running_held(url, operator.folder / "again", pair.segment, held):
             wait_for_health(pair.campaign, NOT_SERVING, SECONDS)

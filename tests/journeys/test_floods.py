@@ -19,7 +19,7 @@ from herald.segment.v1 import segment_service_pb2 as pb
 from herald.segment.v1.segment_service_pb2_grpc import SegmentServiceStub
 from tests.harness import forkserver
 from tests.harness.processes import Server, free_address
-from tests.journeys.flooding import OVERLOADED, PAGE, told
+from tests.journeys.flooding import OVERLOADED, PAGE, refusal_text
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(300)]
 
@@ -158,7 +158,7 @@ async def stream_outcome(channel: grpc.aio.Channel) -> str:
     try:
         await call.read()
     except grpc.aio.AioRpcError as error:
-        return told(error)
+        return refusal_text(error)
     finally:
         call.cancel()
     return PAGE
@@ -168,7 +168,7 @@ async def outcome(channel: grpc.aio.Channel) -> str:
     try:
         await SegmentServiceStub(channel).GetSegment(pb.GetSegmentRequest(id="none"))
     except grpc.aio.AioRpcError as error:
-        return told(error)
+        return refusal_text(error)
     return "OK"
 
 

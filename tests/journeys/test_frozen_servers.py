@@ -250,12 +250,12 @@ def test_a_campaign_waits_for_its_only_segment_server_while_it_is_frozen(
                 pair, campaign, lambda state: bool(state.status_reason), 2 * LEFT_SECONDS
             )
             start = campaign_service_pb2.StartCampaignRequest(id=draft.id)
-            told = refusal(pair.campaigns.StartCampaign, start, LEFT_SECONDS)
+            code = refusal(pair.campaigns.StartCampaign, start, LEFT_SECONDS)
         hello_campaign.wait_until_completed(pair, campaign, 60)
 
     assert "segment service" in waiting.status_reason
     assert waiting.stats.messages_sent < PEOPLE
-    assert told is grpc.StatusCode.UNAVAILABLE
+    assert code is grpc.StatusCode.UNAVAILABLE
     assert_everyone_has_one_outcome(sqlite_url, campaign.id, PEOPLE)
 
 

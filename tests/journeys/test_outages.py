@@ -134,7 +134,7 @@ def test_everything_outlasts_a_database_that_is_down(
 
         postgres.stop()
         try:
-            told = refusal(pair.campaigns.GetCampaign, get_request(campaign), 10)
+            refusal_code = refusal(pair.campaigns.GetCampaign, get_request(campaign), 10)
             for server in (pair.segment, pair.campaign):
                 wait_for_health(server, NOT_SERVING)
             before = [server.peak_memory() for server in (pair.segment, pair.campaign)]
@@ -149,7 +149,7 @@ def test_everything_outlasts_a_database_that_is_down(
             wait_for_health(server, SERVING)
         hello_campaign.wait_until_completed(pair, campaign, 60)
 
-    assert told is grpc.StatusCode.UNAVAILABLE
+    assert refusal_code is grpc.StatusCode.UNAVAILABLE
     assert set(meanwhile) == {grpc.StatusCode.UNAVAILABLE}
     assert max(b - a for a, b in zip(before, after, strict=True)) < 20 * MIB
     assert_everyone_has_one_outcome(postgres_url, campaign.id, PEOPLE)
@@ -172,7 +172,7 @@ def test_everything_outlasts_a_database_that_turns_read_only(
         postgres.execute(cut)
         for server in (pair.segment, pair.campaign):
             wait_for_health(server, NOT_SERVING, PATIENT_SECONDS)
-        told = refusal(pair.chat.UpsertUsers, upsert_request(), 10)
+        refusal_code = refusal(pair.chat.UpsertUsers, upsert_request(), 10)
         readable = hello_campaign.wait_until(
             pair, campaign, lambda state: bool(state.status_reason), PATIENT_SECONDS
         )
@@ -182,7 +182,7 @@ def test_everything_outlasts_a_database_that_turns_read_only(
         pair.chat.UpsertUsers(upsert_request(), timeout=10)
         done = hello_campaign.wait_until_completed(pair, campaign, PATIENT_SECONDS)
 
-    assert told is grpc.StatusCode.UNAVAILABLE
+    assert refusal_code is grpc.StatusCode.UNAVAILABLE
     assert readable.status == IN_PROGRESS
     assert readable.status_reason == "retrying: the database is read-only"
     assert done.status_reason == ""

@@ -163,7 +163,7 @@ def test_a_campaign_is_sent_and_watched_with_certificates_and_tokens_on_every_wa
 
 @pytest.mark.nightly
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "error_text"),
     [
         (dict.fromkeys(settings(CertificateFiles()), ""), "a server with TLS needs HERALD_TLS"),
         ({"HERALD_TOKEN": ""}, "ERROR_REASON_TOKEN_MISSING: "),
@@ -181,7 +181,7 @@ def test_a_campaign_is_sent_and_watched_with_certificates_and_tokens_on_every_wa
 )
 def test_a_client_with_other_settings_is_told_why_it_can_not_connect(
     change: Mapping[str, str],
-    told: str,
+    error_text: str,
     pair: Pair,
     files: CertificateFiles,
     operator_token: str,
@@ -192,7 +192,7 @@ def test_a_client_with_other_settings_is_told_why_it_can_not_connect(
 
     assert code != 0
     assert out == ""
-    assert told in error
+    assert error_text in error
     assert "Traceback" not in error
 
 

@@ -154,7 +154,7 @@ MODULES = [
 @pytest.mark.nightly_on("campaign_service send", "dispatch", "chat_store migrate", "verify")
 @pytest.mark.parametrize("command", MODULES, ids=" ".join)
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "error_text"),
     [
         ("sqlite:///{folder}/text.db", "the file is no usable SQLite database"),
         ("sqlite:///{folder}/newer.db", "the database is newer than this version"),
@@ -167,7 +167,7 @@ MODULES = [
     ],
 )
 def test_a_database_that_can_not_be_used_is_told_in_one_line(
-    command: tuple[str, ...], url: str, told: str, sqlite_url: str, tmp_path: Path
+    command: tuple[str, ...], url: str, error_text: str, sqlite_url: str, tmp_path: Path
 ) -> None:
     (tmp_path / "text.db").write_text("no database\n" * 100)
     newer(Path(sqlite_url.partition("///")[2]), tmp_path / "newer.db")
@@ -186,7 +186,7 @@ def test_a_database_that_can_not_be_used_is_told_in_one_line(
     assert process.wait(60) == 1
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert lines[-1]["event"] == "can't start"
-    assert told in lines[-1]["error"]
+    assert error_text in lines[-1]["error"]
     assert not [line for line in lines if "exception" in line]
 
 

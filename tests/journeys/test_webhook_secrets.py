@@ -37,7 +37,7 @@ class Answers:
     def __init__(self, pair: Pair) -> None:
         self._pair = pair
         self.made: list[str] = []
-        self.told: list[bytes] = []
+        self.received: list[bytes] = []
 
     def call(self, request: Any) -> Any:
         name = type(request).__name__.removesuffix("Request")
@@ -45,12 +45,12 @@ class Answers:
             answer = getattr(self._pair.events, name)(request, timeout=CALL_SECONDS)
         except grpc.RpcError as error:
             call: Any = error
-            self.told += [call.details().encode(), repr(call.trailing_metadata()).encode()]
+            self.received += [call.details().encode(), repr(call.trailing_metadata()).encode()]
             return None
         if name in ("CreateWebhook", "RotateWebhookSecret"):
             self.made.append(answer.webhook.secret)
             answer.webhook.secret = ""
-        self.told.append(answer.SerializeToString())
+        self.received.append(answer.SerializeToString())
         return answer
 
 
@@ -80,9 +80,9 @@ async def test_the_secrets_of_webhooks_are_in_no_log_no_error_and_no_other_answe
 
     written = [log.read_bytes() for log in logs.iterdir()]
     assert len(answers.made) == len(set(answers.made)) >= 4
-    assert b"webhook.disabled" in b"".join(answers.told)
+    assert b"webhook.disabled" in b"".join(answers.received)
     assert len(b"".join(written)) > 1_000
-    assert found_in([*answers.told, *written, *of_requests(receiver)], answers.made) == []
+    assert found_in([*answers.received, *written, *of_requests(receiver)], answers.made) == []
 
 
 def use_webhooks(answers: Answers, url: str) -> None:
@@ -124,7 +124,7 @@ def look_at_all(answers: Answers, pair: Pair) -> None:
     answers.call(pb.DeleteWebhookRequest(id="own"))
     stream = pair.events.StreamEvents(pb.StreamEventsRequest(), timeout=CALL_SECONDS)
     for response in stream:
-        answers.told.append(response.SerializeToString())
+        answers.received.append(response.SerializeToString())
         if any(event.type == "webhook.disabled" for event in response.events):
             stream.cancel()
             return

@@ -50,7 +50,7 @@ def test_nothing_installs_a_package_that_somebody_else_has_named_herald() -> Non
         for requirement in extra
         if re.match(r"herald\b", requirement)
     ]
-    told = [
+    undocumented = [
         line
         for page in [*_PAGES, _ROOT / "Makefile"]
         for line in page.read_text().splitlines()
@@ -59,4 +59,4 @@ def test_nothing_installs_a_package_that_somebody_else_has_named_herald() -> Non
 
     assert project["name"] == "herald-campaigns"
     assert all(requirement.startswith("herald-campaigns[") for requirement in asked_for)
-    assert told == []
+    assert undocumented == []

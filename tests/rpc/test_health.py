@@ -32,13 +32,13 @@ async def test_a_server_serves_while_what_it_depends_on_is_well() -> None:
     dependency, stop = Dependency(), asyncio.Event()
     async with running({}) as service:
         worker = HealthWorker(service.server, dependency.is_well)
-        told = []
+        statuses = []
         for well in (True, False, False, True):
             dependency.well = well
             await worker.run_once(stop)
-            told.append(await health_of(service))
+            statuses.append(await health_of(service))
 
-    assert told == [[SERVING] * 2, [NOT_SERVING] * 2, [NOT_SERVING] * 2, [SERVING] * 2]
+    assert statuses == [[SERVING] * 2, [NOT_SERVING] * 2, [NOT_SERVING] * 2, [SERVING] * 2]
 
 
 async def test_a_server_that_stops_does_not_serve_again() -> None:
@@ -61,17 +61,17 @@ async def test_a_check_that_fails_is_a_no_and_the_worker_goes_on() -> None:
             if not self.asked.is_set():
                 await super().is_well()
                 raise ZeroDivisionError
-            told.append(await health_of(service))
+            statuses.append(await health_of(service))
             stop.set()
             return True
 
-    told: list[list[int]] = []
+    statuses: list[list[int]] = []
     stop = asyncio.Event()
     async with running({}) as service:
         worker = HealthWorker(service.server, FailsOnce().is_well)
         await worker.run(stop)
 
-    assert told == [[NOT_SERVING] * 2]
+    assert statuses == [[NOT_SERVING] * 2]
     assert worker.is_well
 
 

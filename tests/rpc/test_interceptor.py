@@ -110,11 +110,11 @@ async def test_a_request_id_that_is_missing_or_odd_is_replaced(given: str | None
     metadata = () if given is None else (("x-request-id", given),)
     async with running(methods) as service:
         call = service.unary("Tell")(b"", metadata=metadata)
-        told = (await call).decode()
+        request_id = (await call).decode()
 
-        assert told not in {"", given}
-        assert (await call.trailing_metadata())["x-request-id"] == told
-        assert (await service.unary("Tell")(b"", metadata=metadata)).decode() != told
+        assert request_id not in {"", given}
+        assert (await call.trailing_metadata())["x-request-id"] == request_id
+        assert (await service.unary("Tell")(b"", metadata=metadata)).decode() != request_id
 
 
 @pytest.mark.parametrize("pages_before", [0, 1, 3])

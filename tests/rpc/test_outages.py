@@ -79,21 +79,21 @@ def test_what_is_paused_is_known_by_its_name() -> None:
 
 
 async def test_a_step_that_fails_is_repeated_and_is_well_again_when_it_is_done() -> None:
-    told: list[bool] = []
+    health: list[bool] = []
     stop = asyncio.Event()
 
     async def step() -> float:
-        told.append(worker.is_well)
-        if len(told) == 5:
+        health.append(worker.is_well)
+        if len(health) == 5:
             stop.set()
-        if len(told) in {2, 3}:
+        if len(health) in {2, 3}:
             raise LookupError
         return 0.0
 
     worker = Worker(step, longest_pause_seconds=0.01)
     await worker.run(stop)
 
-    assert told == [True, True, False, False, True]
+    assert health == [True, True, False, False, True]
 
 
 async def test_a_worker_that_is_told_to_stop_in_a_pause_does_not_wait_for_its_end() -> None:

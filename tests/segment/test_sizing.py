@@ -297,12 +297,12 @@ async def test_the_worker_outlasts_what_nobody_foresaw_and_is_not_well_meanwhile
 ) -> None:
     class BrokenTwice(SqlSizingStore):
         async def claim(self, *_: object) -> None:
-            told.append(worker.is_well)
-            if len(told) < 3:
+            health.append(worker.is_well)
+            if len(health) < 3:
                 raise ZeroDivisionError
             stop.set()
 
-    told: list[bool] = []
+    health: list[bool] = []
     stop = asyncio.Event()
     worker = SizingWorker(
         BrokenTwice(service.database), SqlTargetStore(service.database), ManualClock(NOON), MINUTE
@@ -310,5 +310,5 @@ async def test_the_worker_outlasts_what_nobody_foresaw_and_is_not_well_meanwhile
 
     await worker.run(stop)
 
-    assert told == [True, False, False]
+    assert health == [True, False, False]
     assert worker.is_well
