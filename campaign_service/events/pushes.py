@@ -87,10 +87,6 @@ class Pusher:
         """Whether the database works. A gateway that is down concerns no caller."""
         return not self._outages
 
-    async def begin(self) -> None:
-        """Lets pushes begin with what happens from now on, if there have not been any yet."""
-        await self._pushes.begin()
-
     async def run(self, stop: asyncio.Event) -> None:
         """Pushes until `stop` is set. What waits for the gateway then is given up."""
         async with open_gateway(self._url) as gateway:

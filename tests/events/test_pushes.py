@@ -32,7 +32,7 @@ async def gateway() -> AsyncIterator[Gateway]:
 @pytest.fixture
 async def pushing(database: Database, gateway: Gateway) -> Pushing:
     pushing = Pushing(database, gateway.url)
-    await pushing.pusher.begin()
+    await pushing.store.begin()
     return pushing
 
 
@@ -383,14 +383,14 @@ async def test_what_was_before_the_first_server_with_a_gateway_is_neither_pushed
     await pushing.register(a_device("token", "ann"))
     await pushing.send(["ann"])
 
-    await pushing.pusher.begin()
+    await pushing.store.begin()
     await pushing.push()
     assert gateway.tokens == []
     assert await pushing.counts() == PushCounts()
 
     await pushing.send(["ann"], "summer")
     # a later start does not begin anew
-    await pushing.another_pusher().begin()
+    await pushing.store.begin()
     await pushing.push()
     assert gateway.tokens == ["token"]
 
@@ -450,7 +450,7 @@ async def test_a_held_database_pushes_nothing_until_it_is_released(
 async def test_pushes_wait_for_a_gateway_that_takes_none(database: Database, outage: str) -> None:
     gateway = Gateway()
     pushing = Pushing(database, gateway.url)
-    await pushing.pusher.begin()
+    await pushing.store.begin()
     await pushing.register(a_device("a", "ann"), a_device("b", "bob"), a_device("c", "cleo"))
     stop = asyncio.Event()
     refused = asyncio.Event()
@@ -486,7 +486,7 @@ async def test_pushes_that_outlive_their_time_while_the_gateway_is_down_are_drop
 ) -> None:
     gateway = Gateway()
     pushing = Pushing(database, gateway.url)
-    await pushing.pusher.begin()
+    await pushing.store.begin()
     await pushing.register(a_device("a", "ann"), a_device("b", "bob"))
     stop = asyncio.Event()
     running = asyncio.create_task(pushing.pusher.run(stop))
@@ -505,7 +505,7 @@ async def test_pushes_that_outlive_their_time_while_the_gateway_is_down_are_drop
 
 async def test_a_stop_gives_up_what_waits_for_the_gateway(database: Database) -> None:
     pushing = Pushing(database, Gateway().url)
-    await pushing.pusher.begin()
+    await pushing.store.begin()
     await pushing.register(a_device("a", "ann"))
     await pushing.send(["ann"])
     stop = asyncio.Event()
