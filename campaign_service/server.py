@@ -163,7 +163,11 @@ async def _server(
         attempts = SqlAttemptStore(database)
         retention = Retention(log, attempts, timedelta(days=settings.event_retention_days), now=now)
         tokens = SqlTokenStore(database)
-        guard = TokenGuard(tokens, now) if settings.auth == "tokens" else None
+        guard = (
+            TokenGuard(tokens, now, calls_per_second=settings.token_calls_per_second)
+            if settings.auth == "tokens"
+            else None
+        )
         hold: Hold | None = None
 
         async def take_up() -> None:

@@ -91,7 +91,13 @@ async def _server(
         )
         chat_servicer = ChatServicer(sql_chat_store(database), now)
 
-        guard = TokenGuard(SqlTokenStore(database), now) if settings.auth == "tokens" else None
+        guard = (
+            TokenGuard(
+                SqlTokenStore(database), now, calls_per_second=settings.token_calls_per_second
+            )
+            if settings.auth == "tokens"
+            else None
+        )
 
         async def prepare(_: RunningServer) -> None:
             await begin(

@@ -3,7 +3,10 @@
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import ceil
 from time import monotonic
+
+import structlog
 
 from chat_store.access.scopes import Scope
 from chat_store.access.store import TokenStore
@@ -11,7 +14,9 @@ from chat_store.access.tokens import Token, id_in
 from chat_store.database.coalescing import Coalescer
 from chat_store.errors import StoreUnavailableError
 from herald_rpc.access.permissions import PERMISSIONS
+from herald_rpc.access.rates import Allowance, CallRate
 from herald_rpc.access.refusals import (
+    rate_limit_exceeded,
     scope_missing,
     token_expired,
     token_invalid,
@@ -21,7 +26,7 @@ from herald_rpc.access.refusals import (
 from herald_rpc.client.secure_channel import AUTHORIZATION
 from herald_rpc.process.outages import RepeatingWorker
 from herald_rpc.server.admission import OverloadedError
-from herald_rpc.server.guarding import OpenStreams, RefusedError
+from herald_rpc.server.guarding import NOT_LIMITED, Counted, OpenStreams, RefusedError
 from herald_rpc.server.principals import Principal
 
 # A revocation takes effect within 5 s: tokens in use are read again every second, and one that
@@ -36,6 +41,8 @@ _REFLECTION = "/grpc.reflection."
 _SCHEME = "bearer "
 _MINUTE = timedelta(minutes=1)
 
+logger = structlog.get_logger(__name__)
+
 
 @dataclass(slots=True)
 class _Known:
@@ -43,6 +50,7 @@ class _Known:
     principal: Principal
     read_at: float
     used_at: float
+    rate: CallRate | None
 
 
 class TokenGuard(RepeatingWorker):
@@ -57,11 +65,14 @@ class TokenGuard(RepeatingWorker):
         store: TokenStore,
         now: Callable[[], datetime],
         permissions: Mapping[str, Scope] = PERMISSIONS,
+        calls_per_second: int | None = None,
     ) -> None:
+        """`calls_per_second` are those of each token; None: any number."""
         super().__init__("the check of tokens", StoreUnavailableError)
         self._store = store
         self._now = now
         self._permissions = permissions
+        self._calls_per_second = calls_per_second
         self._known: dict[str, _Known] = {}
         self._used: set[str] = set()
         self._waiting = 0
@@ -86,6 +97,29 @@ class TokenGuard(RepeatingWorker):
         if last_used_at is None or now - last_used_at >= _MINUTE:
             self._used.add(known.token.id)
         return known.principal
+
+    def count(self, principal: Principal) -> Counted:
+        known = self._known.get(principal.id)
+        if known is None or known.rate is None:
+            return NOT_LIMITED
+        allowance = known.rate.take(monotonic())
+        trailers = self._trailers(allowance)
+        if not allowance.retry_seconds:
+            return Counted(trailers)
+        if not known.rate.has_warned:
+            known.rate.has_warned = True
+            logger.warning(
+                "a token has reached its limit", token_id=principal.id, limit=allowance.limit
+            )
+        return Counted(trailers, rate_limit_exceeded(principal, allowance))
+
+    def _trailers(self, allowance: Allowance) -> tuple[tuple[str, str], ...]:
+        full_at = ceil(self._now().timestamp() + allowance.full_seconds)
+        return (
+            ("x-ratelimit-limit", str(allowance.limit)),
+            ("x-ratelimit-remaining", str(allowance.remaining)),
+            ("x-ratelimit-reset", str(full_at)),
+        )
 
     def authorize(self, principal: Principal, method: str) -> None:
         if method.startswith(_REFLECTION):
@@ -155,7 +189,8 @@ class TokenGuard(RepeatingWorker):
             self._known.pop(token_id, None)
             return None
         if known is None:
-            known = _Known(token, _principal(token), read_at, used_at=read_at)
+            rate = CallRate(limit, monotonic()) if (limit := self._calls_per_second) else None
+            known = _Known(token, _principal(token), read_at, used_at=read_at, rate=rate)
             self._known[token_id] = known
         elif read_at >= known.read_at:
             # an earlier read that took longer would bring a revoked token back

@@ -1,9 +1,13 @@
 """The refusals of calls, with their reasons."""
 
+from datetime import timedelta
+from math import ceil
+
 import grpc
 
 from chat_store.access.tokens import Token
-from herald_rpc.server.failures import Failure
+from herald_rpc.access.rates import Allowance
+from herald_rpc.server.failures import Failure, QuotaViolation
 from herald_rpc.server.guarding import RefusedError
 from herald_rpc.server.principals import Principal
 
@@ -24,6 +28,21 @@ def token_expired(token: Token) -> RefusedError:
 
 def token_revoked(token: Token) -> RefusedError:
     return _unauthenticated("REVOKED", f"token {token.id} is revoked", token.id)
+
+
+def rate_limit_exceeded(principal: Principal, allowance: Allowance) -> RefusedError:
+    text = f"token {principal.id} may make {allowance.limit} calls a second to this server"
+    return RefusedError(
+        Failure(
+            code=_CODE.RESOURCE_EXHAUSTED,
+            reason="ERROR_REASON_RATE_LIMIT_EXCEEDED",
+            message=text,
+            metadata={"token_id": principal.id, "limit": str(allowance.limit)},
+            quota=[QuotaViolation(f"token:{principal.id}", text)],
+            # a caller that comes a moment too early would be refused again
+            retry_after=timedelta(milliseconds=ceil(1_000 * allowance.retry_seconds)),
+        )
+    )
 
 
 def scope_missing(principal: Principal, scope: str) -> RefusedError:

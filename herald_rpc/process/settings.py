@@ -175,11 +175,16 @@ class ServerSettings(_Settings):
     auth: Literal["none", "tokens"] = "none"
     """Whether callers need a token."""
 
+    token_calls_per_second: int | None = Field(default=None, ge=1)
+    """Calls a second that a server takes of each token; unset: any number."""
+
     @model_validator(mode="after")
     def _has_whole_pairs(self) -> Self:
         require_pair(self.tls_cert, self.tls_key, "HERALD_TLS_CERT", "HERALD_TLS_KEY")
         if self.tls_client_ca and not self.tls_cert:
             raise ValueError("HERALD_TLS_CLIENT_CA needs HERALD_TLS_CERT")
+        if self.token_calls_per_second and self.auth != "tokens":
+            raise ValueError("HERALD_TOKEN_CALLS_PER_SECOND needs HERALD_AUTH=tokens")
         return self
 
     @field_validator("database_url")

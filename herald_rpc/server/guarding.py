@@ -1,6 +1,7 @@
 """What a server asks before it takes a call."""
 
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from typing import Protocol
 
 from herald_rpc.server.failures import Failure
@@ -13,6 +14,17 @@ class RefusedError(Exception):
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
         self.failure = failure
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """A call that was counted: the metadata of its answer, and its refusal if it is one too many."""
+
+    trailers: tuple[tuple[str, str], ...] = ()
+    refusal: RefusedError | None = None
+
+
+NOT_LIMITED = Counted()
 
 
 class OpenStreams(Protocol):
@@ -32,6 +44,9 @@ class Guard(Protocol):
 
     async def authenticate(self, metadata: Iterable[tuple[str, str | bytes]]) -> Principal:
         """Returns who makes the call."""
+
+    def count(self, principal: Principal) -> Counted:
+        """Counts a call of the principal, before its request is read."""
 
     def authorize(self, principal: Principal, method: str) -> None:
         """Lets the principal call the method, as `/package.Service/Method`."""

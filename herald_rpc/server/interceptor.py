@@ -70,7 +70,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg,unus
     that nears it while the server is `impaired` ends as UNAVAILABLE, and so do calls that
     `cancel_remaining` cancels.
 
-    With a guard, calls are refused before all that unless it lets them pass.
+    With a guard, calls are refused before all that unless it lets them pass. It counts calls that
+    are denied, too, but not gRPC's own.
     """
 
     def __init__(
@@ -114,6 +115,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg,unus
         if self._guard and not method.startswith(_UNGUARDED):
             try:
                 call = replace(call, principal=await self._guard.authenticate(metadata))
+                if not method.startswith(_ALWAYS_ADMITTED):
+                    counted = self._guard.count(call.principal)
+                    call = replace(call, trailers=counted.trailers)
+                    if counted.refusal:
+                        return call.refused(counted.refusal)
                 if handler is not None:
                     self._guard.authorize(call.principal, method)
             except Exception as error:  # noqa: BLE001  answered as those of handlers are
@@ -151,6 +157,7 @@ class _Call:
     request_id: str
     active: ActiveCalls
     principal: Principal = LOCAL
+    trailers: tuple[tuple[str, str], ...] = ()
 
     def refused(self, error: Exception) -> _Handler:
         """Makes a handler that refuses every request, with the error's reason.
@@ -226,7 +233,7 @@ class _Call:
             acting_as(self.principal),
         ):
             # Not in the headers: clients retry a call only before any part of its response arrives.
-            context.set_trailing_metadata(((REQUEST_ID_KEY, self.request_id),))
+            context.set_trailing_metadata(((REQUEST_ID_KEY, self.request_id), *self.trailers))
             try:
                 return await self._response(context, respond)
             except grpc.aio.AbortError as aborted:
@@ -249,7 +256,8 @@ class _Call:
 
     async def _abort(self, context: _Context, failure: Failure) -> NoReturn:
         status = rpc_status.to_status(to_status(failure))
-        trailers = (*status.trailing_metadata, (REQUEST_ID_KEY, self.request_id))
+        own = (REQUEST_ID_KEY, self.request_id), *self.trailers
+        trailers = (*status.trailing_metadata, *own)
         await context.abort(status.code, status.details, trailers)
 
     def _failure_of(self, error: Exception, context: _Context) -> Failure:

@@ -132,8 +132,10 @@ async def issue(database: Database, *scopes: Scope, **spec: Any) -> str:
 
 
 @asynccontextmanager
-async def guarded_pair(database_url: str, **settings: Any) -> AsyncIterator[GuardedPair]:
-    """`settings` are the campaign server's."""
+async def guarded_pair(
+    database_url: str, *, calls_per_second: int | None = None, **settings: Any
+) -> AsyncIterator[GuardedPair]:
+    """`settings` are the campaign server's; `calls_per_second` are for both."""
     async with AsyncExitStack() as stack:
         database = open_database(database_url)
         stack.push_async_callback(database.close)
@@ -144,13 +146,13 @@ async def guarded_pair(database_url: str, **settings: Any) -> AsyncIterator[Guar
                 database_url=database_url,
                 segment_listen=_ANY_PORT,
                 auth="tokens",
+                token_calls_per_second=calls_per_second,
                 grace_seconds=5,
             ),
         )
         stack.push_async_callback(segment.stop)
-        campaign = await start_campaign_server(
-            database_url, segment.address, **{"token": token, **settings}
-        )
+        given = {"token": token, "token_calls_per_second": calls_per_second, **settings}
+        campaign = await start_campaign_server(database_url, segment.address, **given)
         stack.push_async_callback(campaign.stop)
         channels = {
             name: await stack.enter_async_context(grpc.aio.insecure_channel(served.address))

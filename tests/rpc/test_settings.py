@@ -41,6 +41,7 @@ def test_without_settings_a_server_runs_on_an_embedded_database() -> None:
         "HERALD_TLS_CERT": "",
         "HERALD_TLS_CLIENT_CA": "",
         "HERALD_TLS_KEY": "",
+        "HERALD_TOKEN_CALLS_PER_SECOND": "",
     }
 
 

@@ -79,6 +79,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """PERMISSION_DENIED: the caller's token has `sender_ids`, and those of the new one are not among
     them, or are empty. Example: `{"sender_id": "maria", "token_id": "0f3c9a1be27d4856"}`.
     """
+    ERROR_REASON_RATE_LIMIT_EXCEEDED: _ErrorReason.ValueType  # 18
+    """RESOURCE_EXHAUSTED: the token has made its calls of this second to this server; repeat the call
+    after the delay in RetryInfo. Example: `{"token_id": "0f3c9a1be27d4856", "limit": "100"}`.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. The full name of a value, such as ERROR_REASON_TOKEN_NOT_FOUND, is the
@@ -143,5 +147,9 @@ that the new token is to have. Example: `{"scope":
 ERROR_REASON_SENDER_NOT_ALLOWED: ErrorReason.ValueType  # 15
 """PERMISSION_DENIED: the caller's token has `sender_ids`, and those of the new one are not among
 them, or are empty. Example: `{"sender_id": "maria", "token_id": "0f3c9a1be27d4856"}`.
+"""
+ERROR_REASON_RATE_LIMIT_EXCEEDED: ErrorReason.ValueType  # 18
+"""RESOURCE_EXHAUSTED: the token has made its calls of this second to this server; repeat the call
+after the delay in RetryInfo. Example: `{"token_id": "0f3c9a1be27d4856", "limit": "100"}`.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

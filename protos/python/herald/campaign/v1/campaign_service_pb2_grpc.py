@@ -28,8 +28,8 @@ if _version_not_supported:
 class CampaignServiceStub:
     """Sends one message to everyone of an audience, once. Every error carries a `google.rpc.ErrorInfo`
     whose reason is a value of ErrorReason. The effects of a call are durable when it returns. Calls
-    that failed with UNAVAILABLE, or with RESOURCE_EXHAUSTED and ERROR_REASON_OVERLOADED, are worth
-    repeating unchanged.
+    that failed with UNAVAILABLE, or with RESOURCE_EXHAUSTED and a RetryInfo, are worth repeating
+    unchanged.
     """
 
     def __init__(self, channel):
@@ -93,8 +93,8 @@ class CampaignServiceStub:
 class CampaignServiceServicer:
     """Sends one message to everyone of an audience, once. Every error carries a `google.rpc.ErrorInfo`
     whose reason is a value of ErrorReason. The effects of a call are durable when it returns. Calls
-    that failed with UNAVAILABLE, or with RESOURCE_EXHAUSTED and ERROR_REASON_OVERLOADED, are worth
-    repeating unchanged.
+    that failed with UNAVAILABLE, or with RESOURCE_EXHAUSTED and a RetryInfo, are worth repeating
+    unchanged.
     """
 
     def CreateCampaign(self, request, context):
@@ -320,8 +320,8 @@ def add_CampaignServiceServicer_to_server(servicer, server):
 class CampaignService:
     """Sends one message to everyone of an audience, once. Every error carries a `google.rpc.ErrorInfo`
     whose reason is a value of ErrorReason. The effects of a call are durable when it returns. Calls
-    that failed with UNAVAILABLE, or with RESOURCE_EXHAUSTED and ERROR_REASON_OVERLOADED, are worth
-    repeating unchanged.
+    that failed with UNAVAILABLE, or with RESOURCE_EXHAUSTED and a RetryInfo, are worth repeating
+    unchanged.
     """
 
     @staticmethod

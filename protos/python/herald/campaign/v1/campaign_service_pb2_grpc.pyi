@@ -29,8 +29,8 @@ GRPC_VERSION: str
 class CampaignServiceStub:
     """Sends one message to everyone of an audience, once. Every error carries a `google.rpc.ErrorInfo`
     whose reason is a value of ErrorReason. The effects of a call are durable when it returns. Calls
-    that failed with UNAVAILABLE, or with RESOURCE_EXHAUSTED and ERROR_REASON_OVERLOADED, are worth
-    repeating unchanged.
+    that failed with UNAVAILABLE, or with RESOURCE_EXHAUSTED and a RetryInfo, are worth repeating
+    unchanged.
     """
 
     @_typing.overload
@@ -161,8 +161,8 @@ class CampaignServiceStub:
 class CampaignServiceAsyncStub(CampaignServiceStub):
     """Sends one message to everyone of an audience, once. Every error carries a `google.rpc.ErrorInfo`
     whose reason is a value of ErrorReason. The effects of a call are durable when it returns. Calls
-    that failed with UNAVAILABLE, or with RESOURCE_EXHAUSTED and ERROR_REASON_OVERLOADED, are worth
-    repeating unchanged.
+    that failed with UNAVAILABLE, or with RESOURCE_EXHAUSTED and a RetryInfo, are worth repeating
+    unchanged.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -289,8 +289,8 @@ class CampaignServiceAsyncStub(CampaignServiceStub):
 class CampaignServiceServicer(metaclass=_abc_1.ABCMeta):
     """Sends one message to everyone of an audience, once. Every error carries a `google.rpc.ErrorInfo`
     whose reason is a value of ErrorReason. The effects of a call are durable when it returns. Calls
-    that failed with UNAVAILABLE, or with RESOURCE_EXHAUSTED and ERROR_REASON_OVERLOADED, are worth
-    repeating unchanged.
+    that failed with UNAVAILABLE, or with RESOURCE_EXHAUSTED and a RetryInfo, are worth repeating
+    unchanged.
     """
 
     @_abc_1.abstractmethod

@@ -142,6 +142,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """PERMISSION_DENIED: the token has `sender_ids`, and the campaign's sender is none of them. Example:
     `{"sender_id": "maria", "token_id": "0f3c9a1be27d4856"}`.
     """
+    ERROR_REASON_RATE_LIMIT_EXCEEDED: _ErrorReason.ValueType  # 29
+    """RESOURCE_EXHAUSTED: the token has made its calls of this second to this server; repeat the call
+    after the delay in RetryInfo. Example: `{"token_id": "0f3c9a1be27d4856", "limit": "100"}`.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. The full name of a value, such as ERROR_REASON_CAMPAIGN_NOT_FOUND, is the
@@ -269,5 +273,9 @@ ERROR_REASON_SCOPE_MISSING: ErrorReason.ValueType  # 27
 ERROR_REASON_SENDER_NOT_ALLOWED: ErrorReason.ValueType  # 28
 """PERMISSION_DENIED: the token has `sender_ids`, and the campaign's sender is none of them. Example:
 `{"sender_id": "maria", "token_id": "0f3c9a1be27d4856"}`.
+"""
+ERROR_REASON_RATE_LIMIT_EXCEEDED: ErrorReason.ValueType  # 29
+"""RESOURCE_EXHAUSTED: the token has made its calls of this second to this server; repeat the call
+after the delay in RetryInfo. Example: `{"token_id": "0f3c9a1be27d4856", "limit": "100"}`.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -120,6 +120,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """PERMISSION_DENIED: the token lacks the scope that the call needs. Example: `{"scope":
     "campaigns:write", "token_id": "0f3c9a1be27d4856"}`.
     """
+    ERROR_REASON_RATE_LIMIT_EXCEEDED: _ErrorReason.ValueType  # 24
+    """RESOURCE_EXHAUSTED: the token has made its calls of this second to this server; repeat the call
+    after the delay in RetryInfo. Example: `{"token_id": "0f3c9a1be27d4856", "limit": "100"}`.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. The full name of a value, such as ERROR_REASON_SEGMENT_NOT_FOUND, is the
@@ -225,5 +229,9 @@ ERROR_REASON_TOKEN_REVOKED: ErrorReason.ValueType  # 22
 ERROR_REASON_SCOPE_MISSING: ErrorReason.ValueType  # 23
 """PERMISSION_DENIED: the token lacks the scope that the call needs. Example: `{"scope":
 "campaigns:write", "token_id": "0f3c9a1be27d4856"}`.
+"""
+ERROR_REASON_RATE_LIMIT_EXCEEDED: ErrorReason.ValueType  # 24
+"""RESOURCE_EXHAUSTED: the token has made its calls of this second to this server; repeat the call
+after the delay in RetryInfo. Example: `{"token_id": "0f3c9a1be27d4856", "limit": "100"}`.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
