@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 
 from tests.bench import (
+    access,
     calls,
     channels,
     events,
@@ -54,6 +55,7 @@ _SCENARIOS = {
     "events": _Measurement(events.measure, 100_000),
     "segments": _Measurement(segments.measure, 1_000_000),
     "calls": _Measurement(calls.measure, 10_000),
+    "access": _Measurement(access.measure, 60_000),
     "filters": _Measurement(filters.measure, 10_000),
     "import": _Measurement(imports.measure, 1_000_000),
     "million": _Measurement(million.measure, 1_000_000),

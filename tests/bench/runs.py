@@ -2,9 +2,11 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+import grpc
 
 from campaign_service.settings import CampaignSettings
 from herald.campaign.v1 import campaign_pb2
@@ -33,9 +35,19 @@ class Run:
 
 
 @contextmanager
-def warm_pair(bench_database: BenchDatabase, database_url: str) -> Iterator[Pair]:
-    """Two servers whose sender processes have started, which takes them one to four seconds."""
-    with running_pair(database_url, bench_database.folder / "logs", PRODUCTION) as pair:
+def warm_pair(
+    bench_database: BenchDatabase,
+    database_url: str,
+    settings: Mapping[str, str] | None = None,
+    credentials: grpc.ChannelCredentials | None = None,
+) -> Iterator[Pair]:
+    """Two servers whose sender processes have started, which takes them one to four seconds.
+
+    `settings` go over production's; `credentials` are those with which the servers are called.
+    """
+    logs = bench_database.folder / "logs"
+    given = {**PRODUCTION, **(settings or {})}
+    with running_pair(database_url, logs, given, credentials=credentials) as pair:
         deadline = time.monotonic() + _START_SECONDS
         while (
             pair.campaign.log_tail().count('"event": "sending"')

@@ -12,9 +12,7 @@ from threading import Event
 
 import grpc
 import pytest
-from typer.testing import CliRunner
 
-from campaign_service.__main__ import app
 from chat_store.access.scopes import Scope
 from herald.chat.v1 import chat_service_pb2
 from herald_rpc.certificates import CertificateFiles
@@ -22,6 +20,7 @@ from tests.harness import forkserver, grpcurl, hello_campaign
 from tests.harness.certificates import Authority
 from tests.harness.grpcurl import GrpcurlError
 from tests.harness.processes import Pair, Server, free_address, running_pair, servers
+from tests.harness.tokens import made_token
 
 _PEOPLE = 50
 
@@ -50,16 +49,6 @@ def credentials(files: CertificateFiles, token: str) -> grpc.ChannelCredentials:
         ),
         grpc.access_token_call_credentials(token),
     )
-
-
-def made_token(database_url: str, *scopes: Scope) -> str:
-    """Makes a token as an operator does."""
-    asked = [part for scope in scopes for part in ("--scope", scope)]
-    made = CliRunner().invoke(
-        app, ["token", "create", "journey", *asked, "--database-url", database_url]
-    )
-    assert made.exit_code == 0, made.output
-    return made.stdout.splitlines()[0]
 
 
 @pytest.fixture(scope="module")
