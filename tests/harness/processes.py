@@ -99,10 +99,12 @@ class Server:
         log: Path | None = None,
         run: Run = run_anew,
         credentials: grpc.ChannelCredentials | None = None,
+        server_name: str = "",
     ) -> None:
         self.module = module
         self.address = address
         self.credentials = credentials
+        self._server_name = server_name
         self._environment = environment
         self._log = log
         self._run = run
@@ -197,7 +199,7 @@ class Server:
     def _wait_for_health(self, process: Process, wanted: Collection[int]) -> None:
         # a service that no restored database holds up: while the server starts, none is serving
         unheld = EVENT_SERVICE if wanted == _HEALTH[True] else ""
-        with open_channel(self.address, self.credentials) as channel:
+        with open_channel(self.address, self.credentials, self._server_name) as channel:
             for _ in range(int(_START_SECONDS / 0.05)):
                 if _health(channel) in wanted and (
                     not unheld or _health(channel, unheld) == _SERVING
@@ -279,8 +281,12 @@ def servers(
     logs: Path | None = None,
     run: Run = run_anew,
     credentials: grpc.ChannelCredentials | None = None,
+    server_name: str = "",
 ) -> tuple[Server, Server]:
-    """The segment and the campaign server, not started."""
+    """The segment and the campaign server, not started.
+
+    `server_name` is the name in their certificates, if it is not that of their addresses.
+    """
     common = {**(settings or {}), "HERALD_DATABASE_URL": database_url}
     segment = Server(
         "segment_service",
@@ -289,6 +295,7 @@ def servers(
         logs and logs / "segment.log",
         run,
         credentials,
+        server_name,
     )
     campaign = Server(
         "campaign_service",
@@ -301,6 +308,7 @@ def servers(
         logs and logs / "campaign.log",
         run,
         credentials,
+        server_name,
     )
     return segment, campaign
 
@@ -327,9 +335,12 @@ def free_address() -> str:
         return f"127.0.0.1:{port}"
 
 
-def open_channel(address: str, credentials: grpc.ChannelCredentials | None = None) -> grpc.Channel:
+def open_channel(
+    address: str, credentials: grpc.ChannelCredentials | None = None, server_name: str = ""
+) -> grpc.Channel:
     if credentials:
-        return grpc.secure_channel(address, credentials, options=_CHANNEL_OPTIONS)
+        named = (("grpc.ssl_target_name_override", server_name),) if server_name else ()
+        return grpc.secure_channel(address, credentials, options=(*_CHANNEL_OPTIONS, *named))
     return grpc.insecure_channel(address, options=_CHANNEL_OPTIONS)
 
 

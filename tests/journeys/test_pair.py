@@ -71,3 +71,29 @@ def test_a_server_that_dies_ends_the_other_one(running: subprocess.Popen[str], w
 
     assert running.wait(30) == 1
     assert not psutil.wait_procs(servers, timeout=0)[1]
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(
+    ("variables", "problem"),
+    [
+        ({"HERALD_TLS_CERT": "a.crt", "HERALD_TLS_KEY": "a.key"}, "needs HERALD_TLS_CA"),
+        ({"HERALD_TLS_CA": "nowhere.crt"}, "nowhere.crt"),
+        ({"HERALD_TLS_CA": "a", "HERALD_TLS_CLIENT_CERT": "b"}, "needs HERALD_TLS_CLIENT_KEY"),
+    ],
+)
+def test_servers_whose_health_could_not_be_asked_for_are_not_started(
+    variables: dict[str, str], problem: str, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.tools.run_servers"],
+        cwd=tmp_path,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert problem in done.stderr
+    assert "Traceback" not in done.stderr
