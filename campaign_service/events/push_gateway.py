@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
@@ -51,7 +51,7 @@ class Notification:
 
     id: str
     provider: PushProvider
-    token: str
+    token: str = field(repr=False)
     title: str
     text: str
     data: Mapping[str, str]

@@ -8,6 +8,7 @@ from pathlib import Path
 import trustme
 
 from herald_rpc.certificates import CertificateFiles
+from tests.harness.canaries import canaries
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,12 @@ class Authority:
         )
         assert files.certificate
         assert files.key
+        key = issued.private_key_pem.bytes()
+        canaries.tell(key.splitlines()[1])
         chain = b"".join(each.bytes() for each in issued.cert_chain_pems)
         for file, content in (
             (files.certificate, chain),
-            (files.key, issued.private_key_pem.bytes()),
+            (files.key, key),
         ):
             # as certificate managers do: a reader sees the old file or the new one
             new = file.with_suffix(".new")

@@ -17,6 +17,8 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from tests.harness.canaries import canaries
+
 _PRELOADED = [
     "aiosqlite",
     "alembic.command",
@@ -81,6 +83,7 @@ def start(
     What it writes goes to `log`, also to its standard error unless there is a file for that.
     It leads a process group of its own. Whoever starts it must end it.
     """
+    canaries.watch(errors or log)
     given = (module, dict(environment), log, errors or log, arguments)
     process = _context().Process(target=_run, args=given)
     process.start()

@@ -14,6 +14,7 @@ from typing import Self
 
 from chat_store.database.engine import open_database
 from chat_store.database.schema import migrate
+from tests.harness.canaries import DATABASE_PASSWORD
 from tests.harness.event_loops import run_in_new_loop
 from tests.harness.parent_death import die_with_parent
 
@@ -145,7 +146,8 @@ class Postgres:
             lock.unlink()
 
     def url(self, name: str) -> str:
-        return f"postgresql+asyncpg://postgres@/{name}?host={self._data}"
+        # it trusts everyone, but whoever has the URL has to keep a secret
+        return f"postgresql+asyncpg://postgres:{DATABASE_PASSWORD}@/{name}?host={self._data}"
 
     def fresh_database(self, template: str = "") -> str:
         """Creates a database and returns its name: a migrated, empty one, or a copy of another.

@@ -20,6 +20,7 @@ from herald.campaign.v1.campaign_service_pb2_grpc import CampaignServiceStub
 from herald.chat.v1.chat_service_pb2_grpc import ChatServiceStub
 from herald.event.v1.event_service_pb2_grpc import EventServiceStub
 from herald.segment.v1.segment_service_pb2_grpc import SegmentServiceStub
+from tests.harness.canaries import canaries
 from tests.harness.parent_death import die_with_parent
 
 _START_SECONDS = 60.0
@@ -75,6 +76,8 @@ def run_anew(module: str, environment: Mapping[str, str], log: Path | None) -> P
     """As an operator does. Without a `log`, it writes to this process's output."""
     with ExitStack() as stack:
         output = stack.enter_context(log.open("ab")) if log else None
+        if log:
+            canaries.watch(log)
         return subprocess.Popen(
             die_with_parent([sys.executable, "-m", module]),
             env=_outer_environment() | dict(environment),

@@ -29,6 +29,7 @@ from herald_rpc.server.serving import RunningServer
 from segment_service.server import run_until as run_segment_server
 from segment_service.settings import SegmentSettings
 from tests.harness import forkserver
+from tests.harness.canaries import DATABASE_PASSWORD
 from tests.harness.postgres import Postgres
 from tests.harness.processes import free_address
 from tests.harness.proxy import relayed
@@ -115,7 +116,7 @@ async def test_a_server_waits_for_its_database_and_serves_when_that_is_up(
 
 @pytest.mark.parametrize("service", SERVICES)
 async def test_a_stop_ends_the_wait_for_the_database(service: str, tmp_path: Path) -> None:
-    url = f"postgresql+asyncpg://postgres@/herald?host={tmp_path}"
+    url = f"postgresql+asyncpg://postgres:{DATABASE_PASSWORD}@/herald?host={tmp_path}"
     address, stop = free_address(), asyncio.Event()
     server = asyncio.ensure_future(
         RUN[service](stop, settings(service, url, address), lambda _: None)
@@ -133,7 +134,7 @@ async def test_a_stop_ends_the_wait_for_the_database(service: str, tmp_path: Pat
 async def test_a_server_gives_up_after_the_time_that_it_was_given(
     service: str, tmp_path: Path
 ) -> None:
-    url = f"postgresql+asyncpg://postgres@/herald?host={tmp_path}"
+    url = f"postgresql+asyncpg://postgres:{DATABASE_PASSWORD}@/herald?host={tmp_path}"
     limited = settings(service, url, "127.0.0.1:0", start_timeout_seconds=0.3)
 
     async with asyncio.timeout(60):

@@ -7,7 +7,7 @@ understands are passed on to it.
 import re
 import socket
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -90,7 +90,7 @@ class PostgresAddress:
 
     hosts: tuple[tuple[str, int], ...]
     user: str | None
-    password: str | None
+    password: str | None = field(repr=False)
     dbname: str | None
     driver: Mapping[str, str]
     server_settings: Mapping[str, str]
