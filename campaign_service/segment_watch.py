@@ -8,6 +8,8 @@ import grpc
 import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from herald_rpc.client.channels import ChannelSecurity, with_advice
+
 logger = structlog.get_logger(__name__)
 
 _STATES = grpc.ChannelConnectivity
@@ -20,9 +22,10 @@ class SegmentWatch:
     is_well = True
     """Campaigns can be read and edited without the segment service."""
 
-    def __init__(self, channel: grpc.aio.Channel, target: str) -> None:
+    def __init__(self, channel: grpc.aio.Channel, target: str, security: ChannelSecurity) -> None:
         self._channel = channel
         self._target = target
+        self._security = security
         self._lost_at: float | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -59,5 +62,5 @@ class SegmentWatch:
         try:
             await stub.Check(health_pb2.HealthCheckRequest(), timeout=_ASK_SECONDS)
         except grpc.aio.AioRpcError as error:
-            return error.details()
+            return with_advice(error.details() or "", self._security)
         return None

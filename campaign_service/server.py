@@ -223,7 +223,10 @@ async def _server(
         watch = HoldWatch(holds, server, now=now)
         await watch.report(hold)
         scheduler = Scheduler(transitions, lifecycle, now=now)
-        segment_watches = [SegmentWatch(channel, part) for part, channel in channels.items()]
+        segment_watches = [
+            SegmentWatch(channel, part, settings.channel_security)
+            for part, channel in channels.items()
+        ]
         workers: list[Worker] = [
             senders,
             scheduler,

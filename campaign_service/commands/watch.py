@@ -17,7 +17,7 @@ from herald.campaign.v1 import campaign_pb2 as pb
 from herald.campaign.v1 import campaign_service_pb2 as service_pb
 from herald.campaign.v1 import campaign_service_pb2_grpc
 from herald_rpc.certificates import CertificateError
-from herald_rpc.client.channels import ChannelSecurity, TargetError, open_channels
+from herald_rpc.client.channels import ChannelSecurity, TargetError, open_channels, with_advice
 from herald_rpc.client.picker import ChannelPicker
 from herald_rpc.process.waiting import Backoff
 
@@ -43,8 +43,8 @@ def watch(campaign_id: str, target: str, security: ChannelSecurity) -> ExitCode:
         problem = str(error)
     except grpc.aio.AioRpcError as error:
         problem = _problem_of(error)
-        if error.code() is grpc.StatusCode.UNAVAILABLE and not security.files.ca:
-            problem += "; a server with TLS needs HERALD_TLS_CA"
+        if error.code() is grpc.StatusCode.UNAVAILABLE:
+            problem = with_advice(problem, security)
     typer.echo(problem, err=True)
     return ExitCode.FAILED
 

@@ -74,6 +74,18 @@ class ChannelSecurity:
 
 UNPROTECTED = ChannelSecurity()
 
+# how gRPC tells of a server that closes a connection at its beginning, and does not say why
+_CLOSED = ("Socket closed", "Connection reset", "Broken pipe")
+
+
+def with_advice(problem: str, security: ChannelSecurity) -> str:
+    """Adds to what gRPC tells of a lost connection which setting the server may want."""
+    if not any(closed in problem for closed in _CLOSED):
+        return problem
+    if not security.files.ca:
+        return f"{problem}; a server with TLS needs HERALD_TLS_CA"
+    return f"{problem}; the server may refuse HERALD_TLS_CLIENT_CERT, or need it"
+
 
 class PlainTokenError(ValueError):
     """A token would go over a network in plain text, where others can read it."""

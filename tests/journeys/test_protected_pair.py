@@ -6,7 +6,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from threading import Event
 
@@ -23,6 +24,7 @@ from tests.harness.processes import Pair, Server, free_address, running_pair, se
 from tests.harness.tokens import made_token
 
 _PEOPLE = 50
+CLIENT_CERTIFICATE = "the server may refuse HERALD_TLS_CLIENT_CERT, or need it"
 
 
 def settings(files: CertificateFiles, token: str = "") -> dict[str, str]:
@@ -36,6 +38,15 @@ def settings(files: CertificateFiles, token: str = "") -> dict[str, str]:
         "HERALD_TLS_CA": str(files.ca),
         "HERALD_TLS_CLIENT_CERT": str(files.certificate),
         "HERALD_TLS_CLIENT_KEY": str(files.key),
+    }
+
+
+def calling(files: CertificateFiles) -> dict[str, str]:
+    """Those that are for calls alone."""
+    return {
+        name: text
+        for name, text in settings(files).items()
+        if name.startswith(("HERALD_TLS_CA", "HERALD_TLS_CLIENT_CERT", "HERALD_TLS_CLIENT_KEY"))
     }
 
 
@@ -156,6 +167,7 @@ def test_a_campaign_is_sent_and_watched_with_certificates_and_tokens_on_every_wa
     [
         (dict.fromkeys(settings(CertificateFiles()), ""), "a server with TLS needs HERALD_TLS"),
         ({"HERALD_TOKEN": ""}, "ERROR_REASON_TOKEN_MISSING: "),
+        ({"HERALD_TLS_CLIENT_CERT": "", "HERALD_TLS_CLIENT_KEY": ""}, CLIENT_CERTIFICATE),
         ({"HERALD_TLS_SERVER_NAME": "elsewhere.internal"}, "Hostname Verification Check failed"),
         ({"HERALD_TLS_CLIENT_KEY": ""}, "needs HERALD_TLS_CLIENT_KEY"),
         ({"HERALD_TLS_CA": "/nowhere/ca.pem"}, "/nowhere/ca.pem"),
@@ -163,6 +175,7 @@ def test_a_campaign_is_sent_and_watched_with_certificates_and_tokens_on_every_wa
     ids=[
         "in plain text",
         "without a token",
+        "without a certificate",
         "by another name",
         "with half a pair",
         "without the CA's file",
@@ -201,17 +214,70 @@ def test_a_hangup_has_the_servers_read_new_certificates_and_go_on(
     pair.chat.QueryUsers(request, timeout=hello_campaign.CALL_SECONDS)
 
 
-def test_a_campaign_server_in_plain_text_logs_that_it_can_not_reach_the_segment_server(
-    pair: Pair, database_url: str, folder: Path, tmp_path: Path
+def _in_plain_text(_: CertificateFiles, _authority: Authority) -> Mapping[str, str]:
+    return {}
+
+
+def _by_another_name(files: CertificateFiles, _authority: Authority) -> Mapping[str, str]:
+    return {**calling(files), "HERALD_TLS_SERVER_NAME": "elsewhere.internal"}
+
+
+def _without_a_certificate(files: CertificateFiles, _authority: Authority) -> Mapping[str, str]:
+    return {"HERALD_TLS_CA": str(files.ca)}
+
+
+def _with_an_expired_certificate(_: CertificateFiles, authority: Authority) -> Mapping[str, str]:
+    return calling(authority.issue("expired", valid=-timedelta(hours=1)))
+
+
+def _with_a_foreign_certificate(files: CertificateFiles, authority: Authority) -> Mapping[str, str]:
+    foreign = Authority(authority.folder / "foreign").issue("foreign")
+    return {**calling(foreign), "HERALD_TLS_CA": str(files.ca)}
+
+
+def _that_trusts_another_ca(files: CertificateFiles, authority: Authority) -> Mapping[str, str]:
+    foreign = Authority(authority.folder / "foreign").issue("foreign")
+    return {**calling(files), "HERALD_TLS_CA": str(foreign.ca)}
+
+
+@pytest.mark.nightly_on("another", "certificate")
+@pytest.mark.parametrize(
+    ("variables", "error", "server_line"),
+    [
+        (_in_plain_text, "a server with TLS needs HERALD_TLS_CA", "WRONG_VERSION_NUMBER"),
+        (_by_another_name, "Hostname Verification Check failed", ""),
+        (_without_a_certificate, CLIENT_CERTIFICATE, "PEER_DID_NOT_RETURN_A_CERTIFICATE"),
+        (_with_an_expired_certificate, CLIENT_CERTIFICATE, "certificate has expired"),
+        (_with_a_foreign_certificate, CLIENT_CERTIFICATE, "unable to get local issuer certificate"),
+        (_that_trusts_another_ca, "CERTIFICATE_VERIFY_FAILED", ""),
+    ],
+    ids=lambda value: getattr(value, "__name__", "").strip("_"),
+)
+def test_a_campaign_server_logs_why_it_can_not_reach_the_segment_server(
+    variables: Callable[[CertificateFiles, Authority], Mapping[str, str]],
+    error: str,
+    server_line: str,
+    pair: Pair,
+    database_url: str,
+    files: CertificateFiles,
+    authority: Authority,
+    folder: Path,
+    tmp_path: Path,
 ) -> None:
+    (folder / "foreign").mkdir(exist_ok=True)
     address = pair.segment.address
-    _, plain = servers(database_url, address, free_address(), logs=tmp_path, run=forkserver.run)
-    with plain:
-        line = wait_for_line(log_of(plain, tmp_path), "the segment service can't be reached")
+    given = variables(files, authority)
+    _, other = servers(
+        database_url, address, free_address(), settings=given, logs=tmp_path, run=forkserver.run
+    )
+    with other:
+        line = wait_for_line(log_of(other, tmp_path), "the segment service can't be reached")
 
     assert line["target"] == address
-    assert line["error"]
-    assert "Traceback" not in log_of(plain, tmp_path).read_text()
+    assert error in line["error"]
+    # the line of gRPC's own, which has no other form
+    assert server_line in log_of(pair.segment, folder).read_text()
+    assert "Traceback" not in log_of(other, tmp_path).read_text()
     assert "Traceback" not in log_of(pair.segment, folder).read_text()
 
 
