@@ -73,6 +73,7 @@ async def answer_to(call: Any) -> Answer:
     except grpc.aio.AioRpcError as error:
         info = error_details_pb2.ErrorInfo()
         status_in(error).details[0].Unpack(info)
+        assert info.domain == "herald"
         return Answer(error.code(), info.reason, dict(info.metadata), error.details() or "")
     return Answer(grpc.StatusCode.OK)
 
@@ -112,15 +113,18 @@ class GuardedPair:
         )
         return text
 
-    async def call(self, method: MethodDescriptor, text: str | None) -> Answer:
-        """Calls it with next to nothing in its request."""
+    async def call(
+        self, method: MethodDescriptor, text: str | None, request: bytes | None = None
+    ) -> Answer:
+        """Calls it, without a request with next to nothing in it."""
         channel: Any = self.channel_of(method.containing_service.full_name)
         kind = "_".join(
             "stream" if streams else "unary"
             for streams in (method.client_streaming, method.server_streaming)
         )
         stub = getattr(channel, kind)(path_of(method), None, None)
-        request = _REQUESTS.get(method.name, b"")
+        if request is None:
+            request = _REQUESTS.get(method.name, b"")
         given = iter([request]) if method.client_streaming else request
         return await answer_to(stub(given, metadata=bearing(text), timeout=60))
 

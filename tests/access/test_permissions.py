@@ -11,11 +11,14 @@ import grpc
 import pytest
 import pytest_asyncio
 from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from chat_store.access.scopes import Scope, with_implied
 from chat_store.access.tokens import id_in
+from chat_store.sql.stores import sql_chat_store
+from herald.campaign.v1 import campaign_pb2, campaign_service_pb2, campaign_service_pb2_grpc
 from herald_rpc.access.permissions import PERMISSIONS
 from tests.access.guarded_pair import (
     GuardedPair,
@@ -25,6 +28,7 @@ from tests.access.guarded_pair import (
     guarded_pair,
     path_of,
 )
+from tests.campaign.builders import a_campaign_message, a_user
 
 RPCS = list(every_rpc())
 _READS = re.compile(r"(Get|Query|Count|Filter|Explain|Stream|Watch)|.*Exists$")
@@ -107,6 +111,55 @@ async def test_an_rpc_is_for_no_token_that_is_not_valid(
         assert answer.metadata == expected_metadata
 
     assert not (await pair.call(method, good)).is_refused
+
+
+# whose calls change a campaign; a preview writes nothing
+OF_SENDERS = {
+    method.name
+    for method in RPCS
+    if needed(method) in (Scope.CAMPAIGNS_WRITE, Scope.CAMPAIGNS_SEND)
+} - {"PreviewCampaign"}
+OWN, OTHER = "maria", "otto"
+
+
+@pytest.mark.parametrize("method", RPCS, ids=lambda method: method.name)
+async def test_an_rpc_that_changes_a_campaign_is_for_tokens_of_its_sender_alone(
+    method: MethodDescriptor, pair: GuardedPair
+) -> None:
+    users = [a_user(id_) for id_ in (OWN, OTHER, "ann", "bob")]
+    await sql_chat_store(pair.database).users.upsert(users, datetime.now(UTC))
+    channel: Any = pair.channels["campaign"]
+    theirs = a_campaign_message({"id": method.name, "sender_id": OTHER})
+    request = campaign_service_pb2.CreateCampaignRequest(campaign=theirs)
+    create = campaign_service_pb2_grpc.CampaignServiceStub(channel).CreateCampaign
+    await create(request, metadata=bearing(await pair.issue(Scope.CAMPAIGNS_WRITE)))
+    text = await pair.issue(*Scope, sender_ids=(OWN,))
+
+    answer = await pair.call(method, text, _naming(method, theirs))
+
+    if method.name in OF_SENDERS:
+        assert answer.code is grpc.StatusCode.PERMISSION_DENIED
+        assert answer.reason == "ERROR_REASON_SENDER_NOT_ALLOWED"
+        assert answer.metadata == {"sender_id": OTHER, "token_id": id_in(text)}
+    else:
+        assert not answer.is_refused, answer
+    of_its_sender = await pair.issue(*Scope, sender_ids=(OTHER,))
+    assert not (await pair.call(method, of_its_sender, _naming(method, theirs))).is_refused
+
+
+def _naming(method: MethodDescriptor, campaign: campaign_pb2.Campaign) -> bytes | None:
+    """A request about the campaign, if the method is about one."""
+    fields = method.input_type.fields_by_name
+    request: Any = GetMessageClass(method.input_type)()
+    if "campaign" in fields:
+        request.campaign.CopyFrom(campaign)
+    elif needed(method).startswith("campaigns:") and "id" in fields:
+        request.id = campaign.id
+    elif "campaign_id" in fields:
+        request.campaign_id = campaign.id
+    else:
+        return None
+    return bytes(request.SerializeToString())
 
 
 @pytest.mark.parametrize("server", ["segment", "campaign"])
