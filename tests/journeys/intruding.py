@@ -19,6 +19,7 @@ import grpc
 from herald.chat.v1 import chat_pb2
 from herald.chat.v1 import chat_service_pb2 as pb
 from herald.chat.v1.chat_service_pb2_grpc import ChatServiceStub
+from herald_rpc.process.runtime import allow_all_descriptors
 from tests.journeys.flooding import refusal_text
 
 BAD_TOKEN = f"herald_{'0' * 16}_{'0' * 64}"
@@ -131,4 +132,5 @@ async def intrude(address: str, connections: int) -> Counter[str]:
 if __name__ == "__main__":
     # as if it were on another machine
     os.nice(19)
+    allow_all_descriptors()
     print(json.dumps(asyncio.run(intrude(sys.argv[1], int(sys.argv[2])))), flush=True)

@@ -2,10 +2,11 @@
 
 import asyncio
 import json
+import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,8 +17,7 @@ from chat_store.access.scopes import Scope
 from herald.chat.v1 import chat_service_pb2 as pb
 from herald.chat.v1.chat_service_pb2_grpc import ChatServiceStub
 from tests.access.guarded_pair import bearing
-from tests.harness import forkserver
-from tests.harness.processes import Server, free_address
+from tests.harness.processes import Process, Server, free_address, run_anew
 from tests.harness.tokens import made_token
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(600)]
@@ -66,6 +66,16 @@ def intruders(address: str) -> Iterator["subprocess.Popen[str]"]:
         yield process
 
 
+def run_as_systems_do(module: str, environment: Mapping[str, str], log: Path | None) -> Process:
+    """With as few descriptors as a process has by default."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1_024, before[1]))
+    try:
+        return run_anew(module, environment, log)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
 def descriptors(server: Server) -> int:
     return sum(len([*Path(f"/proc/{pid}/fd").iterdir()]) for pid in server.processes())
 
@@ -81,7 +91,7 @@ async def test_callers_with_a_token_are_served_while_intruders_try_everything(
     }
     token = await asyncio.to_thread(made_token, sqlite_url, Scope.CHAT_READ)
     log = tmp_path / "log"
-    with Server("segment_service", address, variables, log, forkserver.run) as server:
+    with Server("segment_service", address, variables, log, run_as_systems_do) as server:
         async with grpc.aio.insecure_channel(address) as channel:
             caller = Caller(channel, token)
             for _ in range(20):
