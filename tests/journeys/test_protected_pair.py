@@ -302,6 +302,26 @@ def test_no_secret_is_in_the_logs_though_they_say_everything(
         assert [secret for secret in secrets if secret in log] == []
 
 
+@pytest.mark.nightly
+def test_a_server_beyond_loopback_that_may_be_insecure_serves_and_warns_at_each_start(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    address = f"0.0.0.0:{free_address().rpartition(':')[2]}"
+    variables = {
+        "HERALD_DATABASE_URL": sqlite_url,
+        "HERALD_SEGMENT_LISTEN": address,
+        "HERALD_INSECURE": "true",
+    }
+    log = tmp_path / "segment.log"
+    for starts in (1, 2):
+        with Server("segment_service", address, variables, log, forkserver.run):
+            pass
+        warnings = [line for line in lines(log) if line["level"] == "warning"]
+        assert [line["event"] for line in warnings] == [
+            "insecure: others than this machine reach the server"
+        ] * starts
+
+
 @pytest.mark.parametrize("module", ["segment_service", "campaign_service"])
 def test_a_server_beyond_loopback_without_tls_ends_before_it_serves(
     module: str, sqlite_url: str

@@ -198,7 +198,7 @@ async def test_a_client_with_tls_is_told_that_a_server_has_none(authority: Autho
 
 
 @pytest.mark.parametrize(
-    "seconds", [3, pytest.param(60, marks=[pytest.mark.nightly, pytest.mark.timeout(300)])]
+    "seconds", [3, pytest.param(15, marks=[pytest.mark.nightly, pytest.mark.timeout(300)])]
 )
 async def test_no_call_fails_while_all_certificates_are_exchanged_every_second(
     seconds: int, authority: Authority
@@ -441,18 +441,31 @@ async def test_on_loopback_a_server_needs_no_protection(address: str) -> None:
         pass
 
 
-async def test_an_insecure_server_warns_at_each_start() -> None:
+@pytest.mark.parametrize(
+    ("address", "tls", "tokens", "warns"),
+    [
+        ("0.0.0.0:0", False, False, True),
+        ("0.0.0.0:0", True, False, True),
+        ("0.0.0.0:0", False, True, True),
+        ("0.0.0.0:0", True, True, False),
+        ("127.0.0.1:0", False, False, False),
+    ],
+)
+async def test_a_server_that_may_be_insecure_warns_at_each_start_if_it_is(
+    address: str, *, tls: bool, tokens: bool, warns: bool, authority: Authority
+) -> None:
+    protection = Protection(authority.issue("server") if tls else None, tokens, insecure=True)
     for _ in range(2):
         with capture_logs() as logs:
-            async with running(
-                {},
-                address="0.0.0.0:0",
-                protection=Protection(insecure=True),
-            ):
+            async with running({}, address=address, protection=protection):
                 pass
 
-        (line,) = [line for line in logs if line["log_level"] == "warning"]
-        assert line["event"].startswith("insecure: ")
+        lines = [line for line in logs if line["log_level"] == "warning"]
+        assert [line["event"] for line in lines] == (
+            ["insecure: others than this machine reach the server"] if warns else []
+        )
+        for line in lines:
+            assert (line["tls"], line["tokens"]) == (tls, tokens)
 
 
 async def test_a_protected_server_listens_beyond_loopback(authority: Authority) -> None:
