@@ -1,10 +1,12 @@
 """A campaign from its start to its end, left alone by the one who measures it."""
 
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
 
@@ -45,7 +47,8 @@ def warm_pair(
 
     `settings` go over production's; `credentials` are those with which the servers are called.
     """
-    logs = bench_database.folder / "logs"
+    # of their own: those of an earlier pair tell of senders, too
+    logs = Path(tempfile.mkdtemp(prefix="logs-", dir=bench_database.folder))
     given = {**PRODUCTION, **(settings or {})}
     with running_pair(database_url, logs, given, credentials=credentials) as pair:
         deadline = time.monotonic() + _START_SECONDS
