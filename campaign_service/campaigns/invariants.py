@@ -20,7 +20,7 @@ class Counters:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CampaignAudit:
+class CampaignRecount:
     """Rows counted one by one, in one snapshot.
 
     `outcomes` counts the targets without a message, by outcome and reason. `channels` counts the
@@ -59,47 +59,47 @@ class Invariant:
     holds: bool
 
 
-def invariants(audit: CampaignAudit) -> Iterator[Invariant]:
+def invariants(recount: CampaignRecount) -> Iterator[Invariant]:
     """Yields the invariants of any moment and, for a completed campaign, those of its end."""
-    counters = audit.counters
-    twice = audit.messages - audit.targets_with_message + audit.targets_with_both
-    yield Invariant("messages = messages sent", audit.messages == counters.messages_sent)
-    yield Invariant("skipped rows = targets skipped", audit.skipped == counters.targets_skipped)
-    yield Invariant("failed rows = targets failed", audit.failed == counters.targets_failed)
+    counters = recount.counters
+    twice = recount.messages - recount.targets_with_message + recount.targets_with_both
+    yield Invariant("messages = messages sent", recount.messages == counters.messages_sent)
+    yield Invariant("skipped rows = targets skipped", recount.skipped == counters.targets_skipped)
+    yield Invariant("failed rows = targets failed", recount.failed == counters.targets_failed)
     yield Invariant("no target has two outcomes", twice == 0)
-    yield Invariant("every reason matches its outcome", all(map(_fits, audit.outcomes)))
-    yield Invariant("every message is in an existing channel", audit.orphaned_messages == 0)
-    yield Invariant("every channel counts its members", audit.wrong_member_counts == 0)
-    yield Invariant("every channel counts its messages", audit.wrong_message_counts == 0)
-    if audit.status is Status.COMPLETED:
-        handled = audit.messages + audit.skipped + audit.failed
+    yield Invariant("every reason matches its outcome", all(map(_fits, recount.outcomes)))
+    yield Invariant("every message is in an existing channel", recount.orphaned_messages == 0)
+    yield Invariant("every channel counts its members", recount.wrong_member_counts == 0)
+    yield Invariant("every channel counts its messages", recount.wrong_message_counts == 0)
+    if recount.status is Status.COMPLETED:
+        handled = recount.messages + recount.skipped + recount.failed
         yield Invariant(
-            "targets total = messages + skipped + failed", audit.targets_total == handled
+            "targets total = messages + skipped + failed", recount.targets_total == handled
         )
         yield Invariant(
             "every shard is finished", counters.shards_unfinished == 0 < counters.shards
         )
 
 
-def audit_lines(audit: CampaignAudit) -> Iterator[tuple[str, int | str]]:
+def recount_lines(recount: CampaignRecount) -> Iterator[tuple[str, int | str]]:
     """Yields every count by its name."""
-    yield "status", audit.status
-    yield "targets total", audit.targets_total
-    yield "messages", audit.messages
-    yield "targets with a message", audit.targets_with_message
-    for (outcome, reason), count in sorted(audit.outcomes.items()):
+    yield "status", recount.status
+    yield "targets total", recount.targets_total
+    yield "messages", recount.messages
+    yield "targets with a message", recount.targets_with_message
+    for (outcome, reason), count in sorted(recount.outcomes.items()):
         yield f"{outcome}: {reason}", count
-    yield "targets with a message and another outcome", audit.targets_with_both
-    yield "counted: messages sent", audit.counters.messages_sent
-    yield "counted: targets skipped", audit.counters.targets_skipped
-    yield "counted: targets failed", audit.counters.targets_failed
-    yield "counted: channels created", audit.counters.channels_created
-    yield "shards", audit.counters.shards
-    yield "shards unfinished", audit.counters.shards_unfinished
-    yield "messages in no channel", audit.orphaned_messages
-    yield "channels with a message", audit.channels
-    yield "channels with a wrong member count", audit.wrong_member_counts
-    yield "channels with a wrong message count", audit.wrong_message_counts
+    yield "targets with a message and another outcome", recount.targets_with_both
+    yield "counted: messages sent", recount.counters.messages_sent
+    yield "counted: targets skipped", recount.counters.targets_skipped
+    yield "counted: targets failed", recount.counters.targets_failed
+    yield "counted: channels created", recount.counters.channels_created
+    yield "shards", recount.counters.shards
+    yield "shards unfinished", recount.counters.shards_unfinished
+    yield "messages in no channel", recount.orphaned_messages
+    yield "channels with a message", recount.channels
+    yield "channels with a wrong member count", recount.wrong_member_counts
+    yield "channels with a wrong message count", recount.wrong_message_counts
 
 
 def _fits(row: tuple[str, str]) -> bool:

@@ -6,9 +6,9 @@ from functools import partial
 import typer
 
 from campaign_service.campaigns.errors import CampaignNotFoundError
-from campaign_service.campaigns.invariants import audit_lines, invariants
+from campaign_service.campaigns.invariants import invariants, recount_lines
 from campaign_service.commands.at_database import UnusableDatabaseError, at_database
-from campaign_service.storage.audit import audit
+from campaign_service.storage.recount import recount
 
 
 class Verdict(IntEnum):
@@ -22,11 +22,11 @@ class Verdict(IntEnum):
 def verify(campaign_id: str, database_url: str) -> Verdict:
     """Prints every count and every invariant. Changes nothing."""
     try:
-        found = at_database(database_url, partial(audit, campaign_id=campaign_id))
+        found = at_database(database_url, partial(recount, campaign_id=campaign_id))
     except (CampaignNotFoundError, UnusableDatabaseError) as error:
         typer.echo(error, err=True)
         return Verdict.UNKNOWN
-    for name, value in audit_lines(found):
+    for name, value in recount_lines(found):
         typer.echo(
             f"{name:<44}{value:>14,}" if isinstance(value, int) else f"{name:<44}{value:>14}"
         )

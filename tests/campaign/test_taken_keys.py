@@ -18,9 +18,9 @@ from campaign_service.planning.page import PlannedPage
 from campaign_service.segment_client import SegmentClient
 from campaign_service.sending.claiming import ClaimCoordinator
 from campaign_service.sending.sender import Sender, SenderOptions
-from campaign_service.storage.audit import audit as recounted
 from campaign_service.storage.campaigns import SqlCampaignStore
 from campaign_service.storage.ports import Lease
+from campaign_service.storage.recount import recount as recounted
 from campaign_service.storage.runs import SqlRunStore
 from campaign_service.storage.tables import campaign_outcomes
 from campaign_service.storage.transitions import SqlTransitionStore

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import text
 
 from campaign_service.campaigns.errors import CampaignNotFoundError
-from campaign_service.campaigns.invariants import CampaignAudit, audit_lines, invariants
-from campaign_service.storage.audit import audit
+from campaign_service.campaigns.invariants import CampaignRecount, invariants, recount_lines
+from campaign_service.storage.recount import recount
 from chat_store.database.engine import Database
 from chat_store.sql.stores import sql_chat_store
 from tests.campaign.builders import SENDER_ID, a_campaign_message, a_user
@@ -103,13 +103,13 @@ async def spoil(database: Database, statements: Sequence[str]) -> None:
             await connection.execute(text(statement))
 
 
-def broken(found: CampaignAudit) -> list[str]:
+def broken(found: CampaignRecount) -> list[str]:
     return [law.text for law in invariants(found) if not law.holds]
 
 
 async def test_every_kind_of_damage_is_found(database: Database, database_url: str) -> None:
     await with_campaign(database, database_url)
-    sound = await audit(database, "spring")
+    sound = await recount(database, "spring")
     assert [law.text for law in invariants(sound)] == [*ALWAYS, TOTAL, SHARDS]
     assert broken(sound) == []
     tables = (
@@ -123,18 +123,18 @@ async def test_every_kind_of_damage_is_found(database: Database, database_url: s
     await spoil(database, [f"CREATE TABLE kept_{name} AS SELECT * FROM {name}" for name in tables])
     for name, (statements, expected) in DAMAGES.items():
         await spoil(database, statements)
-        assert broken(await audit(database, "spring")) == expected, name
+        assert broken(await recount(database, "spring")) == expected, name
         for table in tables:
             mend = [f"DELETE FROM {table}", f"INSERT INTO {table} SELECT * FROM kept_{table}"]
             await spoil(database, mend)
-    assert await audit(database, "spring") == sound
+    assert await recount(database, "spring") == sound
 
 
 async def test_two_recounts_that_know_nothing_of_each_other_agree(
     database: Database, database_url: str
 ) -> None:
     await with_campaign(database, database_url)
-    ours, theirs = await audit(database, "spring"), reconciliation.recount(database_url, "spring")
+    ours, theirs = await recount(database, "spring"), reconciliation.recount(database_url, "spring")
 
     assert ours.status == theirs.status == "completed"
     assert (ours.targets_total, ours.messages) == (theirs.targets_total, theirs.messages)
@@ -142,7 +142,7 @@ async def test_two_recounts_that_know_nothing_of_each_other_agree(
     assert (ours.skipped, ours.failed) == (theirs.skipped, theirs.failed)
     assert {reason: count for (_, reason), count in ours.outcomes.items()} == theirs.reasons
     assert ours.counters.channels_created == theirs.counted_channels == ours.channels == 11
-    assert dict(audit_lines(ours))["skipped: user_not_found"] == 2
+    assert dict(recount_lines(ours))["skipped: user_not_found"] == 2
     reconciliation.assert_everyone_has_one_outcome(database_url, "spring", 14)
 
 
@@ -151,12 +151,12 @@ async def test_the_laws_hold_at_any_moment_of_a_run(database: Database, database
     await sql_chat_store(database).users.upsert(users, datetime.now(UTC))
     async with start_pair(database_url, page_size=1) as services:
         await services.create(a_campaign_message({"user_ids": PEOPLE}))
-        draft = await audit(database, "spring")
+        draft = await recount(database, "spring")
         await services.start()
         under_way = []
         completed = asyncio.create_task(services.until_completed())
         while not completed.done():
-            under_way.append(await audit(database, "spring"))
+            under_way.append(await recount(database, "spring"))
         await completed
 
     assert [law.text for law in invariants(draft)] == ALWAYS
@@ -166,4 +166,4 @@ async def test_the_laws_hold_at_any_moment_of_a_run(database: Database, database
 
 async def test_a_campaign_that_is_not_there_has_no_counts(database: Database) -> None:
     with pytest.raises(CampaignNotFoundError):
-        await audit(database, "spring")
+        await recount(database, "spring")

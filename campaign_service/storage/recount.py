@@ -4,14 +4,14 @@ from sqlalchemy import ColumnElement, Select, and_, case, exists, func, not_, se
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from campaign_service.campaigns.errors import CampaignNotFoundError
-from campaign_service.campaigns.invariants import CampaignAudit, Counters
+from campaign_service.campaigns.invariants import CampaignRecount, Counters
 from campaign_service.campaigns.model import Status
 from campaign_service.storage.tables import COUNTERS, campaign_outcomes, campaign_shards, campaigns
 from chat_store.database.engine import Database
 from chat_store.sql.tables import channels, members, messages
 
 
-async def audit(database: Database, campaign_id: str) -> CampaignAudit:
+async def recount(database: Database, campaign_id: str) -> CampaignRecount:
     """Counts in one snapshot, so that the sums agree while the campaign is being sent.
 
     Reads every message of the campaign and its channel. Raises `CampaignNotFoundError`.
@@ -42,7 +42,7 @@ async def audit(database: Database, campaign_id: str) -> CampaignAudit:
         )
         in_a_channel = exists().where(channels.c.cid == messages.c.cid)
         channel_counts = (await connection.execute(_channel_counts(of_campaign))).one()
-        return CampaignAudit(
+        return CampaignRecount(
             status=Status(campaign.status),
             targets_total=campaign.targets_total,
             messages=count,
