@@ -36,8 +36,8 @@ class Certificates:
 class CertificateWatch:
     """The last good content of the files. May be used by several threads.
 
-    Whoever puts a new certificate and a new key into place, one after the other, has the old pair
-    served in between, because the key of one does not fit the other.
+    While a new certificate is in place and its key is not yet, the old pair is served, because the
+    new certificate does not fit the old key.
     """
 
     def __init__(self, files: CertificateFiles) -> None:

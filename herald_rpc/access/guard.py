@@ -33,7 +33,7 @@ from herald_rpc.server.principals import Principal
 # could not be read for longer is looked up before its next call.
 _READ_SECONDS = 1.0
 _FRESH_SECONDS = 3.5
-# how long a token is read again that nobody uses any more
+# how long after its last call a token is still read again
 _KEPT_SECONDS = 60.0
 # calls that may wait for tokens that are not known yet; each takes about 12 KiB
 _MAX_WAITING = 1_000
@@ -85,7 +85,7 @@ class TokenGuard(RepeatingWorker):
     async def authenticate(self, metadata: Iterable[tuple[str, str | bytes]]) -> Principal:
         text = _token_text(metadata)
         known = await self._find(text)
-        # before anything else is told: an id alone is no secret
+        # first of all, because an id alone is no secret
         if known is None or not known.token.fits(text):
             raise token_invalid()
         now = self._now()

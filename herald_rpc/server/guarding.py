@@ -43,7 +43,7 @@ class Guard(Protocol):
         """From now on cuts the streams of principals that may not go on."""
 
     async def authenticate(self, metadata: Iterable[tuple[str, str | bytes]]) -> Principal:
-        """Returns who makes the call."""
+        """Returns the principal that makes the call."""
 
     def count(self, principal: Principal) -> Counted:
         """Counts a call of the principal, before its request is read."""

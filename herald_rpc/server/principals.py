@@ -1,4 +1,4 @@
-"""The principal of the current call: who makes it, and what it may do."""
+"""The principal of the current call, and its rights."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ class Principal:
 
 
 LOCAL = Principal("local", "local")
-"""Whoever calls a server that demands no tokens, and the command line at the database."""
+"""All callers of a server that demands no tokens, and the command line at the database."""
 
 _current: ContextVar[Principal] = ContextVar("principal", default=LOCAL)
 
