@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from campaign_service.settings import CampaignSettings
 from chat_store.access.scopes import Scope
 from chat_store.access.tokens import MAX_NAME, MAX_SENDERS
+from chat_store.audit.entries import Head
 from chat_store.ids import user_target_problem
 from chat_store.terminal import as_typed, escape_unprintable
 from herald_rpc.client.channels import PlainTokenError
@@ -236,6 +237,41 @@ def revoke_token(
     from campaign_service.commands import token
 
     raise typer.Exit(token.revoke(_with_driver(database_url), token_id))
+
+
+audit = typer.Typer(no_args_is_help=True, help="Verify the audit log, at the database.")
+app.add_typer(audit, name="audit")
+
+
+def _head(text: str | None) -> Head | None:
+    try:
+        return Head.read(text) if text else None
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+@audit.command("verify")
+def verify_audit_log(
+    head: Annotated[
+        str | None,
+        typer.Option(
+            metavar="POSITION:HASH",
+            help="A head that an earlier run has printed: the log must still have it.",
+        ),
+    ] = None,
+    database_url: DatabaseUrl = _DEFAULT_URL,
+) -> None:
+    """Check that no row of the audit log was altered, removed or exchanged.
+
+    Prints the first broken position, or else the head. A head that is kept elsewhere shows a log
+    whose end was cut off or that was written anew as a whole, which the database alone can't. Rows of
+    the last second are not in the chain yet, and are not checked.
+
+    Exit code 0: the log is whole. 1: it is broken. 2: the check could not be made.
+    """
+    from campaign_service.commands.audit import verify_chain
+
+    raise typer.Exit(verify_chain(_with_driver(database_url), _head(head)))
 
 
 def _with_driver(database_url: str) -> str:

@@ -39,13 +39,16 @@ from campaign_service.storage.transitions import SqlTransitionStore
 from campaign_service.storage.webhook_attempts import SqlAttemptStore
 from campaign_service.storage.webhooks import SqlWebhookStore
 from chat_store.access.sql_tokens import SqlTokenStore
+from chat_store.audit.chain import SqlAuditChain
 from chat_store.database import schema
 from chat_store.database.engine import Database, open_database
 from chat_store.errors import StoreUnavailableError, for_operators
+from chat_store.sql.audit_log import SqlAuditLog
 from chat_store.sql.stores import sql_chat_store
 from herald.access.v1 import access_service_pb2_grpc
 from herald.campaign.v1 import campaign_service_pb2_grpc
 from herald.event.v1 import event_service_pb2_grpc
+from herald_rpc.access.auditing import CallAuditor
 from herald_rpc.access.guard import TokenGuard
 from herald_rpc.client.channels import open_channels
 from herald_rpc.process.health import HealthWorker
@@ -168,6 +171,7 @@ async def _server(
             if settings.auth == "tokens"
             else None
         )
+        auditor = CallAuditor(SqlAuditChain(database), now, settings.audit_retention)
         hold: Hold | None = None
 
         async def take_up() -> None:
@@ -207,7 +211,9 @@ async def _server(
                     ),
                     ACCESS_SERVICE: partial(
                         access_service_pb2_grpc.add_AccessServiceServicer_to_server,
-                        AccessServicer(TokenIssuer(tokens, now=now), tokens, now),
+                        AccessServicer(
+                            TokenIssuer(tokens, now=now), tokens, SqlAuditLog(database), now
+                        ),
                     ),
                 },
                 failure_for=failure_for,
@@ -215,6 +221,7 @@ async def _server(
                 limits=settings.call_limits,
                 protection=settings.protection,
                 guard=guard,
+                audit=auditor,
                 # EventService still serves while the database is held: subscribers get past events
                 withholding=[CAMPAIGN_SERVICE],
                 prepare=prepare,
@@ -243,7 +250,8 @@ async def _server(
         async def is_well() -> bool:
             return await database.is_available() and all(worker.is_well for worker in workers)
 
-        yield server, [*workers, HealthWorker(server, is_well)]
+        # a broken chain of audit rows ends no service
+        yield server, [*workers, auditor, HealthWorker(server, is_well)]
 
 
 def _shards(database: Database) -> int:

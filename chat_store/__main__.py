@@ -20,6 +20,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from chat_store.audit.callers import Caller, calling
 from chat_store.database import schema
 from chat_store.database.engine import Database, open_database
 from chat_store.errors import ChatStoreError, for_operators
@@ -104,7 +105,8 @@ def import_(
                 "jq -c '.[] | {type, data: (.data // .item)}' FILE converts it"
             )
         work = partial(_import, chain(beginning, lines), _size(content), _WRITE_MODES[mode])
-        result = _run(database_url, work)
+        with calling(Caller(method="import")):
+            result = _run(database_url, work)
     _print_result(result, monotonic() - started)
 
 

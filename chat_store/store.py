@@ -249,6 +249,12 @@ class ImportBatch:
     last_read: dict[tuple[str, str], datetime | None] = field(default_factory=dict)
     messages: list[Message] = field(default_factory=list)
 
+    @property
+    def records(self) -> int:
+        """How many there are."""
+        of_users = len(self.users) + len(self.devices)
+        return of_users + len(self.channels) + len(self.members) + len(self.messages)
+
 
 class ImportStore(Protocol):
     async def known_users(self, ids: AbstractSet[str]) -> AbstractSet[str]:

@@ -79,7 +79,9 @@ class Segment:
     size: int
     size_updated_at: datetime | None
     created_at: datetime
+    created_by: str
     updated_at: datetime
+    updated_by: str
     deleted_at: datetime | None
 
     @property

@@ -8,12 +8,14 @@ from functools import partial
 from uuid import uuid4
 
 from chat_store.access.sql_tokens import SqlTokenStore
+from chat_store.audit.chain import SqlAuditChain
 from chat_store.database import schema
 from chat_store.database.engine import open_database
 from chat_store.errors import StoreUnavailableError, for_operators
 from chat_store.sql.stores import sql_chat_store
 from herald.chat.v1 import chat_service_pb2_grpc
 from herald.segment.v1 import segment_service_pb2_grpc
+from herald_rpc.access.auditing import CallAuditor
 from herald_rpc.access.guard import TokenGuard
 from herald_rpc.process.health import HealthWorker
 from herald_rpc.process.outages import RepeatingWorker
@@ -91,6 +93,7 @@ async def _server(
         )
         chat_servicer = ChatServicer(sql_chat_store(database), now)
 
+        auditor = CallAuditor(SqlAuditChain(database), now, settings.audit_retention)
         guard = (
             TokenGuard(
                 SqlTokenStore(database), now, calls_per_second=settings.token_calls_per_second
@@ -126,6 +129,7 @@ async def _server(
                 limits=settings.call_limits,
                 protection=settings.protection,
                 guard=guard,
+                audit=auditor,
                 prepare=prepare,
             )
         )
@@ -134,4 +138,4 @@ async def _server(
             return await database.is_available() and sizing.is_well
 
         health = HealthWorker(server, is_well)
-        yield server, sizing, [health, guard] if guard else [health]
+        yield server, sizing, [health, auditor, *([guard] if guard else [])]

@@ -101,6 +101,8 @@ def segment_to_proto(segment: Segment) -> segment_pb2.Segment:
         size_updated_at=timestamp(segment.size_updated_at),
         created_at=timestamp(segment.created_at),
         updated_at=timestamp(segment.updated_at),
+        created_by=segment.created_by,
+        updated_by=segment.updated_by,
         deleted_at=timestamp(segment.deleted_at),
     )
     match spec.definition:

@@ -6,24 +6,34 @@ from functools import partial
 from typing import Any
 
 from campaign_service.access.issuing import TokenIssuer
+from campaign_service.wire.audit import AUDIT_FIELDS, LATEST_FIRST, entry_to_proto
 from campaign_service.wire.token import spec_from_proto, token_to_proto
 from chat_store.access.store import TokenStore
+from chat_store.audit.store import AuditLog
 from chat_store.ids import MAX_ID
 from chat_store.paging import NEWEST_FIRST
 from herald.access.v1 import access_service_pb2 as pb
 from herald.access.v1 import access_service_pb2_grpc as pb_grpc
 from herald_rpc.server.principals import current_principal
 from herald_rpc.wire.fields import required
-from herald_rpc.wire.queries import PageSizes, read_paging
+from herald_rpc.wire.queries import PageSizes, read_paging, read_query
 from herald_rpc.wire.response_pages import fitting_page
 
 _SIZES = PageSizes(default=25, largest=100)
+_ENTRIES = PageSizes(default=25, largest=1_000)
 
 
 class AccessServicer(pb_grpc.AccessServiceServicer):
-    def __init__(self, issuer: TokenIssuer, store: TokenStore, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        issuer: TokenIssuer,
+        store: TokenStore,
+        audit_log: AuditLog,
+        now: Callable[[], datetime],
+    ) -> None:
         self._issuer = issuer
         self._store = store
+        self._audit_log = audit_log
         self._now = now
 
     async def CreateToken(
@@ -61,3 +71,24 @@ class AccessServicer(pb_grpc.AccessServiceServicer):
     ) -> pb.RevokeTokenResponse:
         token = await self._store.revoke(required(request.id, "id", MAX_ID), self._now())
         return pb.RevokeTokenResponse(token=token_to_proto(token))
+
+    async def QueryAudit(
+        self, request: pb.QueryAuditRequest, context: Any
+    ) -> pb.QueryAuditResponse:
+        query = await read_query(
+            "audit",
+            filter=request.filter,
+            sort=request.sort,
+            page_size=request.page_size,
+            page_token=request.page_token,
+            sizes=_ENTRIES,
+            catalogue=AUDIT_FIELDS,
+            default_sort=LATEST_FIRST,
+        )
+        find = partial(self._audit_log.query, query.predicate)
+        answer = await fitting_page(query.paging, find, entry_to_proto)
+        return pb.QueryAuditResponse(
+            entries=answer.records,
+            next_page_token=answer.next_token,
+            prev_page_token=answer.prev_token,
+        )

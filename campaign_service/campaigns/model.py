@@ -199,7 +199,9 @@ class Campaign:
     stats: Stats
     revision: int
     created_at: datetime
+    created_by: str = ""
     updated_at: datetime
+    updated_by: str = ""
     deleted_at: datetime | None = None
 
 

@@ -36,7 +36,9 @@ class Webhook:
     max_batch_events: int = 1
     position: int = 0
     created_at: datetime | None = None
+    created_by: str = ""
     updated_at: datetime | None = None
+    updated_by: str = ""
 
     def secrets_at(self, moment: datetime) -> tuple[str, ...]:
         """Returns the secrets that sign requests at this moment, the newest first."""

@@ -14,6 +14,7 @@ from campaign_service.campaigns.holds import Because, HeldCampaign, Hold
 from campaign_service.commands.at_database import UnusableDatabaseError, at_database
 from campaign_service.storage.holds import SqlHoldStore
 from campaign_service.storage.transitions import SqlTransitionStore
+from chat_store.audit.callers import Caller, calling
 from chat_store.database.engine import Database
 
 
@@ -34,7 +35,8 @@ class _Decided:
 def restored(database_url: str, *, stop: bool) -> Answer:
     """Decides for all held campaigns, and prints the decision."""
     try:
-        decided = at_database(database_url, partial(_decide, stop=stop))
+        with calling(Caller(method="restored")):
+            decided = at_database(database_url, partial(_decide, stop=stop))
     except UnusableDatabaseError as error:
         typer.echo(error, err=True)
         return Answer.UNKNOWN

@@ -11,6 +11,7 @@ from campaign_service.commands.at_database import UnusableDatabaseError, at_data
 from chat_store.access.scopes import Scope
 from chat_store.access.sql_tokens import SqlTokenStore
 from chat_store.access.tokens import Token, TokenNotFoundError, TokenSpec
+from chat_store.audit.callers import Caller, calling
 from chat_store.database.engine import Database
 from chat_store.paging import NEWEST_FIRST, PageRequest
 from herald_rpc.server.principals import LOCAL
@@ -39,7 +40,8 @@ def create(
         return await TokenIssuer(SqlTokenStore(database), now=lambda: now).issue(spec, LOCAL)
 
     try:
-        issued = at_database(database_url, work)
+        with calling(Caller(method="token create")):
+            issued = at_database(database_url, work)
     except UnusableDatabaseError as error:
         typer.echo(error, err=True)
         return _UNKNOWN
@@ -68,7 +70,8 @@ def revoke(database_url: str, token_id: str) -> int:
         return await SqlTokenStore(database).revoke(token_id, datetime.now(UTC))
 
     try:
-        token = at_database(database_url, work)
+        with calling(Caller(method="token revoke")):
+            token = at_database(database_url, work)
     except TokenNotFoundError as error:
         typer.echo(error, err=True)
         return _NOT_FOUND

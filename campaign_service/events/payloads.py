@@ -42,7 +42,9 @@ def campaign_payload(
                 "scheduled_for": _time(campaign.scheduled_for),
                 "stop_at": _time(campaign.stop_at),
                 "created_at": _time(campaign.created_at),
+                "created_by": campaign.created_by,
                 "updated_at": _time(campaign.updated_at),
+                "updated_by": campaign.updated_by,
                 "deleted_at": _time(campaign.deleted_at),
                 "stats": _without_none(
                     {

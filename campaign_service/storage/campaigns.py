@@ -12,6 +12,9 @@ from campaign_service.campaigns.model import Campaign, CampaignSpec, Status
 from campaign_service.storage.history import campaigns_with_counters, record_revision
 from campaign_service.storage.rows import campaign_from_row, spec_columns
 from campaign_service.storage.tables import campaign_users, campaigns
+from chat_store.audit.callers import current_principal_id
+from chat_store.audit.entries import AuditedChange
+from chat_store.audit.recording import record
 from chat_store.database.bulk.arrays import array_from, array_of
 from chat_store.database.bulk.inserts import insert_rows
 from chat_store.database.bulk.prepared import prepared_once
@@ -48,13 +51,18 @@ class SqlCampaignStore:
             "targets_total": 0,
             "revision": 1,
             "created_at": now,
+            "created_by": current_principal_id(),
             "updated_at": now,
+            "updated_by": current_principal_id(),
         }
         insert = insert_rows(dialect, campaigns, {"id": [campaign_id]}, constants=constants)
         async with self._database.transaction("campaign.create") as connection:
             if (await connection.execute(*insert)).rowcount == 1:
                 await write_users(connection, dialect, campaign_id, spec)
                 await record_revision(connection, dialect, campaign_id)
+                await record(
+                    connection, AuditedChange(f"campaigns/{campaign_id}", revision_after=1)
+                )
             campaign = await load(connection, campaign_id, self._database.dialect)
         if campaign.deleted_at or not campaign.spec.same_as(spec):
             raise CampaignAlreadyExistsError(campaign_id)

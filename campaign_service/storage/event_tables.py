@@ -89,6 +89,9 @@ webhooks = Table(
     Column("position", Count, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("updated_at", UtcTime, nullable=False),
+    # principals; empty for webhooks from before this was stored
+    Column("created_by", PlainText, nullable=False),
+    Column("updated_by", PlainText, nullable=False),
     Index("webhooks_by_created_at", "created_at", "id"),
 )
 

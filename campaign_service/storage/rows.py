@@ -59,7 +59,9 @@ def campaign_from_row(row: Row[Any], user_ids: tuple[str, ...]) -> Campaign:
         ),
         revision=row.revision,
         created_at=row.created_at,
+        created_by=row.created_by,
         updated_at=row.updated_at,
+        updated_by=row.updated_by,
         deleted_at=row.deleted_at,
     )
 

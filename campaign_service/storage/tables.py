@@ -48,6 +48,9 @@ campaigns = Table(
     Column("created_at", UtcTime, nullable=False),
     Column("updated_at", UtcTime, nullable=False),
     Column("deleted_at", UtcTime),
+    # principals; empty for campaigns from before this was stored
+    Column("created_by", PlainText, nullable=False),
+    Column("updated_by", PlainText, nullable=False),
     Index("campaigns_by_created_at", "created_at", "id"),
     Index("campaigns_by_status", "status"),
 )

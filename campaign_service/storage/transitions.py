@@ -19,6 +19,9 @@ from campaign_service.storage.ports import DueTransition
 from campaign_service.storage.quota import check_quota
 from campaign_service.storage.rows import spec_columns
 from campaign_service.storage.tables import COUNTERS, campaign_shards, campaign_users, campaigns
+from chat_store.audit.callers import current_caller
+from chat_store.audit.entries import AuditedChange
+from chat_store.audit.recording import record
 from chat_store.database.bulk.inserts import insert_rows
 from chat_store.database.columns import UtcTime
 from chat_store.database.engine import Database
@@ -168,10 +171,13 @@ class SqlTransitionStore:
         statement = update(campaigns).where(campaigns.c.id == row.id)
         # never earlier than the last change, even if the clock went back
         moment = max(now, row.updated_at)
-        await connection.execute(
-            statement.values(revision=row.revision + 1, updated_at=moment, **values)
-        )
+        # the clock changes a campaign, too, and leaves the last caller in place
+        if caller := current_caller():
+            values["updated_by"] = caller.principal_id
+        revision = row.revision + 1
+        await connection.execute(statement.values(revision=revision, updated_at=moment, **values))
         await record_revision(connection, self._database.dialect, row.id)
+        await record(connection, AuditedChange(f"campaigns/{row.id}", row.revision, revision))
 
     async def _open_shards(self, connection: AsyncConnection, campaign_id: str) -> None:
         constants = {

@@ -23,6 +23,8 @@ from campaign_service.storage.event_tables import (
 )
 from campaign_service.storage.webhook_backlog import count_events, events_in
 from campaign_service.storage.webhooks import load_webhook
+from chat_store.audit.entries import AuditedChange
+from chat_store.audit.recording import record
 from chat_store.database.columns import JsonValue
 from chat_store.database.engine import Database
 from chat_store.paging import Page, PageRequest
@@ -82,6 +84,9 @@ class SqlAttemptStore:
                     types=list(attempt.types),
                     attempts=attempt.attempt,
                 )
+            )
+            await record(
+                connection, AuditedChange(f"webhooks/{attempt.webhook_id}/attempts/{attempt_id}")
             )
             again = await connection.execute(select(webhook_attempts).where(of_id))
             return _attempt(again.one())
@@ -146,6 +151,7 @@ class SqlAttemptStore:
                         created_at=now,
                     )
                 )
+            await record(connection, AuditedChange(f"webhooks/{webhook_id}"))
             return events
 
     async def forget(self, before: datetime, most: int) -> int:

@@ -20,6 +20,9 @@ from campaign_service.storage.event_tables import (
     webhooks,
 )
 from campaign_service.storage.webhook_backlog import backlogs
+from chat_store.audit.callers import current_principal_id
+from chat_store.audit.entries import AuditedChange
+from chat_store.audit.recording import record
 from chat_store.database.bulk.inserts import insert_from, insert_rows
 from chat_store.database.engine import Database, DialectName
 from chat_store.paging import Page, PageRequest
@@ -37,7 +40,14 @@ class SqlWebhookStore:
         self._database = database
 
     async def create(self, webhook: Webhook, now: datetime) -> Webhook:
-        values = {"position": 0, "created_at": now, "updated_at": now, **_columns(webhook)}
+        values = {
+            "position": 0,
+            "created_at": now,
+            "created_by": current_principal_id(),
+            "updated_at": now,
+            "updated_by": current_principal_id(),
+            **_columns(webhook),
+        }
         insert = insert_rows(
             self._database.dialect,
             webhooks,
@@ -47,6 +57,7 @@ class SqlWebhookStore:
         async with self._database.transaction("webhook.create") as connection:
             if (await connection.execute(*insert)).rowcount == 1:
                 await _begin_at_end(connection, webhook.id)
+                await record(connection, AuditedChange(f"webhooks/{webhook.id}"))
             return await load_webhook(connection, webhook.id)
 
     async def get(self, webhook_id: str) -> Webhook:
@@ -68,7 +79,8 @@ class SqlWebhookStore:
     ) -> Webhook:
         async with self._database.transaction("webhook.update") as connection:
             stored = await load_webhook(connection, webhook_id, lock=True)
-            changed = replace(change(stored), updated_at=now)
+            principal_id = current_principal_id()
+            changed = replace(change(stored), updated_at=now, updated_by=principal_id)
             if stored.enabled and not changed.enabled:
                 # events until now are sent when it is enabled again
                 end = (await end_of_log(connection)).position
@@ -76,8 +88,9 @@ class SqlWebhookStore:
             await connection.execute(
                 update(webhooks)
                 .where(webhooks.c.id == webhook_id)
-                .values(updated_at=now, **_columns(changed))
+                .values(updated_at=now, updated_by=principal_id, **_columns(changed))
             )
+            await record(connection, AuditedChange(f"webhooks/{webhook_id}"))
             if changed.enabled and not stored.enabled:
                 await _begin_at_end(connection, webhook_id)
         return changed
@@ -88,6 +101,7 @@ class SqlWebhookStore:
             for table in (webhook_lanes, webhook_attempts, webhook_replays):
                 await connection.execute(delete(table).where(table.c.webhook_id == webhook_id))
             await connection.execute(delete(webhooks).where(webhooks.c.id == webhook_id))
+            await record(connection, AuditedChange(f"webhooks/{webhook_id}"))
 
     async def is_being_sent_to(self, webhook_id: str, now: datetime) -> bool:
         leased = select(webhook_lanes.c.lease).where(
@@ -221,5 +235,7 @@ def _webhook(row: Row[Any]) -> Webhook:
         max_batch_events=row.max_batch_events,
         position=row.position,
         created_at=row.created_at,
+        created_by=row.created_by,
         updated_at=row.updated_at,
+        updated_by=row.updated_by,
     )

@@ -49,6 +49,8 @@ def campaign_to_proto(
             stats=_stats_to_proto(campaign, now),
             created_at=timestamp(campaign.created_at if written else None),
             updated_at=timestamp(campaign.updated_at if written else None),
+            created_by=campaign.created_by,
+            updated_by=campaign.updated_by,
             deleted_at=timestamp(campaign.deleted_at),
             etag=etag_of(campaign),
         )

@@ -95,6 +95,8 @@ def webhook_to_proto(
         enabled=webhook.enabled,
         created_at=timestamp(webhook.created_at),
         updated_at=timestamp(webhook.updated_at),
+        created_by=webhook.created_by,
+        updated_by=webhook.updated_by,
         timeout=timeout,
         max_batch_events=webhook.max_batch_events,
         disabled_reason=webhook.disabled_reason,

@@ -10,6 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from chat_store.access.scopes import Scope
 from chat_store.access.tables import access_tokens
 from chat_store.access.tokens import Token, TokenNotFoundError
+from chat_store.audit.entries import AuditedChange
+from chat_store.audit.recording import record
 from chat_store.database.engine import Database
 from chat_store.paging import Page, PageRequest
 from chat_store.sql.filters import Binding
@@ -27,6 +29,7 @@ class SqlTokenStore:
     async def create(self, token: Token) -> None:
         async with self._database.transaction("token.create") as connection:
             await connection.execute(insert(access_tokens).values(**_columns(token)))
+            await record(connection, AuditedChange(f"tokens/{token.id}"))
 
     async def get(self, token_id: str) -> Token:
         async with self._database.autocommit() as connection:
@@ -54,7 +57,9 @@ class SqlTokenStore:
         )
         async with self._database.transaction("token.revoke") as connection:
             await connection.execute(statement)
-            return await _load(connection, token_id)
+            token = await _load(connection, token_id)
+            await record(connection, AuditedChange(f"tokens/{token_id}"))
+            return token
 
     async def note_used(self, ids: Collection[str], minute: datetime) -> None:
         table = access_tokens.c

@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from chat_store.access.scopes import Scope, with_implied
-
-LOCAL = "local"
-"""The principal of the command line, and of calls to a server that demands no tokens."""
+from chat_store.audit.callers import LOCAL
 
 MAX_NAME = 128
 MAX_SENDERS = 1_000

@@ -28,6 +28,8 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import NullType
 
+from chat_store.audit.entries import AuditedChange, resource_of
+from chat_store.audit.recording import record
 from chat_store.database.bulk.arrays import prepared_columns, tuples_of
 from chat_store.database.bulk.inserts import insert_rows
 from chat_store.database.bulk.prepared import prepared_once
@@ -67,6 +69,7 @@ class _Upsert:
     drafts: Sequence[ChannelDraft]
     now: datetime
     mode: WriteMode
+    change: AuditedChange
 
 
 class SqlChannelStore:
@@ -84,7 +87,9 @@ class SqlChannelStore:
     async def upsert(
         self, given: Sequence[ChannelDraft], now: datetime, mode: WriteMode = WriteMode.REPLACE
     ) -> list[Channel]:
-        upsert = _Upsert(given, now, mode)
+        # made here, because a group is written for several callers
+        change = AuditedChange(resource_of("channels", [draft.channel.cid for draft in given]))
+        upsert = _Upsert(given, now, mode, change)
         if len(given) > MAX_SMALL:
             (stored,) = await self._upserted([upsert])
             return stored
@@ -113,6 +118,7 @@ class SqlChannelStore:
             await require_users(connection, dialect, [member.user_id for member in entering])
             await write_members(connection, dialect, entering, now, WriteMode.INSERT)
             stored = await _by_cid(connection, dialect, drafts)
+            await record(connection, *(upsert.change for upsert in upserts))
         return [[stored[draft.channel.cid] for draft in upsert.drafts] for upsert in upserts]
 
     async def get(self, cid: str) -> Channel:
@@ -189,14 +195,20 @@ class SqlChannelStore:
             .values(deleted_at=now, updated_at=now)
         )
         async with self._database.transaction("channels.delete") as connection:
-            return (await connection.execute(statement)).rowcount
+            deleted = (await connection.execute(statement)).rowcount
+            if deleted:
+                await record(connection, AuditedChange(resource_of("channels", cids)))
+            return deleted
 
     async def add_members(self, cid: str, given: Sequence[Member], now: datetime) -> int:
         dialect = self._database.dialect
         async with self._database.transaction("members.add") as connection:
             await require_channel(connection, cid)
             await require_users(connection, dialect, [member.user_id for member in given])
-            return await write_members(connection, dialect, given, now, WriteMode.INSERT)
+            added = await write_members(connection, dialect, given, now, WriteMode.INSERT)
+            if added:
+                await record(connection, AuditedChange(f"channels/{cid}"))
+            return added
 
     async def remove_members(self, cid: str, user_ids: Sequence[str]) -> int:
         dialect = self._database.dialect
@@ -209,6 +221,8 @@ class SqlChannelStore:
             await require_channel(connection, cid)
             removed = (await connection.execute(statement)).rowcount
             await count_members(connection, dialect, {cid: -removed})
+            if removed:
+                await record(connection, AuditedChange(f"channels/{cid}"))
         return removed
 
     async def query_members(self, cid: str, page: PageRequest) -> Page[Member]:

@@ -10,6 +10,8 @@ from typing import Any
 from sqlalchemy import Row, Select, bindparam, delete, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from chat_store.audit.entries import AuditedChange, resource_of
+from chat_store.audit.recording import record
 from chat_store.database.bulk.inserts import insert_records
 from chat_store.database.bulk.row_sources import in_keys, inline_rows, key_parameters
 from chat_store.database.columns import Count, Key, PlainText
@@ -37,6 +39,9 @@ class SqlDeviceStore:
             await require_users(connection, dialect, [each.user_id for each in unique.values()])
             await write_devices(connection, dialect, given, now, mode)
             stored = await _by_id(connection, dialect, unique)
+            await record(
+                connection, AuditedChange(resource_of("devices", [device.id for device in given]))
+            )
         return [stored[device.id] for device in given]
 
     async def delete(self, ids: Sequence[str]) -> int:
@@ -45,7 +50,10 @@ class SqlDeviceStore:
             devices.c.id.in_(select(given.c["id"]).select_from(given.source))
         )
         async with self._database.transaction("devices.delete") as connection:
-            return (await connection.execute(statement)).rowcount
+            deleted = (await connection.execute(statement)).rowcount
+            if deleted:
+                await record(connection, AuditedChange(resource_of("devices", ids)))
+            return deleted
 
     async def of_members(
         self, cids: Collection[str], after: tuple[str, str], most: int

@@ -3,6 +3,8 @@
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 
+from chat_store.audit.entries import AuditedChange
+from chat_store.audit.recording import record
 from chat_store.database.engine import Database
 from chat_store.models import WriteMode
 from chat_store.sql.channels import known_channels, write_channels
@@ -46,3 +48,7 @@ class SqlImportStore:
             await write_reads(connection, dialect, batch.last_read, now)
             if batch.messages:
                 await write_messages(connection, dialect, batch.messages, now, mode)
+            if records := batch.records:
+                await record(
+                    connection, AuditedChange(f"{records:,} record{'s' if records > 1 else ''}")
+                )

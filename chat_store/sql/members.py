@@ -11,6 +11,8 @@ from sqlalchemy import ColumnElement, Row, Select, bindparam, case, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from chat_store.audit.entries import AuditedChange
+from chat_store.audit.recording import record
 from chat_store.database.bulk.inserts import insert_records
 from chat_store.database.bulk.prepared import prepared_once
 from chat_store.database.bulk.row_sources import Types, inline_rows, row_parameters, row_source
@@ -56,8 +58,9 @@ class SqlMemberStore:
             row = (await connection.execute(statement)).one_or_none()
             if row is None and await connection.scalar(live) is None:
                 raise ChannelNotFoundError(cid)
-        if row is None:
-            raise MemberNotFoundError(cid, user_id)
+            if row is None:
+                raise MemberNotFoundError(cid, user_id)
+            await record(connection, AuditedChange(f"channels/{cid}"))
         return member_from_row(row)
 
     async def first_of(self, cids: Collection[str], most: int) -> Mapping[str, Sequence[Member]]:

@@ -21,6 +21,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from chat_store.audit.entries import AuditedChange
+from chat_store.audit.recording import record
 from chat_store.database.bulk.inserts import insert_records
 from chat_store.database.bulk.prepared import prepared_once
 from chat_store.database.bulk.row_sources import (
@@ -147,6 +149,7 @@ class SqlMessageStore:
                 connection, self._database.dialect, {(cid, user_id): read_at}, read_at
             )
             moved_to: datetime = (await connection.scalars(position)).one()
+            await record(connection, AuditedChange(f"channels/{cid}"))
         return moved_to
 
 

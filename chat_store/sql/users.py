@@ -9,6 +9,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, case, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from chat_store.audit.entries import AuditedChange, resource_of
+from chat_store.audit.recording import record
 from chat_store.database.bulk.arrays import prepared_columns, tuples_of
 from chat_store.database.bulk.inserts import insert_rows
 from chat_store.database.bulk.prepared import prepared_once
@@ -42,6 +44,7 @@ class _Upsert:
     users: Sequence[User]
     now: datetime
     mode: WriteMode
+    change: AuditedChange
 
 
 class SqlUserStore:
@@ -59,7 +62,9 @@ class SqlUserStore:
     async def upsert(
         self, given: Sequence[User], now: datetime, mode: WriteMode = WriteMode.REPLACE
     ) -> list[User]:
-        upsert = _Upsert(given, now, mode)
+        # made here, because a group is written for several callers
+        change = AuditedChange(resource_of("users", [user.id for user in given]))
+        upsert = _Upsert(given, now, mode, change)
         if len(given) > MAX_SMALL:
             (stored,) = await self._upserted([upsert])
             return stored
@@ -74,6 +79,7 @@ class SqlUserStore:
             stored = await _by_id(connection, dialect, {user.id for user in given})
             if mode is WriteMode.REPLACE:
                 _refuse_deleted(upserts, stored)
+            await record(connection, *(upsert.change for upsert in upserts))
         return [[stored[user.id] for user in upsert.users] for upsert in upserts]
 
     async def get(self, id_: str) -> User:
@@ -149,7 +155,10 @@ class SqlUserStore:
         named = users.c.id.in_(select(given.c["id"]).select_from(given.source))
         statement = update(users).where(named, *only).values(values)
         async with self._database.transaction("users.mark") as connection:
-            return (await connection.execute(statement)).rowcount
+            marked = (await connection.execute(statement)).rowcount
+            if marked:
+                await record(connection, AuditedChange(resource_of("users", ids)))
+            return marked
 
 
 def _refuse_deleted(upserts: Sequence[_Upsert], stored: Mapping[str, User]) -> None:

@@ -40,7 +40,7 @@ _METHODS: Mapping[tuple[str, Scope], str] = {
     (_EVENT, Scope.EVENTS_WRITE): """
         CreateWebhook UpdateWebhook DeleteWebhook RotateWebhookSecret RedeliverAttempt ReplayEvents
     """,
-    (_ACCESS, Scope.ACCESS_READ): "GetToken QueryTokens",
+    (_ACCESS, Scope.ACCESS_READ): "GetToken QueryTokens QueryAudit",
     (_ACCESS, Scope.ACCESS_WRITE): "CreateToken RevokeToken",
 }
 

@@ -23,11 +23,11 @@ def token_invalid() -> RefusedError:
 
 
 def token_expired(token: Token) -> RefusedError:
-    return _unauthenticated("EXPIRED", f"token {token.id} has expired", token.id)
+    return _unauthenticated("EXPIRED", f"token {token.id} has expired", token)
 
 
 def token_revoked(token: Token) -> RefusedError:
-    return _unauthenticated("REVOKED", f"token {token.id} is revoked", token.id)
+    return _unauthenticated("REVOKED", f"token {token.id} is revoked", token)
 
 
 def rate_limit_exceeded(principal: Principal, allowance: Allowance) -> RefusedError:
@@ -76,12 +76,13 @@ def _denied(principal: Principal, reason: str, message: str, key: str, value: st
     )
 
 
-def _unauthenticated(problem: str, message: str, token_id: str = "") -> RefusedError:
+def _unauthenticated(problem: str, message: str, token: Token | None = None) -> RefusedError:
     return RefusedError(
         Failure(
             code=_CODE.UNAUTHENTICATED,
             reason=f"ERROR_REASON_TOKEN_{problem}",
             message=message,
-            metadata={"token_id": token_id} if token_id else {},
-        )
+            metadata={"token_id": token.id} if token else {},
+        ),
+        Principal(token.id, token.name) if token else None,
     )

@@ -4,6 +4,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
@@ -178,6 +179,9 @@ class ServerSettings(_Settings):
     token_calls_per_second: int | None = Field(default=None, ge=1)
     """Calls a second that a server takes of each token; unset: any number."""
 
+    audit_retention_days: int = Field(default=0, ge=0, le=36_500)
+    """Days for which audit rows are kept; 0: for ever."""
+
     @model_validator(mode="after")
     def _has_whole_pairs(self) -> Self:
         require_pair(self.tls_cert, self.tls_key, "HERALD_TLS_CERT", "HERALD_TLS_KEY")
@@ -218,6 +222,11 @@ class ServerSettings(_Settings):
             tokens=self.auth == "tokens",
             insecure=self.insecure,
         )
+
+    @property
+    def audit_retention(self) -> timedelta | None:
+        """How long audit rows are kept; None: for ever."""
+        return timedelta(days=self.audit_retention_days) if self.audit_retention_days else None
 
     @property
     def on_hangup(self) -> Callable[[], None] | None:

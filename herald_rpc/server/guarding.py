@@ -1,6 +1,7 @@
 """What a server asks before it takes a call."""
 
 from collections.abc import Collection, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,11 +10,12 @@ from herald_rpc.server.principals import Principal
 
 
 class RefusedError(Exception):
-    """The call may not be made, or no longer."""
+    """The call may not be made, or no longer. `principal` is known of a valid secret alone."""
 
-    def __init__(self, failure: Failure) -> None:
+    def __init__(self, failure: Failure, principal: Principal | None = None) -> None:
         super().__init__(failure.message)
         self.failure = failure
+        self.principal = principal
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +52,17 @@ class Guard(Protocol):
 
     def authorize(self, principal: Principal, method: str) -> None:
         """Lets the principal call the method, as `/package.Service/Method`."""
+
+
+class CallAudit(Protocol):
+    """Knows which call is in progress when a change is made, and notes the refused calls."""
+
+    def calling(
+        self, principal: Principal, method: str, request_id: str, peer: str
+    ) -> AbstractContextManager[None]:
+        """Lets the changes inside be recorded as those of this call."""
+
+    def refused(
+        self, principal: Principal, method: str, request_id: str, peer: str, reason: str
+    ) -> None:
+        """Notes that the call was refused, as UNAUTHENTICATED or PERMISSION_DENIED."""

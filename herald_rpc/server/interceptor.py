@@ -19,8 +19,8 @@ from herald_rpc.server import deadlines
 from herald_rpc.server.active_calls import REASON_UNAVAILABLE, ActiveCalls
 from herald_rpc.server.admission import CallLimits, OverloadedError, Slots, overloaded
 from herald_rpc.server.failures import Failure, FailureFor, to_status
-from herald_rpc.server.guarding import Guard, RefusedError
-from herald_rpc.server.principals import LOCAL, Principal, acting_as
+from herald_rpc.server.guarding import CallAudit, Guard, RefusedError
+from herald_rpc.server.principals import LOCAL, NOBODY, Principal, acting_as
 
 REQUEST_ID_KEY = "x-request-id"
 """The metadata key of a request id, in requests and in the trailers of responses."""
@@ -38,6 +38,7 @@ _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # How long gRPC may take to cancel a call whose caller has left; it needs milliseconds.
 _LEAVING_SECONDS = 5.0
 
+_LACKS_A_RIGHT = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
 _WORTH_A_WARNING = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL}
 
 _T = TypeVar("_T")
@@ -71,16 +72,22 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg,unus
     `cancel_remaining` cancels.
 
     With a guard, calls are refused before all that unless it lets them pass. It counts calls that
-    are denied, too, but not gRPC's own.
+    are denied, too, but not gRPC's own. `audit` gets to know each call in progress, and each that
+    is refused for lack of a right.
     """
 
     def __init__(
-        self, failure_for: FailureFor, limits: CallLimits, guard: Guard | None = None
+        self,
+        failure_for: FailureFor,
+        limits: CallLimits,
+        guard: Guard | None = None,
+        audit: CallAudit | None = None,
     ) -> None:
         self._calls = Slots("calls", limits.calls)
         self._streams = Slots("streams", limits.streams)
         self._active = ActiveCalls(failure_for, limits.stalled_seconds)
         self._guard = guard
+        self._audit = audit
         if guard:
             guard.follow(self._active)
         self.is_starting = False
@@ -107,7 +114,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg,unus
     ) -> _Handler:
         handler = await continuation(handler_call_details)
         method, metadata = handler_call_details.method, handler_call_details.invocation_metadata
-        call = _Call(method=method, request_id=_request_id(metadata), active=self._active)
+        call = _Call(
+            method=method,
+            request_id=_request_id(metadata),
+            active=self._active,
+            audit=self._audit,
+            is_known=handler is not None,
+        )
         # tokens can't be looked up yet
         at_any_time = _UNGUARDED if self._guard else _ALWAYS_ADMITTED
         if self.is_starting and not method.startswith(at_any_time):
@@ -123,6 +136,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg,unus
                 if handler is not None:
                     self._guard.authorize(call.principal, method)
             except Exception as error:  # noqa: BLE001  answered as those of handlers are
+                if call.principal is LOCAL:
+                    known = error.principal if isinstance(error, RefusedError) else None
+                    call = replace(call, principal=known or NOBODY)
                 return call.refused(error)
         if handler is None:
             return call.refused(_UnknownMethodError())
@@ -156,6 +172,9 @@ class _Call:
     method: str
     request_id: str
     active: ActiveCalls
+    audit: CallAudit | None
+    is_known: bool
+    """Whether a service here has the method."""
     principal: Principal = LOCAL
     trailers: tuple[tuple[str, str], ...] = ()
 
@@ -227,10 +246,16 @@ class _Call:
         task = asyncio.current_task()
         if task:
             self.active.add(task)
-        named = {} if self.principal is LOCAL else {"principal": self.principal.id}
+        named = {} if self.principal in (LOCAL, NOBODY) else {"principal": self.principal.id}
+        audited = (
+            self.audit.calling(self.principal, self.method, self.request_id, context.peer())
+            if self.audit
+            else nullcontext()
+        )
         with (
             bound_contextvars(request_id=self.request_id, method=self.method, **named),
             acting_as(self.principal),
+            audited,
         ):
             # Not in the headers: clients retry a call only before any part of its response arrives.
             context.set_trailing_metadata(((REQUEST_ID_KEY, self.request_id), *self.trailers))
@@ -255,6 +280,12 @@ class _Call:
             await self._abort(context, self._failure_of(error, context))
 
     async def _abort(self, context: _Context, failure: Failure) -> NoReturn:
+        if self.audit and failure.code in _LACKS_A_RIGHT:
+            # any text may be called; only the names of methods are kept
+            method = self.method if self.is_known else ""
+            self.audit.refused(
+                self.principal, method, self.request_id, context.peer(), failure.reason
+            )
         status = rpc_status.to_status(to_status(failure))
         own = (REQUEST_ID_KEY, self.request_id), *self.trailers
         trailers = (*status.trailing_metadata, *own)

@@ -25,6 +25,9 @@ class Principal:
 LOCAL = Principal("local", "local")
 """All callers of a server that demands no tokens, and the command line at the database."""
 
+NOBODY = Principal("", "")
+"""The principal of calls that are refused because they lack a valid token."""
+
 _current: ContextVar[Principal] = ContextVar("principal", default=LOCAL)
 
 

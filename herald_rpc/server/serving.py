@@ -18,7 +18,7 @@ from herald_rpc.addresses import is_loopback
 from herald_rpc.certificates import CertificateError, CertificateFiles, CertificateWatch
 from herald_rpc.server.admission import DEFAULT_LIMITS, CallLimits
 from herald_rpc.server.failures import FailureFor
-from herald_rpc.server.guarding import Guard
+from herald_rpc.server.guarding import CallAudit, Guard
 from herald_rpc.server.interceptor import CallInterceptor
 from herald_rpc.server.memory import trim_until_cancelled
 from herald_rpc.server.reflection import enable_reflection
@@ -168,6 +168,7 @@ async def serving(
     withholding: Collection[str] = (),
     protection: Protection = LOOPBACK_ONLY,
     guard: Guard | None = None,
+    audit: CallAudit | None = None,
     prepare: Callable[[RunningServer], Awaitable[None]] | None = None,
 ) -> AsyncIterator[RunningServer]:
     """Serves until the context ends. Calls in progress then are cancelled without grace.
@@ -176,14 +177,14 @@ async def serving(
 
     `services` maps each full service name to the function that adds its servicer. Port 0 takes a
     free port. `limits` do not apply to health checks and reflection. `withholding` names services
-    for `RunningServer.set_withheld`. `guard` lets calls pass or not; health checks always do. Until `prepare` has returned, health reports NOT_SERVING and
-    calls are refused as UNAVAILABLE.
+    for `RunningServer.set_withheld`. `guard` lets calls pass or not; health checks always do. `audit` gets to know each
+    call. Until `prepare` has returned, health reports NOT_SERVING and calls are refused as UNAVAILABLE.
 
     Raises `CannotListenError` if the address can't be bound, lies beyond loopback without
     protection, or the certificates are bad, and whatever `prepare` raises.
     """
     credentials = _credentials(address, protection)
-    calls = CallInterceptor(failure_for, limits, guard)
+    calls = CallInterceptor(failure_for, limits, guard, audit)
     # More than the limits, so that excess calls are refused by the interceptor, with a reason.
     most_streams = max(_CONNECTION_STREAMS, 2 * (limits.calls + limits.streams))
     server = grpc.aio.server(

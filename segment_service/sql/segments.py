@@ -10,6 +10,9 @@ from sqlalchemy import Delete, Row, and_, bindparam, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import ReturningUpdate
 
+from chat_store.audit.callers import current_principal_id
+from chat_store.audit.entries import AuditedChange
+from chat_store.audit.recording import record
 from chat_store.database.bulk.inserts import insert_rows
 from chat_store.database.bulk.prepared import prepared_once
 from chat_store.database.bulk.row_sources import inline_rows
@@ -62,6 +65,7 @@ class _Addition:
     segment_id: str
     target_ids: Sequence[str]
     now: datetime
+    change: AuditedChange
 
 
 class SqlSegmentStore:
@@ -81,7 +85,9 @@ class SqlSegmentStore:
             "size": 0,
             "count_due_at": now if spec.definition in _COUNTED else None,
             "created_at": now,
+            "created_by": current_principal_id(),
             "updated_at": now,
+            "updated_by": current_principal_id(),
         }
         insert = insert_rows(
             self._database.dialect, segments, {"id": [segment_id]}, constants=constants
@@ -89,6 +95,7 @@ class SqlSegmentStore:
         async with self._database.transaction("segment.create") as connection:
             if (await connection.execute(*insert)).rowcount:
                 await add_version(connection, self._database.dialect, segment_id)
+                await record(connection, AuditedChange(f"segments/{segment_id}"))
             segment = await _load(connection, segment_id)
         if segment.deleted_at or not is_same(segment.spec, spec):
             raise SegmentAlreadyExistsError(segment_id)
@@ -107,9 +114,14 @@ class SqlSegmentStore:
             spec = changed(stored.spec, change)
             if is_same(spec, stored.spec):
                 return stored
-            values = {**_values(spec), "updated_at": later(now, stored.updated_at)}
+            values = {
+                **_values(spec),
+                "updated_at": later(now, stored.updated_at),
+                "updated_by": current_principal_id(),
+            }
             if not same_filter(spec, stored.spec):
                 values["count_due_at"] = now
+            await record(connection, AuditedChange(f"segments/{segment_id}"))
             return await _one(
                 connection,
                 segment_id,
@@ -134,12 +146,19 @@ class SqlSegmentStore:
         async with self._database.transaction("segment.delete") as connection:
             stored = await _take(connection, segment_id)
             moment = later(now, stored.updated_at)
-            await connection.execute(
+            deleted = await connection.execute(
                 update(segments)
                 .where(segments.c.id == segment_id, segments.c.deleted_at.is_(None))
-                .values(deleted_at=moment, updated_at=moment, count_due_at=None)
+                .values(
+                    deleted_at=moment,
+                    updated_at=moment,
+                    updated_by=current_principal_id(),
+                    count_due_at=None,
+                )
             )
             await remove_version(connection, segment_id)
+            if deleted.rowcount:
+                await record(connection, AuditedChange(f"segments/{segment_id}"))
 
     async def query(
         self, predicate: Predicate, page: PageRequest, *, show_deleted: bool
@@ -161,7 +180,8 @@ class SqlSegmentStore:
     async def add_targets(
         self, segment_id: str, target_ids: Sequence[str], now: datetime
     ) -> tuple[int, Segment]:
-        addition = _Addition(segment_id, target_ids, now)
+        # with its change, because a group is written for several callers
+        addition = _Addition(segment_id, target_ids, now, AuditedChange(f"segments/{segment_id}"))
         if len(target_ids) > MAX_SMALL:
             (added,) = await self._added([addition])
             return added
@@ -185,7 +205,10 @@ class SqlSegmentStore:
             )
             new = set(await connection.scalars(*insert))
             segment = await _resize(connection, stored, len(new), now)
-        return [(len(new.intersection(addition.target_ids)), segment) for addition in additions]
+            added = [len(new.intersection(addition.target_ids)) for addition in additions]
+            of_calls = zip(additions, added, strict=True)
+            await record(connection, *(addition.change for addition, count in of_calls if count))
+        return [(count, segment) for count in added]
 
     async def remove_targets(
         self, segment_id: str, target_ids: Sequence[str], now: datetime
@@ -195,6 +218,8 @@ class SqlSegmentStore:
             check_listing(stored)
             removal = _removal(self._database.dialect, segment_id, target_ids)
             removed = (await connection.execute(removal)).rowcount
+            if removed:
+                await record(connection, AuditedChange(f"segments/{segment_id}"))
             return removed, await _resize(connection, stored, -removed, now)
 
 
@@ -229,7 +254,9 @@ def segment_from_row(row: Row[Any]) -> Segment:
         size=row.size,
         size_updated_at=row.size_updated_at,
         created_at=row.created_at,
+        created_by=row.created_by,
         updated_at=row.updated_at,
+        updated_by=row.updated_by,
         deleted_at=row.deleted_at,
     )
 

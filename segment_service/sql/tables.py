@@ -23,6 +23,9 @@ segments = Table(
     Column("created_at", UtcTime, nullable=False),
     Column("updated_at", UtcTime, nullable=False),
     Column("deleted_at", UtcTime),
+    # principals; empty for segments from before this was stored
+    Column("created_by", PlainText, nullable=False),
+    Column("updated_by", PlainText, nullable=False),
     Index("segments_by_created_at", "created_at", "id"),
     Index("segments_by_count_due_at", "count_due_at"),
 )

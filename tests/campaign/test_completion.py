@@ -211,6 +211,9 @@ async def test_ends_of_campaigns_and_changes_of_their_lists_never_wait_in_a_circ
 
 
 LATER_TABLES = (
+    "audit_pending",
+    "audit_log",
+    "audit_chain",
     "event_log",
     "event_log_ends",
     "webhooks",
@@ -222,6 +225,7 @@ LATER_TABLES = (
     "access_tokens",
 )
 COLUMNS_OF_DEVICES = ("hardware_id", "disabled", "disabled_reason")
+COLUMNS_WITH_AUTHORS = ("created_by", "updated_by")
 
 
 async def test_a_campaign_in_progress_at_the_upgrade_reaches_everybody_and_nobody_twice(
@@ -241,6 +245,11 @@ async def test_a_campaign_in_progress_at_the_upgrade_reaches_everybody_and_nobod
         for statement in (
             *(f"DROP TABLE {table}" for table in LATER_TABLES),
             *(f"ALTER TABLE devices DROP COLUMN {column}" for column in COLUMNS_OF_DEVICES),
+            *(
+                f"ALTER TABLE {table} DROP COLUMN {column}"
+                for table in ("segments", "campaigns", "campaign_changes")
+                for column in COLUMNS_WITH_AUTHORS
+            ),
             "ALTER TABLE campaign_shards DROP COLUMN pages",
             "ALTER TABLE campaign_shards DROP COLUMN fails",
             "ALTER TABLE rate_limits RENAME TO campaign_paces",

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Index, MetaData, text
 from campaign_service.storage import event_tables
 from campaign_service.storage import tables as campaign_tables
 from chat_store.access import tables as access_tables
+from chat_store.audit import tables as audit_tables
 from chat_store.database import schema
 from chat_store.database.engine import Database, open_database
 from chat_store.errors import DatabaseEncodingError, SchemaMismatchError
@@ -40,6 +41,7 @@ def differences(connection: Connection) -> list[object]:
         campaign_tables,
         event_tables,
         access_tables,
+        audit_tables,
     ):
         for table in tables.metadata.tables.values():
             table.to_metadata(every)

@@ -66,6 +66,10 @@ UNREACHABLE = STEPS_OF_PUSHES | {
     "run.recount",
     "hold.release",
     "token.note-used",
+    # refused calls, and rows of years; either server chains a row, whichever is first
+    "audit.refusals",
+    "audit.cut",
+    "audit.grow",
 }
 REACHABLE = frozenset(steps_in_source()) - LIBRARY_STEPS - UNREACHABLE
 # the fault that makes a run take the step; the others are taken anyway, or by an errand

@@ -28,6 +28,7 @@ def test_without_settings_a_server_runs_on_an_embedded_database() -> None:
     settings = load(ServerSettings)
 
     assert settings.described() == {
+        "HERALD_AUDIT_RETENTION_DAYS": "0",
         "HERALD_AUTH": "none",
         "HERALD_DATABASE_URL": "sqlite+aiosqlite:///data/herald.db",
         "HERALD_GRACE_SECONDS": "10.0",

@@ -62,7 +62,12 @@ async def test_a_new_segment_is_as_given_and_stays_so(
 
     created = await service.create(given)
 
-    expected = Segment(created_at=timestamp(NOON), updated_at=timestamp(NOON))
+    expected = Segment(
+        created_at=timestamp(NOON),
+        created_by="local",
+        updated_at=timestamp(NOON),
+        updated_by="local",
+    )
     expected.MergeFrom(given)
     assert created == expected
     assert await service.get("s") == expected
@@ -80,11 +85,18 @@ async def test_output_only_fields_are_ignored_on_input(service: SegmentServer) -
             created_at=long_ago,
             updated_at=long_ago,
             deleted_at=long_ago,
+            created_by="somebody",
+            updated_by="somebody",
         )
     )
 
     assert created == Segment(
-        id="s", type=USER, created_at=timestamp(NOON), updated_at=timestamp(NOON)
+        id="s",
+        type=USER,
+        created_at=timestamp(NOON),
+        created_by="local",
+        updated_at=timestamp(NOON),
+        updated_by="local",
     )
 
 
@@ -184,7 +196,9 @@ async def test_an_update_changes_what_is_set_and_moves_updated_at(service: Segme
         description="new",
         all_users=True,
         created_at=timestamp(NOON),
+        created_by="local",
         updated_at=timestamp(service.clock()),
+        updated_by="local",
     )
     assert await service.get("s") == segment
 

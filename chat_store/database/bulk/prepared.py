@@ -70,6 +70,16 @@ class Prepared:
             found = (await connection.exec_driver_sql(self.text, parameters)).all()
         return found if not any(self._readers) else [self._read(row) for row in found]
 
+    async def write(self, connection: AsyncConnection, values: Mapping[str, Any]) -> None:
+        """Executes a statement without a result, on SQLite as `rows` does."""
+        parameters = self.bound(values)
+        if connection.dialect.name == "sqlite":
+            raw = await connection.get_raw_connection()
+            driver: Any = raw.driver_connection
+            await driver.execute_fetchall(self.text, parameters)
+        else:
+            await connection.exec_driver_sql(self.text, parameters)
+
     async def records(
         self, connection: AsyncConnection, values: Mapping[str, Any]
     ) -> list[Row[*tuple[Any, ...]]]:

@@ -41,7 +41,7 @@ class Token(_message.Message):
     name: _builtins.str
     """For people, 1 to 128 characters, as `CRM` or `Maria's laptop`. Need not be unique."""
     created_by: _builtins.str
-    """Who has created it: the id of a token, or `local` for the command line and for a server without
+    """The principal that created it: the id of a token, or `local` for the command line and for a server without
     tokens. Output only.
     """
     @_builtins.property
@@ -94,3 +94,94 @@ class Token(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Token: _TypeAlias = Token  # noqa: Y015
+
+@_typing.final
+class AuditEntry(_message.Message):
+    """A change that a caller has made, or a call that was refused because its caller had no right to it.
+    A call leaves one entry, however many records it was about, and none if it has changed nothing.
+    An import leaves one for each part that it has stored. Refused calls leave at most 10 a second of
+    each principal and server. A server's own changes leave none, such as the start of a campaign at
+    its time.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POSITION_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_ID_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_NAME_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    RESOURCE_FIELD_NUMBER: _builtins.int
+    REVISION_BEFORE_FIELD_NUMBER: _builtins.int
+    REVISION_AFTER_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PEER_FIELD_NUMBER: _builtins.int
+    HASH_FIELD_NUMBER: _builtins.int
+    position: _builtins.int
+    """From 1 on, without gaps. It is given within about a second after the change."""
+    principal_id: _builtins.str
+    """The principal that made the call: the id of a token, or `local` for the command line and for a server without
+    tokens. Empty for a refused call without a valid token.
+    """
+    principal_name: _builtins.str
+    """The name of the token at that time."""
+    method: _builtins.str
+    """The method, as `herald.campaign.v1.CampaignService/StartCampaign`, or the command, as
+    `token create`. Empty for a refused call of a method that does not exist.
+    """
+    resource: _builtins.str
+    """The changed resource: `campaigns/<id>`, `segments/<id>` (its targets, too), `webhooks/<id>`,
+    `webhooks/<id>/attempts/<id>`, `tokens/<id>`, `users/<id>`, `channels/<cid>` (its members, too),
+    `devices/<id>`; for several, their number, as `12 users`. Empty for a refused call.
+    """
+    revision_before: _builtins.int
+    """The campaign's revision, which is its etag, before the change. Unset for a new campaign and for
+    everything else.
+    """
+    revision_after: _builtins.int
+    """The campaign's revision after the change. Unset for everything else."""
+    refusal: _builtins.str
+    """The reason of a refused call, as ERROR_REASON_SCOPE_MISSING. Empty for a change."""
+    request_id: _builtins.str
+    """The request id of the call; empty for a command."""
+    peer: _builtins.str
+    """The caller's address as the server saw it, as `ipv4:10.0.0.7:51234`; empty for a command."""
+    hash: _builtins.str
+    """SHA-256 of the entry and of the hash before it, in hexadecimal digits. With the position it is a
+    head that `audit verify` compares with.
+    """
+    @_builtins.property
+    def created_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was written, by the clock of its server. Not always in the order of `position`."""
+
+    def __init__(
+        self,
+        *,
+        position: _builtins.int = ...,
+        created_at: _timestamp_pb2.Timestamp | None = ...,
+        principal_id: _builtins.str = ...,
+        principal_name: _builtins.str = ...,
+        method: _builtins.str = ...,
+        resource: _builtins.str = ...,
+        revision_before: _builtins.int | None = ...,
+        revision_after: _builtins.int | None = ...,
+        refusal: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        peer: _builtins.str = ...,
+        hash: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_revision_after", b"_revision_after", "_revision_before", b"_revision_before", "created_at", b"created_at", "revision_after", b"revision_after", "revision_before", b"revision_before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_revision_after", b"_revision_after", "_revision_before", b"_revision_before", "created_at", b"created_at", "hash", b"hash", "method", b"method", "peer", b"peer", "position", b"position", "principal_id", b"principal_id", "principal_name", b"principal_name", "refusal", b"refusal", "request_id", b"request_id", "resource", b"resource", "revision_after", b"revision_after", "revision_before", b"revision_before"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__revision_after: _TypeAlias = _typing.Literal["revision_after"]  # noqa: Y015
+    _WhichOneofArgType__revision_after: _TypeAlias = _typing.Literal["_revision_after", b"_revision_after"]  # noqa: Y015
+    _WhichOneofReturnType__revision_before: _TypeAlias = _typing.Literal["revision_before"]  # noqa: Y015
+    _WhichOneofArgType__revision_before: _TypeAlias = _typing.Literal["_revision_before", b"_revision_before"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__revision_after) -> _WhichOneofReturnType__revision_after | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__revision_before) -> _WhichOneofReturnType__revision_before | None: ...
+
+Global___AuditEntry: _TypeAlias = AuditEntry  # noqa: Y015

@@ -22,32 +22,38 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from herald.access.v1 import access_pb2 as herald_dot_access_dot_v1_dot_access__pb2
+from herald.chat.v1 import sort_pb2 as herald_dot_chat_dot_v1_dot_sort__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%herald/access/v1/access_service.proto\x12\x10herald.access.v1\x1a\x1dherald/access/v1/access.proto\"<\n\x12\x43reateTokenRequest\x12&\n\x05token\x18\x01 \x01(\x0b\x32\x17.herald.access.v1.Token\"M\n\x13\x43reateTokenResponse\x12&\n\x05token\x18\x01 \x01(\x0b\x32\x17.herald.access.v1.Token\x12\x0e\n\x06secret\x18\x02 \x01(\t\"\x1d\n\x0fGetTokenRequest\x12\n\n\x02id\x18\x01 \x01(\t\":\n\x10GetTokenResponse\x12&\n\x05token\x18\x01 \x01(\x0b\x32\x17.herald.access.v1.Token\"Q\n\x12QueryTokensRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x14\n\x0cshow_revoked\x18\x03 \x01(\x08\"p\n\x13QueryTokensResponse\x12\'\n\x06tokens\x18\x01 \x03(\x0b\x32\x17.herald.access.v1.Token\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x17\n\x0fprev_page_token\x18\x03 \x01(\t\" \n\x12RevokeTokenRequest\x12\n\n\x02id\x18\x01 \x01(\t\"=\n\x13RevokeTokenResponse\x12&\n\x05token\x18\x01 \x01(\x0b\x32\x17.herald.access.v1.Token2\xf6\x02\n\rAccessService\x12Z\n\x0b\x43reateToken\x12$.herald.access.v1.CreateTokenRequest\x1a%.herald.access.v1.CreateTokenResponse\x12Q\n\x08GetToken\x12!.herald.access.v1.GetTokenRequest\x1a\".herald.access.v1.GetTokenResponse\x12Z\n\x0bQueryTokens\x12$.herald.access.v1.QueryTokensRequest\x1a%.herald.access.v1.QueryTokensResponse\x12Z\n\x0bRevokeToken\x12$.herald.access.v1.RevokeTokenRequest\x1a%.herald.access.v1.RevokeTokenResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%herald/access/v1/access_service.proto\x12\x10herald.access.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1dherald/access/v1/access.proto\x1a\x19herald/chat/v1/sort.proto\"<\n\x12\x43reateTokenRequest\x12&\n\x05token\x18\x01 \x01(\x0b\x32\x17.herald.access.v1.Token\"M\n\x13\x43reateTokenResponse\x12&\n\x05token\x18\x01 \x01(\x0b\x32\x17.herald.access.v1.Token\x12\x0e\n\x06secret\x18\x02 \x01(\t\"\x1d\n\x0fGetTokenRequest\x12\n\n\x02id\x18\x01 \x01(\t\":\n\x10GetTokenResponse\x12&\n\x05token\x18\x01 \x01(\x0b\x32\x17.herald.access.v1.Token\"Q\n\x12QueryTokensRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x14\n\x0cshow_revoked\x18\x03 \x01(\x08\"p\n\x13QueryTokensResponse\x12\'\n\x06tokens\x18\x01 \x03(\x0b\x32\x17.herald.access.v1.Token\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x17\n\x0fprev_page_token\x18\x03 \x01(\t\" \n\x12RevokeTokenRequest\x12\n\n\x02id\x18\x01 \x01(\t\"=\n\x13RevokeTokenResponse\x12&\n\x05token\x18\x01 \x01(\x0b\x32\x17.herald.access.v1.Token\"\x87\x01\n\x11QueryAuditRequest\x12\'\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\"\n\x04sort\x18\x02 \x03(\x0b\x32\x14.herald.chat.v1.Sort\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"u\n\x12QueryAuditResponse\x12-\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1c.herald.access.v1.AuditEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x17\n\x0fprev_page_token\x18\x03 \x01(\t2\xcf\x03\n\rAccessService\x12Z\n\x0b\x43reateToken\x12$.herald.access.v1.CreateTokenRequest\x1a%.herald.access.v1.CreateTokenResponse\x12Q\n\x08GetToken\x12!.herald.access.v1.GetTokenRequest\x1a\".herald.access.v1.GetTokenResponse\x12Z\n\x0bQueryTokens\x12$.herald.access.v1.QueryTokensRequest\x1a%.herald.access.v1.QueryTokensResponse\x12Z\n\x0bRevokeToken\x12$.herald.access.v1.RevokeTokenRequest\x1a%.herald.access.v1.RevokeTokenResponse\x12W\n\nQueryAudit\x12#.herald.access.v1.QueryAuditRequest\x1a$.herald.access.v1.QueryAuditResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'herald.access.v1.access_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CREATETOKENREQUEST']._serialized_start=90
-  _globals['_CREATETOKENREQUEST']._serialized_end=150
-  _globals['_CREATETOKENRESPONSE']._serialized_start=152
-  _globals['_CREATETOKENRESPONSE']._serialized_end=229
-  _globals['_GETTOKENREQUEST']._serialized_start=231
-  _globals['_GETTOKENREQUEST']._serialized_end=260
-  _globals['_GETTOKENRESPONSE']._serialized_start=262
-  _globals['_GETTOKENRESPONSE']._serialized_end=320
-  _globals['_QUERYTOKENSREQUEST']._serialized_start=322
-  _globals['_QUERYTOKENSREQUEST']._serialized_end=403
-  _globals['_QUERYTOKENSRESPONSE']._serialized_start=405
-  _globals['_QUERYTOKENSRESPONSE']._serialized_end=517
-  _globals['_REVOKETOKENREQUEST']._serialized_start=519
-  _globals['_REVOKETOKENREQUEST']._serialized_end=551
-  _globals['_REVOKETOKENRESPONSE']._serialized_start=553
-  _globals['_REVOKETOKENRESPONSE']._serialized_end=614
-  _globals['_ACCESSSERVICE']._serialized_start=617
-  _globals['_ACCESSSERVICE']._serialized_end=991
+  _globals['_CREATETOKENREQUEST']._serialized_start=147
+  _globals['_CREATETOKENREQUEST']._serialized_end=207
+  _globals['_CREATETOKENRESPONSE']._serialized_start=209
+  _globals['_CREATETOKENRESPONSE']._serialized_end=286
+  _globals['_GETTOKENREQUEST']._serialized_start=288
+  _globals['_GETTOKENREQUEST']._serialized_end=317
+  _globals['_GETTOKENRESPONSE']._serialized_start=319
+  _globals['_GETTOKENRESPONSE']._serialized_end=377
+  _globals['_QUERYTOKENSREQUEST']._serialized_start=379
+  _globals['_QUERYTOKENSREQUEST']._serialized_end=460
+  _globals['_QUERYTOKENSRESPONSE']._serialized_start=462
+  _globals['_QUERYTOKENSRESPONSE']._serialized_end=574
+  _globals['_REVOKETOKENREQUEST']._serialized_start=576
+  _globals['_REVOKETOKENREQUEST']._serialized_end=608
+  _globals['_REVOKETOKENRESPONSE']._serialized_start=610
+  _globals['_REVOKETOKENRESPONSE']._serialized_end=671
+  _globals['_QUERYAUDITREQUEST']._serialized_start=674
+  _globals['_QUERYAUDITREQUEST']._serialized_end=809
+  _globals['_QUERYAUDITRESPONSE']._serialized_start=811
+  _globals['_QUERYAUDITRESPONSE']._serialized_end=928
+  _globals['_ACCESSSERVICE']._serialized_start=931
+  _globals['_ACCESSSERVICE']._serialized_end=1394
 # @@protoc_insertion_point(module_scope)

@@ -6,8 +6,10 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
 from herald.access.v1 import access_pb2 as _access_pb2
+from herald.chat.v1 import sort_pb2 as _sort_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -224,3 +226,78 @@ class RevokeTokenResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RevokeTokenResponse: _TypeAlias = RevokeTokenResponse  # noqa: Y015
+
+@_typing.final
+class QueryAuditRequest(_message.Message):
+    """Request of QueryAudit."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    SORT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """How many to return at most. 0: 25. More than 1,000 is taken as 1,000; a negative number is
+    refused. A page may have fewer, so that the response keeps within 4 MiB.
+    """
+    page_token: _builtins.str
+    """A token of an earlier response with the same `filter` and `sort`; empty for the first page."""
+    @_builtins.property
+    def filter(self) -> _struct_pb2.Struct:
+        """As in the queries of other services, on the fields `position`, `created_at`, `principal_id`,
+        `principal_name`, `method`, `resource`, `refusal`, `request_id` and `peer`. Empty: all entries.
+        Example: `{"principal_id": "0f3c9a1be27d4856", "created_at": {"$gte": "2026-03-01T00:00:00Z"}}`.
+        """
+
+    @_builtins.property
+    def sort(self) -> _containers.RepeatedCompositeFieldContainer[_sort_pb2.Sort]:
+        """By the same fields, at most 5. Empty: `position` descending."""
+
+    def __init__(
+        self,
+        *,
+        filter: _struct_pb2.Struct | None = ...,
+        sort: _abc.Iterable[_sort_pb2.Sort] | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "sort", b"sort"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueryAuditRequest: _TypeAlias = QueryAuditRequest  # noqa: Y015
+
+@_typing.final
+class QueryAuditResponse(_message.Message):
+    """Response of QueryAudit."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    PREV_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the page after this one; empty on the last one."""
+    prev_page_token: _builtins.str
+    """Token of the page before this one; empty on the first one."""
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[_access_pb2.AuditEntry]:
+        """The page."""
+
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[_access_pb2.AuditEntry] | None = ...,
+        next_page_token: _builtins.str = ...,
+        prev_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "next_page_token", b"next_page_token", "prev_page_token", b"prev_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueryAuditResponse: _TypeAlias = QueryAuditResponse  # noqa: Y015

@@ -58,6 +58,11 @@ class AccessServiceStub:
                 request_serializer=herald_dot_access_dot_v1_dot_access__service__pb2.RevokeTokenRequest.SerializeToString,
                 response_deserializer=herald_dot_access_dot_v1_dot_access__service__pb2.RevokeTokenResponse.FromString,
                 _registered_method=True)
+        self.QueryAudit = channel.unary_unary(
+                '/herald.access.v1.AccessService/QueryAudit',
+                request_serializer=herald_dot_access_dot_v1_dot_access__service__pb2.QueryAuditRequest.SerializeToString,
+                response_deserializer=herald_dot_access_dot_v1_dot_access__service__pb2.QueryAuditResponse.FromString,
+                _registered_method=True)
 
 
 class AccessServiceServicer:
@@ -104,6 +109,18 @@ class AccessServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def QueryAudit(self, request, context):
+        """Returns the entries of the audit log, the latest first unless sorted otherwise, a page at a time.
+        It has each change that was answered before this call. Paging is by key: new entries between
+        pages neither repeat nor skip others. Reading leaves no entry.
+
+        Fails with ERROR_REASON_INVALID_FIELD, ERROR_REASON_INVALID_FILTER, ERROR_REASON_INVALID_SORT and
+        ERROR_REASON_INVALID_PAGE_TOKEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AccessServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -126,6 +143,11 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     servicer.RevokeToken,
                     request_deserializer=herald_dot_access_dot_v1_dot_access__service__pb2.RevokeTokenRequest.FromString,
                     response_serializer=herald_dot_access_dot_v1_dot_access__service__pb2.RevokeTokenResponse.SerializeToString,
+            ),
+            'QueryAudit': grpc.unary_unary_rpc_method_handler(
+                    servicer.QueryAudit,
+                    request_deserializer=herald_dot_access_dot_v1_dot_access__service__pb2.QueryAuditRequest.FromString,
+                    response_serializer=herald_dot_access_dot_v1_dot_access__service__pb2.QueryAuditResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -240,6 +262,33 @@ class AccessService:
             '/herald.access.v1.AccessService/RevokeToken',
             herald_dot_access_dot_v1_dot_access__service__pb2.RevokeTokenRequest.SerializeToString,
             herald_dot_access_dot_v1_dot_access__service__pb2.RevokeTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def QueryAudit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/herald.access.v1.AccessService/QueryAudit',
+            herald_dot_access_dot_v1_dot_access__service__pb2.QueryAuditRequest.SerializeToString,
+            herald_dot_access_dot_v1_dot_access__service__pb2.QueryAuditResponse.FromString,
             options,
             channel_credentials,
             insecure,

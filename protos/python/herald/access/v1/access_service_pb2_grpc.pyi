@@ -58,6 +58,14 @@ class AccessServiceStub:
     """Revokes a token, for good. Within 5 seconds, every server refuses it and ends its open streams.
     A call that has begun goes on. Twice is fine. Fails with ERROR_REASON_TOKEN_NOT_FOUND.
     """
+    QueryAudit: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.QueryAuditRequest, _access_service_pb2.QueryAuditResponse]
+    """Returns the entries of the audit log, the latest first unless sorted otherwise, a page at a time.
+    It has each change that was answered before this call. Paging is by key: new entries between
+    pages neither repeat nor skip others. Reading leaves no entry.
+
+    Fails with ERROR_REASON_INVALID_FIELD, ERROR_REASON_INVALID_FILTER, ERROR_REASON_INVALID_SORT and
+    ERROR_REASON_INVALID_PAGE_TOKEN.
+    """
 
 @_typing.type_check_only
 class AccessServiceAsyncStub(AccessServiceStub):
@@ -88,6 +96,14 @@ class AccessServiceAsyncStub(AccessServiceStub):
     RevokeToken: _aio.UnaryUnaryMultiCallable[_access_service_pb2.RevokeTokenRequest, _access_service_pb2.RevokeTokenResponse]  # type: ignore[assignment]
     """Revokes a token, for good. Within 5 seconds, every server refuses it and ends its open streams.
     A call that has begun goes on. Twice is fine. Fails with ERROR_REASON_TOKEN_NOT_FOUND.
+    """
+    QueryAudit: _aio.UnaryUnaryMultiCallable[_access_service_pb2.QueryAuditRequest, _access_service_pb2.QueryAuditResponse]  # type: ignore[assignment]
+    """Returns the entries of the audit log, the latest first unless sorted otherwise, a page at a time.
+    It has each change that was answered before this call. Paging is by key: new entries between
+    pages neither repeat nor skip others. Reading leaves no entry.
+
+    Fails with ERROR_REASON_INVALID_FIELD, ERROR_REASON_INVALID_FILTER, ERROR_REASON_INVALID_SORT and
+    ERROR_REASON_INVALID_PAGE_TOKEN.
     """
 
 class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -140,6 +156,20 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_access_service_pb2.RevokeTokenResponse, _abc.Awaitable[_access_service_pb2.RevokeTokenResponse]]:
         """Revokes a token, for good. Within 5 seconds, every server refuses it and ends its open streams.
         A call that has begun goes on. Twice is fine. Fails with ERROR_REASON_TOKEN_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def QueryAudit(
+        self,
+        request: _access_service_pb2.QueryAuditRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_service_pb2.QueryAuditResponse, _abc.Awaitable[_access_service_pb2.QueryAuditResponse]]:
+        """Returns the entries of the audit log, the latest first unless sorted otherwise, a page at a time.
+        It has each change that was answered before this call. Paging is by key: new entries between
+        pages neither repeat nor skip others. Reading leaves no entry.
+
+        Fails with ERROR_REASON_INVALID_FIELD, ERROR_REASON_INVALID_FILTER, ERROR_REASON_INVALID_SORT and
+        ERROR_REASON_INVALID_PAGE_TOKEN.
         """
 
 def add_AccessServiceServicer_to_server(servicer: AccessServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -79,6 +79,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """PERMISSION_DENIED: the caller's token has `sender_ids`, and those of the new one are not among
     them, or are empty. Example: `{"sender_id": "maria", "token_id": "0f3c9a1be27d4856"}`.
     """
+    ERROR_REASON_INVALID_FILTER: _ErrorReason.ValueType  # 16
+    """INVALID_ARGUMENT: a filter is malformed, or its field or operator does not exist. `BadRequest`
+    names the place in it. Example: `{"field": "filter.who"}`.
+    """
+    ERROR_REASON_INVALID_SORT: _ErrorReason.ValueType  # 17
+    """INVALID_ARGUMENT: a sort names a field that can't be sorted by, or one twice. `BadRequest` names
+    it. Example: `{"field": "sort[0].field"}`.
+    """
     ERROR_REASON_RATE_LIMIT_EXCEEDED: _ErrorReason.ValueType  # 18
     """RESOURCE_EXHAUSTED: the token has made its calls of this second to this server; repeat the call
     after the delay in RetryInfo. Example: `{"token_id": "0f3c9a1be27d4856", "limit": "100"}`.
@@ -147,6 +155,14 @@ that the new token is to have. Example: `{"scope":
 ERROR_REASON_SENDER_NOT_ALLOWED: ErrorReason.ValueType  # 15
 """PERMISSION_DENIED: the caller's token has `sender_ids`, and those of the new one are not among
 them, or are empty. Example: `{"sender_id": "maria", "token_id": "0f3c9a1be27d4856"}`.
+"""
+ERROR_REASON_INVALID_FILTER: ErrorReason.ValueType  # 16
+"""INVALID_ARGUMENT: a filter is malformed, or its field or operator does not exist. `BadRequest`
+names the place in it. Example: `{"field": "filter.who"}`.
+"""
+ERROR_REASON_INVALID_SORT: ErrorReason.ValueType  # 17
+"""INVALID_ARGUMENT: a sort names a field that can't be sorted by, or one twice. `BadRequest` names
+it. Example: `{"field": "sort[0].field"}`.
 """
 ERROR_REASON_RATE_LIMIT_EXCEEDED: ErrorReason.ValueType  # 18
 """RESOURCE_EXHAUSTED: the token has made its calls of this second to this server; repeat the call

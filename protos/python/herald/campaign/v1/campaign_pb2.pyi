@@ -266,6 +266,8 @@ class Campaign(_message.Message):
     UPDATED_AT_FIELD_NUMBER: _builtins.int
     DELETED_AT_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    CREATED_BY_FIELD_NUMBER: _builtins.int
+    UPDATED_BY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Chosen by the caller, at most 255 characters, or made by the server if empty. Never changes,
     and stays taken after the campaign has been deleted.
@@ -319,6 +321,14 @@ class Campaign(_message.Message):
     """Opaque. Changes whenever a caller's field or the status changes, not with progress. Sent back
     in UpdateCampaign, it makes the update fail with ERROR_REASON_ETAG_MISMATCH if there was a
     change in between; empty: no check. Ignored elsewhere on input.
+    """
+    created_by: _builtins.str
+    """Output only. The principal that created it: the id of a token, or `local` for a server without tokens. Empty
+    for campaigns of earlier versions.
+    """
+    updated_by: _builtins.str
+    """Output only. The principal whose call changed it last, as in `created_by`; `local` for the
+    command line, too. The server's own changes of the status do not move it.
     """
     @_builtins.property
     def sender(self) -> _chat_pb2.User:
@@ -429,10 +439,12 @@ class Campaign(_message.Message):
         updated_at: _timestamp_pb2.Timestamp | None = ...,
         deleted_at: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        created_by: _builtins.str = ...,
+        updated_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["channel_template", b"channel_template", "created_at", b"created_at", "deleted_at", b"deleted_at", "message_template", b"message_template", "scheduled_for", b"scheduled_for", "sender", b"sender", "stats", b"stats", "stop_at", b"stop_at", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_template", b"channel_template", "create_channels", b"create_channels", "created_at", b"created_at", "deleted_at", b"deleted_at", "description", b"description", "etag", b"etag", "id", b"id", "max_messages_per_second", b"max_messages_per_second", "message_template", b"message_template", "name", b"name", "scheduled_for", b"scheduled_for", "segment_ids", b"segment_ids", "segments", b"segments", "sender", b"sender", "sender_id", b"sender_id", "sender_mode", b"sender_mode", "sender_visibility", b"sender_visibility", "show_channels", b"show_channels", "skip_push", b"skip_push", "skip_webhook", b"skip_webhook", "stats", b"stats", "status", b"status", "status_reason", b"status_reason", "stop_at", b"stop_at", "updated_at", b"updated_at", "user_ids", b"user_ids", "users", b"users"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_template", b"channel_template", "create_channels", b"create_channels", "created_at", b"created_at", "created_by", b"created_by", "deleted_at", b"deleted_at", "description", b"description", "etag", b"etag", "id", b"id", "max_messages_per_second", b"max_messages_per_second", "message_template", b"message_template", "name", b"name", "scheduled_for", b"scheduled_for", "segment_ids", b"segment_ids", "segments", b"segments", "sender", b"sender", "sender_id", b"sender_id", "sender_mode", b"sender_mode", "sender_visibility", b"sender_visibility", "show_channels", b"show_channels", "skip_push", b"skip_push", "skip_webhook", b"skip_webhook", "stats", b"stats", "status", b"status", "status_reason", b"status_reason", "stop_at", b"stop_at", "updated_at", b"updated_at", "updated_by", b"updated_by", "user_ids", b"user_ids", "users", b"users"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

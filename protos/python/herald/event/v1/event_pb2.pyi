@@ -148,6 +148,8 @@ class Webhook(_message.Message):
     DISABLED_REASON_FIELD_NUMBER: _builtins.int
     PENDING_EVENTS_FIELD_NUMBER: _builtins.int
     OLDEST_PENDING_AT_FIELD_NUMBER: _builtins.int
+    CREATED_BY_FIELD_NUMBER: _builtins.int
+    UPDATED_BY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Chosen by the caller, at most 255 characters; made by the server if empty. Never changes."""
     url: _builtins.str
@@ -175,6 +177,14 @@ class Webhook(_message.Message):
     pending_events: _builtins.int
     """Output only. The number of events that the webhook still has to get, including those that wait
     for another attempt.
+    """
+    created_by: _builtins.str
+    """Output only. The principal that created it: the id of a token, or `local` for a server without tokens. Empty
+    for webhooks of earlier versions.
+    """
+    updated_by: _builtins.str
+    """Output only. The principal whose call changed it last, as in `created_by`. A webhook that the server disables
+    keeps it.
     """
     @_builtins.property
     def event_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -215,10 +225,12 @@ class Webhook(_message.Message):
         disabled_reason: _builtins.str = ...,
         pending_events: _builtins.int = ...,
         oldest_pending_at: _timestamp_pb2.Timestamp | None = ...,
+        created_by: _builtins.str = ...,
+        updated_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "created_at", b"created_at", "enabled", b"enabled", "oldest_pending_at", b"oldest_pending_at", "timeout", b"timeout", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "created_at", b"created_at", "disabled_reason", b"disabled_reason", "enabled", b"enabled", "event_types", b"event_types", "id", b"id", "max_batch_events", b"max_batch_events", "oldest_pending_at", b"oldest_pending_at", "pending_events", b"pending_events", "secret", b"secret", "timeout", b"timeout", "updated_at", b"updated_at", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "created_at", b"created_at", "created_by", b"created_by", "disabled_reason", b"disabled_reason", "enabled", b"enabled", "event_types", b"event_types", "id", b"id", "max_batch_events", b"max_batch_events", "oldest_pending_at", b"oldest_pending_at", "pending_events", b"pending_events", "secret", b"secret", "timeout", b"timeout", "updated_at", b"updated_at", "updated_by", b"updated_by", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
     _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015

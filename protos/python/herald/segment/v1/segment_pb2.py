@@ -26,21 +26,21 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fherald/segment/v1/segment.proto\x12\x11herald.segment.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa6\x03\n\x07Segment\x12\n\n\x02id\x18\x01 \x01(\t\x12,\n\x04type\x18\x02 \x01(\x0e\x32\x1e.herald.segment.v1.SegmentType\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12)\n\x06\x66ilter\x18\x05 \x01(\x0b\x32\x17.google.protobuf.StructH\x00\x12\x13\n\tall_users\x18\x06 \x01(\x08H\x00\x12\x1d\n\x13\x61ll_sender_channels\x18\x07 \x01(\x08H\x00\x12\x0c\n\x04size\x18\x08 \x01(\x03\x12\x33\n\x0fsize_updated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\ncreated_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\ndeleted_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x0c\n\ndefinition\"K\n\x06Target\x12\x11\n\ttarget_id\x18\x01 \x01(\t\x12.\n\ncreated_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"%\n\x05Shard\x12\r\n\x05index\x18\x01 \x01(\x05\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\"{\n\x11\x43lauseExplanation\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04held\x18\x02 \x01(\x08\x12$\n\x04seen\x18\x03 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x12\n\nseen_count\x18\x04 \x01(\x03\x12\x10\n\x08seen_cut\x18\x05 \x01(\x08*\\\n\x0bSegmentType\x12\x1c\n\x18SEGMENT_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11SEGMENT_TYPE_USER\x10\x01\x12\x18\n\x14SEGMENT_TYPE_CHANNEL\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fherald/segment/v1/segment.proto\x12\x11herald.segment.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xce\x03\n\x07Segment\x12\n\n\x02id\x18\x01 \x01(\t\x12,\n\x04type\x18\x02 \x01(\x0e\x32\x1e.herald.segment.v1.SegmentType\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12)\n\x06\x66ilter\x18\x05 \x01(\x0b\x32\x17.google.protobuf.StructH\x00\x12\x13\n\tall_users\x18\x06 \x01(\x08H\x00\x12\x1d\n\x13\x61ll_sender_channels\x18\x07 \x01(\x08H\x00\x12\x0c\n\x04size\x18\x08 \x01(\x03\x12\x33\n\x0fsize_updated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\ncreated_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\ndeleted_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ncreated_by\x18\r \x01(\t\x12\x12\n\nupdated_by\x18\x0e \x01(\tB\x0c\n\ndefinition\"K\n\x06Target\x12\x11\n\ttarget_id\x18\x01 \x01(\t\x12.\n\ncreated_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"%\n\x05Shard\x12\r\n\x05index\x18\x01 \x01(\x05\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\"{\n\x11\x43lauseExplanation\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04held\x18\x02 \x01(\x08\x12$\n\x04seen\x18\x03 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x12\n\nseen_count\x18\x04 \x01(\x03\x12\x10\n\x08seen_cut\x18\x05 \x01(\x08*\\\n\x0bSegmentType\x12\x1c\n\x18SEGMENT_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11SEGMENT_TYPE_USER\x10\x01\x12\x18\n\x14SEGMENT_TYPE_CHANNEL\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'herald.segment.v1.segment_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SEGMENTTYPE']._serialized_start=783
-  _globals['_SEGMENTTYPE']._serialized_end=875
+  _globals['_SEGMENTTYPE']._serialized_start=823
+  _globals['_SEGMENTTYPE']._serialized_end=915
   _globals['_SEGMENT']._serialized_start=118
-  _globals['_SEGMENT']._serialized_end=540
-  _globals['_TARGET']._serialized_start=542
-  _globals['_TARGET']._serialized_end=617
-  _globals['_SHARD']._serialized_start=619
-  _globals['_SHARD']._serialized_end=656
-  _globals['_CLAUSEEXPLANATION']._serialized_start=658
-  _globals['_CLAUSEEXPLANATION']._serialized_end=781
+  _globals['_SEGMENT']._serialized_end=580
+  _globals['_TARGET']._serialized_start=582
+  _globals['_TARGET']._serialized_end=657
+  _globals['_SHARD']._serialized_start=659
+  _globals['_SHARD']._serialized_end=696
+  _globals['_CLAUSEEXPLANATION']._serialized_start=698
+  _globals['_CLAUSEEXPLANATION']._serialized_end=821
 # @@protoc_insertion_point(module_scope)

@@ -64,6 +64,8 @@ class Segment(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
     DELETED_AT_FIELD_NUMBER: _builtins.int
+    CREATED_BY_FIELD_NUMBER: _builtins.int
+    UPDATED_BY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Chosen by the caller, at most 255 characters, or made by the server if empty. Never changes,
     and stays taken after the segment has been deleted.
@@ -85,6 +87,12 @@ class Segment(_message.Message):
     `all_users`: counted in the background, within seconds of creation or update and then at
     intervals; 0 until then. For `all_sender_channels`: always 0. CountTargets counts now.
     """
+    created_by: _builtins.str
+    """Output only. The principal that created it: the id of a token, or `local` for a server without tokens. Empty
+    for segments of earlier versions.
+    """
+    updated_by: _builtins.str
+    """Output only. The principal that made the change at `updated_at`, as in `created_by`."""
     @_builtins.property
     def filter(self) -> _struct_pb2.Struct:
         """The matching ones: users in a USER segment, with the fields of
@@ -157,10 +165,12 @@ class Segment(_message.Message):
         created_at: _timestamp_pb2.Timestamp | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
         deleted_at: _timestamp_pb2.Timestamp | None = ...,
+        created_by: _builtins.str = ...,
+        updated_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["all_sender_channels", b"all_sender_channels", "all_users", b"all_users", "created_at", b"created_at", "definition", b"definition", "deleted_at", b"deleted_at", "filter", b"filter", "size_updated_at", b"size_updated_at", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_sender_channels", b"all_sender_channels", "all_users", b"all_users", "created_at", b"created_at", "definition", b"definition", "deleted_at", b"deleted_at", "description", b"description", "filter", b"filter", "id", b"id", "name", b"name", "size", b"size", "size_updated_at", b"size_updated_at", "type", b"type", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_sender_channels", b"all_sender_channels", "all_users", b"all_users", "created_at", b"created_at", "created_by", b"created_by", "definition", b"definition", "deleted_at", b"deleted_at", "description", b"description", "filter", b"filter", "id", b"id", "name", b"name", "size", b"size", "size_updated_at", b"size_updated_at", "type", b"type", "updated_at", b"updated_at", "updated_by", b"updated_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_definition: _TypeAlias = _typing.Literal["filter", "all_users", "all_sender_channels"]  # noqa: Y015
     _WhichOneofArgType_definition: _TypeAlias = _typing.Literal["definition", b"definition"]  # noqa: Y015

@@ -1,0 +1,104 @@
+"""Audit rows: what they say, and the hash by which each is chained to the one before."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import orjson
+
+from chat_store.audit.callers import Caller, current_caller
+
+FIELDS = (
+    "created_at",
+    "principal_id",
+    "principal_name",
+    "method",
+    "resource",
+    "revision_before",
+    "revision_after",
+    "refusal",
+    "request_id",
+    "peer",
+)
+"""The columns of a row in the order of its hash. Another order would break all stored chains."""
+
+GENESIS = bytes(32)
+"""The hash before the first row."""
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class AuditedChange:
+    """A change of one resource by the current caller, with its revisions if it has any."""
+
+    resource: str
+    revision_before: int | None = None
+    revision_after: int | None = None
+    caller: Caller | None = field(default_factory=current_caller)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A call that was refused, and the reason that it was answered with."""
+
+    caller: Caller
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntry:
+    """A row with its place in the chain. `refusal` is empty for a change."""
+
+    position: int
+    created_at: datetime
+    principal_id: str
+    principal_name: str
+    method: str
+    resource: str
+    revision_before: int | None
+    revision_after: int | None
+    refusal: str
+    request_id: str
+    peer: str
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A place in the chain. Its text is `POSITION:HASH`, with the hash in hexadecimal digits."""
+
+    position: int = 0
+    hash: bytes = GENESIS
+
+    def __str__(self) -> str:
+        return f"{self.position}:{self.hash.hex()}"
+
+    @classmethod
+    def read(cls, text: str) -> "Head":
+        """Raises ValueError for a text that is no head."""
+        position, _, digits = text.partition(":")
+        digest = bytes.fromhex(digits)
+        if not position.isdecimal() or len(digest) != len(GENESIS):
+            raise ValueError("must be POSITION:HASH, with a hash of 64 hexadecimal digits")
+        return cls(int(position), digest)
+
+
+def chained(previous: bytes, position: int, values: Sequence[object]) -> bytes:
+    """Returns the hash of a row with the values of `FIELDS`, after the row with `previous`.
+
+    It is the SHA-256 of `previous` and of the row as a JSON array in UTF-8 without spaces: the
+    position, and then the fields, the time in microseconds since 1970.
+    """
+    moment, *others = values
+    micros = (moment - _EPOCH) // _MICROSECOND if isinstance(moment, datetime) else moment
+    return hashlib.sha256(previous + orjson.dumps([position, micros, *others])).digest()
+
+
+def resource_of(kind: str, ids: Sequence[str]) -> str:
+    """Returns the resource of a call about these records: `users/maria`, or `12 users`."""
+    return f"{kind}/{ids[0]}" if len(ids) == 1 else f"{len(ids):,} {kind}"
