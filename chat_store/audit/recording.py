@@ -2,16 +2,22 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
+from sqlalchemy import bindparam, insert, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat_store.audit.callers import Caller
 from chat_store.audit.entries import FIELDS, AuditedChange, Refusal
 from chat_store.audit.tables import audit_pending
-from chat_store.database.bulk.inserts import insert_rows
 from chat_store.database.bulk.prepared import prepared_once
-from chat_store.database.engine import DialectName
+
+_NOTHING = text("SELECT 1")
+_INSERT = (
+    insert(audit_pending)
+    .inline()
+    .values({name: bindparam(name, type_=audit_pending.c[name].type) for name in FIELDS})
+)
 
 
 async def record(connection: AsyncConnection, *changes: AuditedChange) -> None:
@@ -39,6 +45,8 @@ async def record(connection: AsyncConnection, *changes: AuditedChange) -> None:
 
 async def record_refusals(connection: AsyncConnection, refusals: Sequence[Refusal]) -> None:
     """Writes a row for each refused call. There is at least one."""
+    # SQLAlchemy begins a transaction with its first statement
+    await connection.execute(_NOTHING)
     await _write(
         connection,
         [_row(refused.caller, refused.at, refusal=refused.reason) for refused in refusals],
@@ -62,10 +70,4 @@ def _row(caller: Caller, created_at: datetime, **values: Any) -> dict[str, Any]:
 
 
 async def _write(connection: AsyncConnection, rows: Sequence[dict[str, Any]]) -> None:
-    statement, parameters = insert_rows(
-        cast("DialectName", connection.dialect.name),
-        audit_pending,
-        {name: [row[name] for row in rows] for name in FIELDS},
-        raise_on_conflict=True,
-    )
-    await prepared_once(statement, connection.dialect).write(connection, parameters)
+    await prepared_once(_INSERT, connection.dialect).write(connection, rows)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Select, bindparam, func, select, type_coerce
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -59,20 +59,24 @@ async def verify(database: Database, known: Head | None = None) -> Verified:
     `CutOffError` if the retention has cut it off.
     """
     async with database.snapshot() as connection:
-        ends = await ends_of(connection)
-        if known and known.position < ends.cut.position:
-            raise CutOffError(known, ends.cut)
-        pending = int(await connection.scalar(select(func.count(audit_pending.c.id))) or 0)
-        fault = await _first_fault(connection, database.dialect, ends, known)
-        return Verified(ends.cut, ends.head, pending, fault)
+        return await verify_in(connection, known)
 
 
-async def _first_fault(
-    connection: AsyncConnection, dialect: DialectName, ends: Ends, known: Head | None
-) -> Fault | None:
+async def verify_in(connection: AsyncConnection, known: Head | None = None) -> Verified:
+    """Does as `verify`, in the connection's transaction."""
+    ends = await ends_of(connection)
+    if known and known.position < ends.cut.position:
+        raise CutOffError(known, ends.cut)
+    pending = int(await connection.scalar(select(func.count(audit_pending.c.id))) or 0)
+    fault = await _first_fault(connection, ends, known)
+    return Verified(ends.cut, ends.head, pending, fault)
+
+
+async def _first_fault(connection: AsyncConnection, ends: Ends, known: Head | None) -> Fault | None:
     at, head = ends.cut, ends.head
     if problem := _known_problem(known, at):
         return Fault(at.position, problem)
+    dialect = cast("DialectName", connection.dialect.name)
     statement = prepared_once(_rows_after(dialect), connection.dialect)
     while rows := await statement.rows(connection, {"after": at.position, "most": _ROWS_AT_ONCE}):
         for position, stored, *values in rows:

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from tests.bench import (
     access,
+    audit,
     calls,
     channels,
     events,
@@ -54,6 +55,7 @@ _SCENARIOS = {
     "replicas": _Measurement(replicas.measure, 60_000, (Kind.POSTGRESQL,)),
     "events": _Measurement(events.measure, 100_000),
     "segments": _Measurement(segments.measure, 1_000_000),
+    "audit": _Measurement(audit.measure, 0),
     "calls": _Measurement(calls.measure, 10_000),
     "access": _Measurement(access.measure, 60_000),
     "filters": _Measurement(filters.measure, 10_000),

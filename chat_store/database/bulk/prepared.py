@@ -70,15 +70,19 @@ class Prepared:
             found = (await connection.exec_driver_sql(self.text, parameters)).all()
         return found if not any(self._readers) else [self._read(row) for row in found]
 
-    async def write(self, connection: AsyncConnection, values: Mapping[str, Any]) -> None:
-        """Executes a statement without a result, on SQLite as `rows` does."""
-        parameters = self.bound(values)
-        if connection.dialect.name == "sqlite":
-            raw = await connection.get_raw_connection()
-            driver: Any = raw.driver_connection
-            await driver.execute_fetchall(self.text, parameters)
+    async def write(self, connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Executes a statement without a result for each of the rows, of which there is one or more.
+
+        It bypasses SQLAlchemy, which on PostgreSQL takes half of the time of writing one row.
+        """
+        first, *others = bound = [self.bound(row) for row in rows]
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        if others:
+            await driver.executemany(self.text, bound)
+        elif connection.dialect.name == "sqlite":
+            await driver.execute_fetchall(self.text, first)
         else:
-            await connection.exec_driver_sql(self.text, parameters)
+            await driver.execute(self.text, *first)
 
     async def records(
         self, connection: AsyncConnection, values: Mapping[str, Any]
