@@ -28,9 +28,9 @@ def verify_chain(database_url: str, known: Head | None) -> Verdict:
     if found.fault:
         typer.echo(f"BROKEN at position {found.fault.position}: {found.fault.problem}")
         return Verdict.BROKEN
-    line = f"ok: {found.rows:,} rows after position {found.cut.position}"
+    first, last = found.cut.position + 1, found.head.position
+    typer.echo(f"ok: positions {first} to {last}" if first <= last else "ok: no rows")
     if found.pending:
-        line += f"; {found.pending:,} later rows are not in the chain yet"
-    typer.echo(line)
+        typer.echo(f"not in the chain yet: {found.pending:,}")
     typer.echo(f"head {found.head}")
     return Verdict.WHOLE

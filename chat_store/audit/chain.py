@@ -13,6 +13,7 @@ from chat_store.audit.entries import FIELDS, GENESIS, Head, Refusal, chained
 from chat_store.audit.recording import record_refusals
 from chat_store.audit.tables import audit_chain, audit_log, audit_pending
 from chat_store.database.bulk.inserts import insert_from
+from chat_store.database.columns import to_microseconds
 from chat_store.database.engine import Database, DialectName
 
 # rows of one transaction, which on SQLite holds the write lock for about 5 ms
@@ -59,10 +60,11 @@ class SqlAuditChain:
             rows = []
             for row in sorted(taken, key=lambda row: row.id):
                 position = head.position + 1
-                values = [getattr(row, name) for name in FIELDS]
-                head = Head(position, chained(head.hash, position, values))
-                named = zip(FIELDS, values, strict=True)
-                rows.append({"position": position, "hash": head.hash, **dict(named)})
+                moment, *others = (getattr(row, name) for name in FIELDS)
+                digest = chained(head.hash, [position, to_microseconds(moment), *others])
+                head = Head(position, digest)
+                named = zip(FIELDS, (moment, *others), strict=True)
+                rows.append({"position": position, "hash": digest, **dict(named)})
             if rows:
                 await connection.execute(insert(audit_log), rows)
                 await connection.execute(

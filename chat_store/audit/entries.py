@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import orjson
 
@@ -25,10 +25,6 @@ FIELDS = (
 
 GENESIS = bytes(32)
 """The hash before the first row."""
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +84,13 @@ class Head:
         return cls(int(position), digest)
 
 
-def chained(previous: bytes, position: int, values: Sequence[object]) -> bytes:
-    """Returns the hash of a row with the values of `FIELDS`, after the row with `previous`.
+def chained(previous: bytes, row: Sequence[object]) -> bytes:
+    """Returns the hash of a row after the one with the hash `previous`.
 
     It is the SHA-256 of `previous` and of the row as a JSON array in UTF-8 without spaces: the
-    position, and then the fields, the time in microseconds since 1970.
+    position, and then the `FIELDS`, the time in microseconds since 1970.
     """
-    moment, *others = values
-    micros = (moment - _EPOCH) // _MICROSECOND if isinstance(moment, datetime) else moment
-    return hashlib.sha256(previous + orjson.dumps([position, micros, *others])).digest()
+    return hashlib.sha256(previous + orjson.dumps(row)).digest()
 
 
 def resource_of(kind: str, ids: Sequence[str]) -> str:

@@ -257,7 +257,8 @@ async def test_entries_are_found_by_time_principal_resource_and_method_and_come_
     request = ParseDict(
         {"filter": {"principal_id": principal}, "page_size": 3}, pb.QueryAuditRequest()
     )
-    paged, tokens = [], [""]
+    paged: list[access_pb2.AuditEntry] = []
+    tokens = [""]
     while len(tokens) < 9 and (request.page_token or not paged):
         answer = await stub.QueryAudit(request, metadata=bearing(caller.text))
         paged += answer.entries

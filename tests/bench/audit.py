@@ -15,6 +15,7 @@ from chat_store.audit.callers import Caller, calling
 from chat_store.audit.entries import FIELDS, Head, chained
 from chat_store.audit.tables import audit_chain, audit_log
 from chat_store.audit.verifying import verify
+from chat_store.database.columns import to_microseconds
 from chat_store.database.engine import Database, open_database
 from chat_store.models import User
 from chat_store.sql.stores import sql_chat_store
@@ -98,8 +99,9 @@ async def _fill(database: Database) -> None:
 def _rows() -> Iterator[dict[str, Any]]:
     at = Head()
     for position in range(1, _ROWS + 1):
-        values = {
-            "created_at": _NOON + timedelta(milliseconds=position),
+        moment = _NOON + timedelta(milliseconds=position)
+        values: dict[str, Any] = {
+            "created_at": moment,
             "principal_id": _CALLER.principal_id,
             "principal_name": _CALLER.principal_name,
             "method": _CALLER.method,
@@ -110,5 +112,6 @@ def _rows() -> Iterator[dict[str, Any]]:
             "request_id": f"{position:016x}",
             "peer": _CALLER.peer,
         }
-        at = Head(position, chained(at.hash, position, [values[name] for name in FIELDS]))
+        others = [values[name] for name in FIELDS[1:]]
+        at = Head(position, chained(at.hash, [position, to_microseconds(moment), *others]))
         yield {"position": position, "hash": at.hash, **values}

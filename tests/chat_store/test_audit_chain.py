@@ -2,10 +2,13 @@
 
 import asyncio
 import hashlib
+import signal
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import delete, insert, select, update
@@ -16,6 +19,8 @@ from chat_store.audit.chain import SqlAuditChain
 from chat_store.audit.entries import FIELDS, GENESIS, Head, Refusal, chained
 from chat_store.audit.tables import audit_chain, audit_log
 from chat_store.audit.verifying import CutOffError, Fault, verify, verify_in
+from chat_store.database.columns import to_microseconds
+from chat_store.database.crash_points import VARIABLE, CrashPoint, Point
 from chat_store.database.engine import Database, open_database
 from chat_store.filters.fields import Field, Kind
 from chat_store.filters.predicates import EVERYTHING
@@ -47,18 +52,29 @@ async def rows_of(database: Database) -> list[dict[str, object]]:
 
 def test_the_hash_of_a_row_is_of_the_row_and_of_the_hash_before() -> None:
     """Chains that are stored somewhere stay verifiable."""
-    values = [NOW, "0f3c", "CRM", "tests", "users/ann", None, 7, "", "r", "ipv4:127.0.0.1:1"]
+    values = [
+        1,
+        1772366400000000,
+        "0f3c",
+        "CRM",
+        "tests",
+        "users/ann",
+        None,
+        7,
+        "",
+        "r",
+        "ipv4:127.0.0.1:1",
+    ]
 
-    found = chained(GENESIS, 1, values)
+    found = chained(GENESIS, values)
 
     row = b'[1,1772366400000000,"0f3c","CRM","tests","users/ann",null,7,"","r","ipv4:127.0.0.1:1"]'
     assert found == hashlib.sha256(bytes(32) + row).digest()
-    assert chained(found, 1, values) != found
-    assert chained(GENESIS, 2, values) != found
-    for index in range(len(FIELDS)):
+    assert chained(found, values) != found
+    for index in range(1 + len(FIELDS)):
         others = [*values]
-        others[index] = NOW + timedelta(microseconds=1) if index == 0 else "other"
-        assert chained(GENESIS, 1, others) != found, FIELDS[index]
+        others[index] = "other"
+        assert chained(GENESIS, others) != found, index
 
 
 async def test_rows_are_chained_from_1_on_and_those_that_are_not_yet_are_counted(
@@ -98,6 +114,11 @@ async def _moved_up(connection: AsyncConnection) -> None:
         )
 
 
+def hash_of(previous: bytes, position: int, values: list[Any]) -> bytes:
+    moment, *others = values
+    return chained(previous, [position, to_microseconds(moment), *others])
+
+
 async def _written_anew(connection: AsyncConnection) -> None:
     """With a hash that is right, but not the one that the next row was chained to."""
     rows = await connection.execute(select(audit_log).where(LOG.position.in_([39, 40])))
@@ -106,7 +127,7 @@ async def _written_anew(connection: AsyncConnection) -> None:
     await connection.execute(
         update(audit_log)
         .where(LOG.position == 40)
-        .values(**values, hash=chained(bytes(before.hash), 40, list(values.values())))
+        .values(**values, hash=hash_of(bytes(before.hash), 40, list(values.values())))
     )
 
 
@@ -116,7 +137,7 @@ async def _one_more(connection: AsyncConnection) -> None:
     await connection.execute(
         insert(audit_log).values(
             position=101,
-            hash=chained(bytes(row.hash), 101, values),
+            hash=hash_of(bytes(row.hash), 101, values),
             **dict(zip(FIELDS, values, strict=True)),
         )
     )
@@ -288,3 +309,46 @@ async def test_writers_and_chains_at_the_same_time_make_one_whole_chain(
         assert own == [f"{number}-{turn}" for turn in range(20)]
     for database in databases:
         await database.close()
+
+
+_CHAINING = """
+import asyncio, sys
+from chat_store.audit.chain import SqlAuditChain
+from chat_store.database.crash_points import VARIABLE, CrashPoint, Point
+from chat_store.database.engine import open_database
+
+async def main() -> None:
+    database = open_database(sys.argv[1])
+    await SqlAuditChain(database).grow()
+    await database.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(
+    ("point", "at_once"),
+    [(Point.BEGUN, 0), (Point.BEFORE_COMMIT, 0), (Point.AFTER_COMMIT, 200)],
+)
+async def test_a_process_that_is_killed_while_it_chains_neither_loses_nor_doubles_a_row(
+    point: Point, at_once: int, database_url: str
+) -> None:
+    database = open_database(database_url)
+    chain = SqlAuditChain(database)
+    await chain.add_refusals([Refusal(CALLER, f"reason {i}", NOW) for i in range(300)])
+
+    killed = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", _CHAINING, database_url),
+        env={VARIABLE: str(CrashPoint("audit.grow", point))},
+    )
+    assert await killed.wait() == -signal.SIGKILL
+    left = await verify(database)
+    await chain.grow()
+
+    assert (left.rows, left.pending, left.fault) == (at_once, 300 - at_once, None)
+    assert [row["refusal"] for row in await rows_of(database)] == [
+        f"reason {i}" for i in range(300)
+    ]
+    assert (await verify(database, left.head)).fault is None
+    await database.close()
