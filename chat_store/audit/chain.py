@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any, cast
 
-from sqlalchemy import Delete, Row, delete, insert, literal, select, text, update
+from sqlalchemy import Delete, Row, delete, func, insert, literal, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat_store.audit.entries import FIELDS, GENESIS, Head, Refusal, chained
@@ -47,30 +47,33 @@ class SqlAuditChain:
 
     async def grow(self) -> None:
         """Chains all rows that were committed before this call."""
-        while await self._grow_once() == _MOST_AT_ONCE:
-            pass
-
-    async def _grow_once(self) -> int:
         async with self._database.autocommit() as connection:
-            if (await connection.execute(select(audit_pending.c.id).limit(1))).first() is None:
-                return 0
+            newest = await connection.scalar(select(func.max(audit_pending.c.id)))
+        # up to the newest, because others may write as fast as rows are chained
+        reached: int | None = 0 if newest else None
+        while reached is not None and reached < newest:
+            reached = await self._grow_once()
+
+    async def _grow_once(self) -> int | None:
+        """Chains up to 200 rows. Returns the id of the last one; None if there was none."""
         async with self._database.transaction("audit.grow") as connection:
             head = (await _locked_ends(connection)).head
-            taken = (await connection.execute(_taken())).all()
+            taken = sorted((await connection.execute(_taken())).all(), key=lambda row: row.id)
+            if not taken:
+                return None
             rows = []
-            for row in sorted(taken, key=lambda row: row.id):
-                position = head.position + 1
+            for row in taken:
                 moment, *others = (getattr(row, name) for name in FIELDS)
+                position = head.position + 1
                 digest = chained(head.hash, [position, to_microseconds(moment), *others])
                 head = Head(position, digest)
                 named = zip(FIELDS, (moment, *others), strict=True)
                 rows.append({"position": position, "hash": digest, **dict(named)})
-            if rows:
-                await connection.execute(insert(audit_log), rows)
-                await connection.execute(
-                    update(audit_chain).values(position=head.position, hash=head.hash)
-                )
-        return len(rows)
+            await connection.execute(insert(audit_log), rows)
+            await connection.execute(
+                update(audit_chain).values(position=head.position, hash=head.hash)
+            )
+            return int(taken[-1].id)
 
     async def cut(self, before: datetime) -> bool:
         """Deletes a bounded number of the oldest rows, until the first that is not older.

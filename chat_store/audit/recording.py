@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import bindparam, insert, text
+from sqlalchemy import bindparam, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat_store.audit.callers import Caller
@@ -12,7 +12,6 @@ from chat_store.audit.entries import FIELDS, AuditedChange, Refusal
 from chat_store.audit.tables import audit_pending
 from chat_store.database.bulk.prepared import prepared_once
 
-_NOTHING = text("SELECT 1")
 _INSERT = (
     insert(audit_pending)
     .inline()
@@ -45,8 +44,6 @@ async def record(connection: AsyncConnection, *changes: AuditedChange) -> None:
 
 async def record_refusals(connection: AsyncConnection, refusals: Sequence[Refusal]) -> None:
     """Writes a row for each refused call. There is at least one."""
-    # SQLAlchemy begins a transaction with its first statement
-    await connection.execute(_NOTHING)
     await _write(
         connection,
         [_row(refused.caller, refused.at, refusal=refused.reason) for refused in refusals],

@@ -119,6 +119,17 @@ CALLS = (
 
 # again, after the others: nothing is left to change
 WITHOUT_EFFECT = (
+    AuditedCall(
+        "CreateCampaign",
+        {
+            "campaign": {
+                "sender_id": "ann",
+                "user_ids": ["ann"],
+                "message_template": {"text": "hello"},
+            },
+            "validate_only": True,
+        },
+    ),
     AuditedCall("DeactivateUsers", {"ids": ["nobody"]}),
     AuditedCall("DeleteUsers", {"ids": ["nobody"]}),
     AuditedCall("DeleteChannels", {"cids": [_CID]}),

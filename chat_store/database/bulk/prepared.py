@@ -18,11 +18,14 @@ from sqlalchemy import (
     Row,
     Select,
 )
+from sqlalchemy import text as sql_text
 from sqlalchemy.engine import result_tuple
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.compiler import SQLCompiler
 
 Process = Callable[[Any], Any]
+
+_NOTHING = sql_text("SELECT 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +80,13 @@ class Prepared:
         """
         first, *others = bound = [self.bound(row) for row in rows]
         driver: Any = (await connection.get_raw_connection()).driver_connection
+        on_sqlite = connection.dialect.name == "sqlite"
+        if not on_sqlite and not driver.is_in_transaction():
+            # SQLAlchemy begins a transaction with its own first statement
+            await connection.execute(_NOTHING)
         if others:
             await driver.executemany(self.text, bound)
-        elif connection.dialect.name == "sqlite":
+        elif on_sqlite:
             await driver.execute_fetchall(self.text, first)
         else:
             await driver.execute(self.text, *first)
