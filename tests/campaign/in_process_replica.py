@@ -126,11 +126,20 @@ class Environment:
     other: Database
     stub: Any
     segments: SegmentClient
+    server: Served
     numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
     async def reopen(self) -> None:
         await self.database.close()
         self.database = open_database(self.url)
+
+    @asynccontextmanager
+    async def server_stopped(self) -> AsyncIterator[None]:
+        """Without the segment server, whose workers would look for tables that are missing."""
+        await self.server.stop()
+        yield
+        options = _options(self.url, self.server.address)
+        self.server = await Served.start(segment_service.server.run_until, options)
 
     async def create_list(self, id_: str) -> None:
         segment = segment_pb2.Segment(id=id_, type=segment_pb2.SEGMENT_TYPE_USER)
@@ -149,8 +158,7 @@ class Environment:
 @asynccontextmanager
 async def an_environment(url: str) -> AsyncIterator[Environment]:
     await _populate(url)
-    options = SegmentSettings(database_url=url, segment_listen="127.0.0.1:0", grace_seconds=1)
-    served = await Served.start(segment_service.server.run_until, options)
+    served = await Served.start(segment_service.server.run_until, _options(url, "127.0.0.1:0"))
     try:
         async with grpc.aio.insecure_channel(served.address) as channel:
             stub: Any = segment_service_pb2_grpc.SegmentServiceStub(channel)
@@ -160,13 +168,20 @@ async def an_environment(url: str) -> AsyncIterator[Environment]:
             filtering.filter.update({"id": {"$in": sorted(MATCHING)}})
             await stub.CreateSegment(pb.CreateSegmentRequest(segment=filtering))
             environment = Environment(
-                url, open_database(url), open_database(url), stub, SegmentClient(channel)
+                url, open_database(url), open_database(url), stub, SegmentClient(channel), served
             )
-            yield environment
+            try:
+                yield environment
+            finally:
+                await environment.server.stop()
             await environment.database.close()
             await environment.other.close()
     finally:
         await served.stop()
+
+
+def _options(url: str, address: str) -> SegmentSettings:
+    return SegmentSettings(database_url=url, segment_listen=address, grace_seconds=1)
 
 
 async def _populate(url: str) -> None:

@@ -237,36 +237,37 @@ async def test_a_campaign_in_progress_at_the_upgrade_reaches_everybody_and_nobod
     await world.create_list("deleted")
     await world.delete("deleted")
     await world.add_targets("list", [LATE])
-    async with world.database.transaction() as connection:
-        if world.database.dialect == "postgresql":
-            await connection.execute(
-                text("ALTER INDEX rate_limits_pkey RENAME TO campaign_paces_pkey")
-            )
-        for statement in (
-            *(f"DROP TABLE {table}" for table in LATER_TABLES),
-            *(f"ALTER TABLE devices DROP COLUMN {column}" for column in COLUMNS_OF_DEVICES),
-            *(
-                f"ALTER TABLE {table} DROP COLUMN {column}"
-                for table in ("segments", "campaigns", "campaign_changes")
-                for column in COLUMNS_WITH_AUTHORS
-            ),
-            "ALTER TABLE campaign_shards DROP COLUMN pages",
-            "ALTER TABLE campaign_shards DROP COLUMN fails",
-            "ALTER TABLE rate_limits RENAME TO campaign_paces",
-            "ALTER TABLE campaign_paces RENAME COLUMN scheduled_at TO next_at",
-            "ALTER TABLE campaign_paces RENAME COLUMN not_before TO soonest_at",
-            "DROP VIEW holds",
-            "DROP TABLE restore_guard",
-            "DROP TABLE campaign_months",
-            "DROP TABLE audience_versions",
-            "UPDATE alembic_version SET version_num = '0006'",
-            "UPDATE campaign_shards SET audience_version = '1772366400000000000'",
-            "UPDATE campaign_shards SET lease_until = NULL",
-        ):
-            await connection.execute(text(statement))
-    await world.reopen()
+    async with world.server_stopped():
+        async with world.database.transaction() as connection:
+            if world.database.dialect == "postgresql":
+                await connection.execute(
+                    text("ALTER INDEX rate_limits_pkey RENAME TO campaign_paces_pkey")
+                )
+            for statement in (
+                *(f"DROP TABLE {table}" for table in LATER_TABLES),
+                *(f"ALTER TABLE devices DROP COLUMN {column}" for column in COLUMNS_OF_DEVICES),
+                *(
+                    f"ALTER TABLE {table} DROP COLUMN {column}"
+                    for table in ("segments", "campaigns", "campaign_changes")
+                    for column in COLUMNS_WITH_AUTHORS
+                ),
+                "ALTER TABLE campaign_shards DROP COLUMN pages",
+                "ALTER TABLE campaign_shards DROP COLUMN fails",
+                "ALTER TABLE rate_limits RENAME TO campaign_paces",
+                "ALTER TABLE campaign_paces RENAME COLUMN scheduled_at TO next_at",
+                "ALTER TABLE campaign_paces RENAME COLUMN not_before TO soonest_at",
+                "DROP VIEW holds",
+                "DROP TABLE restore_guard",
+                "DROP TABLE campaign_months",
+                "DROP TABLE audience_versions",
+                "UPDATE alembic_version SET version_num = '0006'",
+                "UPDATE campaign_shards SET audience_version = '1772366400000000000'",
+                "UPDATE campaign_shards SET lease_until = NULL",
+            ):
+                await connection.execute(text(statement))
+        await world.reopen()
 
-    await schema.migrate(world.database)
+        await schema.migrate(world.database)
 
     async with world.database.snapshot() as connection:
         found = await connection.execute(text("SELECT * FROM audience_versions ORDER BY 1"))

@@ -31,7 +31,9 @@ async def test_listed_targets_are_in_and_counted(service: SegmentServer) -> None
         size=2,
         size_updated_at=timestamp(service.clock()),
         created_at=timestamp(NOON),
+        created_by="local",
         updated_at=timestamp(NOON),
+        updated_by="local",
     )
     assert await service.get(id_) == response.segment
     assert await service.targets(id_) == ["anna", "bert"]
