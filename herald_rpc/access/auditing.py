@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from time import monotonic
 from urllib.parse import unquote
@@ -66,8 +66,10 @@ class CallAuditor(RepeatingWorker):
     async def run(self, stop: asyncio.Event) -> None:
         await super().run(stop)
         # rows that are not chained now are chained by the next server
-        with suppress(StoreUnavailableError):
+        try:
             await self.run_once()
+        except Exception as error:  # noqa: BLE001  as in the steps before
+            self._outages.failed(self._name, error)
 
     async def step(self) -> float:
         await self.run_once()
@@ -113,5 +115,6 @@ def _caller(principal: Principal, method: str, request_id: str, peer: str) -> Ca
         principal_name=principal.name,
         method=method.removeprefix("/"),
         request_id=request_id,
-        peer=unquote(peer),
+        # NUL begins the name of an abstract socket, and PostgreSQL can't store it
+        peer=unquote(peer).replace("\0", "@"),
     )

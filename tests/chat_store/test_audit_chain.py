@@ -329,7 +329,7 @@ asyncio.run(main())
 @pytest.mark.nightly
 @pytest.mark.parametrize(
     ("point", "at_once"),
-    [(Point.BEGUN, 0), (Point.BEFORE_COMMIT, 0), (Point.AFTER_COMMIT, 200)],
+    [(Point.BEGUN, 0), (Point.BEFORE_COMMIT, 0), (Point.AFTER_COMMIT, 100)],
 )
 async def test_a_process_that_is_killed_while_it_chains_neither_loses_nor_doubles_a_row(
     point: Point, at_once: int, database_url: str
