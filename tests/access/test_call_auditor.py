@@ -83,6 +83,11 @@ async def test_callers_without_a_token_have_a_limit_for_each_host_and_many_hosts
     more = (await audited.written()).total() - written.total()
     assert more == 100 * 2 + 10
 
+    audited.clock.seconds += 1
+    # an abstract socket, whose name begins with NUL
+    audited.refuse(1, NOBODY, "unix:%00herald")
+    assert (await audited.written())["unix:@herald"] == 1
+
 
 async def test_an_auditor_that_stops_writes_what_it_has_noted(database: Database) -> None:
     audited = Audited(database)
