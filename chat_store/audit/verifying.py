@@ -83,7 +83,9 @@ async def _first_fault(connection: AsyncConnection, ends: Ends, known: Head | No
         return Fault(position, _OTHER_HEAD)
     dialect = cast("DialectName", connection.dialect.name)
     statement = prepared_once(_rows_after(dialect), connection.dialect)
-    while rows := await statement.rows(connection, {"after": position, "most": _ROWS_AT_ONCE}):
+    while rows := await statement.driver_rows(
+        connection, {"after": position, "most": _ROWS_AT_ONCE}
+    ):
         # a million rows: each object less saves a second
         for *row, stored in rows:
             position += 1

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 from sqlalchemy import insert, update
@@ -67,9 +67,9 @@ async def _cost(database: Database) -> Line:
 
 async def _verification(database: Database) -> Iterator[Line]:
     await _fill(database)
-    began = perf_counter()
+    began, core_began = perf_counter(), process_time()
     whole = await verify(database)
-    seconds = perf_counter() - began
+    seconds, of_a_core = perf_counter() - began, process_time() - core_began
     last = _ROWS - 1
     async with database.transaction() as connection:
         await connection.execute(
@@ -79,7 +79,8 @@ async def _verification(database: Database) -> Iterator[Line]:
     assert whole.fault is None
     assert broken.fault
     assert broken.fault.position == last
-    return iter([Line(f"{whole.rows:,} audit rows verified", f"{seconds:.1f} s", "goal: 10 s")])
+    remark = f"{of_a_core:.1f} s of a core; goal: 10 s"
+    return iter([Line(f"{whole.rows:,} audit rows verified", f"{seconds:.1f} s", remark)])
 
 
 async def _fill(database: Database) -> None:

@@ -79,17 +79,28 @@ class Prepared:
         It bypasses SQLAlchemy, which on PostgreSQL takes half of the time of writing one row.
         """
         first, *others = bound = [self.bound(row) for row in rows]
-        driver: Any = (await connection.get_raw_connection()).driver_connection
-        on_sqlite = connection.dialect.name == "sqlite"
-        if not on_sqlite and not driver.is_in_transaction():
-            # SQLAlchemy begins a transaction with its own first statement
-            await connection.execute(_NOTHING)
+        driver = await _driver_in_transaction(connection)
         if others:
             await driver.executemany(self.text, bound)
-        elif on_sqlite:
+        elif connection.dialect.name == "sqlite":
             await driver.execute_fetchall(self.text, first)
         else:
             await driver.execute(self.text, *first)
+
+    async def driver_rows(
+        self, connection: AsyncConnection, values: Mapping[str, Any]
+    ) -> Sequence[Any]:
+        """Returns the rows with the driver's own values, in the connection's transaction.
+
+        It bypasses SQLAlchemy, which on PostgreSQL takes two thirds of the time of 5,000 rows.
+        """
+        driver = await _driver_in_transaction(connection)
+        found: Sequence[Any]
+        if connection.dialect.name == "sqlite":
+            found = await driver.execute_fetchall(self.text, self.bound(values))
+        else:
+            found = await driver.fetch(self.text, *self.bound(values))
+        return found
 
     async def records(
         self, connection: AsyncConnection, values: Mapping[str, Any]
@@ -105,6 +116,14 @@ class Prepared:
     def _read(self, row: Sequence[Any]) -> Sequence[Any]:
         read = zip(self._readers, row, strict=True)
         return tuple(reader(value) if reader else value for reader, value in read)
+
+
+async def _driver_in_transaction(connection: AsyncConnection) -> Any:
+    driver: Any = (await connection.get_raw_connection()).driver_connection
+    if connection.dialect.name == "postgresql" and not driver.is_in_transaction():
+        # SQLAlchemy begins a transaction with its own first statement
+        await connection.execute(_NOTHING)
+    return driver
 
 
 def prepared(statement: ClauseElement, dialect: Dialect) -> Prepared:
