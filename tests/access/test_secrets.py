@@ -148,9 +148,18 @@ async def _answered(pair: GuardedPair, method: MethodDescriptor, request: Any, t
             return bytes(await call.read())
         if method.server_streaming:
             return b"".join([page async for page in call])
-        return bytes(await call)
+        answer = bytes(await call)
     except grpc.aio.AioRpcError as error:
         return f"{error!r}{error.trailing_metadata()!r}".encode()
+    return _without_hashes(answer) if method.name == "QueryAudit" else answer
+
+
+def _without_hashes(answer: bytes) -> bytes:
+    """The hashes of audit rows have the shape of a token's secret."""
+    page = access_pb.QueryAuditResponse.FromString(answer)
+    for entry in page.entries:
+        entry.hash = ""
+    return page.SerializeToString()
 
 
 def a_token() -> str:
