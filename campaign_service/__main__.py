@@ -245,9 +245,9 @@ app.add_typer(audit, name="audit")
 
 def _head(text: str | None) -> Head | None:
     try:
-        return Head.read(text) if text else None
+        return None if text is None else Head.read(text)
     except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+        raise typer.BadParameter(str(error), param_hint="--head") from error
 
 
 @audit.command("verify")
