@@ -72,6 +72,9 @@ Ordered = Annotated[
 ]
 
 
+Number = Annotated[int, typer.Option(hidden=True, help="Which of the server's processes it is.")]
+
+
 @app.callback(invoke_without_command=True)
 def main(context: typer.Context) -> None:
     """Serve campaigns until a stop signal, as the HERALD_* variables say; or do a command."""
@@ -85,6 +88,7 @@ def main(context: typer.Context) -> None:
 @app.command("send")
 def send_messages(
     ordered: Ordered = False,  # noqa: FBT002 - typer's way to have a flag
+    number: Number = 0,
 ) -> None:
     """Send campaigns until a stop signal, as the HERALD_* variables say, and answer no calls.
 
@@ -96,7 +100,7 @@ def send_messages(
 
     settings = _settings()
     if ordered:
-        send_for_server(settings)
+        send_for_server(settings.of_process(number))
     else:
         raise typer.Exit(send(_announced(settings)))
 
@@ -104,6 +108,7 @@ def send_messages(
 @app.command("dispatch")
 def dispatch_events(
     ordered: Ordered = False,  # noqa: FBT002 - typer's way to have a flag
+    number: Number = 0,
 ) -> None:
     """Deliver events to webhooks, to NATS and to a push gateway until a stop signal.
 
@@ -115,7 +120,7 @@ def dispatch_events(
 
     settings = _settings()
     if ordered:
-        dispatch_for_server(settings)
+        dispatch_for_server(settings.of_process(number))
     else:
         raise typer.Exit(dispatch(_announced(settings)))
 

@@ -11,6 +11,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from campaign_service.campaigns.errors import ReferenceGoneError, SegmentServiceUnavailableError
+from campaign_service.campaigns.waiting import FOR_SEGMENT_SERVICE
 from campaign_service.segments import AudienceCursor, AudiencePage, SegmentInfo, Waiting
 from herald.segment.v1 import segment_pb2, segment_service_pb2_grpc
 from herald.segment.v1 import segment_service_pb2 as pb
@@ -188,7 +189,7 @@ class _Retries:
         if error.code() in _PERMANENT:
             _translate(error)
         _log_refusal(error)
-        await self._waiting("waiting for the segment service")
+        await self._waiting(FOR_SEGMENT_SERVICE)
         await asyncio.sleep(max(self._backoff.next(), _retry_delay(error)))
 
 

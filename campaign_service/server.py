@@ -22,6 +22,7 @@ from campaign_service.lifecycle.lifecycle import Lifecycle
 from campaign_service.lifecycle.preview import Previews
 from campaign_service.lifecycle.references import ReferenceChecker
 from campaign_service.lifecycle.scheduler import Scheduler
+from campaign_service.metrics.opening import campaign_workers, lag_workers
 from campaign_service.reporting.campaign_view import CampaignViews
 from campaign_service.reporting.read_counter import ReadCounter
 from campaign_service.reporting.watch_hub import WatchHub
@@ -51,6 +52,7 @@ from herald.event.v1 import event_service_pb2_grpc
 from herald_rpc.access.auditing import CallAuditor
 from herald_rpc.access.guard import TokenGuard
 from herald_rpc.client.channels import open_channels
+from herald_rpc.metrics.opening import open_metrics
 from herald_rpc.process.health import HealthWorker
 from herald_rpc.process.starting import StoppedWhileStartingError, begin
 from herald_rpc.process.worker import Worker
@@ -160,6 +162,9 @@ async def _server(
             SqlDeliveryStore(database),
             watch_hub,
         )
+        metrics = await stack.enter_async_context(
+            open_metrics(settings.campaign_metrics_listen, {"main": database.connection_uses})
+        )
         log = SqlEventLog(database)
         tail = EventTail(EventReader(log, chat))
         webhooks = SqlWebhookStore(database)
@@ -182,6 +187,7 @@ async def _server(
             ending.push_async_callback(holds.end)
 
         async def prepare(server: RunningServer) -> None:
+            metrics.follow(lambda: server.is_serving)
             await begin(
                 take_up,
                 stop,
@@ -222,6 +228,7 @@ async def _server(
                 protection=settings.protection,
                 guard=guard,
                 audit=auditor,
+                observers=metrics.of_calls([CAMPAIGN_SERVICE, EVENT_SERVICE, ACCESS_SERVICE]),
                 # EventService still serves while the database is held: subscribers get past events
                 withholding=[CAMPAIGN_SERVICE],
                 prepare=prepare,
@@ -243,6 +250,8 @@ async def _server(
             tail,
             dispatchers,
             retention,
+            *campaign_workers(metrics, settings, database),
+            *lag_workers(metrics, database, {"stream": tail}),
             *segment_watches,
             *([guard] if guard else []),
         ]

@@ -7,13 +7,22 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from campaign_service.campaigns.addresses import Rules
+from herald_rpc.addresses import next_address
 from herald_rpc.certificates import reload_all
 from herald_rpc.client.channels import target_uris
-from herald_rpc.process.settings import ClientSettings, ServerSettings
+from herald_rpc.process.settings import ClientSettings, MetricsListen, ServerSettings
 
 
 class CampaignSettings(ServerSettings, ClientSettings):
     campaign_listen: str = "127.0.0.1:50052"
+
+    campaign_metrics_listen: MetricsListen = ""
+
+    sender_metrics_listen: MetricsListen = ""
+    """The same for a process that sends. The second one of a server takes the next port, and so on."""
+
+    dispatcher_metrics_listen: MetricsListen = ""
+    """The same for a process that delivers events."""
 
     segment_target: str = "127.0.0.1:50051"
     """One or several segment servers: `host:port` by name or address, with commas between."""
@@ -103,6 +112,15 @@ class CampaignSettings(ServerSettings, ClientSettings):
     def _keeps_its_token(self) -> Self:
         self.require_confidential(self.segment_target)
         return self
+
+    def of_process(self, number: int) -> Self:
+        """Returns the settings of the sender, or the dispatcher, with that number of a server."""
+        listens = {
+            name: next_address(listen, number)
+            for name in ("sender_metrics_listen", "dispatcher_metrics_listen")
+            if (listen := getattr(self, name))
+        }
+        return self.model_copy(update=listens)
 
     @property
     def on_hangup(self) -> Callable[[], None] | None:

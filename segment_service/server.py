@@ -17,6 +17,7 @@ from herald.chat.v1 import chat_service_pb2_grpc
 from herald.segment.v1 import segment_service_pb2_grpc
 from herald_rpc.access.auditing import CallAuditor
 from herald_rpc.access.guard import TokenGuard
+from herald_rpc.metrics.opening import open_metrics
 from herald_rpc.process.health import HealthWorker
 from herald_rpc.process.outages import RepeatingWorker
 from herald_rpc.process.starting import StoppedWhileStartingError, begin
@@ -102,7 +103,12 @@ async def _server(
             else None
         )
 
-        async def prepare(_: RunningServer) -> None:
+        metrics = await stack.enter_async_context(
+            open_metrics(settings.segment_metrics_listen, {"main": database.connection_uses})
+        )
+
+        async def prepare(server: RunningServer) -> None:
+            metrics.follow(lambda: server.is_serving)
             await begin(
                 partial(schema.prepare, database),
                 stop,
@@ -130,6 +136,7 @@ async def _server(
                 protection=settings.protection,
                 guard=guard,
                 audit=auditor,
+                observers=metrics.of_calls([SEGMENT_SERVICE, CHAT_SERVICE]),
                 prepare=prepare,
             )
         )

@@ -7,7 +7,12 @@ from functools import partial
 import structlog
 
 from campaign_service.commands.worker import run_alone, run_for_server
-from campaign_service.events.workers import begin_pushes, event_workers, open_for_dispatchers
+from campaign_service.events.workers import (
+    begin_pushes,
+    dispatcher_metrics,
+    event_workers,
+    open_for_dispatchers,
+)
 from campaign_service.settings import CampaignSettings
 from chat_store.database.engine import Database
 
@@ -37,6 +42,6 @@ async def _dispatch(
     settings: CampaignSettings, database: Database, stop: asyncio.Event, _: asyncio.Event
 ) -> None:
     logger.info("dispatching", process=os.getpid())
-    async with asyncio.TaskGroup() as group:
-        for worker in event_workers(settings, database):
+    async with dispatcher_metrics(settings, database) as metrics, asyncio.TaskGroup() as group:
+        for worker in event_workers(settings, database, metrics):
             group.create_task(worker.run(stop))

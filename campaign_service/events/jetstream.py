@@ -3,7 +3,7 @@
 import asyncio
 import re
 from base64 import urlsafe_b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import nats
@@ -50,12 +50,19 @@ class JetStreamPublisher:
         # behind the last message of the stream, and that message's number
         self._place = _NOTHING
         self._sequence: int | None = None
+        self.on_published: Callable[[int], None] = lambda _: None
+        """Called with the number of events that the stream has acknowledged."""
         self._outages = Outages(
             StoreUnavailableError,
             nats.errors.Error,
             OSError,
             TimeoutError,
         )
+
+    @property
+    def reached(self) -> Place | None:
+        """The place behind the last event of the stream, as far as this publisher knows."""
+        return self._place
 
     @property
     def is_well(self) -> bool:
@@ -87,6 +94,7 @@ class JetStreamPublisher:
             await self.close()
             raise
         self._place = reached
+        self.on_published(len(events))
         return len(events)
 
     async def close(self) -> None:

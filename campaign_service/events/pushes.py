@@ -87,6 +87,11 @@ class Pusher:
         """Whether the database works. A gateway that is down concerns no caller."""
         return not self._outages
 
+    @property
+    def reached(self) -> Place | None:
+        """The place before which nothing is left to push."""
+        return self._done
+
     async def run(self, stop: asyncio.Event) -> None:
         """Pushes until `stop` is set. What waits for the gateway then is given up."""
         async with open_gateway(self._url) as gateway:

@@ -30,6 +30,13 @@ class NextEvents:
     place: Place
 
 
+@dataclass(eq=False, slots=True)
+class _Follower:
+    """A stream; its client has taken everything before the place."""
+
+    place: Place
+
+
 class EventTail:
     """Polls for new events, but only while a stream is open.
 
@@ -39,7 +46,7 @@ class EventTail:
     def __init__(self, reader: EventReader, *, bookmark_seconds: float = BOOKMARK_SECONDS) -> None:
         self._reader = reader
         self._bookmark_seconds = bookmark_seconds
-        self._followers = 0
+        self._followers: list[_Follower] = []
         self._end = Place(0)
         self._moved = asyncio.Event()
         self._followed = asyncio.Event()
@@ -49,6 +56,11 @@ class EventTail:
     @property
     def is_well(self) -> bool:
         return not self._outages
+
+    @property
+    def reached(self) -> Place | None:
+        """The place of the stream that is the farthest behind; None without a stream."""
+        return min((follower.place for follower in self._followers), default=None)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Polls until `stop` is set; then all streams end with `ShuttingDownError`."""
@@ -80,7 +92,7 @@ class EventTail:
         if place > ends.next:
             raise FuturePlaceError
         last_yielded = place
-        with self._following():
+        with self._following(place) as follower:
             while not self._ended:
                 if place == ends.next:
                     is_idle = not await self._new_end(place)
@@ -100,6 +112,7 @@ class EventTail:
                 if events or (place == ends.next and last_yielded != place):
                     last_yielded = place
                     yield NextEvents(events, place)
+                follower.place = place
         raise ShuttingDownError
 
     async def _new_end(self, place: Place) -> bool:
@@ -112,13 +125,14 @@ class EventTail:
         return False
 
     @contextmanager
-    def _following(self) -> Iterator[None]:
-        self._followers += 1
+    def _following(self, place: Place) -> "Iterator[_Follower]":
+        follower = _Follower(place)
+        self._followers.append(follower)
         self._followed.set()
         try:
-            yield
+            yield follower
         finally:
-            self._followers -= 1
+            self._followers.remove(follower)
 
     def _notify(self) -> None:
         moved, self._moved = self._moved, asyncio.Event()

@@ -8,7 +8,11 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from campaign_service.events.workers import event_workers, open_for_dispatchers
+from campaign_service.events.workers import (
+    dispatcher_metrics,
+    event_workers,
+    open_for_dispatchers,
+)
 from campaign_service.settings import CampaignSettings
 from herald_rpc.process.worker import Worker
 from herald_rpc.process.worker_process import python_command
@@ -39,8 +43,9 @@ class InProcessDispatchers:
     async def run(self, stop: asyncio.Event) -> None:
         async with (
             open_for_dispatchers(self._settings) as database,
+            dispatcher_metrics(self._settings, database) as metrics,
             asyncio.TaskGroup() as group,
         ):
-            self._workers = event_workers(self._settings, database)
+            self._workers = event_workers(self._settings, database, metrics)
             for worker in self._workers:
                 group.create_task(worker.run(stop))

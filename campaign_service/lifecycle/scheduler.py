@@ -12,6 +12,7 @@ from campaign_service.campaigns.errors import (
     ReferenceGoneError,
     SegmentServiceUnavailableError,
 )
+from campaign_service.campaigns.waiting import INTERNAL_ERROR, TO_START
 from campaign_service.lifecycle.lifecycle import Lifecycle
 from campaign_service.storage.ports import DueTransition, TransitionStore
 from chat_store.errors import StoreUnavailableError
@@ -55,7 +56,7 @@ class Scheduler(RepeatingWorker):
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, the others are moved
                 self._campaign_outages.failed(name, error)
-                await self._explain(due, "internal error")
+                await self._explain(due, INTERNAL_ERROR)
             else:
                 self._campaign_outages.over(name)
 
@@ -73,7 +74,7 @@ class Scheduler(RepeatingWorker):
             log.info("not due any more", reason=str(error))
 
     async def _explain(self, due: DueTransition, cause: str) -> None:
-        reason = f"waiting to start: {cause}"
+        reason = f"{TO_START}{cause}"
         # otherwise every check would take SQLite's write lock to write the same text
         if reason != due.status_reason:
             await self._transitions.set_status_reason(due.campaign_id, reason, due.revision)

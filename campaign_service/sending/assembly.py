@@ -17,6 +17,7 @@ from campaign_service.storage.runs import SqlRunStore
 from chat_store.database.engine import Database, open_database
 from chat_store.sql.stores import sql_chat_store
 from herald_rpc.client.channels import open_channels
+from herald_rpc.metrics.opening import Metrics, open_metrics_of_worker
 
 # runs in addition to those in the slots, because throttled runs wait most of the time
 _MAX_THROTTLED_RUNS = 32
@@ -40,7 +41,12 @@ async def run_senders(
     `woken` is set when a campaign may be ready, so that it does not wait for the next poll.
     """
     now = partial(datetime.now, UTC)
-    async with open_channels(settings.segment_target, settings.channel_security) as channels:
+    async with (
+        open_channels(settings.segment_target, settings.channel_security) as channels,
+        open_metrics_of_worker(
+            settings.sender_metrics_listen, {"senders": database.connection_uses}
+        ) as metrics,
+    ):
         segments = SegmentClient(*channels.values())
         options = SenderOptions(
             owner=f"{socket.gethostname()}:{os.getpid()}",
@@ -51,11 +57,21 @@ async def run_senders(
         )
         chat = sql_chat_store(database)
         campaigns = SqlCampaignStore(database)
-        runs = SqlRunStore(database, monthly_quota=settings.monthly_quota)
+        runs = _runs(settings, database, metrics)
         coordinator = ClaimCoordinator(asyncio.Semaphore(settings.sender_slots), woken)
+        metrics.follow(lambda: not coordinator.outages)
         async with asyncio.TaskGroup() as group:
             for _ in range(settings.sender_slots + _MAX_THROTTLED_RUNS):
                 sender = Sender(
                     campaigns, runs, chat, segments, options, now=now, coordinator=coordinator
                 )
                 group.create_task(sender.run(stop))
+
+
+def _runs(settings: CampaignSettings, database: Database, metrics: Metrics) -> SqlRunStore:
+    if metrics.registry is None:
+        return SqlRunStore(database, monthly_quota=settings.monthly_quota)
+    from campaign_service.metrics.sending import MeasuredRuns, SenderMetrics  # noqa: PLC0415
+
+    counters = SenderMetrics(metrics.registry)
+    return MeasuredRuns(counters, database, monthly_quota=settings.monthly_quota)

@@ -14,6 +14,7 @@ from campaign_service.campaigns.errors import (
     ReferenceGoneError,
     RunEndedError,
 )
+from campaign_service.campaigns.waiting import INTERNAL_ERROR, RETRYING
 from campaign_service.planning.compiled import compile_campaign
 from campaign_service.planning.planner import Planner, require_sender
 from campaign_service.segments import Segments
@@ -141,7 +142,7 @@ class Sender:
         except* (StoreUnavailableError, StalePageError) as down:
             await self._back_off(lease, down, str(down.exceptions[0]))
         except* Exception as unknown:  # noqa: BLE001 - one campaign holds up no other
-            await self._back_off(lease, unknown, "internal error")
+            await self._back_off(lease, unknown, INTERNAL_ERROR)
 
     async def _run_shard(
         self, lease: Lease, stop: asyncio.Event, release_slot: Callable[[], None]
@@ -205,7 +206,7 @@ class Sender:
         Should even this fail, the lease runs out by itself.
         """
         pause = timedelta(seconds=self._outages.failed(_name(lease), error))
-        await self._runs.set_status_reason(lease, f"retrying: {reason}")
+        await self._runs.set_status_reason(lease, f"{RETRYING}{reason}")
         await self._runs.release(lease, self._now() + pause)
 
     async def _idle(self) -> None:

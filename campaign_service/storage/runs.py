@@ -120,6 +120,14 @@ class SqlRunStore:
         async with self._database.transaction("run.renew") as connection:
             await _execute_guarded(connection, lease, _LEASED_SHARD.values(lease_until=until))
 
+    async def is_lost(self, lease: Lease) -> bool:
+        """Returns whether another sender has claimed the shard since."""
+        fence = select(_shards.fence).where(
+            _shards.campaign_id == lease.campaign_id, _shards.shard == lease.shard
+        )
+        async with self._database.autocommit() as connection:
+            return bool(await connection.scalar(fence) != lease.fence)
+
     async def release(self, lease: Lease, claimable_from: datetime | None = None) -> None:
         async with self._database.transaction("run.release") as connection:
             given_back = _LEASED_SHARD.values(lease_owner=None, lease_until=claimable_from)

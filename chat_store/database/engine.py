@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -14,6 +15,7 @@ from sqlalchemy import Dialect, event, text
 from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import Pool, QueuePool
 
 from chat_store.database.crash_points import Point, hit
 from chat_store.database.errors import Fault, judgement_on
@@ -58,6 +60,15 @@ _POSTGRES_MAY_WRITE = text(
 _SQLITE_MAY_WRITE = text("SELECT 1")
 
 
+@dataclass(frozen=True, slots=True)
+class ConnectionUse:
+    """The connections of a pool. `size` is how many it keeps open."""
+
+    in_use: int
+    idle: int
+    size: int
+
+
 class Database:
     """The way to the database of both services and the import: one instance per process."""
 
@@ -83,6 +94,13 @@ class Database:
     def refusal(self) -> str:
         """Why the database refused this process's last write; empty if it did not."""
         return self._refused if monotonic() < self._refused_until else ""
+
+    def connection_uses(self) -> dict[str, ConnectionUse]:
+        """Returns the use of each pool by its name; PostgreSQL has one for reads and writes."""
+        engines = {"write": self._write_engine}
+        if self._write_lock:
+            engines["read"] = self._snapshot_engine
+        return {name: _use(engine.pool) for name, engine in engines.items()}
 
     @property
     def sql_dialect(self) -> Dialect:
@@ -240,6 +258,12 @@ def open_database(
         ) from error
     except (OSError, ValueError, ArgumentError) as error:
         raise UnusableDatabaseError(str(error)) from None
+
+
+def _use(pool: Pool) -> ConnectionUse:
+    if not isinstance(pool, QueuePool):
+        raise TypeError(type(pool))
+    return ConnectionUse(pool.checkedout(), pool.checkedin(), pool.size())
 
 
 def _json_options() -> dict[str, Any]:

@@ -228,7 +228,7 @@ async def sent_targets(
     return {target_id for target_id in await connection.scalars(statement) if target_id}
 
 
-def sent_messages(campaign_id: str) -> Select[Any]:
+def sent_messages(campaign_id: str | ColumnElement[str]) -> Select[Any]:
     """Selects the campaign's messages by target, which an index has in order."""
     return select(
         messages.c.target_id,

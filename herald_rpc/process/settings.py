@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     SecretStr,
@@ -19,6 +20,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from herald_rpc.addresses import host_and_port
 from herald_rpc.certificates import CertificateFiles, reload_all
 from herald_rpc.client.channels import ChannelSecurity, require_confidential
 from herald_rpc.process.logs import LogFormat
@@ -43,12 +45,15 @@ _DRIVERS = {
 # All servers may be started from one environment, so each knows the others' variables.
 VARIABLES_OF_SERVICES = frozenset(
     """
-    HERALD_CAMPAIGN_LISTEN HERALD_DISPATCHER_PROCESSES HERALD_EVENT_RETENTION_DAYS
-    HERALD_LEASE_SECONDS HERALD_MAX_MESSAGES_PER_SECOND HERALD_MONTHLY_QUOTA HERALD_MULTI_TENANCY HERALD_NATS_STREAM
-    HERALD_NATS_URL HERALD_PAGE_SIZE HERALD_PUSH_TTL_SECONDS HERALD_PUSH_URL HERALD_SEGMENT_LISTEN
-    HERALD_SEGMENT_TARGET HERALD_SENDER_NICENESS HERALD_SENDER_PROCESSES HERALD_SENDER_SLOTS
-    HERALD_SIZING_INTERVAL_SECONDS HERALD_START_HELD HERALD_TLS_CA HERALD_TLS_CLIENT_CERT
-    HERALD_TLS_CLIENT_KEY HERALD_TLS_SERVER_NAME HERALD_TOKEN HERALD_WEBHOOK_ALLOW HERALD_WEBHOOK_DENY
+    HERALD_CAMPAIGN_LISTEN HERALD_CAMPAIGN_METRICS_LISTEN HERALD_DISPATCHER_METRICS_LISTEN
+    HERALD_DISPATCHER_PROCESSES HERALD_EVENT_RETENTION_DAYS HERALD_LEASE_SECONDS
+    HERALD_MAX_MESSAGES_PER_SECOND HERALD_MONTHLY_QUOTA HERALD_MULTI_TENANCY
+    HERALD_NATS_STREAM HERALD_NATS_URL HERALD_PAGE_SIZE HERALD_PUSH_TTL_SECONDS
+    HERALD_PUSH_URL HERALD_SEGMENT_LISTEN HERALD_SEGMENT_METRICS_LISTEN HERALD_SEGMENT_TARGET
+    HERALD_SENDER_METRICS_LISTEN HERALD_SENDER_NICENESS HERALD_SENDER_PROCESSES
+    HERALD_SENDER_SLOTS HERALD_SIZING_INTERVAL_SECONDS HERALD_START_HELD HERALD_TLS_CA
+    HERALD_TLS_CLIENT_CERT HERALD_TLS_CLIENT_KEY HERALD_TLS_SERVER_NAME HERALD_TOKEN
+    HERALD_WEBHOOK_ALLOW HERALD_WEBHOOK_DENY
     """.split()
 )
 """The variables of all services' own settings, in addition to those of `ServerSettings`."""
@@ -77,6 +82,19 @@ _CONFIG = SettingsConfigDict(
     frozen=True,
     hide_input_in_errors=True,
 )
+
+
+def _listenable(listen: str) -> str:
+    if listen:
+        host_and_port(listen)
+    return listen
+
+
+MetricsListen = Annotated[str, AfterValidator(_listenable)]
+"""Where `/metrics`, `/livez` and `/readyz` are served by HTTP: `host:port`, or a port of loopback.
+
+Empty: nowhere.
+"""
 
 
 class _Settings(BaseSettings):

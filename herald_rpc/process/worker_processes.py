@@ -31,11 +31,16 @@ class WorkerProcesses:
 async def start_processes(
     name: str, command: Sequence[str], count: int
 ) -> AsyncIterator[WorkerProcesses]:
-    """Starts `count` processes, which are named and numbered in logs; see `WorkerProcess`."""
+    """Starts `count` processes; see `WorkerProcess`.
+
+    They are numbered in logs, and the command gets its `--number`, from 0 on.
+    """
     async with AsyncExitStack() as stack:
         yield WorkerProcesses(
             [
-                await stack.enter_async_context(WorkerProcess(f"{name} {number}", command))
+                await stack.enter_async_context(
+                    WorkerProcess(f"{name} {number}", [*command, "--number", str(number)])
+                )
                 for number in range(count)
             ]
         )

@@ -21,6 +21,7 @@ from herald_rpc.server.failures import FailureFor
 from herald_rpc.server.guarding import CallAudit, Guard
 from herald_rpc.server.interceptor import CallInterceptor
 from herald_rpc.server.memory import trim_until_cancelled
+from herald_rpc.server.observing import CallObserver, ObservingInterceptor
 from herald_rpc.server.reflection import enable_reflection
 from herald_rpc.server.tls import server_credentials
 
@@ -109,6 +110,11 @@ class RunningServer:
         self.address = address
         """The address it listens on, with the actual port."""
 
+    @property
+    def is_serving(self) -> bool:
+        """Whether the health of the server as a whole is SERVING."""
+        return self._serving and not self._withheld
+
     async def set_serving(self, serving: bool) -> None:  # noqa: FBT001  a setter's one argument
         """Sets whether health checks report SERVING. Calls are answered in either case.
 
@@ -144,6 +150,7 @@ class RunningServer:
         that their resources can be closed. A call that arrives at this very moment may reach no
         handler, and gRPC then reports CANCELLED to its caller.
         """
+        self._serving = False
         await self._health.enter_graceful_shutdown()
         async with asyncio.TaskGroup() as group:
             # gRPC's own cancellation comes later: it reports CANCELLED and hits `finally` blocks
@@ -169,6 +176,7 @@ async def serving(
     protection: Protection = LOOPBACK_ONLY,
     guard: Guard | None = None,
     audit: CallAudit | None = None,
+    observers: Sequence[CallObserver] = (),
     prepare: Callable[[RunningServer], Awaitable[None]] | None = None,
 ) -> AsyncIterator[RunningServer]:
     """Serves until the context ends. Calls in progress then are cancelled without grace.
@@ -177,8 +185,9 @@ async def serving(
 
     `services` maps each full service name to the function that adds its servicer. Port 0 takes a
     free port. `limits` do not apply to health checks and reflection. `withholding` names services
-    for `RunningServer.set_withheld`. `guard` lets calls pass or not; health checks always do. `audit` gets to know each
-    call. Until `prepare` has returned, health reports NOT_SERVING and calls are refused as UNAVAILABLE.
+    for `RunningServer.set_withheld`. `guard` lets calls pass or not; health checks always do.
+    `audit` gets to know each call, and so do `observers`. Until `prepare` has returned, health
+    reports NOT_SERVING and calls are refused as UNAVAILABLE.
 
     Raises `CannotListenError` if the address can't be bound, lies beyond loopback without
     protection, or the certificates are bad, and whatever `prepare` raises.
@@ -187,8 +196,10 @@ async def serving(
     calls = CallInterceptor(failure_for, limits, guard, audit)
     # More than the limits, so that excess calls are refused by the interceptor, with a reason.
     most_streams = max(_CONNECTION_STREAMS, 2 * (limits.calls + limits.streams))
+    observing = [ObservingInterceptor(observers)] if observers else []
     server = grpc.aio.server(
-        interceptors=[calls], options=(*_OPTIONS, ("grpc.max_concurrent_streams", most_streams))
+        interceptors=[*observing, calls],
+        options=(*_OPTIONS, ("grpc.max_concurrent_streams", most_streams)),
     )
     health = HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
