@@ -1,0 +1,195 @@
+"""Events by sink: how far each is behind, and what became of those that were sent."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pytest
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from campaign_service.campaigns.events import Place
+from campaign_service.campaigns.pushes import PushOutcome, PushReason, PushResult
+from campaign_service.campaigns.webhooks import LaneLostError
+from campaign_service.events.dispatcher import Dispatcher
+from campaign_service.events.reader import Selection
+from campaign_service.events.tail import EventTail
+from campaign_service.metrics.delivering import EventMetrics, MeasuredLanes, MeasuredPushes
+from chat_store.database.engine import Database
+from tests.campaign.builders import MOMENT
+from tests.events.dispatching import Deliveries, a_sent_campaign
+from tests.events.reading import a_reader
+from tests.harness.webhook_receiver import Receiver, receiving
+from tests.metrics.measuring import Metrics
+from tests.metrics.series import by_label, series_of, value
+
+PEOPLE = ["ann", "bob", "cleo"]
+# of their campaign: its creation, its start, a page, and its completion
+ENTRIES = 4
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with receiving() as receiver:
+        yield receiver
+
+
+@dataclass
+class Delivering:
+    database: Database
+    registry: CollectorRegistry
+
+    def __post_init__(self) -> None:
+        self.deliveries = Deliveries(self.database, datetime.now(UTC))
+        self.lanes = MeasuredLanes(EventMetrics(self.registry), self.database)
+        self.deliveries.dispatcher = Dispatcher(
+            a_reader(self.database),
+            self.deliveries.store,
+            self.lanes,
+            self.deliveries.policy,
+            now=self.deliveries.clock,
+        )
+
+    def outcomes(self) -> dict[str, float]:
+        return by_label(series_of(self.registry), "herald_events_total", "outcome", sink="webhook")
+
+
+@pytest.fixture
+def delivering(database: Database) -> Delivering:
+    return Delivering(database, CollectorRegistry())
+
+
+async def answering(receiver: Receiver, status: int) -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(status=status)
+
+    receiver.answer = answer
+
+
+async def test_events_that_arrive_are_counted_as_delivered(
+    delivering: Delivering, receiver: Receiver
+) -> None:
+    await delivering.deliveries.create(receiver.url, max_batch_events=2)
+    await a_sent_campaign(delivering.database, "spring", PEOPLE)
+
+    await delivering.deliveries.deliver()
+
+    arrived = sum(len(request.events) for request in receiver.requests)
+    assert delivering.outcomes() == {"delivered": arrived, "retrying": 0, "dead": 0}
+
+
+async def test_events_that_are_refused_for_good_are_dead_and_others_are_tried_again(
+    delivering: Delivering, receiver: Receiver
+) -> None:
+    await delivering.deliveries.create(receiver.url)
+    await a_sent_campaign(delivering.database, "spring", PEOPLE)
+    await answering(receiver, 503)
+    await delivering.deliveries.deliver()
+    once_refused = delivering.outcomes()
+    await answering(receiver, 422)
+    await delivering.deliveries.deliver_all()
+
+    assert once_refused == {"delivered": 0, "retrying": 1, "dead": 0}
+    told = len(receiver.requests) - 1
+    assert delivering.outcomes() == {"delivered": 0, "retrying": 1, "dead": told}
+
+
+async def test_an_endpoint_that_is_gone_is_one_dead_event(
+    delivering: Delivering, receiver: Receiver
+) -> None:
+    await delivering.deliveries.create(receiver.url)
+    await a_sent_campaign(delivering.database, "spring", PEOPLE)
+    await answering(receiver, 410)
+
+    await delivering.deliveries.deliver()
+
+    assert delivering.outcomes() == {"delivered": 0, "retrying": 0, "dead": 1}
+
+
+async def test_a_lane_that_another_server_has_claimed_is_counted_as_lost(
+    delivering: Delivering, receiver: Receiver
+) -> None:
+    await delivering.deliveries.create(receiver.url)
+    await a_sent_campaign(delivering.database, "spring", PEOPLE)
+    await delivering.deliveries.dispatcher._distribute()
+    claim = {"most": 1, "most_of_webhook": 1}
+    (slept,) = await delivering.lanes.claim("one", MOMENT, MOMENT, **claim)
+    assert await delivering.lanes.claim("two", datetime.now(UTC), datetime.now(UTC), **claim)
+
+    with pytest.raises(LaneLostError):
+        await delivering.lanes.advance(slept, slept.end, [])
+
+    assert value(series_of(delivering.registry), "herald_lane_losses_total") == 1
+
+
+async def test_pushes_are_counted_by_their_outcome(database: Database) -> None:
+    registry = CollectorRegistry()
+    pushes = MeasuredPushes(EventMetrics(registry), database)
+    sent = PushResult(PushOutcome.SENT)
+    dead = PushResult(PushOutcome.FAILED, PushReason.UNREGISTERED)
+
+    await pushes.count({("spring", sent): 5, ("spring", dead): 2})
+
+    counted = by_label(series_of(registry), "herald_events_total", "outcome", sink="push")
+    assert counted == {"delivered": 5, "dead": 2, "skipped": 0}
+
+
+@dataclass
+class StuckSink:
+    reached: Place | None
+
+
+async def test_the_lag_of_a_webhook_grows_until_its_events_have_arrived(
+    delivering: Delivering, receiver: Receiver
+) -> None:
+    metrics = Metrics(delivering.database)
+    before = await lag(metrics)
+    await delivering.deliveries.create(receiver.url)
+    await a_sent_campaign(delivering.database, "spring", PEOPLE)
+    await delivering.deliveries.dispatcher._distribute()
+    metrics.now = delivering.deliveries.now
+    waiting = await lag(metrics)
+    await delivering.deliveries.deliver()
+    after = await lag(metrics)
+
+    assert before == after == (0, 0)
+    assert waiting[0] == ENTRIES
+    assert waiting[1] == (metrics.now - MOMENT).total_seconds()
+
+
+async def test_the_lag_of_a_sink_of_this_process_is_from_the_place_that_it_has_reached(
+    database: Database,
+) -> None:
+    stuck = StuckSink(None)
+    metrics = Metrics(database, jetstream=stuck)
+    await a_sent_campaign(database, "spring", PEOPLE)
+    end = (await a_reader(database).ends()).next
+    lags = []
+    for place in (None, Place(1), Place(2, 1), end):
+        stuck.reached = place
+        lags.append((await lag(metrics, "jetstream"))[0])
+
+    assert lags == [0, ENTRIES, ENTRIES - 1, 0]
+
+
+async def test_a_stream_whose_client_takes_nothing_is_the_lag_of_streams(
+    database: Database,
+) -> None:
+    await a_sent_campaign(database, "spring", PEOPLE)
+    tail = EventTail(a_reader(database))
+    metrics = Metrics(database, stream=tail)
+    none = await lag(metrics, "stream")
+    stream = tail.follow(None, Selection())
+    await anext(stream)
+    one_page = await lag(metrics, "stream")
+    await stream.aclose()
+
+    assert none == await lag(metrics, "stream") == (0, 0)
+    assert one_page[0] == ENTRIES
+
+
+async def lag(metrics: Metrics, sink: str = "webhook") -> tuple[float | None, float | None]:
+    """The entries and the seconds."""
+    series = await metrics.read()
+    entries = value(series, "herald_event_lag_entries", sink=sink)
+    return entries, value(series, "herald_event_lag_seconds", sink=sink)
