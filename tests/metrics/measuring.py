@@ -6,7 +6,6 @@ from prometheus_client import CollectorRegistry
 
 from campaign_service.campaigns.waiting import Cause
 from campaign_service.metrics.campaigns import CampaignMetrics
-from campaign_service.metrics.sinks import Sink
 from campaign_service.storage.measures import SqlMeasures
 from chat_store.database.engine import Database
 from tests.campaign.builders import MOMENT
@@ -16,14 +15,12 @@ LEASE_TIME = timedelta(seconds=10)
 
 
 class Metrics:
-    def __init__(
-        self, database: Database, *, has_global_limit: bool = False, **sinks: Sink
-    ) -> None:
+    def __init__(self, database: Database, *, has_global_limit: bool = False) -> None:
         self.now = MOMENT
         self.registry = CollectorRegistry()
         measures = SqlMeasures(database, has_global_limit=has_global_limit)
         self.worker = CampaignMetrics(
-            self.registry, measures, sinks, lease_time=LEASE_TIME, now=self.clock
+            self.registry, measures, lease_time=LEASE_TIME, now=self.clock
         )
 
     def clock(self) -> datetime:

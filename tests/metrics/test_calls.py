@@ -26,7 +26,7 @@ class NotThereError(Exception):
     pass
 
 
-class Servicer(segment_service_pb2_grpc.SegmentServiceServicer):
+class Servicer(segment_service_pb2_grpc.SegmentServiceServicer):  # type: ignore[misc,unused-ignore]
     """Leaves out most of its methods."""
 
     def __init__(self) -> None:
@@ -95,7 +95,7 @@ async def server() -> AsyncIterator[Server]:
 
 @asynccontextmanager
 async def running() -> AsyncIterator[Server]:
-    registry, servicer = CollectorRegistry(), Servicer()
+    registry, servicer = CollectorRegistry(), Servicer()  # type: ignore[abstract]
 
     def add_to(server: grpc.aio.Server) -> None:
         segment_service_pb2_grpc.add_SegmentServiceServicer_to_server(servicer, server)
@@ -141,7 +141,7 @@ async def test_a_method_that_is_left_out_is_counted_as_unimplemented(server: Ser
 
 
 async def test_a_malformed_request_is_counted_under_its_status(server: Server) -> None:
-    raw = server.channel.unary_unary(f"/{SERVICE}/GetSegment", None, None)
+    raw: Any = server.channel.unary_unary(f"/{SERVICE}/GetSegment", None, None)
 
     await server.code(raw(b"\xff"))
 
@@ -184,7 +184,8 @@ async def test_a_stream_is_one_call_from_its_first_page_to_its_end(server: Serve
 async def test_methods_that_callers_make_up_share_one_series(server: Server) -> None:
     for number in range(30):
         for path in (f"/{SERVICE}/Made{number}", f"/made.up{number}/GetSegment", f"/{number}"):
-            await server.code(server.channel.unary_unary(path, None, None)(b""))
+            raw: Any = server.channel.unary_unary(path, None, None)
+            await server.code(raw(b""))
 
     await server.ended(90)
     assert server.handled() == {("unknown", "UNIMPLEMENTED"): 90}

@@ -15,12 +15,13 @@ from campaign_service.events.dispatcher import Dispatcher
 from campaign_service.events.reader import Selection
 from campaign_service.events.tail import EventTail
 from campaign_service.metrics.delivering import EventMetrics, MeasuredLanes, MeasuredPushes
+from campaign_service.metrics.lags import LagMetrics, Sink
+from campaign_service.storage.measures import SqlMeasures
 from chat_store.database.engine import Database
 from tests.campaign.builders import MOMENT
 from tests.events.dispatching import Deliveries, a_sent_campaign
 from tests.events.reading import a_reader
 from tests.harness.webhook_receiver import Receiver, receiving
-from tests.metrics.measuring import Metrics
 from tests.metrics.series import by_label, series_of, value
 
 PEOPLE = ["ann", "bob", "cleo"]
@@ -142,34 +143,32 @@ class StuckSink:
 async def test_the_lag_of_a_webhook_grows_until_its_events_have_arrived(
     delivering: Delivering, receiver: Receiver
 ) -> None:
-    metrics = Metrics(delivering.database)
-    before = await lag(metrics)
+    lags = Lags(delivering.database)
+    before = await lags.of("webhook")
     await delivering.deliveries.create(receiver.url)
     await a_sent_campaign(delivering.database, "spring", PEOPLE)
     await delivering.deliveries.dispatcher._distribute()
-    metrics.now = delivering.deliveries.now
-    waiting = await lag(metrics)
+    lags.now = delivering.deliveries.now
+    waiting = await lags.of("webhook")
     await delivering.deliveries.deliver()
-    after = await lag(metrics)
 
-    assert before == after == (0, 0)
-    assert waiting[0] == ENTRIES
-    assert waiting[1] == (metrics.now - MOMENT).total_seconds()
+    assert [before, await lags.of("webhook")] == [(0, 0)] * 2
+    assert waiting == (ENTRIES, (lags.now - MOMENT).total_seconds())
 
 
 async def test_the_lag_of_a_sink_of_this_process_is_from_the_place_that_it_has_reached(
     database: Database,
 ) -> None:
     stuck = StuckSink(None)
-    metrics = Metrics(database, jetstream=stuck)
+    lags = Lags(database, stuck)
     await a_sent_campaign(database, "spring", PEOPLE)
     end = (await a_reader(database).ends()).next
-    lags = []
+    found = []
     for place in (None, Place(1), Place(2, 1), end):
         stuck.reached = place
-        lags.append((await lag(metrics, "jetstream"))[0])
+        found.append((await lags.of("own"))[0])
 
-    assert lags == [0, ENTRIES, ENTRIES - 1, 0]
+    assert found == [0, ENTRIES, ENTRIES - 1, 0]
 
 
 async def test_a_stream_whose_client_takes_nothing_is_the_lag_of_streams(
@@ -177,19 +176,34 @@ async def test_a_stream_whose_client_takes_nothing_is_the_lag_of_streams(
 ) -> None:
     await a_sent_campaign(database, "spring", PEOPLE)
     tail = EventTail(a_reader(database))
-    metrics = Metrics(database, stream=tail)
-    none = await lag(metrics, "stream")
+    lags = Lags(database, tail)
+    none = await lags.of("own")
     stream = tail.follow(None, Selection())
     await anext(stream)
-    one_page = await lag(metrics, "stream")
+    one_page = await lags.of("own")
     await stream.aclose()
 
-    assert none == await lag(metrics, "stream") == (0, 0)
+    assert [none, await lags.of("own")] == [(0, 0)] * 2
     assert one_page[0] == ENTRIES
 
 
-async def lag(metrics: Metrics, sink: str = "webhook") -> tuple[float | None, float | None]:
-    """The entries and the seconds."""
-    series = await metrics.read()
-    entries = value(series, "herald_event_lag_entries", sink=sink)
-    return entries, value(series, "herald_event_lag_seconds", sink=sink)
+class Lags:
+    """Of the webhooks, and of a sink of this process."""
+
+    def __init__(self, database: Database, sink: Sink | None = None) -> None:
+        self.now = MOMENT
+        self._registry = CollectorRegistry()
+        self._worker = LagMetrics(
+            self._registry,
+            SqlMeasures(database),
+            {"own": sink} if sink else {},
+            of_webhooks=True,
+            now=lambda: self.now,
+        )
+
+    async def of(self, sink: str) -> tuple[float | None, float | None]:
+        """The entries and the seconds."""
+        await self._worker.run_once()
+        series = series_of(self._registry)
+        entries = value(series, "herald_event_lag_entries", sink=sink)
+        return entries, value(series, "herald_event_lag_seconds", sink=sink)

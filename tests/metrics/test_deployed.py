@@ -1,5 +1,6 @@
 """The alert rules and the dashboard in `deploy/` ask for metrics that there are."""
 
+import asyncio
 import json
 import re
 import shutil
@@ -56,27 +57,33 @@ async def exposed(
     file = shutil.copy(sqlite_template, tmp_path_factory.mktemp("exposed") / "herald.db")
     url = f"sqlite+aiosqlite:///{file}"
     database = open_database(url)
-    people = [a_user(id_) for id_ in (SENDER_ID, "ann", "bob")]
-    await sql_chat_store(database).users.upsert(people, MOMENT)
+    people = [f"p{number:03}" for number in range(300)]
+    users = [a_user(id_) for id_ in (SENDER_ID, *people)]
+    await sql_chat_store(database).users.upsert(users, MOMENT)
     await database.close()
-    server, senders = free_address(), free_address()
+    server, *workers = [free_address() for _ in range(3)]
     async with start_pair(
-        url, campaign_metrics_listen=server, sender_metrics_listen=senders
+        url,
+        campaign_metrics_listen=server,
+        sender_metrics_listen=workers[0],
+        dispatcher_metrics_listen=workers[1],
     ) as services:
         campaign = campaign_pb2.Campaign(
-            id="spring", sender_id=SENDER_ID, user_ids=["ann", "bob"], max_messages_per_second=1
+            id="spring", sender_id=SENDER_ID, user_ids=people, max_messages_per_second=1
         )
         campaign.message_template.text = "Hi"
         campaign.create_channels = True
         campaign.channel_template.type = "messaging"
         await services.create(campaign)
         await services.start()
-        ready = [await get(address, "/readyz") for address in (server, senders)]
-        assert [status for status, _ in ready] == [200, 200]
+        ready = [await get(address, "/readyz") for address in (server, *workers)]
+        assert [status for status, _ in ready] == [200] * 3
         shown: Series = {}
         while not by_label(shown, "herald_campaign_waiting", "cause"):
+            await asyncio.sleep(0.1)
             shown = await scraped(server)
-        yield {**shown, **await scraped(senders)}
+        of_workers = [await scraped(address) for address in workers]
+        yield {**shown, **of_workers[0], **of_workers[1]}
 
 
 def test_each_expression_asks_for_metrics_that_are_exposed(exposed: Series) -> None:
