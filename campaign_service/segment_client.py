@@ -15,6 +15,7 @@ from campaign_service.campaigns.waiting import FOR_SEGMENT_SERVICE
 from campaign_service.segments import AudienceCursor, AudiencePage, SegmentInfo, Waiting
 from herald.segment.v1 import segment_pb2, segment_service_pb2_grpc
 from herald.segment.v1 import segment_service_pb2 as pb
+from herald_rpc import tracing
 from herald_rpc.client.picker import ChannelPicker
 from herald_rpc.process.waiting import Backoff
 from herald_rpc.server.deadlines import seconds_left
@@ -156,7 +157,7 @@ class SegmentClient:
             channel = await self._picker.pick(_CALL_SECONDS / _ATTEMPTS)
             began = monotonic()
             pages = 0
-            call = self._stubs[channel].StreamTargets(request)
+            call = self._stubs[channel].StreamTargets(request, metadata=tracing.outgoing())
             try:
                 async for page in call:
                     pages += 1

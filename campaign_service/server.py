@@ -58,10 +58,12 @@ from herald_rpc.process.starting import StoppedWhileStartingError, begin
 from herald_rpc.process.worker import Worker
 from herald_rpc.server.serving import RunningServer, serving
 from herald_rpc.server.shutdown import Grace, run_bounded
+from herald_rpc.server.tracing_calls import traces_of_calls
 
 CAMPAIGN_SERVICE = "herald.campaign.v1.CampaignService"
 EVENT_SERVICE = "herald.event.v1.EventService"
 ACCESS_SERVICE = "herald.access.v1.AccessService"
+SERVICES = (CAMPAIGN_SERVICE, EVENT_SERVICE, ACCESS_SERVICE)
 
 
 async def run_until(
@@ -229,6 +231,7 @@ async def _server(
                 guard=guard,
                 audit=auditor,
                 observers=metrics.of_calls([CAMPAIGN_SERVICE, EVENT_SERVICE, ACCESS_SERVICE]),
+                observers=[*metrics.of_calls(SERVICES), *traces_of_calls(SERVICES)],
                 # EventService still serves while the database is held: subscribers get past events
                 withholding=[CAMPAIGN_SERVICE],
                 prepare=prepare,

@@ -7,6 +7,7 @@ import typer
 
 from chat_store.errors import ChatStoreError, for_operators
 from herald_rpc.process import logs, runtime
+from herald_rpc.process.otlp import traced
 from herald_rpc.process.settings import load
 from herald_rpc.server.serving import (
     LAST_RESORT_SECONDS,
@@ -33,7 +34,8 @@ def main() -> None:
     logger.info("settings", **settings.described())
     runtime.tune()
     try:
-        asyncio.run(_serve(settings))
+        with traced("herald-segment"):
+            asyncio.run(_serve(settings))
     except (ChatStoreError, CannotListenError) as error:
         logger.error("can't start", error=for_operators(error))  # noqa: TRY400 - the text says it all
         raise typer.Exit(1) from error

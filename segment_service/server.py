@@ -23,6 +23,7 @@ from herald_rpc.process.outages import RepeatingWorker
 from herald_rpc.process.starting import StoppedWhileStartingError, begin
 from herald_rpc.server.serving import RunningServer, serving
 from herald_rpc.server.shutdown import Grace, run_bounded
+from herald_rpc.server.tracing_calls import traces_of_calls
 from segment_service.chat_servicer import ChatServicer
 from segment_service.failures import failure_for
 from segment_service.servicer import SegmentServicer
@@ -35,6 +36,7 @@ from segment_service.streams import TargetStreams
 
 SEGMENT_SERVICE = "herald.segment.v1.SegmentService"
 CHAT_SERVICE = "herald.chat.v1.ChatService"
+SERVICES = (SEGMENT_SERVICE, CHAT_SERVICE)
 
 
 async def run_until(
@@ -137,6 +139,7 @@ async def _server(
                 guard=guard,
                 audit=auditor,
                 observers=metrics.of_calls([SEGMENT_SERVICE, CHAT_SERVICE]),
+                observers=[*metrics.of_calls(SERVICES), *traces_of_calls(SERVICES)],
                 prepare=prepare,
             )
         )

@@ -11,6 +11,7 @@ from campaign_service.settings import CampaignSettings
 from chat_store.errors import ChatStoreError, for_operators
 from herald_rpc.certificates import CertificateError
 from herald_rpc.process import runtime
+from herald_rpc.process.otlp import traced
 from herald_rpc.server.serving import (
     LAST_RESORT_SECONDS,
     CannotListenError,
@@ -25,7 +26,8 @@ def serve(settings: CampaignSettings) -> int:
     """Serves until a stop signal, and returns the exit code: 1 if it could not start."""
     runtime.tune()
     try:
-        asyncio.run(_until_stopped(settings))
+        with traced("herald-campaign"):
+            asyncio.run(_until_stopped(settings))
     except (ChatStoreError, CannotListenError, CertificateError) as error:
         logger.error("can't start", error=for_operators(error))  # noqa: TRY400 - the text says it all
         return 1

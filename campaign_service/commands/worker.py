@@ -12,10 +12,14 @@ from chat_store.database.engine import Database
 from chat_store.errors import ChatStoreError, StoreUnavailableError, for_operators
 from herald_rpc.certificates import CertificateError
 from herald_rpc.process import runtime
+from herald_rpc.process.otlp import traced
 from herald_rpc.process.starting import StoppedWhileStartingError, begin
 from herald_rpc.process.worker_process import follow_orders
 from herald_rpc.server.serving import LAST_RESORT_SECONDS, stop_signal
 from herald_rpc.server.shutdown import run_bounded
+
+# the name of these processes in traces
+_SERVICE = "herald-worker"
 
 logger = structlog.get_logger(__name__)
 
@@ -38,7 +42,7 @@ def run_alone(
     """
     _tune()
     try:
-        with suppress(StoppedWhileStartingError):
+        with traced(_SERVICE), suppress(StoppedWhileStartingError):
             asyncio.run(_until_stop_signal(settings, opened, work, prepare))
     except (ChatStoreError, CertificateError) as error:
         logger.error("can't start", error=for_operators(error))  # noqa: TRY400 - the text says it all
@@ -52,7 +56,8 @@ def run_for_server(opened: _Opened, work: Work) -> None:
     The server orders by standard input when to begin and to stop. This process ends with it.
     """
     _tune()
-    asyncio.run(_until_ordered_to_stop(opened, work))
+    with traced(_SERVICE):
+        asyncio.run(_until_ordered_to_stop(opened, work))
 
 
 def _tune() -> None:

@@ -18,6 +18,7 @@ from campaign_service.events.lane_run import Delivery, LaneRun
 from campaign_service.events.reader import EventReader
 from campaign_service.storage.event_ports import LaneStore, WebhookStore
 from chat_store.errors import StoreUnavailableError
+from herald_rpc import tracing
 from herald_rpc.process.outages import Outages, repeat
 
 logger = structlog.get_logger(__name__)
@@ -165,6 +166,7 @@ class Dispatcher:
 
     async def _run_lane(self, lane: Lane, delivery: Delivery) -> None:
         try:
+            tracing.follow(await self._lanes.trace_of(lane.campaign_id))
             await LaneRun(lane, delivery, lambda: self._stopping).run()
         except LaneLostError:
             logger.info("lane lost", webhook_id=lane.webhook_id, campaign_id=lane.campaign_id)

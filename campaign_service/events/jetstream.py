@@ -3,7 +3,9 @@
 import asyncio
 import re
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import nats
@@ -17,7 +19,9 @@ from campaign_service.campaigns.events import Event, Place
 from campaign_service.events.reader import EventReader, Selection
 from campaign_service.storage.event_ports import LogEnds
 from chat_store.errors import StoreUnavailableError
+from herald_rpc import tracing
 from herald_rpc.process.outages import Outages, repeat
+from herald_rpc.tracing import Kind
 
 logger = structlog.get_logger(__name__)
 
@@ -41,11 +45,18 @@ class JetStreamPublisher:
     run: those that are refused read the position again and continue behind it.
     """
 
-    def __init__(self, reader: EventReader, url: str, stream: str) -> None:
+    def __init__(
+        self,
+        reader: EventReader,
+        url: str,
+        stream: str,
+        trace_of: Callable[[str], Awaitable[str]] | None = None,
+    ) -> None:
         self._reader = reader
         # of one cluster, with commas between: any that is up is connected to
         self._urls = url.split(",")
         self._stream = stream
+        self._trace_of = trace_of or _no_trace
         self._client: Client | None = None
         # behind the last message of the stream, and that message's number
         self._place = _NOTHING
@@ -88,7 +99,8 @@ class JetStreamPublisher:
                 return 0
             self._place = _kept(self._place, ends)
             events, reached = await self._reader.read(self._place, ends.next, Selection(), _WINDOW)
-            await self._publish(context, events)
+            with ExitStack() as spans:
+                await self._publish(context, events, await self._spanned(events, spans))
         except BaseException:
             self._sequence = None
             await self.close()
@@ -123,7 +135,27 @@ class JetStreamPublisher:
             position, _, number = (last.headers or {})[PLACE_HEADER].partition(".")
             self._place = Place(int(position), int(number))
 
-    async def _publish(self, context: JetStreamContext, events: Sequence[Event]) -> None:
+    async def _spanned(self, events: Sequence[Event], spans: ExitStack) -> Mapping[str, str]:
+        """Begins a span for each campaign; returns what its messages carry as `traceparent`."""
+        if not tracing.is_on():
+            return {}
+        counts = Counter(event.campaign_id for event in events if event.campaign_id)
+        found = {}
+        for campaign_id, count in counts.items():
+            if parent := await self._trace_of(campaign_id):
+                span = tracing.span(
+                    "publish to JetStream",
+                    Kind.PRODUCER,
+                    parent,
+                    campaign_id=campaign_id,
+                    events=count,
+                )
+                found[campaign_id] = spans.enter_context(span)
+        return found
+
+    async def _publish(
+        self, context: JetStreamContext, events: Sequence[Event], traceparents: Mapping[str, str]
+    ) -> None:
         """Publishes all events. If it raises, the stream has the first ones."""
         acknowledged: list[asyncio.Future[Any]] = []
         sequence = self._sequence or 0
@@ -134,6 +166,8 @@ class JetStreamPublisher:
                 api.Header.EXPECTED_STREAM.value: self._stream,
                 PLACE_HEADER: f"{event.place_behind.position}.{event.place_behind.number}",
             }
+            if traceparent := traceparents.get(event.campaign_id):
+                headers[tracing.HEADER] = traceparent
             acknowledged.append(
                 await context.publish_async(
                     subject_of(event), orjson.dumps(event.payload), headers=headers
@@ -166,6 +200,10 @@ def _kept(place: Place, ends: LogEnds) -> Place:
     if _NOTHING < place < ends.first:
         logger.warning("events that were not published are older than the retention", place=place)
     return max(place, ends.first)
+
+
+async def _no_trace(_: str) -> str:
+    return ""
 
 
 async def _note(error: Exception) -> None:

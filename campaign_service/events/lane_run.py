@@ -30,6 +30,8 @@ from campaign_service.events.retries import (
 )
 from campaign_service.events.signatures import signed_headers
 from campaign_service.storage.event_ports import LaneStore
+from herald_rpc import tracing
+from herald_rpc.tracing import Kind
 
 logger = structlog.get_logger(__name__)
 
@@ -159,12 +161,18 @@ class LaneRun:
         began = self._delivery.now()
         first = self._first_attempt_at or began
         number = self._attempts + 1
-        answer = await self._delivery.client.post(
-            webhook.url,
-            signed_headers(batch.event_id, number, batch.body, webhook.secrets_at(began), began),
-            batch.body,
-            webhook.timeout.total_seconds(),
+        headers = signed_headers(
+            batch.event_id, number, batch.body, webhook.secrets_at(began), began
         )
+        with tracing.span(
+            "POST webhook", Kind.CLIENT, webhook_id=webhook.id, events=batch.events, attempt=number
+        ) as traceparent:
+            answer = await self._delivery.client.post(
+                webhook.url,
+                {**headers, tracing.HEADER: traceparent} if traceparent else headers,
+                batch.body,
+                webhook.timeout.total_seconds(),
+            )
         verdict = verdict_on(answer.status, refused=answer.refused)
         due = None
         if verdict is Verdict.RETRY:

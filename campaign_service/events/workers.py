@@ -14,6 +14,7 @@ from campaign_service.metrics.opening import lag_workers
 from campaign_service.settings import CampaignSettings
 from campaign_service.storage.event_log import SqlEventLog
 from campaign_service.storage.pushes import SqlPushStore
+from campaign_service.storage.traces import trace_of
 from campaign_service.storage.webhook_lanes import SqlLaneStore
 from campaign_service.storage.webhooks import SqlWebhookStore
 from chat_store.database.engine import Database, open_database
@@ -105,7 +106,9 @@ def _jetstream_publishers(
     from campaign_service.events.jetstream import JetStreamPublisher  # noqa: PLC0415
 
     reader = EventReader(SqlEventLog(database), sql_chat_store(database))
-    publisher = JetStreamPublisher(reader, settings.nats_url, settings.nats_stream)
+    publisher = JetStreamPublisher(
+        reader, settings.nats_url, settings.nats_stream, partial(trace_of, database)
+    )
     if counters:
         publisher.on_published = counters.published
     return [publisher]

@@ -9,7 +9,7 @@ from campaign_service.campaigns.errors import RunEndedError
 from campaign_service.campaigns.outcomes import Outcome
 from campaign_service.planning.page import PlannedPage
 from campaign_service.storage.ports import Lease
-from campaign_service.storage.runs import SqlRunStore
+from campaign_service.storage.traced_runs import TracedRuns
 from chat_store.database.engine import Database
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -57,7 +57,7 @@ class SenderMetrics:
             self.targets[outcome].inc(refused.count(outcome))
 
 
-class MeasuredRuns(SqlRunStore):
+class MeasuredRuns(TracedRuns):
     """Does as the store, and counts what succeeds."""
 
     def __init__(

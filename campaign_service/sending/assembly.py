@@ -14,6 +14,7 @@ from campaign_service.sending.sender import Sender, SenderOptions
 from campaign_service.settings import CampaignSettings
 from campaign_service.storage.campaigns import SqlCampaignStore
 from campaign_service.storage.runs import SqlRunStore
+from campaign_service.storage.traced_runs import TracedRuns
 from chat_store.database.engine import Database, open_database
 from chat_store.sql.stores import sql_chat_store
 from herald_rpc.client.channels import open_channels
@@ -70,7 +71,7 @@ async def run_senders(
 
 def _runs(settings: CampaignSettings, database: Database, metrics: Metrics) -> SqlRunStore:
     if metrics.registry is None:
-        return SqlRunStore(database, monthly_quota=settings.monthly_quota)
+        return TracedRuns(database, monthly_quota=settings.monthly_quota)
     from campaign_service.metrics.sending import MeasuredRuns, SenderMetrics  # noqa: PLC0415
 
     counters = SenderMetrics(metrics.registry)

@@ -19,6 +19,7 @@ from chat_store.database.columns import Count, JsonValue, Key
 from chat_store.database.engine import DialectName
 from chat_store.page_rows import PageRows
 from chat_store.sql.tables import members
+from herald_rpc import tracing
 
 # the shard of entries that are not pages
 REVISION_SHARD = -1
@@ -29,8 +30,13 @@ _COLUMNS = tuple(column.name for column in event_log.columns if column.name != "
 
 
 async def record_event(connection: AsyncConnection, dialect: DialectName, campaign_id: str) -> None:
-    """Writes the campaign's new revision as an event, in the same transaction."""
-    await connection.execute(_of_revision(dialect), {"of_campaign": campaign_id})
+    """Writes the campaign's new revision as an event, in the same transaction.
+
+    The trace of the call that starts or schedules a campaign is written beside it.
+    """
+    traceparent = tracing.current().encode() or None
+    parameters = {"of_campaign": campaign_id, "trace": traceparent}
+    await connection.execute(_of_revision(dialect), parameters)
 
 
 def page_entry(dialect: DialectName, lease: Lease, page: PageRows) -> Iterator[Write]:
@@ -89,7 +95,13 @@ def _of_revision(dialect: DialectName) -> Insert:
         "skip_push": literal(True),  # noqa: FBT003 - a value
         "messages": literal(0, Count),
         "channels": literal(0, Count),
-        "content": null(),
+        "content": case(
+            (
+                columns.status.in_([Status.IN_PROGRESS, Status.SCHEDULED]),
+                bindparam("trace", type_=event_log.c.content.type),
+            ),
+            else_=null(),
+        ),
         "joined": literal(_NONE, JsonValue),
         "shown": literal(_NONE, JsonValue),
     }

@@ -111,6 +111,9 @@ class LaneStore(Protocol):
         none while the database is held.
         """
 
+    async def trace_of(self, campaign_id: str) -> str:
+        """Returns the `traceparent` of the campaign's start; empty if there is none."""
+
     async def renew(self, lanes: Collection[Lane], until: datetime) -> None:
         """Extends the leases that the sender still has."""
 

@@ -41,7 +41,8 @@ event_log = Table(
     # how many messages a page has, and how many channels it has created
     Column("messages", Count, nullable=False),
     Column("channels", Count, nullable=False),
-    # the targets of both, as compressed JSON; see `campaigns.event_pages`
+    # the targets of both, as compressed JSON; see `campaigns.event_pages`. Of the change that starts a
+    # campaign: the `traceparent` of the call that made it, if traces are on.
     Column("content", LargeBinary),
     # targets whose channels the sender has entered, and targets that see their channel again
     Column("joined", JsonValue, nullable=False),

@@ -27,6 +27,7 @@ from campaign_service.campaigns.events import Place
 from campaign_service.campaigns.webhooks import Attempt, Batch, Lane, LaneLostError
 from campaign_service.storage.event_tables import webhook_attempts, webhook_lanes, webhooks
 from campaign_service.storage.locks import is_held
+from campaign_service.storage.traces import trace_of
 from campaign_service.storage.webhooks import disable, distribute
 from chat_store.database.bulk.inserts import insert_rows
 from chat_store.database.engine import Database
@@ -105,6 +106,9 @@ class SqlLaneStore:
                 )
                 lanes.append(_lane((await connection.execute(claimed)).one()))
         return lanes
+
+    async def trace_of(self, campaign_id: str) -> str:
+        return await trace_of(self._database, campaign_id)
 
     async def renew(self, lanes: Collection[Lane], until: datetime) -> None:
         leases = [lane.lease for lane in lanes]

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 
+from herald_rpc import tracing
+
 _STATES = grpc.ChannelConnectivity
 _FAILED = {_STATES.TRANSIENT_FAILURE, _STATES.SHUTDOWN}
 
@@ -96,7 +98,8 @@ class ChannelPicker:
     ) -> _Response:
         channel = await self.pick(deadline - monotonic(), tried)
         tried.append(channel)
-        return await method(channel)(request, timeout=max(0.0, deadline - monotonic()))
+        seconds = max(0.0, deadline - monotonic())
+        return await method(channel)(request, timeout=seconds, metadata=tracing.outgoing())
 
     def _used(self, channel: grpc.aio.Channel) -> grpc.aio.Channel:
         self._channels.remove(channel)

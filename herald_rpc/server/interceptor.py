@@ -15,6 +15,7 @@ import structlog
 from grpc_status import rpc_status
 from structlog.contextvars import bound_contextvars
 
+from herald_rpc import tracing
 from herald_rpc.server import deadlines
 from herald_rpc.server.active_calls import REASON_UNAVAILABLE, ActiveCalls
 from herald_rpc.server.admission import CallLimits, OverloadedError, Slots, overloaded
@@ -286,6 +287,8 @@ class _Call:
             self.audit.refused(
                 self.principal, method, self.request_id, context.peer(), failure.reason
             )
+        if trace_id := tracing.trace_id(tracing.current()):
+            failure = replace(failure, metadata={"trace_id": trace_id, **failure.metadata})
         status = rpc_status.to_status(to_status(failure))
         own = (REQUEST_ID_KEY, self.request_id), *self.trailers
         trailers = (*status.trailing_metadata, *own)
