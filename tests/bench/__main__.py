@@ -27,6 +27,7 @@ from tests.bench import (
     latency,
     messages,
     million,
+    observed,
     replicas,
     segments,
     soak,
@@ -53,6 +54,7 @@ _SCENARIOS = {
     "latency": _Measurement(latency.measure, 300_000),
     # SQLite has one writer
     "replicas": _Measurement(replicas.measure, 60_000, (Kind.POSTGRESQL,)),
+    "observed": _Measurement(observed.measure, 60_000),
     "events": _Measurement(events.measure, 100_000),
     "segments": _Measurement(segments.measure, 1_000_000),
     "audit": _Measurement(audit.measure, 0),

@@ -1,13 +1,15 @@
 """One trace from StartCampaign over the segment service and the pages to the sinks of events."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, MutableMapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import grpc
 import nats
 import pytest
+import structlog.testing
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
@@ -92,7 +94,10 @@ async def test_one_trace_leads_from_the_call_that_starts_a_campaign_to_its_sinks
     recording = traced("herald")
     recording.__enter__()
     try:
-        async with start_pair(sqlite_url, nats_url=server.url, page_size=2) as services:
+        async with (
+            start_pair(sqlite_url, nats_url=server.url, page_size=2) as services,
+            logged() as lines,
+        ):
             webhook = event_pb2.Webhook(url=receiver.url, event_types=["message.new"])
             await services.events.CreateWebhook(event_pb.CreateWebhookRequest(webhook=webhook))
             told = await run_campaign(services, RECORDED)
@@ -119,6 +124,8 @@ async def test_one_trace_leads_from_the_call_that_starts_a_campaign_to_its_sinks
     publishes = ids_of(collector.named("publish to JetStream"))
     assert set(published) <= publishes
     assert published
+    of_trace = {line["event"] for line in lines if line.get("trace_id") == TRACE_ID}
+    assert {"campaign started", "shard claimed", "campaign completed"} <= of_trace
 
 
 async def test_a_trace_that_its_caller_does_not_record_is_passed_on_and_not_recorded(
@@ -141,6 +148,12 @@ async def test_a_trace_that_its_caller_does_not_record_is_passed_on_and_not_reco
     headers = {request.headers["traceparent"] for request in receiver.requests}
     assert {(header[3:35], header[-2:]) for header in headers} == {(TRACE_ID, "00")}
     assert [span for span in collector.spans if span.trace_id == TRACE_ID] == []
+
+
+@asynccontextmanager
+async def logged() -> AsyncIterator[list[MutableMapping[str, Any]]]:
+    with structlog.testing.capture_logs([structlog.contextvars.merge_contextvars]) as lines:
+        yield lines
 
 
 async def messages_in(server: NatsServer) -> list[str]:
