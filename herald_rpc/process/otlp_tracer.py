@@ -1,5 +1,7 @@
 """The tracer that OpenTelemetry's variables set up."""
 
+from threading import Thread
+
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -25,9 +27,9 @@ class OtlpTracer:
     def __init__(self, service: str, flush_seconds: float) -> None:
         named = Resource({SERVICE_NAME: service}).merge(OTELResourceDetector().detect())
         self._provider = TracerProvider(resource=named, shutdown_on_exit=False)
-        # an export that hangs must not hold up the end of the process
         exporter = OTLPSpanExporter(timeout=flush_seconds)
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._flush_seconds = flush_seconds
         self._tracer = self._provider.get_tracer("herald")
 
     def begin(self, name: str, kind: Kind, parent: str, attributes: Attributes) -> Span:
@@ -35,7 +37,10 @@ class OtlpTracer:
         return _Span(self._tracer.start_span(name, context, _KINDS[kind], dict(attributes)))
 
     def close(self) -> None:
-        self._provider.shutdown()
+        # the SDK waits for up to 30 s for a collector that hangs
+        closing = Thread(target=self._provider.shutdown, daemon=True)
+        closing.start()
+        closing.join(self._flush_seconds)
 
 
 class _Span:
