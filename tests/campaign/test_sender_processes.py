@@ -36,9 +36,10 @@ async def test_a_server_sends_in_commands_that_it_has_started(server: Server) ->
 
     assert len(senders) == 2
     await sending(senders)
-    for pid in senders:
+    for number, pid in enumerate(sorted(senders)):
         command = psutil.Process(pid).cmdline()
-        assert command[1:] == ["-m", "campaign_service", "send", "--ordered"]
+        options = ["--ordered", "--number", str(number)]
+        assert command[1:] == ["-m", "campaign_service", "send", *options]
         assert os.getsid(pid) == os.getsid(serving)
         assert set(nices_of_threads(pid)) == {own_niceness()}
 

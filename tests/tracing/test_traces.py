@@ -79,7 +79,7 @@ async def run_campaign(services: ServerPair, traceparent: str = "") -> str:
     status: Any = rpc_status.from_call(refused.value)  # type: ignore[arg-type]
     info = error_details_pb2.ErrorInfo()
     assert any(detail.Unpack(info) for detail in status.details)
-    return info.metadata["trace_id"]
+    return str(info.metadata["trace_id"])
 
 
 async def test_one_trace_leads_from_the_call_that_starts_a_campaign_to_its_sinks(
