@@ -36,7 +36,7 @@ async def test_a_server_sends_in_commands_that_it_has_started(server: Server) ->
 
     assert len(senders) == 2
     await sending(senders)
-    for number, pid in enumerate(sorted(senders)):
+    for number, pid in enumerate(senders):
         command = psutil.Process(pid).cmdline()
         options = ["--ordered", "--number", str(number)]
         assert command[1:] == ["-m", "campaign_service", "send", *options]
