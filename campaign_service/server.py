@@ -230,7 +230,6 @@ async def _server(
                 protection=settings.protection,
                 guard=guard,
                 audit=auditor,
-                observers=metrics.of_calls([CAMPAIGN_SERVICE, EVENT_SERVICE, ACCESS_SERVICE]),
                 observers=[*metrics.of_calls(SERVICES), *traces_of_calls(SERVICES)],
                 # EventService still serves while the database is held: subscribers get past events
                 withholding=[CAMPAIGN_SERVICE],

@@ -138,7 +138,6 @@ async def _server(
                 protection=settings.protection,
                 guard=guard,
                 audit=auditor,
-                observers=metrics.of_calls([SEGMENT_SERVICE, CHAT_SERVICE]),
                 observers=[*metrics.of_calls(SERVICES), *traces_of_calls(SERVICES)],
                 prepare=prepare,
             )

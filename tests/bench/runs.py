@@ -1,7 +1,6 @@
 """A campaign from its start to its end, left alone by the one who measures it."""
 
 import tempfile
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -52,13 +51,6 @@ def warm_pair(
     logs = Path(tempfile.mkdtemp(prefix="logs-", dir=bench_database.folder))
     given = {**PRODUCTION, **(settings or {})}
     with running_pair(database_url, logs, given, credentials=credentials) as pair:
-    bench_database: BenchDatabase, database_url: str, settings: Mapping[str, str] = PRODUCTION
-) -> Iterator[Pair]:
-    """Two servers whose sender processes have started, which takes them one to four seconds."""
-    logs = bench_database.folder / "logs"
-    # those of an earlier run would say that senders have started
-    shutil.rmtree(logs, ignore_errors=True)
-    with running_pair(database_url, logs, settings) as pair:
         deadline = time.monotonic() + _START_SECONDS
         while (
             pair.campaign.log_tail().count('"event": "sending"')
