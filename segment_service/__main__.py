@@ -9,6 +9,7 @@ from chat_store.errors import ChatStoreError, for_operators
 from herald_rpc.process import logs, runtime
 from herald_rpc.process.otlp import traced
 from herald_rpc.process.settings import load
+from herald_rpc.server import service_manager
 from herald_rpc.server.serving import (
     LAST_RESORT_SECONDS,
     CannotListenError,
@@ -51,6 +52,7 @@ async def _serve(settings: SegmentSettings) -> None:
 
 def _announce(server: RunningServer) -> None:
     logger.info("listening", address=server.address)
+    service_manager.tell(service_manager.READY, f"STATUS=listening on {server.address}")
 
 
 if __name__ == "__main__":

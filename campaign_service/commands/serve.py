@@ -12,6 +12,7 @@ from chat_store.errors import ChatStoreError, for_operators
 from herald_rpc.certificates import CertificateError
 from herald_rpc.process import runtime
 from herald_rpc.process.otlp import traced
+from herald_rpc.server import service_manager
 from herald_rpc.server.serving import (
     LAST_RESORT_SECONDS,
     CannotListenError,
@@ -45,3 +46,4 @@ async def _until_stopped(settings: CampaignSettings) -> None:
 
 def _announce(server: RunningServer) -> None:
     logger.info("listening", address=server.address)
+    service_manager.tell(service_manager.READY, f"STATUS=listening on {server.address}")

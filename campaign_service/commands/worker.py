@@ -15,6 +15,7 @@ from herald_rpc.process import runtime
 from herald_rpc.process.otlp import traced
 from herald_rpc.process.starting import StoppedWhileStartingError, begin
 from herald_rpc.process.worker_process import follow_orders
+from herald_rpc.server import service_manager
 from herald_rpc.server.serving import LAST_RESORT_SECONDS, stop_signal
 from herald_rpc.server.shutdown import run_bounded
 
@@ -83,6 +84,7 @@ async def _until_stop_signal(
             described=for_operators,
             within_seconds=settings.start_wait_seconds,
         )
+        service_manager.tell(service_manager.READY, "STATUS=working")
         await run_bounded(work(database, stop, asyncio.Event()), stop, settings.grace_seconds)
     logger.info("stopped")
 

@@ -16,6 +16,7 @@ from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
 
 from herald_rpc.addresses import is_loopback
 from herald_rpc.certificates import CertificateError, CertificateFiles, CertificateWatch
+from herald_rpc.server import service_manager
 from herald_rpc.server.admission import DEFAULT_LIMITS, CallLimits
 from herald_rpc.server.failures import FailureFor
 from herald_rpc.server.guarding import CallAudit, Guard
@@ -265,6 +266,8 @@ async def stop_signal(
     With `on_hangup`, a SIGHUP calls that instead. Without, a SIGHUP that is ignored, as under
     `nohup`, stays so.
 
+    The first one is told to the service manager as well.
+
     If the process still runs `end_within` seconds after the first one, it writes the stack of each
     thread to standard error and exits with 1. Must be entered in the main thread.
     """
@@ -280,6 +283,7 @@ async def stop_signal(
 
     def on_signal() -> None:
         stop.set()
+        service_manager.tell(service_manager.STOPPING)
         if end_within is not None:
             # runs in a C thread, which needs neither the event loop nor the interpreter lock
             faulthandler.dump_traceback_later(end_within, exit=True)
