@@ -275,6 +275,8 @@ def _json_options() -> dict[str, Any]:
 
 def _open_sqlite(url: str, pool_size: int, *, background: bool, create: bool) -> Database:
     parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        raise ValueError("must be sqlite:///path or postgresql://user:password@host/database")
     file = sqlite_file(parsed)
     if create:
         create_file(file)
