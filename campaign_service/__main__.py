@@ -1,13 +1,11 @@
-"""`python -m campaign_service` serves campaigns; `… watch` and `… verify` show one.
+"""`python -m campaign_service` serves campaigns; with a command, it does that instead.
 
-`… send` runs senders alone, and `… dispatch` dispatchers. `… restored` decides about a database that is held.
-
-Each command imports its modules when it runs. A process that sends starts in three fifths of the
-time that importing everything takes.
+`herald` has the same commands, because both mount `commands`. Each imports its modules when it runs.
+A process that sends starts in three fifths of the time that importing everything takes.
 """
 
 import signal
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import structlog
 import typer
@@ -21,11 +19,20 @@ from chat_store.ids import user_target_problem
 from chat_store.terminal import as_typed, escape_unprintable
 from herald_rpc.client.channels import PlainTokenError
 from herald_rpc.process import logs
-from herald_rpc.process.settings import ClientSettings, ServerSettings, load
+from herald_rpc.process.settings import (
+    ClientSettings,
+    ServerSettings,
+    load,
+    require_known_variables,
+)
 
 logger = structlog.get_logger("campaign_service")
 
+commands = typer.Typer()
+"""The commands, which are also those of `herald`."""
+
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app.add_typer(commands)
 
 _DEFAULT_URL = "sqlite:///data/herald.db"
 
@@ -80,20 +87,30 @@ def main(context: typer.Context) -> None:
     """Serve campaigns until a stop signal, as the HERALD_* variables say; or do a command."""
     escape_unprintable()
     if context.invoked_subcommand is None:
-        from campaign_service.commands.serve import serve
+        serve_campaigns()
+    require_known_variables(CampaignSettings)
 
-        raise typer.Exit(serve(_announced(_settings())))
+
+def serve_campaigns() -> NoReturn:
+    """Serves until a stop signal, and exits with 1 if it could not start."""
+    from campaign_service.commands.serve import serve
+
+    raise typer.Exit(serve(_announced(_settings())))
 
 
-@app.command("send")
+@commands.command("send")
 def send_messages(
     ordered: Ordered = False,  # noqa: FBT002 - typer's way to have a flag
     number: Number = 0,
 ) -> None:
     """Send campaigns until a stop signal, as the HERALD_* variables say, and answer no calls.
 
-    Shares the work with the senders of the campaign servers. Exit code 0: stopped. 1: it could not
-    start.
+    Shares the work with the senders of the campaign servers, on any machine that reaches the
+    database and the segment servers.
+
+    Exit code 0: stopped. 1: it could not start. 2: a variable is wrong.
+
+    Example: HERALD_SENDER_NICENESS=10 herald send
     """
     _ignore_interrupts(ordered)
     from campaign_service.commands.send import send, send_for_server
@@ -105,15 +122,19 @@ def send_messages(
         raise typer.Exit(send(_announced(settings)))
 
 
-@app.command("dispatch")
+@commands.command("dispatch")
 def dispatch_events(
     ordered: Ordered = False,  # noqa: FBT002 - typer's way to have a flag
     number: Number = 0,
 ) -> None:
     """Deliver events to webhooks, to NATS and to a push gateway until a stop signal.
 
-    Shares the work with the dispatchers of the campaign servers. Exit code 0: stopped. 1: it could
-    not start.
+    Shares the work with the dispatchers of the campaign servers, on any machine that reaches the
+    database and the receivers.
+
+    Exit code 0: stopped. 1: it could not start. 2: a variable is wrong.
+
+    Example: HERALD_NATS_URL=nats://nats.internal:4222 herald dispatch
     """
     _ignore_interrupts(ordered)
     from campaign_service.commands.dispatch import dispatch, dispatch_for_server
@@ -125,7 +146,7 @@ def dispatch_events(
         raise typer.Exit(dispatch(_announced(settings)))
 
 
-@app.command("watch")
+@commands.command("watch")
 def watch_campaign(
     campaign: CampaignId,
     target: Annotated[
@@ -134,29 +155,36 @@ def watch_campaign(
 ) -> None:
     """Show a campaign's progress until it ends, also across restarts of the server.
 
-    HERALD_TLS_CA and the other variables of clients say how the server is called. Exit code 0: completed. 3: stopped. 1: anything else.
+    HERALD_TLS_CA and the other variables of clients say how the server is called.
+
+    Exit code 0: completed. 3: stopped. 1: anything else. 2: an argument or a variable is wrong.
+
+    Example: herald watch spring --target campaign.internal:50052
     """
     from campaign_service.commands.watch import watch
 
     raise typer.Exit(watch(campaign, target, _client_settings(target).channel_security))
 
 
-@app.command("verify")
+@commands.command("verify")
 def verify_campaign(
     campaign: CampaignId,
     database_url: DatabaseUrl = _DEFAULT_URL,
 ) -> None:
     """Recount a campaign from its rows: nobody left out, nobody twice, every counter right.
 
-    The campaign may be running; the output shows one moment. Exit code 0: all is right. 1: an
-    invariant is broken. 2: the check could not be made.
+    The campaign may be running; the output shows one moment. Changes nothing.
+
+    Exit code 0: all is right. 1: an invariant is broken. 2: the check could not be made.
+
+    Example: herald verify spring --database-url postgresql://herald@db/herald
     """
     from campaign_service.commands.verify import verify
 
     raise typer.Exit(verify(campaign, _with_driver(database_url)))
 
 
-@app.command("restored")
+@commands.command("restored")
 def decide_about_restored(
     resume: Annotated[  # noqa: FBT002 - typer's way to have a flag
         bool, typer.Option("--resume", help="All held campaigns continue as they were.")
@@ -168,8 +196,12 @@ def decide_about_restored(
 ) -> None:
     """Decide about a database that is held, because it was restored or a server was started so.
 
-    Works on the database, with or without servers, and takes effect in all of them. Exit code 0:
-    decided. 1: nothing is held. 2: the database can't be reached, or no decision was given.
+    Works on the database, with or without servers, and takes effect in all of them.
+
+    Exit code 0: decided. 1: nothing is held. 2: the database can't be reached, or no decision was
+    given.
+
+    Example: herald restored --stop
     """
     if resume == stop:
         raise typer.BadParameter("either --resume or --stop")
@@ -178,8 +210,40 @@ def decide_about_restored(
     raise typer.Exit(restored(_with_driver(database_url), stop=stop))
 
 
+@commands.command("health")
+def check_health(
+    servers: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[HOST:PORT]...", help="The servers; unset: both on this machine."),
+    ] = None,
+    service: Annotated[
+        str, typer.Option(help="One service of theirs, as herald.event.v1.EventService.")
+    ] = "",
+    timeout: Annotated[
+        float, typer.Option(help="Seconds that a server has for its answer.", min=0.01, max=3600)
+    ] = 5.0,
+) -> None:
+    """Ask servers whether they serve, as a probe or an operator does: a line for each.
+
+    HERALD_TLS_CA and the other variables of clients say how they are called.
+
+    Exit code 0: all serve. 1: one does not serve, or can't be reached. 2: an argument or a variable
+    is wrong.
+
+    Example: herald health 127.0.0.1:50052 --service herald.campaign.v1.CampaignService
+    """
+    from campaign_service.commands.health import health
+
+    given = servers or [
+        CampaignSettings.model_fields[name].default
+        for name in ("segment_target", "campaign_listen")
+    ]
+    security = _client_settings(",".join(given)).channel_security
+    raise typer.Exit(health(given, service, security, timeout))
+
+
 tokens = typer.Typer(no_args_is_help=True, help="Give, list and revoke tokens, at the database.")
-app.add_typer(tokens, name="token")
+commands.add_typer(tokens, name="token")
 
 
 @tokens.command("create")
@@ -208,8 +272,11 @@ def create_token(
 ) -> None:
     """Create a token and print it, once.
 
-    Works at the database, with servers or without. Exit code 0: created. 2: the database can't be
-    reached, or an argument is wrong.
+    Works at the database, with servers or without.
+
+    Exit code 0: created. 2: the database can't be reached, or an argument is wrong.
+
+    Example: herald token create Servers --scope segments:read
     """
     from campaign_service.commands import token
 
@@ -224,7 +291,12 @@ def list_tokens(
     ] = False,
     database_url: DatabaseUrl = _DEFAULT_URL,
 ) -> None:
-    """Print a line for each token, without its secret."""
+    """Print a line for each token, without its secret.
+
+    Exit code 0: printed. 2: the database can't be reached.
+
+    Example: herald token list --revoked
+    """
     from campaign_service.commands import token
 
     raise typer.Exit(token.list_all(_with_driver(database_url), revoked=revoked))
@@ -238,6 +310,8 @@ def revoke_token(
     """Revoke a token: within 5 seconds no server takes it any more.
 
     Exit code 0: it is revoked. 1: there is none with this id. 2: the database can't be reached.
+
+    Example: herald token revoke 0f3c9a1be27d4856
     """
     from campaign_service.commands import token
 
@@ -245,7 +319,7 @@ def revoke_token(
 
 
 audit = typer.Typer(no_args_is_help=True, help="Verify the audit log, at the database.")
-app.add_typer(audit, name="audit")
+commands.add_typer(audit, name="audit")
 
 
 def _head(text: str | None) -> Head | None:
@@ -273,6 +347,8 @@ def verify_audit_log(
     the last second are not in the chain yet, and are not checked.
 
     Exit code 0: the log is whole. 1: it is broken. 2: the check could not be made.
+
+    Example: herald audit verify --head 4711:5d0c…
     """
     from campaign_service.commands.audit import verify_chain
 

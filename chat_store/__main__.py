@@ -1,53 +1,24 @@
-"""The chat store's command line: `python -m chat_store import FILE` and `… migrate`."""
+"""`python -m chat_store`: imports a user base, or migrates the database.
 
-import asyncio
-import os
-import stat
-import sys
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
-from datetime import UTC, datetime
+`herald` has the same commands, because both mount `commands`. Each imports its modules when it
+runs, so that the others start fast.
+"""
+
 from enum import StrEnum
-from functools import partial
-from itertools import chain
 from pathlib import Path
-from time import monotonic
-from typing import Annotated, BinaryIO, NoReturn, TypeVar
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import SQLAlchemyError
 
-from chat_store.audit.callers import Caller, calling
-from chat_store.database import schema
-from chat_store.database.engine import Database, open_database
-from chat_store.errors import ChatStoreError, for_operators
-from chat_store.imports.lines import ImportResult, import_lines
-from chat_store.imports.records import MAX_LINE_BYTES
 from chat_store.models import WriteMode
-from chat_store.sql.stores import sql_chat_store
 from chat_store.terminal import escape_unprintable
 
-SHOWN_ERRORS = 20
-# a byte order mark and white space
-_NO_RECORD = b"\xef\xbb\xbf \t\r\n"
-
-T = TypeVar("T")
+commands = typer.Typer()
+"""The commands, which are also those of `herald`."""
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+app.add_typer(commands)
 
-_DRIVERS = {"sqlite": "sqlite+aiosqlite"}
-# among them: a wrong address, a missing driver, a schema of a later version
-_DATABASE_ERRORS = (
-    ChatStoreError,
-    SQLAlchemyError,
-    OSError,
-    ImportError,
-    ValueError,
-)
 _DEFAULT_URL = "sqlite:///data/herald.db"
 
 DatabaseUrl = Annotated[
@@ -74,7 +45,7 @@ def main() -> None:
     escape_unprintable()
 
 
-@app.command("import")
+@commands.command("import")
 def import_(
     file: Annotated[
         Path,
@@ -92,146 +63,36 @@ def import_(
 
     The file is JSON Lines: one record per line.
 
-    Exit code 1: some records were bad; all others are stored. 2: the file has another format, or
-    the database failed; records imported until then are stored.
+    Exit code 0: all are stored. 1: some records were bad; all others are stored. 2: the file has
+    another format, or the database failed; records imported until then are stored.
+
+    Example: zcat users.jsonl.gz | herald import -
     """
-    started = monotonic()
-    with _opened(file) as content:
-        lines = _bounded_lines(content)
-        beginning = list(_through_first_record(lines))
-        if beginning and beginning[-1].lstrip(_NO_RECORD).startswith(b"["):
-            _give_up(
-                "the file is one JSON array instead of one record per line; "
-                "jq -c '.[] | {type, data: (.data // .item)}' FILE converts it"
-            )
-        work = partial(_import, chain(beginning, lines), _size(content), _WRITE_MODES[mode])
-        with calling(Caller(method="import")):
-            result = _run(database_url, work)
-    _print_result(result, monotonic() - started)
+    from chat_store.commands import import_file
+
+    raise typer.Exit(import_file(file, _WRITE_MODES[mode], database_url))
 
 
-@app.command()
-def migrate(database_url: DatabaseUrl = _DEFAULT_URL) -> None:
-    """Bring the database's schema to the revision of this version."""
-    _run(database_url, schema.migrate)
-    typer.echo(f"the database is at schema revision {schema.expected_revision()}")
+@commands.command()
+def migrate(
+    check: Annotated[  # noqa: FBT002 - typer's way to have a flag
+        bool, typer.Option("--check", help="Change nothing, and tell by the exit code.")
+    ] = False,
+    database_url: DatabaseUrl = _DEFAULT_URL,
+) -> None:
+    """Bring the database's schema to the revision of this version, all or nothing.
 
+    Servers of the version before go on meanwhile. Those of this one start afterwards, except on
+    SQLite, where they migrate by themselves.
 
-async def _import(
-    lines: Iterable[bytes], size: int | None, mode: WriteMode, database: Database
-) -> ImportResult:
-    await schema.prepare(database)
-    with Progress(
-        BarColumn(),
-        DownloadColumn(),
-        TextColumn("{task.fields[lines]:,} records, {task.fields[rate]:,.0f}/s,"),
-        *([] if size is None else [TimeRemainingColumn(), TextColumn("left")]),
-        console=console,
-        disable=not console.is_terminal,
-        transient=True,
-    ) as progress:
-        task = progress.add_task("import", total=size, lines=0, rate=0)
-        started = monotonic()
+    Exit code 0: the schema is current. 1: with --check, it must be migrated. 2: the database can't
+    be reached or used. 3: with --check, it is newer than this version.
 
-        def report(result: ImportResult) -> None:
-            rate = result.lines / (monotonic() - started)
-            progress.update(task, completed=result.bytes, lines=result.lines, rate=rate)
+    Example: herald migrate --check || herald migrate
+    """
+    from chat_store import commands as work
 
-        return await import_lines(lines, sql_chat_store(database), mode, _now, report)
-
-
-def _opened(file: Path) -> AbstractContextManager[BinaryIO]:
-    if str(file) == "-":
-        return nullcontext(sys.stdin.buffer)
-    try:
-        return file.open("rb")
-    except OSError as error:
-        _give_up(str(error))
-
-
-def _size(content: BinaryIO) -> int | None:
-    """Returns the size of a file; None for a pipe, whose end nobody knows."""
-    status = os.fstat(content.fileno())
-    return status.st_size if stat.S_ISREG(status.st_mode) else None
-
-
-def _through_first_record(lines: Iterator[bytes]) -> Iterator[bytes]:
-    """Yields the empty lines at the beginning, and the first one that is not empty."""
-    for line in lines:
-        yield line
-        if line.strip(_NO_RECORD):
-            return
-
-
-def _bounded_lines(content: BinaryIO) -> Iterator[bytes]:
-    """Yields the lines, the overlong ones cut to just above the limit, so that they are refused."""
-    longest = MAX_LINE_BYTES + 1
-    while line := content.readline(longest):
-        rest = line
-        while len(rest) == longest and not rest.endswith(b"\n"):
-            rest = content.readline(longest)
-        yield line
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-def _run(database_url: str, work: Callable[[Database], Awaitable[T]]) -> T:
-    async def with_database() -> T:
-        database = open_database(_with_driver(database_url))
-        try:
-            return await work(database)
-        finally:
-            await database.close()
-
-    try:
-        return asyncio.run(with_database())
-    except _DATABASE_ERRORS as error:
-        _give_up(f"the database: {for_operators(error)}")
-    except Exception as error:
-        # while a connection is being made, the driver's errors arrive unwrapped
-        if getattr(error, "sqlstate", None) is None:
-            raise
-        _give_up(f"the database: {error}")
-
-
-def _with_driver(database_url: str) -> str:
-    if database_url.startswith("postgres"):
-        return database_url
-    url: URL = make_url(database_url)
-    return url.set(drivername=_DRIVERS.get(url.drivername, url.drivername)).render_as_string(
-        hide_password=False
-    )
-
-
-def _give_up(problem: str) -> NoReturn:
-    console.print(problem, style="red", markup=False)
-    raise typer.Exit(2)
-
-
-def _print_result(result: ImportResult, seconds: float) -> None:
-    for error in result.errors[:SHOWN_ERRORS]:
-        named = f"{error.item_type} {error.item_id}".strip()
-        where = f"line {error.line} ({named})" if named else f"line {error.line}"
-        console.print(f"{where}: {error.error}", markup=False)
-    if result.failed > SHOWN_ERRORS:
-        console.print(f"… and {result.failed - SHOWN_ERRORS:,} more")
-    counts = {
-        "users": result.users,
-        "devices": result.devices,
-        "channels": result.channels,
-        "members": result.members,
-        "messages": result.messages,
-    }
-    *first, last = (f"{count:,} {kind}" for kind, count in counts.items())
-    rate = sum(counts.values()) / seconds
-    typer.echo(
-        f"{', '.join(first)} and {last} imported in {seconds:.1f} s ({rate:,.0f}/s); "
-        f"{result.failed:,} records failed"
-    )
-    if result.failed:
-        raise typer.Exit(1)
+    raise typer.Exit((work.check_schema if check else work.migrate)(database_url))
 
 
 if __name__ == "__main__":

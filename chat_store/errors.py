@@ -42,10 +42,11 @@ class SchemaMismatchError(ChatStoreError):
         super().__init__(
             f"{at}: the database is newer than this version, which knows {expected}"
             if is_newer
-            else f"{at}, this server needs {expected}: run `python -m chat_store migrate`"
+            else f"{at}, this server needs {expected}: run `herald migrate`"
         )
         self.found = found
         self.expected = expected
+        self.is_newer = is_newer
 
 
 class DatabaseEncodingError(ChatStoreError):

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from campaign_service.campaigns.model import Status
 
-COMMAND = "python -m campaign_service restored --resume | --stop"
+COMMAND = "herald restored --resume | --stop"
 
 
 class Because(StrEnum):

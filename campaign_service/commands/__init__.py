@@ -1,1 +1,1 @@
-"""The commands of `python -m campaign_service`."""
+"""The commands of `herald`."""

@@ -1,4 +1,4 @@
-"""`python -m campaign_service dispatch`: a process that only delivers events."""
+"""`herald dispatch`: a process that only delivers events."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""`python -m campaign_service restored`: an operator decides about a held database."""
+"""`herald restored`: an operator decides about a held database."""
 
 from collections.abc import Sequence
 from contextlib import suppress

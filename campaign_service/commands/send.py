@@ -1,4 +1,4 @@
-"""`python -m campaign_service send`: a process that only sends and answers no calls."""
+"""`herald send`: a process that only sends and answers no calls."""
 
 import asyncio
 import os

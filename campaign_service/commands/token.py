@@ -1,4 +1,4 @@
-"""`python -m campaign_service token`: gives, lists and revokes tokens at the database."""
+"""`herald token`: gives, lists and revokes tokens at the database."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""`python -m campaign_service verify`: recounts the database and checks the invariants."""
+"""`herald verify`: recounts the database and checks the invariants."""
 
 from enum import IntEnum
 from functools import partial

@@ -1,4 +1,4 @@
-"""`python -m campaign_service watch`: shows a campaign on the terminal until it ends."""
+"""`herald watch`: shows a campaign on the terminal until it ends."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator

@@ -74,10 +74,18 @@ async def require_current_schema(database: Database) -> None:
 
     Also raises `DatabaseEncodingError`.
     """
+    if mismatch := await find_mismatch(database):
+        raise mismatch
+
+
+async def find_mismatch(database: Database) -> SchemaMismatchError | None:
+    """Returns how the database's revision differs from this code's; None: it does not.
+
+    Raises `DatabaseEncodingError`.
+    """
     with _no_database_told():
         found = await _checked_revision(database)
-    if found != expected_revision():
-        raise _mismatch(found)
+    return None if found == expected_revision() else _mismatch(found)
 
 
 async def _checked_revision(database: Database) -> str | None:

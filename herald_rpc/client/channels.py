@@ -45,6 +45,8 @@ _OPTIONS = (
     ("grpc.enable_http_proxy", 0),
 )
 
+_DIRECT = (("grpc.enable_http_proxy", 0),)
+
 # A retry would stay on the channel, and wait 5 s for it to connect, where another one is ready.
 _ONE_OF_SEVERAL = (("grpc.enable_retries", 0),)
 
@@ -126,6 +128,17 @@ async def open_channels(
             part: await stack.enter_async_context(_channel(uri, security, options))
             for part, uri in uris.items()
         }
+
+
+def open_direct_channel(server: str, security: ChannelSecurity = UNPROTECTED) -> grpc.aio.Channel:
+    """Returns a channel to one server, `host:port`, which is called whatever its health is.
+
+    Raises `TargetError` and `CertificateError`.
+    """
+    if "," in server:
+        raise TargetError(server)
+    (uri,) = target_uris(server).values()
+    return _channel(uri, security, _DIRECT)
 
 
 def _channel(uri: str, security: ChannelSecurity, options: _Options) -> grpc.aio.Channel:

@@ -3,11 +3,11 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Literal, NoReturn, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -277,8 +277,6 @@ def load(settings_class: type[_Loaded]) -> _Loaded:
     problems = list(_unknown_variables(settings_class))
     try:
         settings = settings_class()
-        if not problems:
-            return settings
     except ValidationError as error:
         problems += [
             f"{_variable(*problem['loc'])}: {problem['msg'].removeprefix('Value error, ')}"
@@ -286,6 +284,23 @@ def load(settings_class: type[_Loaded]) -> _Loaded:
         ]
     except SettingsError as error:
         problems.append(re.sub(r'field "(\w+)"', lambda field: _variable(field[1]), str(error)))
+    else:
+        if not problems:
+            return settings
+    return _end(problems)
+
+
+def require_known_variables(settings_class: type[ServerSettings]) -> None:
+    """Ends the process as `load` does if a variable is unknown, without reading the others.
+
+    For commands that read few of them: a misspelt HERALD_DATABASE_URL must not make one work on
+    another database than the one that was meant.
+    """
+    if problems := list(_unknown_variables(settings_class)):
+        _end(problems)
+
+
+def _end(problems: Iterable[str]) -> NoReturn:
     for problem in problems:
         print(problem, file=sys.stderr)  # noqa: T201  logging is configured by these settings
     raise SystemExit(EXIT_CODE)

@@ -138,8 +138,11 @@ class WorkerProcess:
 
 
 def python_command(module: str, *arguments: str) -> list[str]:
-    """Returns the command that runs `python -m module` with this interpreter."""
-    return [sys.executable, "-m", module, *arguments]
+    """Returns the command that runs `python -m module` with this interpreter.
+
+    It finds no modules in the current folder, which may hold any.
+    """
+    return [sys.executable, "-P", "-m", module, *arguments]
 
 
 async def follow_orders(stop: asyncio.Event, woken: asyncio.Event) -> None:

@@ -93,7 +93,7 @@ async def test_migrating_twice_is_migrating_once(migrated: Database) -> None:
 
 @pytest.mark.parametrize(
     ("revision", "advice"),
-    [("0001", "python -m chat_store migrate"), ("9999", "is newer than this version")],
+    [("0001", "herald migrate"), ("9999", "is newer than this version")],
 )
 async def test_another_revision_is_refused_by_name(
     migrated: Database, revision: str, advice: str

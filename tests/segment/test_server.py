@@ -226,7 +226,7 @@ async def test_a_database_at_another_schema_is_said_and_ends_the_process(
     code, log = await ended(postgres.url("unmigrated"))
 
     assert code == 1
-    assert "python -m chat_store migrate" in log.splitlines()[-1]
+    assert "herald migrate" in log.splitlines()[-1]
 
 
 async def test_sigterm_ends_the_process_well(sqlite_url: str) -> None:

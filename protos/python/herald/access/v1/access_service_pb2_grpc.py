@@ -29,7 +29,7 @@ class AccessServiceStub:
     """Gives and takes the right to make calls. Every error carries a `google.rpc.ErrorInfo` whose reason
     is a value of ErrorReason. What a call has answered is durable. Only UNAVAILABLE is worth
     repeating unchanged. The first token is made on the command line, at the database:
-    `python -m campaign_service token create`.
+    `herald token create`.
     """
 
     def __init__(self, channel):
@@ -69,7 +69,7 @@ class AccessServiceServicer:
     """Gives and takes the right to make calls. Every error carries a `google.rpc.ErrorInfo` whose reason
     is a value of ErrorReason. What a call has answered is durable. Only UNAVAILABLE is worth
     repeating unchanged. The first token is made on the command line, at the database:
-    `python -m campaign_service token create`.
+    `herald token create`.
     """
 
     def CreateToken(self, request, context):
@@ -161,7 +161,7 @@ class AccessService:
     """Gives and takes the right to make calls. Every error carries a `google.rpc.ErrorInfo` whose reason
     is a value of ErrorReason. What a call has answered is durable. Only UNAVAILABLE is worth
     repeating unchanged. The first token is made on the command line, at the database:
-    `python -m campaign_service token create`.
+    `herald token create`.
     """
 
     @staticmethod

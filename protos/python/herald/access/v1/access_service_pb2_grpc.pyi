@@ -30,7 +30,7 @@ class AccessServiceStub:
     """Gives and takes the right to make calls. Every error carries a `google.rpc.ErrorInfo` whose reason
     is a value of ErrorReason. What a call has answered is durable. Only UNAVAILABLE is worth
     repeating unchanged. The first token is made on the command line, at the database:
-    `python -m campaign_service token create`.
+    `herald token create`.
     """
 
     @_typing.overload
@@ -72,7 +72,7 @@ class AccessServiceAsyncStub(AccessServiceStub):
     """Gives and takes the right to make calls. Every error carries a `google.rpc.ErrorInfo` whose reason
     is a value of ErrorReason. What a call has answered is durable. Only UNAVAILABLE is worth
     repeating unchanged. The first token is made on the command line, at the database:
-    `python -m campaign_service token create`.
+    `herald token create`.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -110,7 +110,7 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
     """Gives and takes the right to make calls. Every error carries a `google.rpc.ErrorInfo` whose reason
     is a value of ErrorReason. What a call has answered is durable. Only UNAVAILABLE is worth
     repeating unchanged. The first token is made on the command line, at the database:
-    `python -m campaign_service token create`.
+    `herald token create`.
     """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,100 @@
+"""The wheel in a bare environment: somebody installs it, and tries it from another folder."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from tests.harness import readme_tour
+from tests.harness.herald_dev import running_dev
+from tests.harness.processes import free_address
+
+ROOT = Path(__file__).parents[2]
+NOBODY = 65_534
+_PACKAGES = ("campaign_service", "chat_store", "herald_rpc", "segment_service")
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        timeout=100,
+    )
+    (built,) = folder.iterdir()
+    return built
+
+
+@pytest.fixture
+def bare_bin() -> Iterator[Path]:
+    """The folder of programs of an empty environment, which every user may read."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        venv = [sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")]
+        subprocess.run(venv, check=True, timeout=100)
+        yield folder / "venv" / "bin"
+
+
+def test_the_wheel_has_every_file_of_the_packages_and_brings_the_command(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        (entry_points,) = (name for name in names if name.endswith("entry_points.txt"))
+        scripts = archive.read(entry_points).decode()
+
+    files = [
+        str(file.relative_to(ROOT))
+        for package in _PACKAGES
+        for file in (ROOT / package).rglob("*")
+        if file.is_file() and "__pycache__" not in file.parts
+    ]
+    stubs = [
+        f"herald/{file.relative_to(ROOT / 'protos/python/herald')}"
+        for file in (ROOT / "protos/python/herald").rglob("*_pb2*.py")
+    ]
+    assert len(stubs) > 10
+    assert {*files, *stubs} <= names
+    assert "herald = campaign_service.command_line:app" in scripts
+
+
+@pytest.mark.nightly
+def test_the_tour_works_for_an_unprivileged_user_with_a_read_only_home(
+    wheel: Path, bare_bin: Path
+) -> None:
+    pip = [sys.executable, "-m", "pip", "--python", str(bare_bin / "python")]
+    subprocess.run([*pip, "install", "-q", str(wheel)], check=True, timeout=500)
+    home, work = bare_bin.parent / "home", bare_bin.parent / "work"
+    home.mkdir(mode=0o555)
+    work.mkdir()
+    # modules of any name in that folder are not the command's
+    for name in ("segment_service", "grpc"):
+        (work / f"{name}.py").write_text("raise SystemExit('not this one')")
+    before = []
+    if os.getuid() == 0:
+        os.chown(work, NOBODY, NOBODY)
+        setpriv = shutil.which("setpriv")
+        assert setpriv, "root needs setpriv, of util-linux, to run it as somebody else"
+        before = [setpriv, f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+    segment, campaign = free_address(), free_address()
+    settings = {
+        "HERALD_SEGMENT_LISTEN": segment,
+        "HERALD_CAMPAIGN_LISTEN": campaign,
+        "HOME": str(home),
+    }
+
+    with running_dev(work, settings, bare_bin / "herald", *before) as process:
+        readme_tour.walk(segment, campaign)
+        process.terminate()
+        assert process.wait(60) == 0
+
+    assert (work / "data" / "herald.db").exists()
+    assert list(home.iterdir()) == []
