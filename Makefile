@@ -80,6 +80,9 @@ faults: $(DEV)  ## Play seeds of faults, each a campaign that must outlast them
 	GRPC_ENABLE_FORK_SUPPORT=0 $(BIN)/python -m tests.faults --seeds $(or $(SEEDS),200) --jobs $(or $(JOBS),1) \
 	  $(if $(SEED),--seed $(SEED)) $(if $(POINTS),--points) $(if $(MANY),--many $(MANY))
 
+charts: $(DEV)  ## Render the Helm chart with many values, for the tests; needs helm
+	$(BIN)/python -m tests.deploy.render
+
 bench: $(DEV)  ## Measure campaigns, segments and the import against the bare drivers
 	$(BIN)/python -m tests.bench
 
@@ -108,4 +111,4 @@ $(BENCH): pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev,bench]'
 	@touch $(CORE) $(DEV) $@
 
-.PHONY: help demo run test nightly coverage check format format-check lint types imports proto proto-check proto-breaking generate bench soak faults clean
+.PHONY: charts help demo run test nightly coverage check format format-check lint types imports proto proto-check proto-breaking generate bench soak faults clean
