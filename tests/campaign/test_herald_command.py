@@ -1,7 +1,7 @@
 """`herald`: every command teaches, and tells an operator's mistake in a line, without a traceback."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,7 @@ def no_database(folder: Path) -> str:
     return f"sqlite:///{file}"
 
 
-MISTAKES = {
+MISTAKES: dict[str, tuple[Callable[[Path], str], str]] = {
     "nobody listens": (lambda _: f"postgresql://herald@{free_address()}/herald", "the database"),
     "another engine": (lambda _: "mysql://herald@db/herald", "must be sqlite:///path or"),
     "no url": (lambda _: "herald.db", ""),
