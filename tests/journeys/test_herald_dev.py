@@ -68,7 +68,7 @@ def test_a_server_that_dies_ends_the_other_one(running: subprocess.Popen[str], w
 @pytest.mark.nightly
 def test_no_process_outlives_a_dev_that_is_killed(running: subprocess.Popen[str]) -> None:
     processes = psutil.Process(running.pid).children(recursive=True)
-    assert len(processes) == 4, "two servers, and two senders"
+    assert len(processes) == 5, "two servers, two senders and a dispatcher"
 
     running.kill()
 
