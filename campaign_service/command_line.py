@@ -92,5 +92,18 @@ app.add_typer(campaign_commands)
 app.add_typer(store_commands)
 
 
+def run() -> None:
+    """Runs the command of this process's arguments.
+
+    A file or folder that can't be read or written, as a home without a profile for the completion,
+    is told in a line. Code 1.
+    """
+    try:
+        app()
+    except OSError as error:
+        typer.echo(f"herald: {error}", err=True)
+        raise SystemExit(1) from error
+
+
 if __name__ == "__main__":
-    app()
+    run()

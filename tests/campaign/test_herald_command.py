@@ -1,6 +1,7 @@
 """`herald`: every command teaches, and tells an operator's mistake in a line, without a traceback."""
 
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from campaign_service import command_line
 from campaign_service.command_line import app
 from chat_store.database import schema
 from tests.harness.processes import free_address
@@ -195,3 +197,17 @@ def test_shells_complete_the_commands(environment: dict[str, str]) -> None:
 
     assert "verify" in completed.stdout
     assert "watch" not in completed.stdout
+
+
+def test_a_home_that_can_not_be_written_is_told_when_the_completion_is_installed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["herald", "--install-completion", "bash"])
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
+    monkeypatch.setenv("HOME", "/proc/nowhere")
+
+    with pytest.raises(SystemExit) as ended:
+        command_line.run()
+
+    assert ended.value.code == 1
+    assert "/proc/nowhere" in capsys.readouterr().err
