@@ -67,7 +67,22 @@ def test_the_wheel_has_every_file_of_the_packages_and_brings_the_command(wheel: 
     assert "herald = campaign_service.command_line:run" in scripts
 
 
+def as_nobody(folder: Path) -> list[str]:
+    """The words in front of a command that run it as a user to whom this folder alone belongs."""
+    os.chown(folder, NOBODY, NOBODY)
+    setpriv = shutil.which("setpriv")
+    assert setpriv, "root needs setpriv, of util-linux, to run it as somebody else"
+    return [setpriv, f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+
+
+def anybody_runs(program: str) -> bool:
+    """Whether a program is in no folder of one user's alone, as root's home is."""
+    folders = Path(program).resolve().parents
+    return all(folder.stat().st_mode & stat.S_IXOTH for folder in folders)
+
+
 @pytest.mark.nightly
+@pytest.mark.timeout(900)
 def test_the_tour_works_for_an_unprivileged_user_with_a_read_only_home(
     wheel: Path, bare_bin: Path
 ) -> None:
