@@ -33,7 +33,7 @@ Herald is up. ^C stops it.
 
 Try:
 
-  grpcurl -plaintext -d '{{"segment": {{"type": "SEGMENT_TYPE_USER", "name": "Everyone", "all_users": true}}}}' \\
+  grpcurl {how} -d '{{"segment": {{"type": "SEGMENT_TYPE_USER", "name": "Everyone", "all_users": true}}}}' \\
     {segment} herald.segment.v1.SegmentService/CreateSegment
 """
 
@@ -153,7 +153,12 @@ async def _server(
 
 
 def _greeting(settings: DevSettings) -> str:
-    return _GREETING.format(segment=settings.segment_listen, campaign=settings.campaign_listen)
+    how = [f"-cacert {settings.tls_ca}" if settings.tls_cert else "-plaintext"]
+    if settings.auth == "tokens":
+        how.append('-H "authorization: Bearer $TOKEN"')
+    return _GREETING.format(
+        segment=settings.segment_listen, campaign=settings.campaign_listen, how=" ".join(how)
+    )
 
 
 def _end_with_parent() -> None:
