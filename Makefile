@@ -24,7 +24,7 @@ demo: $(CORE)  ## Run the main job on a fresh machine: 10,000 users, one campaig
 	$(BIN)/python -m tests.tools.demo
 
 run: $(CORE)  ## Run both servers on ./data, to be used
-	$(BIN)/python -m tests.tools.run_servers
+	$(BIN)/herald dev
 
 test: $(DEV)  ## Run the tests, on SQLite and on a real PostgreSQL, but those that take long
 	$(BIN)/pytest -q -n 2 --dist loadgroup -m "not nightly"

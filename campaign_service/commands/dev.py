@@ -12,8 +12,10 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Self
 
 import typer
+from pydantic import model_validator
 
 from campaign_service.settings import CampaignSettings
 from herald_rpc.process.settings import EXIT_CODE as WRONG_SETTING
@@ -42,6 +44,12 @@ class DevSettings(CampaignSettings):
     """The variables of the campaign server, and the one by which it finds the segment server."""
 
     segment_listen: str = "127.0.0.1:50051"
+
+    @model_validator(mode="after")
+    def _can_call_each_other(self) -> Self:
+        if self.tls_cert and not self.tls_ca:
+            raise ValueError("HERALD_TLS_CERT needs HERALD_TLS_CA: the servers call each other")
+        return self
 
     @property
     def environment(self) -> dict[str, str]:
@@ -154,6 +162,8 @@ async def _server(
 
 def _greeting(settings: DevSettings) -> str:
     how = [f"-cacert {settings.tls_ca}" if settings.tls_cert else "-plaintext"]
+    if settings.tls_client_cert:
+        how.append(f"-cert {settings.tls_client_cert} -key {settings.tls_client_key}")
     if settings.auth == "tokens":
         how.append('-H "authorization: Bearer $TOKEN"')
     return _GREETING.format(

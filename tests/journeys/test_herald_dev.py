@@ -97,3 +97,30 @@ def test_a_port_that_is_taken_is_named_and_nothing_is_left(
     assert done.returncode == 1
     assert f"cannot listen on {addresses[variable]}: it is taken" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(
+    ("variables", "problem"),
+    [
+        ({"HERALD_TLS_CERT": "a.crt", "HERALD_TLS_KEY": "a.key"}, "needs HERALD_TLS_CA"),
+        ({"HERALD_TLS_CA": "nowhere.crt"}, "nowhere.crt"),
+        ({"HERALD_TLS_CA": "a", "HERALD_TLS_CLIENT_CERT": "b"}, "needs HERALD_TLS_CLIENT_KEY"),
+    ],
+)
+def test_servers_that_could_not_call_each_other_are_not_started(
+    variables: dict[str, str], problem: str, addresses: dict[str, str], tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [HERALD, "dev"],
+        cwd=tmp_path,
+        env=addresses | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+
+    assert done.returncode in (1, 2)
+    assert problem in done.stderr
+    assert "Traceback" not in done.stderr

@@ -16,6 +16,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from tests.harness.herald_dev import HERALD
 from tests.harness.processes import free_address, open_channel
 
 _ROOT = Path(__file__).parents[2]
@@ -60,7 +61,7 @@ class Shell:
             commands = commands.replace(page_port, address.rpartition(":")[2])
         for of_page, here in (
             (".venv/bin/python", sys.executable),
-            ("make run", f"exec {sys.executable} -m tests.tools.run_servers"),
+            ("make run", f"exec {HERALD} dev"),
             ("data/", f"{self._folder}/"),
             ("/etc/herald", str(self._folder)),
         ):
