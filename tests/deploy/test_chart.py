@@ -101,9 +101,17 @@ def test_services_and_budgets_select_the_pods_and_probes_ask_their_ports(case: s
                 selector = other[name]["spec"]["selector"]
                 assert selector.get("matchLabels", selector) == pod["metadata"]["labels"]
         (container,) = pod["spec"]["containers"]
-        if "ports" not in container:
+        ports = {port["name"]: port for port in container.get("ports", ())}
+        given = {
+            variable["value"].rpartition(":")[2]
+            for variable in container["env"]
+            if variable["name"].endswith("_METRICS_LISTEN")
+        }
+        port = ports.pop("grpc", None)
+        assert {str(each["containerPort"]) for each in ports.values()} == given
+        assert all(each.endswith("-http") for each in ports)
+        if port is None:
             continue
-        (port,) = container["ports"]
         (offered,) = of_kind(case, "Service")[name]["spec"]["ports"]
         assert offered["targetPort"] == port["name"]
         assert offered["port"] == port["containerPort"]

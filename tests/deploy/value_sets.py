@@ -21,6 +21,7 @@ RENDERED: dict[str, dict[str, Any]] = {
     },
     "one-of-each": PROTECTED
     | {"segment": {"replicas": 1}, "campaign": {"replicas": 1}, "sender": {"replicas": 1}},
+    "without-metrics": PROTECTED | {"metrics": {"enabled": False}},
     "many-senders": PROTECTED | {"sender": {"replicas": 20}},
     "no-senders-alone": PROTECTED
     | {"sender": {"replicas": 0}, "campaign": {"replicas": 3, "senderProcesses": 2}},

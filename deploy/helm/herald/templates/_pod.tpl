@@ -90,6 +90,10 @@ app.kubernetes.io/component: {{ .component }}
 - name: HERALD_SENDER_PROCESSES
   value: {{ $values.campaign.senderProcesses | quote }}
 {{- end }}
+{{- range $name, $port := include "herald.metricsPorts" . | fromYaml }}
+- name: HERALD_{{ $name | upper }}_METRICS_LISTEN
+  value: 0.0.0.0:{{ $port }}
+{{- end }}
 {{- range $name, $value := $values.settings }}
 - name: {{ $name }}
   value: {{ $value | quote }}
@@ -100,6 +104,21 @@ app.kubernetes.io/component: {{ .component }}
     secretKeyRef:
       name: {{ $secret.name }}
       key: {{ $secret.key }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* The port of the metrics of each kind of process in the pod; process N of a kind has port + N. */ -}}
+{{- define "herald.metricsPorts" -}}
+{{- if .root.Values.metrics.enabled }}
+{{- if eq .component "segment" }}
+segment: 9101
+{{- else if eq .component "campaign" }}
+campaign: 9102
+dispatcher: 9103
+sender: 9104
+{{- else if eq .component "send" }}
+sender: 9104
 {{- end }}
 {{- end }}
 {{- end }}
@@ -181,10 +200,19 @@ spec:
           drop: [ALL]
       resources:
         {{- toYaml .resources | nindent 8 }}
-      {{- if .port }}
+      {{- $metrics := include "herald.metricsPorts" . | fromYaml }}
+      {{- if or .port $metrics }}
       ports:
+        {{- if .port }}
         - name: grpc
           containerPort: {{ .port }}
+        {{- end }}
+        {{- range $name, $port := $metrics }}
+        - name: {{ $name }}-http
+          containerPort: {{ $port }}
+        {{- end }}
+      {{- end }}
+      {{- if .port }}
       # it listens also while the database is down, which no restart would mend
       livenessProbe:
         tcpSocket:
