@@ -176,8 +176,7 @@ async def test_a_role_that_may_not_read_the_system_identifier_tells_by_the_oids(
     revoke = "REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC"
     postgres.execute(f"CREATE ROLE plain_{name} LOGIN; {revoke}", name)
     postgres.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO plain_{name}", name)
-    url = postgres.url(name).replace("postgres@", f"plain_{name}@")
-    plain = open_database(url)
+    plain = open_database(postgres.url(name, f"plain_{name}"))
     try:
         assert await begun(plain) is None
         await executed(plain, "UPDATE restore_guard SET place = '1/2'")

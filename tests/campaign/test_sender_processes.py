@@ -39,7 +39,7 @@ async def test_a_server_sends_in_commands_that_it_has_started(server: Server) ->
     for number, pid in enumerate(senders):
         command = psutil.Process(pid).cmdline()
         options = ["--ordered", "--number", str(number)]
-        assert command[1:] == ["-m", "campaign_service", "send", *options]
+        assert command[1:] == ["-P", "-m", "campaign_service", "send", *options]
         assert os.getsid(pid) == os.getsid(serving)
         assert set(nices_of_threads(pid)) == {own_niceness()}
 

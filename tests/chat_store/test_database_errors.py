@@ -307,13 +307,13 @@ async def test_a_statement_that_takes_longer_than_its_session_allows_is_worth_an
 
 
 async def test_too_many_connections_are_worth_another_try(
-    postgres: Postgres, postgres_url: str
+    postgres: Postgres,
 ) -> None:
     # superusers pass every limit but that of the server
     postgres.execute("CREATE ROLE guest LOGIN")
     try:
         postgres.execute("ALTER ROLE guest CONNECTION LIMIT 0")
-        guest = open_database(postgres_url.replace("postgres@", "guest@"))
+        guest = open_database(postgres.url("postgres", "guest"))
         error = await raised(guest, "snapshot", "SELECT 1")
         await guest.close()
     finally:
@@ -326,7 +326,7 @@ async def test_a_database_that_is_not_there_and_a_wrong_role_are_worth_another_t
     postgres: Postgres,
 ) -> None:
     faults = set()
-    for url in (postgres.url("none"), postgres.url("postgres").replace("postgres@", "nobody@")):
+    for url in (postgres.url("none"), postgres.url("postgres", "nobody")):
         database = open_database(url)
         faults.add(str(await raised(database, "snapshot", "SELECT 1")))
         await database.close()

@@ -63,7 +63,7 @@ async def test_a_reader_creates_no_file_beside_the_database(
         ("sqlite+aiosqlite:////proc/none/herald.db", "No such file or directory: '/proc/none'"),
         ("sqlite+aiosqlite:////dev/null/herald.db", "File exists: '/dev/null'"),
         ("sqlite+aiosqlite:///:memory:", "SQLite needs a file"),
-        ("oracle://x", "SQLite needs a file"),
+        ("oracle://x", "must be sqlite:///path or postgresql://"),
         ("nonsense", "Could not parse"),
     ],
 )

@@ -145,9 +145,9 @@ class Postgres:
         for lock in (folder / "data").glob(".s.PGSQL.*.lock"):
             lock.unlink()
 
-    def url(self, name: str) -> str:
+    def url(self, name: str, role: str = "postgres") -> str:
         # it trusts everyone, but whoever has the URL has to keep a secret
-        return f"postgresql+asyncpg://postgres:{DATABASE_PASSWORD}@/{name}?host={self._data}"
+        return f"postgresql+asyncpg://{role}:{DATABASE_PASSWORD}@/{name}?host={self._data}"
 
     def fresh_database(self, template: str = "") -> str:
         """Creates a database and returns its name: a migrated, empty one, or a copy of another.
