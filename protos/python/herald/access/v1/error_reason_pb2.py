@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#herald/access/v1/error_reason.proto\x12\x10herald.access.v1*\xf8\x04\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_REASON_INVALID_FIELD\x10\x01\x12\x1f\n\x1b\x45RROR_REASON_LIMIT_EXCEEDED\x10\x02\x12#\n\x1f\x45RROR_REASON_INVALID_PAGE_TOKEN\x10\x03\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x04\x12\x1c\n\x18\x45RROR_REASON_UNAVAILABLE\x10\x05\x12\x1e\n\x1a\x45RROR_REASON_UNIMPLEMENTED\x10\x06\x12\"\n\x1e\x45RROR_REASON_MALFORMED_REQUEST\x10\x07\x12\x1b\n\x17\x45RROR_REASON_OVERLOADED\x10\x08\x12 \n\x1c\x45RROR_REASON_TOKEN_NOT_FOUND\x10\t\x12\x1e\n\x1a\x45RROR_REASON_TOKEN_MISSING\x10\n\x12\x1e\n\x1a\x45RROR_REASON_TOKEN_INVALID\x10\x0b\x12\x1e\n\x1a\x45RROR_REASON_TOKEN_EXPIRED\x10\x0c\x12\x1e\n\x1a\x45RROR_REASON_TOKEN_REVOKED\x10\r\x12\x1e\n\x1a\x45RROR_REASON_SCOPE_MISSING\x10\x0e\x12#\n\x1f\x45RROR_REASON_SENDER_NOT_ALLOWED\x10\x0f\x12\x1f\n\x1b\x45RROR_REASON_INVALID_FILTER\x10\x10\x12\x1d\n\x19\x45RROR_REASON_INVALID_SORT\x10\x11\x12$\n ERROR_REASON_RATE_LIMIT_EXCEEDED\x10\x12\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#herald/access/v1/error_reason.proto\x12\x10herald.access.v1*\xf8\x04\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_REASON_INVALID_FIELD\x10\x01\x12\x1f\n\x1b\x45RROR_REASON_LIMIT_EXCEEDED\x10\x02\x12#\n\x1f\x45RROR_REASON_INVALID_PAGE_TOKEN\x10\x03\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x04\x12\x1c\n\x18\x45RROR_REASON_UNAVAILABLE\x10\x05\x12\x1e\n\x1a\x45RROR_REASON_UNIMPLEMENTED\x10\x06\x12\"\n\x1e\x45RROR_REASON_MALFORMED_REQUEST\x10\x07\x12\x1b\n\x17\x45RROR_REASON_OVERLOADED\x10\x08\x12 \n\x1c\x45RROR_REASON_TOKEN_NOT_FOUND\x10\t\x12\x1e\n\x1a\x45RROR_REASON_TOKEN_MISSING\x10\n\x12\x1e\n\x1a\x45RROR_REASON_TOKEN_INVALID\x10\x0b\x12\x1e\n\x1a\x45RROR_REASON_TOKEN_EXPIRED\x10\x0c\x12\x1e\n\x1a\x45RROR_REASON_TOKEN_REVOKED\x10\r\x12\x1e\n\x1a\x45RROR_REASON_SCOPE_MISSING\x10\x0e\x12#\n\x1f\x45RROR_REASON_SENDER_NOT_ALLOWED\x10\x0f\x12\x1f\n\x1b\x45RROR_REASON_INVALID_FILTER\x10\x10\x12\x1d\n\x19\x45RROR_REASON_INVALID_SORT\x10\x11\x12$\n ERROR_REASON_RATE_LIMIT_EXCEEDED\x10\x12\x42\xa9\x01\n\x14\x63om.herald.access.v1B\x10\x45rrorReasonProtoP\x01Z\x1dherald/gen/access/v1;accessv1\xa2\x02\x03HAC\xaa\x02\x10Herald.Access.V1\xca\x02\x10Herald\\Access\\V1\xe2\x02\x1cHerald\\Access\\V1\\GPBMetadata\xea\x02\x12Herald::Access::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'herald.access.v1.error_reason_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\024com.herald.access.v1B\020ErrorReasonProtoP\001Z\035herald/gen/access/v1;accessv1\242\002\003HAC\252\002\020Herald.Access.V1\312\002\020Herald\\Access\\V1\342\002\034Herald\\Access\\V1\\GPBMetadata\352\002\022Herald::Access::V1'
   _globals['_ERRORREASON']._serialized_start=58
   _globals['_ERRORREASON']._serialized_end=690
 # @@protoc_insertion_point(module_scope)

@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19herald/chat/v1/sort.proto\x12\x0eherald.chat.v1\"G\n\x04Sort\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x30\n\tdirection\x18\x02 \x01(\x0e\x32\x1d.herald.chat.v1.SortDirection*`\n\rSortDirection\x12\x1e\n\x1aSORT_DIRECTION_UNSPECIFIED\x10\x00\x12\x16\n\x12SORT_DIRECTION_ASC\x10\x01\x12\x17\n\x13SORT_DIRECTION_DESC\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19herald/chat/v1/sort.proto\x12\x0eherald.chat.v1\"G\n\x04Sort\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x30\n\tdirection\x18\x02 \x01(\x0e\x32\x1d.herald.chat.v1.SortDirection*`\n\rSortDirection\x12\x1e\n\x1aSORT_DIRECTION_UNSPECIFIED\x10\x00\x12\x16\n\x12SORT_DIRECTION_ASC\x10\x01\x12\x17\n\x13SORT_DIRECTION_DESC\x10\x02\x42\x94\x01\n\x12\x63om.herald.chat.v1B\tSortProtoP\x01Z\x19herald/gen/chat/v1;chatv1\xa2\x02\x03HCH\xaa\x02\x0eHerald.Chat.V1\xca\x02\x0eHerald\\Chat\\V1\xe2\x02\x1aHerald\\Chat\\V1\\GPBMetadata\xea\x02\x10Herald::Chat::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'herald.chat.v1.sort_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\022com.herald.chat.v1B\tSortProtoP\001Z\031herald/gen/chat/v1;chatv1\242\002\003HCH\252\002\016Herald.Chat.V1\312\002\016Herald\\Chat\\V1\342\002\032Herald\\Chat\\V1\\GPBMetadata\352\002\020Herald::Chat::V1'
   _globals['_SORTDIRECTION']._serialized_start=118
   _globals['_SORTDIRECTION']._serialized_end=214
   _globals['_SORT']._serialized_start=45
