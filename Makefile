@@ -16,6 +16,14 @@ BENCH := $(VENV)/.bench
 PROTO_OUT := protos/python/herald
 PROTOS := $(shell find protos/herald -name '*.proto' | sort)
 SERVICES := $(filter %_service.proto,$(PROTOS))
+DESCRIPTORS := $(VENV)/herald.binpb
+
+EXAMPLES := protos/examples
+NODE := $(EXAMPLES)/node
+GO := $(EXAMPLES)/go
+# those whose builder is on this machine
+CLIENTS = client-python $(if $(shell command -v npm),client-node) $(if $(shell command -v go),client-go) \
+  $(if $(shell command -v mvn),client-java) $(if $(shell command -v cargo),client-rust)
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*##/\1\t/' | expand -t 18
@@ -75,6 +83,39 @@ generate:
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iprotos --grpc_python_out=$(OUT) --mypy_grpc_out=quiet:$(OUT) $(SERVICES)
 	@touch $(OUT)/herald/py.typed
 
+clients: $(CLIENTS)  ## Generate and build the examples in each language that is here
+	@echo "built: $(CLIENTS:client-%=%)"
+
+client-python: $(DEV)
+
+client-node: $(NODE)/gen/herald
+
+client-go: $(GO)/gen/campaign
+	@cd $(GO) && go build -o bin/ ./...
+
+client-java:
+	@cd $(EXAMPLES)/java && mvn -q -B package
+
+client-rust:
+	@cd $(EXAMPLES)/rust && cargo build -q
+
+# the contracts with all that they import, and with ErrorInfo, which errors carry
+$(DESCRIPTORS): $(PROTOS) | $(DEV)
+	@$(BIN)/python -m grpc_tools.protoc --include_imports --include_source_info --descriptor_set_out=$@ \
+	  -Iprotos -I$$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))") \
+	  $(PROTOS) google/rpc/error_details.proto
+
+$(NODE)/node_modules: $(NODE)/package.json $(NODE)/package-lock.json
+	@cd $(NODE) && npm ci --silent && touch node_modules
+
+$(NODE)/gen/herald: $(NODE)/buf.gen.yaml $(DESCRIPTORS) $(NODE)/node_modules
+	@cd protos && ../$(BIN)/buf generate ../$(DESCRIPTORS) --template examples/node/buf.gen.yaml \
+	  --path herald --path google/rpc
+
+$(GO)/gen/campaign: $(GO)/buf.gen.yaml $(GO)/go.sum $(DESCRIPTORS)
+	@cd protos && ../$(BIN)/buf generate ../$(DESCRIPTORS) --template examples/go/buf.gen.yaml --path herald
+	@touch $@
+
 # make faults SEEDS=500 JOBS=2; one again: make faults SEED=17; make faults POINTS=1; MANY=300000
 faults: $(DEV)  ## Play seeds of faults, each a campaign that must outlast them
 	GRPC_ENABLE_FORK_SUPPORT=0 $(BIN)/python -m tests.faults --seeds $(or $(SEEDS),200) --jobs $(or $(JOBS),1) \
@@ -92,7 +133,8 @@ soak: $(BENCH)  ## Send to 10,000,000 channels, and plot rate and memory into be
 	$(BIN)/python -m tests.bench --scenario soak --users $(TARGETS) --database $(DATABASE)
 
 clean:  ## Remove the environment, the data and all caches
-	rm -rf $(VENV) data bench-results .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) data bench-results .coverage* $(NODE)/node_modules $(EXAMPLES)/*/gen $(EXAMPLES)/*/bin $(EXAMPLES)/*/target \
+	  .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # A Debian without python3-venv has no ensurepip: there the system's pip fills the environment.
 $(BIN)/python:
@@ -111,4 +153,5 @@ $(BENCH): pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev,bench]'
 	@touch $(CORE) $(DEV) $@
 
+.PHONY: clients client-python client-node client-go client-java client-rust
 .PHONY: charts help demo run test nightly coverage check format format-check lint types imports proto proto-check proto-breaking generate bench soak faults clean

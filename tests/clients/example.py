@@ -1,0 +1,100 @@
+"""The examples in each language: what they need, how they are built and how they run."""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "protos" / "examples"
+_BUILD_SECONDS = 1200.0
+_RUN_SECONDS = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A program that builds or runs an example, from this version on."""
+
+    name: str
+    version_of: str
+    least: tuple[int, ...]
+
+    def missing(self) -> str:
+        """Why it can't be used here; empty if it can."""
+        wanted = f"{self.name} {'.'.join(map(str, self.least))} or newer"
+        if not shutil.which(self.name):
+            return f"{wanted} is not here"
+        said = subprocess.run(
+            [self.name, self.version_of], capture_output=True, text=True, check=True
+        ).stdout
+        found = re.search(r"\d+(\.\d+)*", said)
+        assert found, f"{self.name} {self.version_of} names no version: {said}"
+        version = tuple(map(int, found[0].split(".")))
+        return "" if version >= self.least else f"{wanted} is not here, but {found[0]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """`main_job` and `steps` are commands in the folder of the language."""
+
+    language: str
+    tools: Sequence[Tool]
+    main_job: Sequence[str]
+    steps: Sequence[str]
+
+    @property
+    def folder(self) -> Path:
+        return EXAMPLES / self.language
+
+    def missing(self) -> str:
+        return "; ".join(filter(None, (tool.missing() for tool in self.tools)))
+
+    def build(self, environment: Mapping[str, str]) -> None:
+        self._run(["make", "-s", "-C", str(ROOT), f"client-{self.language}"], environment)
+
+    def run_main_job(self, environment: Mapping[str, str]) -> str:
+        return self._run(self.main_job, environment)
+
+    def run_steps(self, run: str, environment: Mapping[str, str]) -> str:
+        return self._run([*self.steps, str(EXAMPLES / "steps.json"), run], environment)
+
+    def _run(self, command: Sequence[str], environment: Mapping[str, str]) -> str:
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=_BUILD_SECONDS if command[0] == "make" else _RUN_SECONDS,
+            check=False,
+        )
+        ended = (
+            f"{command} ended with {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-4000:]}"
+        )
+        assert done.returncode == 0, ended
+        return done.stdout
+
+
+PYTHON = Example("python", [], [sys.executable, "main_job.py"], [sys.executable, "steps.py"])
+NODE = Example(
+    "node",
+    [Tool("node", "--version", (20,)), Tool("npm", "--version", (9,))],
+    ["node", "main_job.js"],
+    ["node", "steps.js"],
+)
+GO = Example("go", [Tool("go", "version", (1, 26))], ["bin/main_job"], ["bin/steps"])
+JAVA = Example(
+    "java",
+    [Tool("javac", "--version", (17,)), Tool("mvn", "--version", (3, 8))],
+    ["java", "-cp", "target/classes:target/lib/*", "herald.example.MainJob"],
+    ["java", "-cp", "target/classes:target/lib/*", "herald.example.Steps"],
+)
+RUST = Example(
+    "rust",
+    [Tool("cargo", "--version", (1, 88))],
+    ["target/debug/main_job"],
+    ["target/debug/steps"],
+)
