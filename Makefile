@@ -21,6 +21,7 @@ DESCRIPTORS := $(VENV)/herald.binpb
 EXAMPLES := protos/examples
 NODE := $(EXAMPLES)/node
 GO := $(EXAMPLES)/go
+JAVA := $(EXAMPLES)/java
 # those whose builder is on this machine
 CLIENTS = client-python $(if $(shell command -v npm),client-node) $(if $(shell command -v go),client-go) \
   $(if $(shell command -v mvn),client-java) $(if $(shell command -v cargo),client-rust)
@@ -93,8 +94,7 @@ client-node: $(NODE)/gen/herald
 client-go: $(GO)/gen/campaign
 	@cd $(GO) && go build -o bin/ ./...
 
-client-java:
-	@cd $(EXAMPLES)/java && mvn -q -B package
+client-java: $(JAVA)/target/classes/herald/example/Steps.class
 
 client-rust:
 	@cd $(EXAMPLES)/rust && cargo build -q
@@ -114,6 +114,10 @@ $(NODE)/gen/herald: $(NODE)/buf.gen.yaml $(DESCRIPTORS) $(NODE)/node_modules
 
 $(GO)/gen/campaign: $(GO)/buf.gen.yaml $(GO)/go.sum $(DESCRIPTORS)
 	@cd protos && ../$(BIN)/buf generate ../$(DESCRIPTORS) --template examples/go/buf.gen.yaml --path herald
+	@touch $@
+
+$(JAVA)/target/classes/herald/example/Steps.class: $(JAVA)/pom.xml $(wildcard $(JAVA)/src/main/java/herald/example/*) $(PROTOS)
+	@cd $(JAVA) && mvn -q -B compile
 	@touch $@
 
 # make faults SEEDS=500 JOBS=2; one again: make faults SEED=17; make faults POINTS=1; MANY=300000

@@ -30,10 +30,16 @@ class Tool:
         said = subprocess.run(
             [self.name, self.version_of], capture_output=True, text=True, check=True
         ).stdout
-        found = re.search(r"\d+(\.\d+)*", said)
-        assert found, f"{self.name} {self.version_of} names no version: {said}"
-        version = tuple(map(int, found[0].split(".")))
-        return "" if version >= self.least else f"{wanted} is not here, but {found[0]}"
+        version = version_in(said)
+        found = ".".join(map(str, version))
+        return "" if version >= self.least else f"{wanted} is not here, but {found}"
+
+
+def version_in(text: str) -> tuple[int, ...]:
+    """The first version that a program names, whatever the colours that it writes in."""
+    found = re.search(r"\d+(\.\d+)*", re.sub(r"\x1b\[[\d;]*m", "", text))
+    assert found, f"no version in {text!r}"
+    return tuple(map(int, found[0].split(".")))
 
 
 @dataclass(frozen=True, slots=True)
