@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, settings
 
 from chat_store.database.engine import Database, open_database
 from tests.harness.canaries import pytest_configure, pytest_runtest_makereport  # noqa: F401 - hooks
+from tests.harness.not_tested import pytest_terminal_summary  # noqa: F401 - a hook
 from tests.harness.postgres import FAST_AND_UNSAFE, Postgres, migrated, temporary_postgres
 
 # gRPC's threads of this process would crash the copy of it that becomes a PostgreSQL

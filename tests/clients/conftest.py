@@ -23,11 +23,7 @@ class ServersToCall:
     @property
     def environment(self) -> dict[str, str]:
         """This process's own, with these HERALD_* variables and no others."""
-        outer = {
-            name: text
-            for name, text in os.environ.items()
-            if not name.startswith(("HERALD_", "MAKE"))
-        }
+        outer = {name: text for name, text in os.environ.items() if not name.startswith("HERALD_")}
         return outer | dict(self.variables)
 
 

@@ -5,6 +5,7 @@
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
+import { setTimeout } from "node:timers/promises";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { CampaignStatus } from "./gen/herald/campaign/v1/campaign_pb.js";
 import { CampaignService } from "./gen/herald/campaign/v1/campaign_service_pb.js";
@@ -16,6 +17,7 @@ import { SegmentService } from "./gen/herald/segment/v1/segment_service_pb.js";
 import { client, close, errorInfo } from "./herald.js";
 
 const GUESTS = 5;
+const PAUSE_MILLISECONDS = 1_000;
 const chat = client(ChatService);
 const segments = client(SegmentService);
 const campaigns = client(CampaignService);
@@ -56,7 +58,7 @@ async function createCampaign(run) {
 async function watch(id) {
   let last;
   let resumeToken = "";
-  while (last?.status !== CampaignStatus.COMPLETED) {
+  for (;;) {
     try {
       // a stream has no deadline
       for await (const response of campaigns.watchCampaign({ id, resumeToken }, { timeoutMs: 0 })) {
@@ -64,11 +66,12 @@ async function watch(id) {
         resumeToken = response.resumeToken;
         console.log(CampaignStatus[last.status], `${Math.round((last.stats?.progress ?? 0) * 100)}%`);
       }
+      return last;
     } catch (error) {
       if (ConnectError.from(error).code !== Code.Unavailable) throw error;
+      await setTimeout(PAUSE_MILLISECONDS);
     }
   }
-  return last;
 }
 
 // Reads up to the wanted event of a campaign; returns the ids of all, and the last token.
@@ -101,7 +104,7 @@ async function main() {
   // a program that stores the token with its own changes handles each event once
   const [completed] = await readEvents(id, "campaign.completed", token);
   assert.deepEqual(completed.filter((event) => started.includes(event)), []);
-  console.log(`completed: ${last.stats.messagesSent} of ${GUESTS} sent`);
+  console.log(`CAMPAIGN_STATUS_${CampaignStatus[last.status]}: ${last.stats.messagesSent} of ${GUESTS} sent`);
 }
 
 try {

@@ -5,13 +5,13 @@ HERALD_TOKEN.
 """
 
 import os
+import time
 import uuid
 
 import grpc
 from herald_client import CALL_SECONDS, bearer, campaign_channel, error_info, segment_channel
 
 from herald.campaign.v1.campaign_pb2 import (
-    CAMPAIGN_STATUS_COMPLETED,
     Campaign,
     CampaignStatus,
     ChannelTemplate,
@@ -36,6 +36,7 @@ from herald.segment.v1.segment_service_pb2_grpc import SegmentServiceStub
 
 _METADATA = bearer(os.environ.get("HERALD_TOKEN"))
 _GUESTS = 5
+_PAUSE_SECONDS = 1.0
 
 
 class Herald:
@@ -80,7 +81,7 @@ def create_campaign(herald: Herald, run: str) -> str:
 def watch(herald: Herald, campaign_id: str) -> Campaign:
     """Prints the campaign's progress; returns how it has ended. Outlasts a server that goes away."""
     last, token = Campaign(), ""
-    while last.status != CAMPAIGN_STATUS_COMPLETED:
+    while True:
         request = WatchCampaignRequest(id=campaign_id, resume_token=token)
         try:
             for response in herald.campaigns.WatchCampaign(request, metadata=_METADATA):
@@ -89,7 +90,9 @@ def watch(herald: Herald, campaign_id: str) -> Campaign:
         except grpc.RpcError as error:
             if error.code() != grpc.StatusCode.UNAVAILABLE:
                 raise
-    return last
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return last
 
 
 def read_events(herald: Herald, campaign_id: str, wanted: str, after: str) -> tuple[list[str], str]:
@@ -135,7 +138,7 @@ def main() -> None:
         # a program that stores the token with its own changes handles each event once
         completed, _ = read_events(herald, campaign_id, "campaign.completed", after=token)
         assert not set(started) & set(completed)
-        print(f"completed: {last.stats.messages_sent} of {_GUESTS} sent")
+        print(f"{CampaignStatus.Name(last.status)}: {last.stats.messages_sent} of {_GUESTS} sent")
 
 
 if __name__ == "__main__":

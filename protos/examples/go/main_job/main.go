@@ -12,6 +12,7 @@ import (
 	"log"
 	"os"
 	"slices"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -25,7 +26,10 @@ import (
 	segmentv1 "herald/gen/segment/v1"
 )
 
-const guests = 5
+const (
+	guests = 5
+	pause  = time.Second
+)
 
 // herald has the four services that the main job needs.
 type herald struct {
@@ -85,7 +89,7 @@ func (h herald) createCampaign(ctx context.Context, run string) (string, error) 
 func (h herald) watch(ctx context.Context, id string) (*campaignv1.Campaign, error) {
 	var last *campaignv1.Campaign
 	var token string
-	for last.GetStatus() != campaignv1.CampaignStatus_CAMPAIGN_STATUS_COMPLETED {
+	for {
 		stream, err := h.campaigns.WatchCampaign(
 			ctx, &campaignv1.WatchCampaignRequest{Id: id, ResumeToken: token})
 		for err == nil {
@@ -95,11 +99,14 @@ func (h herald) watch(ctx context.Context, id string) (*campaignv1.Campaign, err
 				fmt.Printf("%s %.0f%%\n", last.Status, last.GetStats().GetProgress()*100)
 			}
 		}
-		if !errors.Is(err, io.EOF) && status.Code(err) != codes.Unavailable {
+		if errors.Is(err, io.EOF) {
+			return last, nil
+		}
+		if status.Code(err) != codes.Unavailable {
 			return nil, err
 		}
+		time.Sleep(pause)
 	}
-	return last, nil
 }
 
 // readEvents reads up to the wanted event of a campaign, and returns the ids of all, and the last
@@ -172,7 +179,7 @@ func run(ctx context.Context) error {
 	if slices.ContainsFunc(completed, func(event string) bool { return slices.Contains(started, event) }) {
 		return errors.New("an event came twice")
 	}
-	fmt.Printf("completed: %d of %d sent\n", last.Stats.MessagesSent, guests)
+	fmt.Printf("%s: %d of %d sent\n", last.Status, last.Stats.MessagesSent, guests)
 	return nil
 }
 

@@ -2,11 +2,14 @@
 //!
 //! It reads HERALD_SEGMENT_TARGET, HERALD_CAMPAIGN_TARGET, HERALD_TLS_CA and HERALD_TOKEN.
 
-use std::{error::Error, time::SystemTime};
+use std::{
+    error::Error,
+    time::{Duration, SystemTime},
+};
 
 use herald_example::herald::campaign::v1::{
-    Campaign, CampaignStatus, ChannelTemplate, CreateCampaignRequest, ErrorReason,
-    GetCampaignRequest, MessageTemplate, StartCampaignRequest, WatchCampaignRequest,
+    Campaign, ChannelTemplate, CreateCampaignRequest, ErrorReason, GetCampaignRequest,
+    MessageTemplate, StartCampaignRequest, WatchCampaignRequest,
     campaign_service_client::CampaignServiceClient,
 };
 use herald_example::herald::chat::v1::{
@@ -21,11 +24,17 @@ use herald_example::herald::segment::v1::{
 };
 use herald_example::{CALL_TIME, campaign_channel, error_info, segment_channel, token, with_token};
 use prost_types::{Struct, Value, value::Kind};
-use tonic::{Code, Request, transport::Channel};
+use tonic::{Code, Request, Status, transport::Channel};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 const GUESTS: usize = 5;
+const PAUSE: Duration = Duration::from_secs(1);
+
+fn is_unavailable(error: &(dyn Error + 'static)) -> bool {
+    let status = error.downcast_ref::<Status>();
+    status.is_some_and(|status| status.code() == Code::Unavailable)
+}
 
 /// The four services that the main job needs.
 struct Herald {
@@ -127,7 +136,7 @@ impl Herald {
     async fn watch(&mut self, id: &str) -> Outcome<Campaign> {
         let mut last = Campaign::default();
         let mut resume_token = String::new();
-        while last.status() != CampaignStatus::Completed {
+        loop {
             let request = WatchCampaignRequest {
                 id: id.into(),
                 resume_token: resume_token.clone(),
@@ -146,14 +155,12 @@ impl Herald {
                 }
                 Outcome::Ok(())
             };
-            if let Err(error) = ended.await {
-                match error.downcast_ref::<tonic::Status>() {
-                    Some(status) if status.code() == Code::Unavailable => {}
-                    _ => return Err(error),
-                }
+            match ended.await {
+                Ok(()) => return Ok(last),
+                Err(error) if is_unavailable(error.as_ref()) => tokio::time::sleep(PAUSE).await,
+                Err(error) => return Err(error),
             }
         }
-        Ok(last)
     }
 
     /// Reads up to the wanted event of a campaign; returns the ids of all, and the last token.
@@ -218,7 +225,8 @@ async fn main() -> Outcome<()> {
         !completed.iter().any(|event| started.contains(event)),
         "an event came twice"
     );
+    let status = last.status().as_str_name();
     let sent = last.stats.unwrap_or_default().messages_sent;
-    println!("completed: {sent} of {GUESTS} sent");
+    println!("{status}: {sent} of {GUESTS} sent");
     Ok(())
 }

@@ -8,6 +8,7 @@ use herald_example::{CALL_TIME, campaign_channel, error_info, segment_channel, t
 use prost::bytes::{Buf, BufMut};
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, prost::Message};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Status, client::Grpc, transport::Channel};
 
@@ -72,7 +73,7 @@ impl Runner {
     }
 
     /// Makes the call of a step; adds its answers, up to the one that the step waits for.
-    async fn take(&self, step: &Value, answers: &mut Vec<Value>) -> Outcome<()> {
+    async fn take(&self, step: &Value, limit: Duration, answers: &mut Vec<Value>) -> Outcome<()> {
         let call = step["call"].as_str().ok_or("a step without a call")?;
         let (service, method) = call.split_once('/').ok_or("a call without a method")?;
         let service = self
@@ -91,8 +92,8 @@ impl Runner {
             None => token(),
         };
         let mut request = with_token(message, &token)?;
-        let seconds = step.get("seconds").and_then(Value::as_f64);
-        request.set_timeout(seconds.map_or(CALL_TIME, Duration::from_secs_f64));
+        // tonic ends a call with CANCELLED at its own timeout: the clock around this call is earlier
+        request.set_timeout(limit + Duration::from_secs(1));
         let until = step
             .get("until")
             .and_then(Value::as_str)
@@ -134,7 +135,11 @@ impl Runner {
         let mut answers = Vec::new();
         let mut code = 0;
         let mut info = Default::default();
-        if let Err(error) = self.take(step, &mut answers).await {
+        let limit = step["seconds"]
+            .as_f64()
+            .map_or(CALL_TIME, Duration::from_secs_f64);
+        let outcome = timeout(limit, self.take(step, limit, &mut answers)).await;
+        if let Err(error) = outcome.unwrap_or_else(|_| Err(Status::deadline_exceeded("").into())) {
             let status = error.downcast::<Status>()?;
             code = status.code() as i32;
             info = error_info(&status);

@@ -5,7 +5,6 @@ import com.google.protobuf.Value;
 import com.herald.campaign.v1.Campaign;
 import com.herald.campaign.v1.CampaignServiceGrpc;
 import com.herald.campaign.v1.CampaignServiceGrpc.CampaignServiceBlockingStub;
-import com.herald.campaign.v1.CampaignStatus;
 import com.herald.campaign.v1.ChannelTemplate;
 import com.herald.campaign.v1.CreateCampaignRequest;
 import com.herald.campaign.v1.ErrorReason;
@@ -39,6 +38,7 @@ import java.util.UUID;
  */
 public final class MainJob {
   private static final int GUESTS = 5;
+  private static final long PAUSE_MILLISECONDS = 1_000;
 
   private final ChatServiceBlockingStub chat;
   private final SegmentServiceBlockingStub segments;
@@ -91,10 +91,10 @@ public final class MainJob {
   }
 
   /** Prints the campaign's progress; returns how it has ended. Outlasts a server that goes away. */
-  private Campaign watch(String id) {
+  private Campaign watch(String id) throws InterruptedException {
     var last = Campaign.getDefaultInstance();
     String token = "";
-    while (last.getStatus() != CampaignStatus.CAMPAIGN_STATUS_COMPLETED) {
+    while (true) {
       var request = WatchCampaignRequest.newBuilder().setId(id).setResumeToken(token).build();
       try {
         var stream = campaigns.watchCampaign(request);
@@ -105,13 +105,14 @@ public final class MainJob {
           System.out.printf(
               "%s %.0f%%%n", last.getStatus(), last.getStats().getProgress() * 100);
         }
+        return last;
       } catch (StatusRuntimeException error) {
         if (error.getStatus().getCode() != Status.Code.UNAVAILABLE) {
           throw error;
         }
+        Thread.sleep(PAUSE_MILLISECONDS);
       }
     }
-    return last;
   }
 
   /** Reads up to the wanted event of a campaign. */
@@ -146,7 +147,7 @@ public final class MainJob {
     throw new IllegalStateException("the stream ended without " + wanted);
   }
 
-  private void run() {
+  private void run() throws InterruptedException {
     String run = UUID.randomUUID().toString();
     String id = "hello-" + run;
     try {
@@ -167,7 +168,8 @@ public final class MainJob {
     if (!Collections.disjoint(started.ids(), completed.ids())) {
       throw new IllegalStateException("an event came twice");
     }
-    System.out.printf("completed: %d of %d sent%n", last.getStats().getMessagesSent(), GUESTS);
+    System.out.printf(
+        "%s: %d of %d sent%n", last.getStatus(), last.getStats().getMessagesSent(), GUESTS);
   }
 
   public static void main(String[] arguments) throws Exception {

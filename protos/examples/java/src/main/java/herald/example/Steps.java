@@ -157,7 +157,8 @@ public final class Steps {
     var out = new PrintStream(System.out, true, StandardCharsets.UTF_8);
     try (var servers = Connections.open()) {
       var steps = new Steps(servers, arguments[1]);
-      for (var step : JsonParser.parseString(Files.readString(Path.of(arguments[0]))).getAsJsonArray()) {
+      String file = Files.readString(Path.of(arguments[0]));
+      for (var step : JsonParser.parseString(file).getAsJsonArray()) {
         out.println(steps.ended(step.getAsJsonObject()));
       }
     }
