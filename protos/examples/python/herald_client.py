@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import grpc
 from google.rpc.error_details_pb2 import ErrorInfo
@@ -34,12 +35,12 @@ def campaign_channel() -> grpc.Channel:
     return open_channel("HERALD_CAMPAIGN_TARGET", "127.0.0.1:50052")
 
 
-def bearer(token: str | None) -> list[tuple[str, str]]:
+def bearer(token: str | None) -> tuple[tuple[str, str | bytes], ...]:
     """The metadata of a call with this token."""
-    return [("authorization", f"Bearer {token}")] if token else []
+    return (("authorization", f"Bearer {token}"),) if token else ()
 
 
-def error_info(error: grpc.RpcError) -> tuple[str, Mapping[str, str]]:
+def error_info(error: Any) -> tuple[str, Mapping[str, str]]:
     """The reason of an error and its metadata; nothing for gRPC's own errors."""
     status = rpc_status.from_call(error)
     info = ErrorInfo()

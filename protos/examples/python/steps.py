@@ -6,12 +6,13 @@ Usage: python steps.py STEPS.json RUN, with the environment of main_job.py.
 import json
 import os
 import sys
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import grpc
-from google.protobuf import json_format, message_factory, symbol_database
+from google.protobuf import descriptor_pool, json_format, message_factory
 from herald_client import CALL_SECONDS, bearer, campaign_channel, error_info, segment_channel
 
 Values = dict[str, str]
@@ -25,33 +26,31 @@ def filled_in(value: Any, values: Values) -> Any:
     return json.loads(text)
 
 
-def answers_of(step: dict[str, Any], values: Values, channels: dict[str, grpc.Channel]) -> Any:
+def answers_of(
+    step: dict[str, Any], values: Values, channels: dict[str, grpc.Channel]
+) -> Iterator[Any]:
     """Yields each answer as JSON, up to the one that the step waits for."""
     service_name, method_name = step["call"].split("/")
     package = service_name.rpartition(".")[0]
     import_module(f"{package}.{package.split('.')[1]}_service_pb2")
-    service = symbol_database.Default().pool.FindServiceByName(service_name)
+    service = descriptor_pool.Default().FindServiceByName(service_name)
     method = service.methods_by_name[method_name]
-    channel = channels[package]
-    open_call = channel.unary_stream if method.server_streaming else channel.unary_unary
-    call = open_call(
-        f"/{step['call']}",
-        request_serializer=lambda request: request.SerializeToString(),
-        response_deserializer=message_factory.GetMessageClass(method.output_type).FromString,
-    )
     request = message_factory.GetMessageClass(method.input_type)()
     json_format.ParseDict(filled_in(step["request"], values), request)
     token = filled_in(step.get("token", os.environ.get("HERALD_TOKEN", "")), values)
-    outcome = call(request, timeout=step.get("seconds", CALL_SECONDS), metadata=bearer(token))
-    if not method.server_streaming:
-        yield json_format.MessageToDict(outcome)
-        return
     until = filled_in(step.get("until", ""), values)
-    for response in outcome:
+    # one answer is a short stream
+    call = channels[package].unary_stream(
+        f"/{step['call']}",
+        request_serializer=type(request).SerializeToString,
+        response_deserializer=message_factory.GetMessageClass(method.output_type).FromString,
+    )
+    stream = call(request, timeout=step.get("seconds", CALL_SECONDS), metadata=bearer(token))
+    for response in stream:
         answer = json_format.MessageToDict(response)
         yield answer
         if until and until in json.dumps(answer, ensure_ascii=False):
-            outcome.cancel()
+            stream.cancel()
             return
 
 
@@ -68,7 +67,8 @@ def main(file: str, run: str) -> None:
         channels |= {f"herald.{name}.v1": campaign for name in ("campaign", "event", "access")}
         for step in json.loads(Path(file).read_text(encoding="utf-8")):
             answers: list[Any] = []
-            code, reason, metadata = 0, "", {}
+            code, reason = 0, ""
+            metadata: Mapping[str, str] = {}
             try:
                 answers.extend(answers_of(step, values, channels))
             except grpc.RpcError as error:
