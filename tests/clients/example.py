@@ -16,6 +16,18 @@ _BUILD_SECONDS = 1200.0
 _RUN_SECONDS = 300.0
 
 
+# how npm, Go, Maven and Cargo say that they can't load packages
+_NO_REGISTRY = re.compile(
+    r"ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|dial tcp"
+    r"|Could not transfer artifact|Could not resolve host|Couldn't connect to server"
+    r"|spurious network error|failed to download"
+)
+
+
+class NoRegistryError(Exception):
+    """The packages of an example can't be loaded on this machine."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tool:
     """A program that builds or runs an example, from this version on."""
@@ -61,7 +73,7 @@ class Example:
         return "; ".join(filter(None, (tool.missing() for tool in self.tools)))
 
     def build(self) -> None:
-        """Once a run."""
+        """Once a run. Raises `NoRegistryError`."""
         _build(self)
 
     def run_main_job(self, environment: Mapping[str, str]) -> str:
@@ -76,7 +88,12 @@ class Example:
 def _build(example: Example) -> None:
     # a make that runs these tests has no say in this one
     outer = {name: text for name, text in os.environ.items() if not name.startswith("MAKE")}
-    _run(["make", "-s", f"client-{example.language}"], ROOT, outer, _BUILD_SECONDS)
+    try:
+        _run(["make", "-s", f"client-{example.language}"], ROOT, outer, _BUILD_SECONDS)
+    except AssertionError as error:
+        if found := _NO_REGISTRY.search(str(error)):
+            raise NoRegistryError(f"its packages can't be loaded: {found[0]}") from error
+        raise
 
 
 def _run(

@@ -8,7 +8,16 @@ import pytest
 
 from tests.clients.conftest import ServersToCall
 from tests.clients.differences import differences
-from tests.clients.example import EXAMPLES, GO, JAVA, NODE, PYTHON, RUST, Example
+from tests.clients.example import (
+    EXAMPLES,
+    GO,
+    JAVA,
+    NODE,
+    PYTHON,
+    RUST,
+    Example,
+    NoRegistryError,
+)
 from tests.harness.not_tested import NOT_TESTED
 
 pytestmark = [
@@ -33,12 +42,17 @@ _STEPS: list[dict[str, Any]] = json.loads((EXAMPLES / "steps.json").read_text(en
 
 @pytest.fixture
 def built(example: Example, record_property: Callable[[str, str], None]) -> Example | None:
-    """None if its tools are missing, which the end of the run says."""
-    if missing := example.missing():
-        record_property(NOT_TESTED, f"the example in {example.language}: {missing}")
-        return None
-    example.build()
-    return example
+    """None if its tools or packages are not here, which the end of the run says."""
+    missing = example.missing()
+    if not missing:
+        try:
+            example.build()
+        except NoRegistryError as error:
+            missing = str(error)
+        else:
+            return example
+    record_property(NOT_TESTED, f"the example in {example.language}: {missing}")
+    return None
 
 
 def test_the_main_job_is_done_in_each_language(
