@@ -106,7 +106,7 @@ $(DESCRIPTORS): $(PROTOS) | $(DEV)
 	  $(PROTOS) google/rpc/error_details.proto
 
 $(NODE)/node_modules: $(NODE)/package.json $(NODE)/package-lock.json
-	@cd $(NODE) && npm ci --silent && touch node_modules
+	@cd $(NODE) && npm ci --loglevel=error --no-audit --no-fund && touch node_modules
 
 $(NODE)/gen/herald: $(NODE)/buf.gen.yaml $(DESCRIPTORS) $(NODE)/node_modules
 	@cd protos && ../$(BIN)/buf generate ../$(DESCRIPTORS) --template examples/node/buf.gen.yaml \
