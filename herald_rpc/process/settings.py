@@ -58,8 +58,8 @@ VARIABLES_OF_SERVICES = frozenset(
 )
 """The variables of all services' own settings, in addition to those of `ServerSettings`."""
 
-# used by tests that kill a server
-_OTHER_VARIABLES = frozenset({"HERALD_CRASH_AT"})
+# used by tests that kill a server, and by the examples of callers, in the same shell perhaps
+_OTHER_VARIABLES = frozenset({"HERALD_CRASH_AT", "HERALD_CAMPAIGN_TARGET"})
 # Kubernetes sets these in each container, for services whose names begin with "herald"
 _OF_KUBERNETES = re.compile(
     r"\w+_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
