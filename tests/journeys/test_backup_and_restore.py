@@ -102,7 +102,7 @@ class Operator:
             env={
                 **os.environ,
                 "HERALD_DATABASE_URL": plain,
-                "PATH": f"{self.path}:{os.environ['PATH']}",
+                "PATH": f"{self.path}:{Path(sys.executable).parent}:{os.environ['PATH']}",
             },
             capture_output=True,
             text=True,

@@ -31,6 +31,8 @@ REFUSALS = {
     # of gRPC itself, for more metadata than it reads
     "RESOURCE_EXHAUSTED",
 }
+RESET = "INTERNAL"
+"""Without a reason of Herald's: gRPC's own, for a stream that it has reset."""
 
 
 class Caller:
@@ -118,7 +120,7 @@ async def test_callers_with_a_token_are_served_while_intruders_try_everything(
 
     assert open_descriptors > descriptors_before + CONNECTIONS
     # each kind of call was made, and none came in
-    assert set(ended) == REFUSALS
+    assert set(ended) - {RESET} == REFUSALS
     assert users == []
     assert "Traceback" not in log.read_text()
     # the goal is twice; on a machine that has other things to do, that alone makes tenfold

@@ -49,13 +49,17 @@ OUTPUT_ONLY = {
     *(f"herald.chat.v1.Member.{name}" for name in ("cid", "hidden", "archived_at", "created_at")),
     *(
         f"herald.segment.v1.Segment.{name}"
-        for name in ("size", "size_updated_at", "created_at", "updated_at", "deleted_at")
+        for name in (
+            *("size", "size_updated_at", "created_at", "updated_at", "deleted_at"),
+            *("created_by", "updated_by"),
+        )
     ),
     *(
         f"herald.campaign.v1.Campaign.{name}"
         for name in (
             *("status", "status_reason", "sender", "segments", "users", "scheduled_for"),
             *("stop_at", "stats", "created_at", "updated_at", "deleted_at"),
+            *("created_by", "updated_by"),
         )
     ),
 }
