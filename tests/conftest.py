@@ -7,7 +7,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from chat_store.database.engine import Database, open_database
-from tests.harness.canaries import pytest_configure, pytest_runtest_makereport  # noqa: F401 - hooks
+from tests.harness.canary_plugin import (  # noqa: F401 - hooks
+    pytest_configure,
+    pytest_runtest_makereport,
+)
 from tests.harness.not_tested import pytest_terminal_summary  # noqa: F401 - a hook
 from tests.harness.postgres import FAST_AND_UNSAFE, Postgres, migrated, temporary_postgres
 

@@ -256,7 +256,7 @@ def test_a_test_fails_whose_secret_is_in(where: str, tmp_path: Path) -> None:
     test = tmp_path / "test_leak.py"
     lines = LEAKS[where].replace("SECRET", a_token()).splitlines()
     test.write_text("\n".join(line[8:] for line in lines))
-    plugins = ["-p", "tests.harness.canaries", "-p", "no:cacheprovider"]
+    plugins = ["-p", "tests.harness.canary_plugin", "-p", "no:cacheprovider"]
 
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-c", "/dev/null", *plugins, str(test)],

@@ -1,17 +1,14 @@
-"""Fails each test in which a secret is seen in a log, in captured output, or in a call's error.
+"""Finds secrets in logs and other texts, by their shape or because their maker has told them.
 
-A plugin of pytest. Secrets are known by their shape, or because whoever makes them tells.
+Without pytest, because `make demo` has none; see `canary_plugin`.
 """
 
 import os
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
-
-import grpc
-import pytest
+from typing import BinaryIO
 
 DATABASE_PASSWORD = "canary-of-the-database-password"  # noqa: S105 - the servers take any
 
@@ -80,30 +77,3 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
             file.seek(-len(line), os.SEEK_CUR)
             return
         yield line
-
-
-def pytest_configure() -> None:
-    canaries.is_watching = True
-    error: Any = grpc.aio.AioRpcError
-    begin = error.__init__
-
-    def begin_and_look(self: Any, *args: Any, **kwargs: Any) -> None:
-        begin(self, *args, **kwargs)
-        text = f"{self!r}{self.trailing_metadata()!r}"
-        canaries.look_at(text.encode(errors="replace"), "the error of a call")
-
-    error.__init__ = begin_and_look
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    call: pytest.CallInfo[None],
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
-    if call.when == "teardown":
-        for name, text in report.sections:
-            canaries.look_at(text.encode(errors="replace"), name)
-        if found := canaries.findings():
-            report.outcome = "failed"
-            report.longrepr = "\n".join(["secrets were told:", *dict.fromkeys(found)])
-    return report
