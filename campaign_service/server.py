@@ -250,7 +250,6 @@ async def _server(
             watch_hub,
             watch,
             tail,
-            dispatchers,
             retention,
             *campaign_workers(metrics, settings, database),
             *lag_workers(metrics, database, {"stream": tail}),
@@ -261,8 +260,8 @@ async def _server(
         async def is_well() -> bool:
             return await database.is_available() and all(worker.is_well for worker in workers)
 
-        # a broken chain of audit rows ends no service
-        yield server, [*workers, auditor, HealthWorker(server, is_well)]
+        # calls are answered while events are delayed, or audit rows are not chained
+        yield server, [*workers, dispatchers, auditor, HealthWorker(server, is_well)]
 
 
 def _shards(database: Database) -> int:

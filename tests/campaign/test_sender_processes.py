@@ -81,6 +81,18 @@ async def test_a_sender_process_that_is_killed_is_replaced_each_time(server: Ser
     await gone(senders)
 
 
+async def test_a_dispatcher_that_is_killed_is_replaced_and_takes_no_call_away(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    with a_server(sqlite_url, tmp_path, {"HERALD_DISPATCHER_PROCESSES": "1"}) as server:
+        await logged(server, '"dispatching"', times=1)
+        os.kill(server.processes()[1], signal.SIGKILL)
+        await logged(server, '"dispatching"', times=2)
+
+        assert "dispatcher 0 has ended with -9" in server.log_tail()
+        assert "not serving" not in server.log_tail()
+
+
 def test_a_server_that_crashes_in_foreign_code_leaves_its_stacks_in_the_log(
     sqlite_url: str, tmp_path: Path
 ) -> None:
@@ -147,6 +159,12 @@ async def test_a_stop_signal_for_all_of_them_is_a_stop_signal_for_the_server(
 
     assert await asyncio.to_thread(server.wait) == 0, server.log_tail()
     await gone(senders)
+
+
+async def logged(server: Server, text: str, times: int) -> None:
+    """The test's own time-out is its bound."""
+    while server.log_tail().count(text) < times:  # noqa: ASYNC110 - no event
+        await asyncio.sleep(0.05)
 
 
 async def sending(pids: list[int]) -> None:
