@@ -1,6 +1,7 @@
 """Audit rows: what they say, and the hash by which each is chained to the one before."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,6 +26,8 @@ FIELDS = (
 
 GENESIS = bytes(32)
 """The hash before the first row."""
+
+_HEAD = re.compile(r"([0-9]{1,18}):([0-9a-fA-F]{64})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +80,10 @@ class Head:
     @classmethod
     def read(cls, text: str) -> "Head":
         """Raises ValueError for a text that is no head."""
-        position, _, digits = text.partition(":")
-        digest = bytes.fromhex(digits)
-        if not position.isdecimal() or len(digest) != len(GENESIS):
+        parts = _HEAD.fullmatch(text)
+        if parts is None:
             raise ValueError("must be POSITION:HASH, with a hash of 64 hexadecimal digits")
-        return cls(int(position), digest)
+        return cls(int(parts[1]), bytes.fromhex(parts[2]))
 
 
 def chained(previous: bytes, row: Sequence[object]) -> bytes:
