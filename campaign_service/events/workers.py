@@ -1,7 +1,7 @@
 """Assembles the workers that deliver events, each from settings and a database."""
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -41,14 +41,12 @@ async def open_for_dispatchers(settings: CampaignSettings) -> AsyncIterator[Data
         await database.close()
 
 
-@asynccontextmanager
-async def dispatcher_metrics(
+def dispatcher_metrics(
     settings: CampaignSettings, database: Database
-) -> AsyncIterator[Metrics]:
-    async with open_metrics_of_worker(
+) -> AbstractAsyncContextManager[Metrics]:
+    return open_metrics_of_worker(
         settings.dispatcher_metrics_listen, {"dispatchers": database.connection_uses}
-    ) as metrics:
-        yield metrics
+    )
 
 
 async def begin_pushes(settings: CampaignSettings, database: Database) -> None:

@@ -20,6 +20,9 @@ SERVICE_CONFIG = Path(__file__).with_name("service_config.json")
 
 _Options = Sequence[tuple[str, Any]]
 
+# A web proxy does not lead to a Herald server, and never to loopback.
+_DIRECT = (("grpc.enable_http_proxy", 0),)
+
 _OPTIONS = (
     ("grpc.service_config", SERVICE_CONFIG.read_text()),
     # A frozen or unreachable server is abandoned after 8 s. A slow one is not, because gRPC's
@@ -41,11 +44,8 @@ _OPTIONS = (
     # A slowly read stream is at most 64 KiB ahead of its reader. With a growing window, a segment
     # server would be busy for a second with targets that the campaign needs over ten seconds.
     ("grpc.http2.bdp_probe", 0),
-    # A web proxy does not lead to a Herald server, and never to loopback.
-    ("grpc.enable_http_proxy", 0),
+    *_DIRECT,
 )
-
-_DIRECT = (("grpc.enable_http_proxy", 0),)
 
 # A retry would stay on the channel, and wait 5 s for it to connect, where another one is ready.
 _ONE_OF_SEVERAL = (("grpc.enable_retries", 0),)
