@@ -342,9 +342,9 @@ def verify_audit_log(
 ) -> None:
     """Check that no row of the audit log was altered, removed or exchanged.
 
-    Prints the first broken position, or else the head. A head that is kept elsewhere shows a log
-    whose end was cut off or that was written anew as a whole, which the database alone can't. Rows of
-    the last second are not in the chain yet, and are not checked.
+    Prints the first broken position, or else the head. Keep heads elsewhere: without one, no check
+    finds that somebody rewrote the log together with its stored head. Rows of the last second are not
+    in the chain yet, and are not checked.
 
     Exit code 0: the log is whole. 1: it is broken. 2: the check could not be made.
 

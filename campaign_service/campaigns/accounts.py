@@ -1,4 +1,4 @@
-"""The account of a campaign: what its counters say, beside the rows that they count."""
+"""Compares the counters of a campaign with the rows that they count."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -32,7 +32,7 @@ _COLUMNS = tuple(column.name for column in event_log.columns if column.name != "
 async def record_event(connection: AsyncConnection, dialect: DialectName, campaign_id: str) -> None:
     """Writes the campaign's new revision as an event, in the same transaction.
 
-    The trace of the call that starts or schedules a campaign is written beside it.
+    The event of a start or a schedule also stores the trace of the call that made it.
     """
     traceparent = tracing.current().encode() or None
     parameters = {"of_campaign": campaign_id, "trace": traceparent}

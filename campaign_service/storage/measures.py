@@ -1,4 +1,4 @@
-"""Small statements for metrics, which run every few seconds beside the sending."""
+"""Small statements for metrics, which run every few seconds while campaigns are sent."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime

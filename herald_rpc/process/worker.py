@@ -1,4 +1,4 @@
-"""What a server runs beside its calls."""
+"""The interface of the background workers of a server."""
 
 import asyncio
 from typing import Protocol

@@ -1,4 +1,4 @@
-"""What it costs a campaign and a small call that each call is checked, beside the same unchecked."""
+"""Measures what checking tokens costs a campaign and a small call."""
 
 import asyncio
 import statistics

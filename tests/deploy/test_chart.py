@@ -44,7 +44,7 @@ def test_the_rendered_charts_are_those_of_the_chart() -> None:
     assert files == set(value_sets.RENDERED)
 
 
-# the validator reads the schemas anew for each object
+# the validator reads the schemas again for each object
 @pytest.mark.nightly
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])
 def test_kubernetes_knows_every_field(version: str) -> None:
