@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         words = {word for mark in item.iter_markers("nightly_on") for word in mark.args}
         case = item.name.removeprefix(getattr(item, "originalname", item.name))
-        if any(word in case for word in words):
+        if any(word in case for word in words) or item.get_closest_marker("alone"):
             item.add_marker(pytest.mark.nightly)
         if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
             item.add_marker(pytest.mark.property)

@@ -84,7 +84,7 @@ def counting(database: Database, document: dict[str, Any], records: int) -> Prep
     return prepared(statement, database.sql_dialect)
 
 
-@pytest.mark.nightly
+@pytest.mark.alone
 async def test_long_lists_are_not_gone_through_for_each_record(database: Database) -> None:
     chat = sql_chat_store(database)
     for first in range(0, RECORDS, 1_000):

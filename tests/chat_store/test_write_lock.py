@@ -117,7 +117,7 @@ async def test_a_writer_gets_in_between_two_pages_of_a_busy_task(database: Datab
     assert order.index("other") <= 2
 
 
-@pytest.mark.nightly
+@pytest.mark.alone
 async def test_a_writer_gets_in_between_two_pages_of_a_busy_process(
     url: str, database: Database
 ) -> None:
@@ -132,7 +132,7 @@ async def test_a_writer_gets_in_between_two_pages_of_a_busy_process(
     assert 5 <= between.count("busy") <= 20
 
 
-@pytest.mark.nightly
+@pytest.mark.alone
 async def test_a_writer_waits_for_the_page_under_way_and_not_for_those_of_two_patient_processes(
     url: str, database: Database
 ) -> None:
@@ -145,7 +145,7 @@ async def test_a_writer_waits_for_the_page_under_way_and_not_for_those_of_two_pa
     assert median(pages_between(order)) <= 1
 
 
-@pytest.mark.nightly
+@pytest.mark.alone
 async def test_patient_processes_are_not_starved(url: str, database: Database) -> None:
     with busy_process(url, "patient"):
         written = (await turns(database)).count("busy")

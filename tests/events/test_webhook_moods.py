@@ -113,6 +113,7 @@ async def test_an_endpoint_of_many_moods_gets_every_event_of_a_large_campaign_in
     assert_signed(receiver)
 
 
+@pytest.mark.alone
 async def test_an_endpoint_that_hangs_delays_twenty_others_by_less_than_a_second(
     database: Database,
 ) -> None:

@@ -87,6 +87,7 @@ async def test_nobody_elses_call_is_cancelled_while_somebody_floods_with_resets(
     assert after <= before + 64 * MIB
 
 
+@pytest.mark.alone
 async def test_streams_that_nobody_reads_are_bounded_and_hold_up_nobody_else(
     sqlite_url: str, tmp_path: Path
 ) -> None:

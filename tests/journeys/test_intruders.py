@@ -21,7 +21,7 @@ from tests.access.guarded_pair import bearing
 from tests.harness.processes import Process, Server, free_address, run_anew
 from tests.harness.tokens import made_token
 
-pytestmark = [pytest.mark.nightly, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(600)]
 
 MIB = 2**20
 CONNECTIONS = 2_000

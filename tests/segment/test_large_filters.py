@@ -19,7 +19,7 @@ from tests.segment.refusals import CODES, refused
 from tests.segment.segment_server import NOON, USER, SegmentServer
 from tests.segment.test_segments import updated
 
-pytestmark = pytest.mark.nightly
+pytestmark = pytest.mark.alone
 
 HOUR = timedelta(hours=1)
 # as many operands as a message has room for: 10,000 in each list
