@@ -21,6 +21,7 @@ from tests.faults.cluster import Cluster, RestartablePostgres, running
 from tests.faults.fault_kinds import FAULTS
 from tests.faults.scenario import CAMPAIGN_ID, Scenario
 from tests.faults.server_process import UnexpectedEndError
+from tests.faults.unaccounted import assert_all_are_accounted_for
 from tests.harness import forkserver, reconciliation
 
 # of a campaign, with all its faults: so long, and as much again for so many targets
@@ -74,9 +75,9 @@ async def play(
     cluster = None
     try:
         async with running(scenario, database_url, folder, used) as cluster:
-            story, campaign = await _tell(cluster)
+            driver, campaign = await _drive(cluster)
             await cluster.stop()
-        handled = await _recounted(cluster, story, campaign, folder)
+        handled = await _recounted(cluster, driver, campaign, folder)
     except Exception:  # noqa: BLE001 - whatever it is, it is what came of the run
         problem = traceback.format_exc()
         problem += "" if cluster is None else f"\n{cluster.tails()}"
@@ -85,33 +86,34 @@ async def play(
     return Outcome(scenario, handled, time.monotonic() - began, fired, problem)
 
 
-async def _tell(cluster: Cluster) -> tuple[CampaignDriver, campaign_pb2.Campaign]:
+async def _drive(cluster: Cluster) -> tuple[CampaignDriver, campaign_pb2.Campaign]:
     scenario = cluster.scenario
     addresses = [[each.address for each in some] for some in (cluster.segments, cluster.campaigns)]
     async with connected(*addresses) as client:
-        story = CampaignDriver(cluster, client, _choices(scenario, "story"))
-        await story.prepare()
+        driver = CampaignDriver(cluster, client, _choices(scenario, "story"))
+        await driver.prepare()
         async with asyncio.TaskGroup() as group:
             for name in scenario.faults:
                 if name in FAULTS:
                     group.create_task(_happening(name, cluster))
             if "stop-and-go" in scenario.faults:
-                group.create_task(_after_start(cluster, story.stop_and_go))
+                group.create_task(_after_start(cluster, driver.stop_and_go))
             for name, part in {
-                "grow": story.grow,
-                "shrink": story.shrink,
-                "change-filter": story.change_filter,
-                "delete-segment": story.delete_segment,
+                "grow": driver.grow,
+                "shrink": driver.shrink,
+                "change-filter": driver.change_filter,
+                "delete-segment": driver.delete_segment,
             }.items():
                 if name in scenario.faults:
                     group.create_task(_after_start(cluster, part))
             await cluster.until_senders_are_up()
-            await story.start()
-            campaign = await story.completed(
+            group.create_task(assert_all_are_accounted_for(cluster))
+            await driver.start()
+            campaign = await driver.completed(
                 _BOUND_SECONDS * (1 + len(scenario.audience.outcomes) / _BOUND_TARGETS)
             )
             cluster.over.set()
-        return story, await story.get() if story.perhaps else campaign
+        return driver, await driver.get() if driver.perhaps else campaign
 
 
 async def _happening(name: str, cluster: Cluster) -> None:
@@ -125,25 +127,25 @@ async def _after_start(cluster: Cluster, part: Callable[[], Awaitable[None]]) ->
 
 
 async def _recounted(
-    cluster: Cluster, story: CampaignDriver, campaign: campaign_pb2.Campaign, folder: Path
+    cluster: Cluster, driver: CampaignDriver, campaign: campaign_pb2.Campaign, folder: Path
 ) -> int:
     """How many targets have been handled. Raises for whatever is not as it must be."""
     url = cluster.database_url
     found = reconciliation.outcomes(url, CAMPAIGN_ID)
     is_completed = campaign.status == campaign_pb2.CAMPAIGN_STATUS_COMPLETED
-    may_have_none = story.perhaps | story.left.keys() if is_completed else story.outcomes.keys()
+    may_have_none = driver.perhaps | driver.left.keys() if is_completed else driver.outcomes.keys()
     astray = {
-        target: (story.outcomes.get(target), found.get(target))
-        for target in found.keys() | story.outcomes.keys()
-        if found.get(target) != story.outcomes.get(target)
+        target: (driver.outcomes.get(target), found.get(target))
+        for target in found.keys() | driver.outcomes.keys()
+        if found.get(target) != driver.outcomes.get(target)
         and not (target in may_have_none and found.get(target) is None)
-        and target not in story.perhaps
+        and target not in driver.perhaps
     }
     assert not astray, f"expected and found, of {len(astray)}: {dict(sorted(astray.items())[:10])}"
-    sent_at = reconciliation.messages_sent_at(url, CAMPAIGN_ID) if story.left else {}
+    sent_at = reconciliation.messages_sent_at(url, CAMPAIGN_ID) if driver.left else {}
     too_late = {
         target: (left_at, sent_at[target])
-        for target, left_at in story.left.items()
+        for target, left_at in driver.left.items()
         if target in sent_at and sent_at[target] > left_at + _LEAVING
     }
     assert not too_late, (
