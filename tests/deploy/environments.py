@@ -14,6 +14,7 @@ SETTINGS: Mapping[str, type[ServerSettings]] = {
     "segment": SegmentSettings,
     "campaign": CampaignSettings,
     "send": CampaignSettings,
+    "dispatch": CampaignSettings,
     "migrate": ServerSettings,
 }
 

@@ -149,6 +149,20 @@ def test_senders_are_scaled_apart() -> None:
     assert few == many
 
 
+def test_dispatchers_alone_have_neither_token_nor_certificate() -> None:
+    deployments = of_kind("dispatchers-alone", "Deployment")
+
+    spec = deployments["herald-dispatch"]["spec"]
+    (container,) = spec["template"]["spec"]["containers"]
+    names = {variable["name"] for variable in container["env"]}
+    assert spec["replicas"] == 2
+    assert not any("TOKEN" in name or "TLS" in name for name in names)
+    assert "volumes" not in spec["template"]["spec"]
+    (server,) = deployments["herald-campaign"]["spec"]["template"]["spec"]["containers"]
+    given = {variable["name"]: variable.get("value") for variable in server["env"]}
+    assert given["HERALD_DISPATCHER_PROCESSES"] == "0"
+
+
 @pytest.mark.parametrize(
     ("case", "reason"),
     [

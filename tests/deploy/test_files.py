@@ -120,5 +120,5 @@ def test_all_units_are_equally_hardened() -> None:
         unit.read_text().partition("DynamicUser=")[2].partition("\n\n")[0].strip() for unit in UNITS
     }
 
-    assert len(UNITS) == 4
+    assert len(UNITS) == 5
     assert len(hardened) == 1

@@ -25,6 +25,8 @@ RENDERED: dict[str, dict[str, Any]] = {
     "many-senders": PROTECTED | {"sender": {"replicas": 20}},
     "no-senders-alone": PROTECTED
     | {"sender": {"replicas": 0}, "campaign": {"replicas": 3, "senderProcesses": 2}},
+    "dispatchers-alone": PROTECTED
+    | {"dispatcher": {"replicas": 2}, "campaign": {"dispatcherProcesses": 0}},
     "paused": PROTECTED
     | {"segment": {"replicas": 0}, "campaign": {"replicas": 0}, "sender": {"replicas": 0}},
     "image-of-a-registry": PROTECTED

@@ -26,8 +26,11 @@ app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 {{- end }}
 
+{{- /* What a pod needs: a server certificate if it listens, a token if it calls segment servers. */ -}}
 {{- define "herald.environment" -}}
 {{- $values := .root.Values }}
+{{- $listens := has .component (list "segment" "campaign") }}
+{{- $calls := has .component (list "campaign" "send") }}
 - name: HERALD_DATABASE_URL
   valueFrom:
     secretKeyRef:
@@ -42,19 +45,19 @@ app.kubernetes.io/component: {{ .component }}
 - name: HERALD_INSECURE
   value: "true"
 {{- end }}
-{{- if $values.tls.existingSecret }}
+{{- if and $values.tls.existingSecret (or $listens $calls) }}
 - name: HERALD_TLS_CA
   value: /etc/herald/tls/ca.crt
 - name: HERALD_TLS_SERVER_NAME
   value: {{ $values.tls.serverName | quote }}
-{{- if ne .component "send" }}
+{{- if $listens }}
 - name: HERALD_TLS_CERT
   value: /etc/herald/tls/tls.crt
 - name: HERALD_TLS_KEY
   value: /etc/herald/tls/tls.key
 {{- end }}
 {{- if $values.tls.clientCertificates }}
-{{- if ne .component "send" }}
+{{- if $listens }}
 - name: HERALD_TLS_CLIENT_CA
   value: /etc/herald/tls/ca.crt
 {{- end }}
@@ -65,11 +68,11 @@ app.kubernetes.io/component: {{ .component }}
 {{- end }}
 {{- end }}
 {{- if $values.auth.existingSecret }}
-{{- if ne .component "send" }}
+{{- if $listens }}
 - name: HERALD_AUTH
   value: tokens
 {{- end }}
-{{- if ne .component "segment" }}
+{{- if $calls }}
 - name: HERALD_TOKEN
   valueFrom:
     secretKeyRef:
@@ -80,7 +83,8 @@ app.kubernetes.io/component: {{ .component }}
 {{- if eq .component "segment" }}
 - name: HERALD_SEGMENT_LISTEN
   value: 0.0.0.0:50051
-{{- else }}
+{{- end }}
+{{- if $calls }}
 - name: HERALD_SEGMENT_TARGET
   value: {{ include "herald.name" .root }}-segment:50051
 {{- end }}
@@ -89,6 +93,8 @@ app.kubernetes.io/component: {{ .component }}
   value: 0.0.0.0:50052
 - name: HERALD_SENDER_PROCESSES
   value: {{ $values.campaign.senderProcesses | quote }}
+- name: HERALD_DISPATCHER_PROCESSES
+  value: {{ $values.campaign.dispatcherProcesses | quote }}
 {{- end }}
 {{- range $name, $port := include "herald.metricsPorts" . | fromYaml }}
 - name: HERALD_{{ $name | upper }}_METRICS_LISTEN
@@ -119,6 +125,8 @@ dispatcher: 9103
 sender: 9104
 {{- else if eq .component "send" }}
 sender: 9104
+{{- else if eq .component "dispatch" }}
+dispatcher: 9103
 {{- end }}
 {{- end }}
 {{- end }}
@@ -139,6 +147,7 @@ timeoutSeconds: 10
 
 {{- define "herald.pod" -}}
 {{- $values := .root.Values }}
+{{- $hasTls := and $values.tls.existingSecret (has .component (list "segment" "campaign" "send")) }}
 metadata:
   labels:
     {{- include "herald.labels" . | nindent 4 }}
@@ -226,13 +235,13 @@ spec:
           sleep:
             seconds: 5
       {{- end }}
-      {{- if and $values.tls.existingSecret (ne .component "migrate") }}
+      {{- if $hasTls }}
       volumeMounts:
         - name: tls
           mountPath: /etc/herald/tls
           readOnly: true
       {{- end }}
-  {{- if and $values.tls.existingSecret (ne .component "migrate") }}
+  {{- if $hasTls }}
   volumes:
     - name: tls
       secret:
