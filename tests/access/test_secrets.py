@@ -21,8 +21,15 @@ from chat_store.access.scopes import Scope
 from chat_store.access.tokens import id_in, new_id, new_text
 from herald.access.v1 import access_pb2
 from herald.access.v1 import access_service_pb2 as access_pb
+from herald.campaign.v1 import campaign_pb2
+from herald.campaign.v1 import campaign_service_pb2 as campaign_pb
+from herald.campaign.v1.campaign_service_pb2_grpc import CampaignServiceStub
+from herald.chat.v1 import chat_pb2
+from herald.chat.v1 import chat_service_pb2 as chat_pb
+from herald.chat.v1.chat_service_pb2_grpc import ChatServiceStub
 from herald.event.v1 import event_pb2
 from herald.event.v1 import event_service_pb2 as event_pb
+from herald.event.v1.event_service_pb2_grpc import EventServiceStub
 from tests.access.guarded_pair import GuardedPair, bearing, every_rpc, guarded_pair, path_of
 from tests.harness.canaries import DATABASE_PASSWORD, Canaries
 from tests.harness.certificates import Authority
@@ -109,12 +116,7 @@ def _requests(token_id: str) -> dict[str, Any]:
 
 async def test_no_rpc_answers_with_a_secret_but_the_three_that_make_one(pair: GuardedPair) -> None:
     text, other = await pair.issue(*Scope), await pair.issue(Scope.CHAT_READ)
-    webhook = event_pb2.Webhook(id="crm", url="http://127.0.0.1:9/", secret=WEBHOOK_SECRET)
-    stub: Any = pair.channels["campaign"].unary_unary(
-        "/herald.event.v1.EventService/CreateWebhook", None, None
-    )
-    request = event_pb.CreateWebhookRequest(webhook=webhook).SerializeToString()
-    await stub(request, metadata=bearing(text))
+    await _create_webhook_and_event(pair, text)
     requests = _requests(id_in(other) or "")
     secrets = [WEBHOOK_SECRET, NEW_WEBHOOK_SECRET, text, other]
     parts = [secret.rpartition("_")[2].encode() for secret in secrets]
@@ -132,6 +134,26 @@ async def test_no_rpc_answers_with_a_secret_but_the_three_that_make_one(pair: Gu
     assert telling == TELLING
 
 
+async def _create_webhook_and_event(pair: GuardedPair, text: str) -> None:
+    chat: Any = ChatServiceStub(pair.channels["segment"])
+    users = [chat_pb2.User(id="ann")]
+    await chat.UpsertUsers(chat_pb.UpsertUsersRequest(users=users), metadata=bearing(text))
+    events: Any = EventServiceStub(pair.channels["campaign"])
+    webhook = event_pb2.Webhook(id="crm", url="http://127.0.0.1:9/", secret=WEBHOOK_SECRET)
+    await events.CreateWebhook(
+        event_pb.CreateWebhookRequest(webhook=webhook), metadata=bearing(text)
+    )
+    campaigns: Any = CampaignServiceStub(pair.channels["campaign"])
+    campaign = campaign_pb2.Campaign(
+        sender_id="ann",
+        user_ids=["ann"],
+        message_template=campaign_pb2.MessageTemplate(text="Hello"),
+    )
+    await campaigns.CreateCampaign(
+        campaign_pb.CreateCampaignRequest(campaign=campaign), metadata=bearing(text)
+    )
+
+
 async def _answered(pair: GuardedPair, method: MethodDescriptor, request: Any, text: str) -> bytes:
     """The bytes of the answer, or of the error."""
     channel: Any = pair.channel_of(method.containing_service.full_name)
@@ -144,7 +166,7 @@ async def _answered(pair: GuardedPair, method: MethodDescriptor, request: Any, t
     )
     try:
         if method.name == "StreamEvents":
-            # endless; there is a bookmark, or an event of the webhook
+            # endless; there is the event of the campaign
             return bytes(await call.read())
         if method.server_streaming:
             return b"".join([page async for page in call])
