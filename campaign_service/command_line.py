@@ -39,7 +39,7 @@ def main(
     """Campaigns for chat: nothing lost, nothing twice.
 
     Start with `herald dev`, which serves on an SQLite database in ./data. `herald COMMAND --help`
-    tells all about a command. HERALD_* variables are the settings of every command; an unknown one
+    explains a command. HERALD_* variables are the settings of every command; an unknown one
     is named, and ends any of them with code 2.
     """
     escape_unprintable()
@@ -96,7 +96,7 @@ def run() -> None:
     """Runs the command of this process's arguments.
 
     A file or folder that can't be read or written, as a home without a profile for the completion,
-    is told in a line. Code 1.
+    is named in one line. Code 1.
     """
     try:
         app()

@@ -76,7 +76,7 @@ def import_(
 @commands.command()
 def migrate(
     check: Annotated[  # noqa: FBT002 - typer's way to have a flag
-        bool, typer.Option("--check", help="Change nothing, and tell by the exit code.")
+        bool, typer.Option("--check", help="Change nothing; the exit code is the answer.")
     ] = False,
     database_url: DatabaseUrl = _DEFAULT_URL,
 ) -> None:

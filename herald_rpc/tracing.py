@@ -23,7 +23,7 @@ Attributes = Mapping[str, str | int]
 
 
 class Kind(Enum):
-    """What a span is, in OpenTelemetry's words."""
+    """The kind of a span, in OpenTelemetry's words."""
 
     INTERNAL = auto()
     SERVER = auto()
@@ -70,7 +70,7 @@ def current() -> str:
 
 
 def trace_id(traceparent: str) -> str:
-    """Returns its part that logs and errors tell; empty for what is no traceparent."""
+    """Returns the part of it that logs and errors show; empty for a text that is no traceparent."""
     found = _TRACEPARENT.fullmatch(traceparent)
     return found[1] if found else ""
 

@@ -52,7 +52,7 @@ async def _serve(settings: SegmentSettings) -> None:
 
 def _announce(server: RunningServer) -> None:
     logger.info("listening", address=server.address)
-    service_manager.tell(service_manager.READY, f"STATUS=listening on {server.address}")
+    service_manager.notify(service_manager.READY, f"STATUS=listening on {server.address}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ _READ = "campaigns:read"
 def require_own_sender(campaign_id: str, sender_id: str) -> None:
     """Raises `SenderNotAllowedError` unless the caller's token is for the campaign's sender.
 
-    A caller who may not read campaigns is not told that there is one, and gets
+    A caller who may not read campaigns does not learn that there is one, and gets
     `CampaignNotFoundError`. The clock and the senders are no callers and may do everything.
     """
     principal = current_principal()

@@ -65,7 +65,7 @@ class DevSettings(CampaignSettings):
 
 @dataclass(frozen=True, slots=True)
 class _Server:
-    """A server process, and the socket on which it tells that it is ready."""
+    """A server process, and the socket on which it says that it is ready."""
 
     name: str
     process: Process

@@ -46,4 +46,4 @@ async def _until_stopped(settings: CampaignSettings) -> None:
 
 def _announce(server: RunningServer) -> None:
     logger.info("listening", address=server.address)
-    service_manager.tell(service_manager.READY, f"STATUS=listening on {server.address}")
+    service_manager.notify(service_manager.READY, f"STATUS=listening on {server.address}")

@@ -84,7 +84,7 @@ async def _until_stop_signal(
             described=for_operators,
             within_seconds=settings.start_wait_seconds,
         )
-        service_manager.tell(service_manager.READY, "STATUS=working")
+        service_manager.notify(service_manager.READY, "STATUS=working")
         await run_bounded(work(database, stop, asyncio.Event()), stop, settings.grace_seconds)
     logger.info("stopped")
 

@@ -93,7 +93,7 @@ class Pusher:
         return self._done
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Pushes until `stop` is set. What waits for the gateway then is given up."""
+        """Pushes until `stop` is set. Pushes that wait for the gateway then are given up."""
         async with open_gateway(self._url) as gateway:
             step = partial(self._step, gateway, stop)
             await repeat("push notifications", step, stop, self._outages)

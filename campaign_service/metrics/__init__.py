@@ -1,1 +1,1 @@
-"""What Prometheus is told of campaigns, of senders and of the delivery of events."""
+"""Metrics of campaigns, of senders and of the delivery of events."""

@@ -1,4 +1,4 @@
-"""The worker that tells Prometheus of the campaigns that are under way."""
+"""The worker that reads the metrics of campaigns under way from the database."""
 
 import asyncio
 from collections.abc import Callable, Collection

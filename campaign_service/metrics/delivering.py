@@ -1,4 +1,4 @@
-"""What becomes of events, counted by sink where their outcomes are stored."""
+"""Counters of events by sink and outcome, which grow where outcomes are stored."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""The worker that tells Prometheus how far the sinks of events are behind."""
+"""The worker that reads from the database how far the sinks of events are behind."""
 
 import asyncio
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""What senders do, measured around the transactions in which they do it."""
+"""Counters and durations of senders, measured around their transactions."""
 
 from datetime import datetime
 from time import perf_counter

@@ -76,7 +76,7 @@ class Sender:
     async def run(self, stop: asyncio.Event) -> None:
         """Sends until `stop` is set; then finishes the page in hand and gives its lease back.
 
-        Whatever is raised, it goes on.
+        It goes on after any exception.
         """
         stopping = asyncio.create_task(stop.wait())
         stopping.add_done_callback(lambda _: self._coordinator.work_available.set())

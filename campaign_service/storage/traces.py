@@ -17,7 +17,7 @@ _REVISIONS = 3
 async def trace_of(database: Database, campaign_id: str) -> str:
     """Returns the `traceparent` of the campaign's start.
 
-    Empty if traces are off, if there is none, or if the database can't tell: work goes on without.
+    Empty if traces are off, if there is none, or if the database does not answer: work goes on without.
     """
     if not tracing.is_on():
         return ""

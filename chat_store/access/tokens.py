@@ -25,7 +25,7 @@ class TokenNotFoundError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenSpec:
-    """What the giver of a token says about it. Empty `sender_ids` are all senders."""
+    """A token as its giver describes it. Empty `sender_ids` are all senders."""
 
     name: str
     scopes: tuple[Scope, ...]

@@ -1,4 +1,4 @@
-"""The scope that each method of each service needs. What has no entry is denied to all."""
+"""The scope that each method of each service needs. A method without an entry is denied to all."""
 
 from collections.abc import Mapping
 

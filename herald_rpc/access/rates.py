@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """What a call leaves of its token's rate. `retry_seconds` is 0 if the call may be made."""
+    """The rest of a token's rate after a call. `retry_seconds` is 0 if the call may be made."""
 
     limit: int
     remaining: int

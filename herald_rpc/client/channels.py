@@ -76,12 +76,12 @@ class ChannelSecurity:
 
 UNPROTECTED = ChannelSecurity()
 
-# how gRPC tells of a server that closes a connection at its beginning, and does not say why
+# how gRPC names a server that closes a connection at its beginning, and does not say why
 _CLOSED = ("Socket closed", "Connection reset", "Broken pipe")
 
 
 def with_advice(problem: str, security: ChannelSecurity) -> str:
-    """Adds to what gRPC tells of a lost connection which setting the server may want."""
+    """Adds to the text of a lost connection which setting the server may want."""
     if not any(closed in problem for closed in _CLOSED):
         return problem
     if not security.files.ca:

@@ -125,7 +125,7 @@ class ClientSettings(_Settings):
     @field_validator("token")
     @classmethod
     def _can_be_sent(cls, token: SecretStr) -> SecretStr:
-        # the text of a metadata value, and thereby of a log line, too
+        # the text of a metadata value, and so of a log line, too
         if token.get_secret_value() and not _TOKEN.fullmatch(token.get_secret_value()):
             raise ValueError("must be a token: herald_<id>_<secret>")
         return token
@@ -248,7 +248,7 @@ class ServerSettings(_Settings):
 
     @property
     def on_hangup(self) -> Callable[[], None] | None:
-        """What a SIGHUP does: with TLS it reloads the certificates; None: it stops the process."""
+        """The handler of SIGHUP: with TLS it reloads the certificates; None: SIGHUP stops the process."""
         return reload_all if self.tls_cert else None
 
     def described(self) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What a server asks before it takes a call."""
+"""The checks of a server before it takes a call."""
 
 from collections.abc import Collection, Iterable
 from contextlib import AbstractContextManager

@@ -1,4 +1,4 @@
-"""Tells the service manager what a server does, as sd_notify(3) has it.
+"""Notifies the service manager of the states of a server, as sd_notify(3) has it.
 
 systemd (Type=notify) sets NOTIFY_SOCKET, and so do others that follow its protocol.
 """
@@ -11,7 +11,7 @@ READY = "READY=1"
 STOPPING = "STOPPING=1"
 
 
-def tell(*states: str) -> None:
+def notify(*states: str) -> None:
     """Sends the states in one message. No effect without a manager, or with one that hangs."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:

@@ -266,7 +266,7 @@ async def stop_signal(
     With `on_hangup`, a SIGHUP calls that instead. Without, a SIGHUP that is ignored, as under
     `nohup`, stays so.
 
-    The first one is told to the service manager as well.
+    The service manager learns of the first one, too.
 
     If the process still runs `end_within` seconds after the first one, it writes the stack of each
     thread to standard error and exits with 1. Must be entered in the main thread.
@@ -283,7 +283,7 @@ async def stop_signal(
 
     def on_signal() -> None:
         stop.set()
-        service_manager.tell(service_manager.STOPPING)
+        service_manager.notify(service_manager.STOPPING)
         if end_within is not None:
             # runs in a C thread, which needs neither the event loop nor the interpreter lock
             faulthandler.dump_traceback_later(end_within, exit=True)

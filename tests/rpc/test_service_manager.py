@@ -52,7 +52,7 @@ def test_an_abstract_socket_of_linux_is_told_too(monkeypatch: pytest.MonkeyPatch
         manager.bind("")
         name: bytes = manager.getsockname()
         monkeypatch.setenv("NOTIFY_SOCKET", f"@{name[1:].decode()}")
-        service_manager.tell("READY=1", "STATUS=listening")
+        service_manager.notify("READY=1", "STATUS=listening")
 
         assert manager.recv(4096) == b"READY=1\nSTATUS=listening"
 
@@ -66,4 +66,4 @@ def test_a_manager_that_is_gone_or_hangs_holds_nobody_up(
         if manager == "hangs":
             unread.bind(str(tmp_path / "notify"))
         for _ in range(1000):
-            service_manager.tell("READY=1")
+            service_manager.notify("READY=1")

@@ -46,7 +46,7 @@ class Token(_message.Message):
     """
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What calls with the token may do, at least one of `segments:read`, `segments:write`,
+        """The scopes that calls with the token have, at least one of `segments:read`, `segments:write`,
         `chat:read`, `chat:write`, `campaigns:read`, `campaigns:write`, `campaigns:send`,
         `events:read`, `events:write`, `access:read`, `access:write`. `write` includes `read` of the same.
         `campaigns:send` is StartCampaign and StopCampaign.

@@ -54,7 +54,7 @@ class CreateTokenResponse(_message.Message):
     TOKEN_FIELD_NUMBER: _builtins.int
     SECRET_FIELD_NUMBER: _builtins.int
     secret: _builtins.str
-    """What calls bring, whole: `herald_<id>_<secret>`."""
+    """The whole text that calls bring: `herald_<id>_<secret>`."""
     @_builtins.property
     def token(self) -> _access_pb2.Token:
         """The token."""

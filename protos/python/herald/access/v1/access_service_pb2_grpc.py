@@ -27,7 +27,7 @@ if _version_not_supported:
 
 class AccessServiceStub:
     """Gives and takes the right to make calls. Every error carries a `google.rpc.ErrorInfo` whose reason
-    is a value of ErrorReason. What a call has answered is durable. Only UNAVAILABLE is worth
+    is a value of ErrorReason. A change is durable when its call is answered. Only UNAVAILABLE is worth
     repeating unchanged. The first token is made on the command line, at the database:
     `herald token create`.
     """
@@ -67,7 +67,7 @@ class AccessServiceStub:
 
 class AccessServiceServicer:
     """Gives and takes the right to make calls. Every error carries a `google.rpc.ErrorInfo` whose reason
-    is a value of ErrorReason. What a call has answered is durable. Only UNAVAILABLE is worth
+    is a value of ErrorReason. A change is durable when its call is answered. Only UNAVAILABLE is worth
     repeating unchanged. The first token is made on the command line, at the database:
     `herald token create`.
     """
@@ -159,7 +159,7 @@ def add_AccessServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class AccessService:
     """Gives and takes the right to make calls. Every error carries a `google.rpc.ErrorInfo` whose reason
-    is a value of ErrorReason. What a call has answered is durable. Only UNAVAILABLE is worth
+    is a value of ErrorReason. A change is durable when its call is answered. Only UNAVAILABLE is worth
     repeating unchanged. The first token is made on the command line, at the database:
     `herald token create`.
     """

@@ -28,7 +28,7 @@ GRPC_VERSION: str
 
 class AccessServiceStub:
     """Gives and takes the right to make calls. Every error carries a `google.rpc.ErrorInfo` whose reason
-    is a value of ErrorReason. What a call has answered is durable. Only UNAVAILABLE is worth
+    is a value of ErrorReason. A change is durable when its call is answered. Only UNAVAILABLE is worth
     repeating unchanged. The first token is made on the command line, at the database:
     `herald token create`.
     """
@@ -70,7 +70,7 @@ class AccessServiceStub:
 @_typing.type_check_only
 class AccessServiceAsyncStub(AccessServiceStub):
     """Gives and takes the right to make calls. Every error carries a `google.rpc.ErrorInfo` whose reason
-    is a value of ErrorReason. What a call has answered is durable. Only UNAVAILABLE is worth
+    is a value of ErrorReason. A change is durable when its call is answered. Only UNAVAILABLE is worth
     repeating unchanged. The first token is made on the command line, at the database:
     `herald token create`.
     """
@@ -108,7 +108,7 @@ class AccessServiceAsyncStub(AccessServiceStub):
 
 class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
     """Gives and takes the right to make calls. Every error carries a `google.rpc.ErrorInfo` whose reason
-    is a value of ErrorReason. What a call has answered is durable. Only UNAVAILABLE is worth
+    is a value of ErrorReason. A change is durable when its call is answered. Only UNAVAILABLE is worth
     repeating unchanged. The first token is made on the command line, at the database:
     `herald token create`.
     """

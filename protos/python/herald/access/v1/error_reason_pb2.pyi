@@ -96,7 +96,7 @@ class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. The full name of a value, such as ERROR_REASON_TOKEN_NOT_FOUND, is the
     `reason` of the `google.rpc.ErrorInfo` that every error carries; its `domain` is `herald`, and
     its metadata holds every dynamic part of the error's text. Texts may change, reasons and metadata
-    keys do not. Values may be added. What gRPC itself answers has no reason.
+    keys do not. Values may be added. Answers of gRPC itself have no reason.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0

@@ -448,7 +448,7 @@ class Device(_message.Message):
     push_provider_name: _builtins.str
     """The name of one of several configurations of that provider. Empty: its default one."""
     hardware_id: _builtins.str
-    """What the phone itself is known by, up to 255 characters: the same for all registrations of one
+    """The id of the phone itself, up to 255 characters: the same for all registrations of one
     phone. Of a user's devices with the same one, a message is pushed to the one registered last.
     Empty: the device is a phone of its own.
     """
