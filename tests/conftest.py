@@ -19,7 +19,7 @@ os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 settings.register_profile(
     "herald",
-    max_examples=int(os.environ.get("TEST_EXAMPLES", "10")),
+    max_examples=int(os.environ.get("TEST_EXAMPLES", "5")),
     deadline=None,
     derandomize="CI" in os.environ,
     # a database a test is shared by its examples, which know that

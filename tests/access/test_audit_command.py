@@ -24,6 +24,8 @@ from chat_store.audit.tables import audit_log
 from chat_store.database.engine import Database, open_database
 from tests.campaign.builders import a_spec
 
+pytestmark = pytest.mark.nightly_on("postgresql")
+
 T = TypeVar("T")
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from sqlalchemy import select
 
 from chat_store.audit.callers import Caller
@@ -100,6 +101,7 @@ async def test_an_auditor_that_stops_writes_what_it_has_noted(database: Database
     assert (await verify(database)).rows == 1
 
 
+@pytest.mark.nightly_on("postgresql")
 async def test_refused_calls_during_an_outage_are_bounded_and_written_after_it(
     database: Database,
 ) -> None:

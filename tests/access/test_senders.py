@@ -149,6 +149,7 @@ async def test_a_token_that_may_not_read_is_not_told_that_a_campaign_exists(
         assert answer == await blind.answer(pb.StartCampaignRequest(id=id_))
 
 
+@pytest.mark.nightly
 async def test_the_clock_starts_what_a_token_for_a_sender_has_scheduled(
     pair: GuardedPair,
 ) -> None:

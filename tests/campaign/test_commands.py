@@ -186,6 +186,7 @@ def test_an_id_of_any_characters_is_read_in_an_ascii_locale(
         assert complaint.startswith("UNAVAILABLE: ")
 
 
+@pytest.mark.nightly_on("verify")
 @pytest.mark.parametrize("command", ["verify", "watch"])
 def test_an_id_that_is_no_utf_8_is_refused_in_an_ascii_locale(command: str) -> None:
     code, complaint = in_ascii(command, b"\xff\xfe")

@@ -228,6 +228,7 @@ COLUMNS_OF_DEVICES = ("hardware_id", "disabled", "disabled_reason")
 COLUMNS_WITH_AUTHORS = ("created_by", "updated_by")
 
 
+@pytest.mark.nightly_on("sqlite")
 async def test_a_campaign_in_progress_at_the_upgrade_reaches_everybody_and_nobody_twice(
     world: Environment,
 ) -> None:

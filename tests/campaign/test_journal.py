@@ -43,6 +43,7 @@ async def with_draft(database: Database, services: ServerPair, speed: int = 0) -
     )
 
 
+@pytest.mark.nightly
 async def test_the_life_of_a_campaign_has_a_line_for_each_turn_and_none_for_a_page(
     database: Database, database_url: str, logs: Logs
 ) -> None:

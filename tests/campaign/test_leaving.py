@@ -141,7 +141,7 @@ async def started(services: ServerPair, rate: int, *, to_channels: bool = False)
     await services.until_under_way()
 
 
-@pytest.mark.nightly_on(*WAYS.keys() - {"removed from a list", "channels deleted"})
+@pytest.mark.nightly_on(*WAYS.keys() - {"removed from a list"})
 @pytest.mark.parametrize("way", WAYS)
 async def test_who_has_left_before_a_page_is_written_has_no_outcome(
     database: Database, database_url: str, way: str

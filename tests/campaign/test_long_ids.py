@@ -46,6 +46,7 @@ async def test_the_documented_channel_template_works_for_the_ids_that_people_hav
     }
 
 
+@pytest.mark.nightly
 async def test_the_longest_cids_are_targets_that_tell_their_ends_apart(database_url: str) -> None:
     cids = [f"{'t' * MAX_CHANNEL_TYPE}:{'x' * (MAX_ID - 1)}{end}" for end in "ab"]
     database = open_database(database_url)

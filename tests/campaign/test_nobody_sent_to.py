@@ -18,7 +18,7 @@ FAILS = "{{ 'x' * 10 ** 9 }}"
 TOO_LONG = "{{ 'x' * 20001 }}"
 
 
-@pytest.mark.nightly_on("-1]", "-7]")
+@pytest.mark.nightly_on("-1]", "-7]", "too long", "channel id", "custom")
 @pytest.mark.parametrize("page_size", [1, 7, 1000])
 @pytest.mark.parametrize(
     ("changes", "reason", "detail"),

@@ -197,6 +197,7 @@ async def sqlite(sqlite_url: str) -> AsyncIterator[Database]:
 # --- the same as what is sent
 
 
+@pytest.mark.nightly_on("channels", "-users]")
 @pytest.mark.parametrize("audience", AUDIENCES)
 async def test_a_preview_is_what_is_then_sent_and_writes_nothing(
     database: Database, database_url: str, audience: str

@@ -131,7 +131,7 @@ async def test_targets_added_after_the_start_do_not_pass_the_quota(
     assert_everyone_has_one_outcome(database_url, "spring", 7)
 
 
-@pytest.mark.nightly_on("sqlite")
+@pytest.mark.nightly
 async def test_campaigns_in_several_processes_share_the_quota_of_each_month_to_the_last_page(
     database: Database, database_url: str, no_segments: SegmentClient, clock: ManualClock
 ) -> None:

@@ -58,6 +58,7 @@ async def with_running_limits(
     await database.close()
 
 
+@pytest.mark.nightly_on("postgresql")
 @pytest.mark.parametrize(
     ("limited", "seconds"), [("spring", 5), (GLOBAL_LIMIT, 2)], ids=["a campaign", "all campaigns"]
 )
@@ -73,6 +74,7 @@ async def test_a_limit_in_use_is_kept_over_the_migration(
     assert reservation.not_before == MOMENT + timedelta(seconds=seconds)
 
 
+@pytest.mark.nightly_on("postgresql")
 async def test_the_migration_leaves_nothing_of_the_old_table(with_running_limits: Database) -> None:
     await schema.migrate(with_running_limits)
 

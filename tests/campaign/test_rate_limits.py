@@ -294,6 +294,7 @@ async def test_a_campaign_that_waits_for_its_turn_is_stopped_at_once(sqlite_url:
     assert done.stats.messages_sent == 2
 
 
+@pytest.mark.nightly
 async def test_a_campaign_that_waits_for_its_turn_keeps_no_other_one_waiting(
     sqlite_url: str,
 ) -> None:
@@ -325,6 +326,7 @@ async def test_a_server_that_waits_for_a_turn_stops_at_once(sqlite_url: str) -> 
     assert set(owners) == {None}
 
 
+@pytest.mark.nightly
 async def test_a_wait_that_is_longer_than_the_lease_keeps_it(sqlite_url: str) -> None:
     database = open_database(sqlite_url)
     ids = await with_people(sqlite_url, 3)
@@ -397,6 +399,7 @@ async def completed(services: ServerPair, *ids: str) -> None:
                 await never.wait()
 
 
+@pytest.mark.nightly
 async def test_two_thousand_at_five_hundred_a_second_take_four_seconds(sqlite_url: str) -> None:
     ids = await with_people(sqlite_url, 2_000)
     async with start_pair(sqlite_url) as services:
@@ -437,6 +440,7 @@ async def test_two_replicas_keep_one_limit(
     assert most_seen_in_a_window(samples) <= 3 * 50
 
 
+@pytest.mark.nightly
 async def test_two_campaigns_keep_the_limit_of_all(sqlite_url: str) -> None:
     ids = await with_people(sqlite_url, 900)
     async with start_pair(sqlite_url, max_messages_per_second=500) as services:

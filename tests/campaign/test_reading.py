@@ -85,6 +85,7 @@ def user_ids(response: pb.GetCampaignResponse) -> list[str]:
     return [user.id for user in response.campaign.users]
 
 
+@pytest.mark.nightly_on("-1000]", "-26]")
 @pytest.mark.parametrize("size", [1, 7, 24, 25, 26, 1_000])
 async def test_the_users_come_in_pages_there_and_back(services: ServerPair, size: int) -> None:
     await services.create(a_campaign_message({"user_ids": [*reversed(USERS)]}))
@@ -111,6 +112,7 @@ async def test_ids_that_are_no_user_are_left_out_of_the_users(services: ServerPa
     assert user_ids(await page_of_users(services)) == ["u00", "u01"]
 
 
+@pytest.mark.nightly
 async def test_users_that_are_large_come_in_shorter_pages(
     services: ServerPair, database: Database
 ) -> None:
@@ -256,6 +258,7 @@ async def test_campaigns_can_be_listed_with_some_of_their_users(
     assert to_segments.sender.id == "u00"
 
 
+@pytest.mark.nightly
 async def test_campaigns_that_are_large_come_in_shorter_pages(services: ServerPair) -> None:
     """A client receives no more than 4 MiB unless told otherwise."""
     ids = [f"large{number}" for number in range(5)]

@@ -31,6 +31,7 @@ def server(sqlite_url: str, tmp_path: Path) -> Iterator[Server]:
     campaign.kill()
 
 
+@pytest.mark.nightly
 async def test_a_server_sends_in_commands_that_it_has_started(server: Server) -> None:
     serving, *senders = server.processes()
 
@@ -59,6 +60,7 @@ async def test_senders_that_are_told_to_stand_back_do_so_but_for_the_thread_that
         assert nices.count(own_niceness()) == 1, nices
 
 
+@pytest.mark.nightly
 async def test_a_server_told_to_send_in_no_other_process_is_one(
     sqlite_url: str, tmp_path: Path
 ) -> None:
@@ -81,6 +83,7 @@ async def test_a_sender_process_that_is_killed_is_replaced_each_time(server: Ser
     await gone(senders)
 
 
+@pytest.mark.nightly
 async def test_a_dispatcher_that_is_killed_is_replaced_and_takes_no_call_away(
     sqlite_url: str, tmp_path: Path
 ) -> None:

@@ -98,6 +98,7 @@ async def test_overlapping_segments_reach_each_target_once(
     assert done.stats.HasField("completed_at")
 
 
+@pytest.mark.nightly
 async def test_users_can_be_the_audience(database: Database, database_url: str) -> None:
     await with_people(database, FEW)
     async with start_pair(database_url, page_size=7) as services:
@@ -111,6 +112,7 @@ async def test_users_can_be_the_audience(database: Database, database_url: str) 
     assert done.stats.targets_total == len(FEW)
 
 
+@pytest.mark.nightly
 async def test_a_filter_and_all_users_are_evaluated(database: Database, database_url: str) -> None:
     await with_people(database, FEW)
     filter_segment = segment_pb2.Segment(id="named", type=segment_pb2.SEGMENT_TYPE_USER)
@@ -177,6 +179,7 @@ async def test_a_template_that_fails_some_fails_only_those(
     assert done.stats.targets_failed == 6
 
 
+@pytest.mark.nightly
 async def test_channels_can_be_the_audience(database: Database, database_url: str) -> None:
     await with_people(database, ["ann"])
     now = datetime.now(UTC)
@@ -468,6 +471,7 @@ async def test_a_campaign_server_that_is_stopped_hands_its_work_over(
 # --- side by side
 
 
+@pytest.mark.nightly
 async def test_two_campaigns_at_once_reach_everyone_once_each(
     database: Database, database_url: str
 ) -> None:
@@ -491,6 +495,7 @@ async def test_two_campaigns_at_once_reach_everyone_once_each(
     assert counts == {2: len(FEW)}
 
 
+@pytest.mark.nightly_on("one of them stops")
 @pytest.mark.parametrize("stops", [False, True], ids=["both to the end", "one of them stops"])
 async def test_two_campaign_servers_share_the_work(
     database: Database, database_url: str, *, stops: bool

@@ -358,6 +358,7 @@ def test_a_resumed_run_goes_on_when_its_segments_are_named_in_another_order(
     asyncio.run(resume())
 
 
+@pytest.mark.nightly_on("postgresql")
 @pytest.mark.parametrize(
     ("database_url", "share"), [("sqlite", 4), ("postgresql", 12)], indirect=["database_url"]
 )

@@ -90,6 +90,7 @@ def in_team_red(changes: Mapping[str, Any]) -> campaign_pb2.Campaign:
     return campaign
 
 
+@pytest.mark.nightly_on("postgresql")
 async def test_a_campaign_skips_who_is_outside_its_team_and_a_preview_says_so(
     database: Database, database_url: str
 ) -> None:

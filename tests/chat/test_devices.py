@@ -9,6 +9,8 @@ from herald.chat.v1 import chat_pb2
 from herald.chat.v1 import chat_service_pb2 as pb
 from tests.chat.running_chat import NOON, Chat, refusal, time
 
+pytestmark = pytest.mark.nightly_on("postgres")
+
 LATER = NOON + timedelta(hours=1)
 APN, FIREBASE = chat_pb2.PUSH_PROVIDER_APN, chat_pb2.PUSH_PROVIDER_FIREBASE
 

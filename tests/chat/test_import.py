@@ -14,6 +14,8 @@ from herald.chat.v1 import chat_service_pb2 as pb
 from segment_service.chat_import import begun
 from tests.chat.running_chat import CID, NOON, Chat, refusal
 
+pytestmark = pytest.mark.nightly_on("postgres")
+
 INSERT, REPLACE = pb.UPSERT_MODE_INSERT, pb.UPSERT_MODE_REPLACE
 SPECIAL = ["'\"\\", "%_", "e\u0301 \u202e\u05e9\u05dc\u05d5\u05dd", "a\n\tb", "😀", "\\u0000"]
 

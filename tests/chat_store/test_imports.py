@@ -481,6 +481,7 @@ async def test_a_source_that_breaks_off_leaves_the_chunks_before(store: ChatStor
     }
 
 
+@pytest.mark.nightly
 async def test_large_records_make_small_chunks(store: ChatStore) -> None:
     """A chunk is bounded by its bytes, too: 17 messages of half a megabyte are two chunks."""
     attachment = {"a": "x" * (MAX_ATTACHMENTS_BYTES - len('[{"a":""}]'))}

@@ -102,6 +102,7 @@ def busy_process(url: str, kind: str = "equal") -> Iterator[None]:
     assert process.returncode == 0
 
 
+@pytest.mark.nightly
 async def test_a_writer_gets_in_between_two_pages_of_a_busy_task(database: Database) -> None:
     async def busy() -> None:
         for _ in range(10):

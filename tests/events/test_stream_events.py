@@ -79,6 +79,7 @@ async def test_a_stream_tells_of_a_campaign_from_its_creation_to_its_end(
     assert all(event.payload["id"] == event.id for event in events)
 
 
+@pytest.mark.nightly
 async def test_a_stream_that_is_resumed_after_every_restart_has_no_gap_and_no_repetition(
     services: ServerPair,
 ) -> None:

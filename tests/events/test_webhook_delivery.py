@@ -91,6 +91,7 @@ async def test_a_held_database_sends_no_events_until_it_is_released(
     assert [event["id"] for event in receiver.first_arrivals] == logged_ids
 
 
+@pytest.mark.nightly_on("-7]", "-500]")
 @pytest.mark.parametrize("max_batch_events", [1, 7, 500])
 async def test_random_failures_lose_nothing_and_keep_the_order(
     database: Database, deliveries: Deliveries, max_batch_events: int
@@ -349,6 +350,7 @@ async def test_a_change_of_the_types_holds_for_everything_that_is_sent_after_it_
     assert [event["type"] for event in later] == ["campaign.completed"]
 
 
+@pytest.mark.nightly
 async def test_two_dispatchers_share_the_work_and_send_nothing_twice(
     database: Database, deliveries: Deliveries, receiver: Receiver
 ) -> None:

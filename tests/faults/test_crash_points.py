@@ -67,6 +67,7 @@ def test_the_suite_knows_how_a_server_comes_to_each_step() -> None:
     assert {module_of(step) for step in REACHABLE} == {"campaign_service", "segment_service"}
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("crash", "tables"),
     [

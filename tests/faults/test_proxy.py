@@ -32,6 +32,7 @@ async def connection(proxy: Proxy) -> AsyncIterator[asyncpg.Connection]:
     connected.terminate()
 
 
+@pytest.mark.nightly
 async def test_a_lost_commit_is_done_and_nobody_is_told(
     proxy: Proxy, connection: asyncpg.Connection, mortal_postgres: RestartablePostgres
 ) -> None:
@@ -57,6 +58,7 @@ async def test_a_cut_before_the_commit_undoes_all(
     assert mortal_postgres.server.execute("SELECT count(*) FROM things") == "0"
 
 
+@pytest.mark.nightly
 async def test_what_is_held_up_goes_through_later(
     proxy: Proxy, connection: asyncpg.Connection
 ) -> None:

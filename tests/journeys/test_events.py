@@ -30,6 +30,7 @@ GUESTS = ["ann", "bob", "cleo"]
 pytestmark = pytest.mark.timeout(240)
 
 
+@pytest.mark.nightly_on("postgresql")
 async def test_a_webhook_is_told_of_a_campaign_from_its_start_to_its_end(pair: Pair) -> None:
     async with receiving() as receiver:
         secret = await in_thread(create_webhook, pair, receiver.url)

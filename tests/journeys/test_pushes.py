@@ -43,6 +43,7 @@ def pair(database_url: str, tmp_path: Path, gateway: Gateway) -> Iterator[Pair]:
         yield pair
 
 
+@pytest.mark.nightly_on("postgresql")
 async def test_a_campaign_tells_how_many_phones_it_was_pushed_to(
     pair: Pair, gateway: Gateway
 ) -> None:

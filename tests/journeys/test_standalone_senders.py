@@ -91,7 +91,7 @@ def test_senders_alone_go_on_with_a_campaign_and_give_it_back_on_a_stop_signal(
     assert_everyone_has_one_outcome(database_url, campaign.id, PEOPLE)
 
 
-@pytest.mark.nightly_on("postgresql")
+@pytest.mark.nightly
 def test_senders_alone_complete_a_campaign_without_any_campaign_server(
     database_url: str, tmp_path: Path
 ) -> None:

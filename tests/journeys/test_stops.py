@@ -17,9 +17,9 @@ from tests.harness.reconciliation import (
 from tests.journeys.conftest import LargeUserBase
 
 _RUN_SECONDS = 120.0
-_QUIET_SECONDS = 10.0
+_QUIET_SECONDS = 4.0
 _BETWEEN_LOOKS_SECONDS = 0.25
-_STOPS = 20
+_STOPS = 10
 _SOME = 10_000
 
 pytestmark = pytest.mark.timeout(300)

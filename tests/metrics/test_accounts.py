@@ -15,6 +15,8 @@ from tests.campaign.test_runs import a_page, claimed, started
 from tests.metrics.measuring import Metrics
 from tests.metrics.series import by_label
 
+pytestmark = pytest.mark.nightly_on("postgresql")
+
 
 async def half_sent(database: Database) -> SqlRunStore:
     """Five targets: two sent, one skipped, one failed, one to come."""

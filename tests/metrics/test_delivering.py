@@ -24,6 +24,8 @@ from tests.events.reading import a_reader
 from tests.harness.webhook_receiver import Receiver, receiving
 from tests.metrics.series import by_label, series_of, value
 
+pytestmark = pytest.mark.nightly_on("postgresql")
+
 PEOPLE = ["ann", "bob", "cleo"]
 # of their campaign: its creation, its start, a page, and its completion
 ENTRIES = 4

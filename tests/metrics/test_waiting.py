@@ -27,6 +27,8 @@ from tests.harness.proxy import relayed
 from tests.metrics.measuring import LEASE_TIME, Metrics, causes_in
 from tests.metrics.series import by_label, scraped
 
+pytestmark = pytest.mark.nightly_on("postgresql")
+
 SECOND = timedelta(seconds=1)
 
 

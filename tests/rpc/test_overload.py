@@ -141,6 +141,7 @@ async def test_a_full_server_still_answers_health_checks_and_watches() -> None:
     assert checked.status == watched.status == health_pb2.HealthCheckResponse.SERVING
 
 
+@pytest.mark.nightly_on("deadline-pages", "deadline-collecting")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("by", ["its caller", "its deadline"])
 async def test_a_call_that_is_cut_gives_its_slot_back(kind: str, by: str) -> None:

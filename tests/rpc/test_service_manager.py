@@ -13,7 +13,7 @@ from herald_rpc.server import service_manager
 from tests.harness.processes import free_address
 
 
-@pytest.mark.nightly_on("campaign_service", "send", "dispatch")
+@pytest.mark.nightly_on("campaign_service")
 @pytest.mark.parametrize(
     "command",
     [
@@ -22,6 +22,7 @@ from tests.harness.processes import free_address
         ["campaign_service", "send"],
         ["campaign_service", "dispatch"],
     ],
+    ids=" ".join,
 )
 def test_each_kind_of_server_tells_that_it_is_ready_and_that_it_stops(
     command: list[str], sqlite_url: str, tmp_path: Path

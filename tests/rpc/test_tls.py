@@ -197,11 +197,10 @@ async def test_a_client_with_tls_is_told_that_a_server_has_none(authority: Autho
     assert counted.calls == 0
 
 
-@pytest.mark.parametrize(
-    "seconds", [3, pytest.param(15, marks=[pytest.mark.nightly, pytest.mark.timeout(300)])]
-)
+@pytest.mark.nightly
+@pytest.mark.timeout(300)
 async def test_no_call_fails_while_all_certificates_are_exchanged_every_second(
-    seconds: int, authority: Authority
+    authority: Authority,
 ) -> None:
     server, client = authority.issue("server"), authority.issue("client", "sender@herald")
     counted, stop = Counted(), asyncio.Event()
@@ -209,11 +208,11 @@ async def test_no_call_fails_while_all_certificates_are_exchanged_every_second(
 
     async def exchange() -> None:
         loop = asyncio.get_running_loop()
-        ends_at = loop.time() + seconds
+        ends_at = loop.time() + 15
         while loop.time() < ends_at:
             authority.issue("server")
             authority.issue("client", "sender@herald")
-            await asyncio.sleep(min(1.0, seconds / 6))
+            await asyncio.sleep(1)
         stop.set()
 
     async def call_on_one_channel(address: str) -> None:
@@ -242,7 +241,7 @@ async def test_no_call_fails_while_all_certificates_are_exchanged_every_second(
         group.create_task(call_on_one_channel(service.server.address))
         group.create_task(call_on_new_channels(service.server.address))
 
-    assert answered == counted.calls > 10 * seconds
+    assert answered == counted.calls > 150
 
 
 async def test_a_channel_calls_with_a_new_certificate_once_it_is_there(

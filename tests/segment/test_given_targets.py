@@ -9,6 +9,8 @@ from herald_rpc.wire.structs import to_struct
 from tests.segment.segment_server import CHANNEL, USER, SegmentServer
 from tests.segment.test_segments import updated
 
+pytestmark = pytest.mark.nightly_on("postgres")
+
 EVERYONE = ["anna", "bert", "carl", "dora"]
 
 

@@ -8,6 +8,8 @@ from herald.segment.v1 import segment_service_pb2 as pb
 from tests.segment.refusals import CODES, refused
 from tests.segment.segment_server import CHANNEL, USER, SegmentServer
 
+pytestmark = pytest.mark.nightly_on("postgres")
+
 NO_CIDS = [
     "general",
     ":general",

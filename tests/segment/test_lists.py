@@ -13,6 +13,8 @@ from herald_rpc.wire.structs import to_struct
 from tests.segment.refusals import CODES, refused
 from tests.segment.segment_server import CHANNEL, NOON, USER, SegmentServer
 
+pytestmark = pytest.mark.nightly_on("postgres")
+
 
 def change(service: SegmentServer, kind: str, id_: str, *target_ids: str) -> Awaitable[Any]:
     return {"add": service.add, "remove": service.remove}[kind](id_, *target_ids)

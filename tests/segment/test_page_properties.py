@@ -17,6 +17,8 @@ from herald_rpc.wire.structs import to_struct
 from segment_service.sql.tables import segments
 from tests.segment.segment_server import CHANNEL, USER, SegmentServer
 
+pytestmark = pytest.mark.nightly_on("postgres")
+
 EXAMPLES = max(5, settings().max_examples // 3)
 SIZES = st.integers(1, 4)
 NAMES = st.text(st.sampled_from("aAbBé🦉"), min_size=1, max_size=2)

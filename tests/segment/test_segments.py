@@ -19,6 +19,8 @@ from herald_rpc.wire.structs import json_object, to_struct
 from tests.segment.refusals import CODES, refused
 from tests.segment.segment_server import CHANNEL, NOON, USER, SegmentServer
 
+pytestmark = pytest.mark.nightly_on("postgres")
+
 AMERICANS = {"country": "USA", "age": {"$gte": 30}}
 
 DEFINITIONS = {

@@ -204,6 +204,7 @@ async def ended(database_url: str, **variables: str) -> tuple[int | None, str]:
     return server.returncode, log.decode()
 
 
+@pytest.mark.nightly
 async def test_a_database_that_can_not_be_reached_is_said_and_ends_the_process(
     tmp_path: Path,
 ) -> None:

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 
+import pytest
+
 from chat_store.database.engine import Database, open_database
 from chat_store.errors import StoreUnavailableError
 from herald_rpc.wire.fields import timestamp
@@ -14,6 +16,8 @@ from segment_service.sql.targets import SqlTargetStore
 from tests.harness.manual_clock import ManualClock
 from tests.segment.segment_server import CHANNEL, NOON, SegmentServer
 from tests.segment.test_segments import updated
+
+pytestmark = pytest.mark.nightly_on("postgres")
 
 MINUTE = timedelta(minutes=1)
 

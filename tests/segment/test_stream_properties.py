@@ -27,6 +27,8 @@ from tests.harness.processes import Server, free_address, open_channel
 from tests.segment.refusals import refused
 from tests.segment.segment_server import CHANNEL, USER, SegmentServer, start_segment_server
 
+pytestmark = pytest.mark.nightly_on("postgres")
+
 SENDER = "the sender"
 GROUPS = "xyz"
 EXAMPLES = max(5, settings().max_examples // 3)

@@ -20,6 +20,7 @@ print([name for name in ("opentelemetry", "prometheus_client") if name in sys.mo
 """
 
 
+@pytest.mark.nightly
 def test_without_metrics_and_traces_their_libraries_are_not_imported() -> None:
     ran = subprocess.run(
         [sys.executable, "-c", IMPORT], check=True, capture_output=True, text=True, env={}

@@ -23,6 +23,8 @@ from tests.values.everything import Everything
 from tests.values.requests import populate, valid
 from tests.values.walking import walk
 
+pytestmark = pytest.mark.nightly_on("America")
+
 FIRST = datetime.min.replace(tzinfo=UTC)
 LAST = datetime.max.replace(tzinfo=UTC)
 STEP = timedelta(microseconds=1)
