@@ -48,6 +48,7 @@ class Audited:
             return Counter(row.principal_id or row.peer for row in rows)
 
 
+@pytest.mark.nightly_on("postgresql")
 async def test_ten_refused_calls_a_second_of_each_principal_are_written(
     database: Database,
 ) -> None:
@@ -66,6 +67,7 @@ async def test_ten_refused_calls_a_second_of_each_principal_are_written(
     assert await audited.written() == {"one": 20, "other": 3}
 
 
+@pytest.mark.nightly_on("postgresql")
 async def test_callers_without_a_token_have_a_limit_for_each_host_and_many_hosts_share_one(
     database: Database,
 ) -> None:

@@ -96,6 +96,7 @@ async def test_a_campaign_is_watched_over_a_restart_of_the_server(
     assert lines[-1].endswith("/s")
 
 
+@pytest.mark.nightly
 async def test_a_terminal_gets_a_bar_and_a_stop_a_code_of_its_own(
     sqlite_database: Database, sqlite_url: str
 ) -> None:

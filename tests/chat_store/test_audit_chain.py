@@ -280,6 +280,7 @@ async def test_calls_that_share_a_transaction_leave_a_row_each_with_their_own_ca
     )
 
 
+@pytest.mark.nightly_on("sqlite")
 async def test_writers_and_chains_at_the_same_time_make_one_whole_chain(
     database_url: str,
 ) -> None:

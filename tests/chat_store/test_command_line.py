@@ -94,7 +94,7 @@ STREAMS = {
 }
 
 
-@pytest.mark.nightly_on("/dev/stdin", "substituted", "a file")
+@pytest.mark.nightly_on("/dev/stdin", "substituted", "a file", "[-0", "one JSON array")
 @pytest.mark.parametrize("stream", STREAMS)
 @pytest.mark.parametrize(
     ("content", "code", "error_lines"),

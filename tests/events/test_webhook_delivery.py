@@ -91,7 +91,7 @@ async def test_a_held_database_sends_no_events_until_it_is_released(
     assert [event["id"] for event in receiver.first_arrivals] == logged_ids
 
 
-@pytest.mark.nightly_on("-7]", "-500]")
+@pytest.mark.nightly_on("-1]", "-7]")
 @pytest.mark.parametrize("max_batch_events", [1, 7, 500])
 async def test_random_failures_lose_nothing_and_keep_the_order(
     database: Database, deliveries: Deliveries, max_batch_events: int

@@ -53,7 +53,7 @@ def test_a_second_signal_does_not_cut_the_stop_short(running: subprocess.Popen[s
     assert not psutil.wait_procs(servers, timeout=0)[1]
 
 
-@pytest.mark.nightly_on("[0]")
+@pytest.mark.nightly
 @pytest.mark.parametrize("which", [0, 1])
 def test_a_server_that_dies_ends_the_other_one(running: subprocess.Popen[str], which: int) -> None:
     servers = psutil.Process(running.pid).children()

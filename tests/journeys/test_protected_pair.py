@@ -322,7 +322,7 @@ def test_a_server_beyond_loopback_that_may_be_insecure_serves_and_warns_at_each_
         ] * starts
 
 
-@pytest.mark.nightly_on("segment_service")
+@pytest.mark.nightly
 @pytest.mark.parametrize("module", ["segment_service", "campaign_service"])
 def test_a_server_beyond_loopback_without_tls_ends_before_it_serves(
     module: str, sqlite_url: str

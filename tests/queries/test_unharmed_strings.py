@@ -17,6 +17,8 @@ from tests.queries.query_clients import QueryClients, person
 from tests.segment.refusals import CODES, refused
 from tests.segment.segment_server import USER
 
+pytestmark = pytest.mark.nightly_on("postgres")
+
 TEXTS = {
     "quotes": 'O\'Neil "x" `y`',
     "a statement": "'; DROP TABLE users; --",

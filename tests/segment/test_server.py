@@ -219,6 +219,7 @@ async def test_a_database_that_can_not_be_reached_is_said_and_ends_the_process(
     assert "secret" not in log
 
 
+@pytest.mark.nightly
 async def test_a_database_at_another_schema_is_said_and_ends_the_process(
     postgres: Postgres,
 ) -> None:

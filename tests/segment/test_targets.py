@@ -12,6 +12,8 @@ from herald_rpc.wire.structs import to_struct, to_value
 from tests.segment.refusals import CODES, refused
 from tests.segment.segment_server import CHANNEL, USER, SegmentServer
 
+pytestmark = pytest.mark.nightly_on("postgres")
+
 
 async def explained(
     service: SegmentServer, id_: str, target_id: str, sender_id: str = ""

@@ -128,6 +128,7 @@ async def test_one_trace_leads_from_the_call_that_starts_a_campaign_to_its_sinks
     assert {"campaign started", "shard claimed", "campaign completed"} <= of_trace
 
 
+@pytest.mark.nightly
 async def test_a_trace_that_its_caller_does_not_record_is_passed_on_and_not_recorded(
     sqlite_url: str, collector: Collector, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
