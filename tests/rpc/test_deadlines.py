@@ -55,7 +55,12 @@ async def test_a_call_whose_deadline_has_passed_is_worked_on_no_more() -> None:
     assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
-async def test_who_waits_for_an_impaired_server_is_told_before_giving_up() -> None:
+async def test_who_waits_for_an_impaired_server_is_told_before_giving_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # this machine may be too busy to answer within the half second that is kept otherwise
+    monkeypatch.setattr(deadlines, "_MOST_KEPT_SECONDS", 29.5)
+    monkeypatch.setattr(deadlines, "_KEPT_SHARE", 1.0)
     begun = asyncio.Event()
 
     async def wait(_request: bytes, _context: Any) -> bytes:
@@ -64,7 +69,7 @@ async def test_who_waits_for_an_impaired_server_is_told_before_giving_up() -> No
         return b""
 
     async with running({"Wait": raw_service.unary(wait)}) as service:
-        call = service.unary("Wait")(b"", timeout=2)
+        call = service.unary("Wait")(b"", timeout=30)
         await begun.wait()
         await service.server.set_serving(False)
         with pytest.raises(grpc.aio.AioRpcError) as raised, capture_logs():
