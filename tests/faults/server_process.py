@@ -54,6 +54,7 @@ class ServerProcess:
         self._process: ForkServerProcess | None = None
         self._stopping = False
         self._told_to_die = False
+        self._is_terminated = False
         self._life_begins_at = 0
         self._ended = asyncio.Event()
 
@@ -65,7 +66,7 @@ class ServerProcess:
         try:
             while not self._stopping:
                 crash = self._crashes.pop(0) if self._crashes else None
-                self._told_to_die = False
+                self._told_to_die = self._is_terminated = False
                 self._life_begins_at = self._log.stat().st_size if self._log.exists() else 0
                 environment = self._environment | ({VARIABLE: str(crash)} if crash else {})
                 self._process = forkserver.start(self.module, environment, self._log)
@@ -92,7 +93,7 @@ class ServerProcess:
     async def stop(self) -> None:
         """With SIGTERM; it must end well."""
         self._stopping = True
-        self._signal(signal.SIGTERM)
+        self._terminate()
         try:
             async with asyncio.timeout(_STOP_SECONDS):
                 await self._ended.wait()
@@ -105,7 +106,7 @@ class ServerProcess:
 
     def drain(self) -> None:
         """As an operator restarts it: SIGTERM, and started again when it has ended."""
-        if self._signal(signal.SIGTERM):
+        if self._terminate():
             self.fired["drain"] += 1
 
     def freeze(self) -> None:
@@ -190,11 +191,13 @@ class ServerProcess:
             log.seek(offset)
             return [_read(line) for line in log]
 
-    def _signal(self, number: signal.Signals) -> bool:
-        if self.pid is None:
+    def _terminate(self) -> bool:
+        """Sends SIGTERM once a life, because a second one ends a server at once."""
+        if self.pid is None or self._is_terminated:
             return False
+        self._is_terminated = True
         with suppress(ProcessLookupError):
-            os.kill(self.pid, number)
+            os.kill(self.pid, signal.SIGTERM)
         return True
 
     def _signal_all(self, number: signal.Signals) -> bool:
