@@ -15,8 +15,13 @@ from tests.harness.canary_plugin import (  # noqa: F401 - hooks
 from tests.harness.not_tested import pytest_terminal_summary  # noqa: F401 - a hook
 from tests.harness.postgres import FAST_AND_UNSAFE, Postgres, migrated, temporary_postgres
 
+MEMORY, MEMORY_BYTES = Path("/dev/shm"), 4 * 2**30  # noqa: S108 - pytest makes its own folder there
+
 # gRPC's threads of this process would crash the copy of it that becomes a PostgreSQL
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+# Each commit waits 1 to 4 ms for a disk. Memory keeps as much of a process that is killed.
+if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= MEMORY_BYTES:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 settings.register_profile(
     "herald",
