@@ -129,14 +129,16 @@ class _Counter:
         return web.Response()
 
     def run(self, listening: threading.Event) -> None:
-        self._loop.run_until_complete(self._listen())
+        runner = self._loop.run_until_complete(self._listen())
         listening.set()
         self._loop.run_forever()
+        self._loop.run_until_complete(runner.cleanup())
+        self._loop.close()
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
 
-    async def _listen(self) -> None:
+    async def _listen(self) -> web.AppRunner:
         app = web.Application(client_max_size=2**24)
         app.router.add_post("/", self.handle)
         runner = web.AppRunner(app, access_log=None)
@@ -144,6 +146,7 @@ class _Counter:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         host, port = runner.addresses[0][:2]
         self.url = f"http://{host}:{port}/"
+        return runner
 
 
 @contextmanager
