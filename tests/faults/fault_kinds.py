@@ -222,7 +222,7 @@ async def lose_commit(cluster: Cluster, choose: random.Random) -> None:
     cluster.fired["lose-commit"] += cluster.to_postgres.lost_commits
 
 
-# the others are part of the servers' lives, or of the campaign's driver
+# the others are steps of the campaign driver, or ends of a server's life
 FAULTS: Mapping[str, Fault] = {
     "kill": kill,
     "kill-every-second": kill_every_second,

@@ -90,6 +90,7 @@ async def _drive(cluster: Cluster) -> tuple[CampaignDriver, campaign_pb2.Campaig
     scenario = cluster.scenario
     addresses = [[each.address for each in some] for some in (cluster.segments, cluster.campaigns)]
     async with connected(*addresses) as client:
+        # another word would change what each seed draws
         driver = CampaignDriver(cluster, client, _choices(scenario, "story"))
         await driver.prepare()
         async with asyncio.TaskGroup() as group:
