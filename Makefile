@@ -36,7 +36,7 @@ run: $(CORE)  ## Run both servers on ./data, to be used
 	$(BIN)/herald dev
 
 test: $(DEV)  ## Run the tests, on SQLite and on a real PostgreSQL, but those that take long
-	$(BIN)/pytest -q -n 3 --dist loadgroup -m "not nightly"
+	$(BIN)/pytest -q -n 2 --dist loadgroup -m "not nightly"
 
 nightly: $(DEV)  ## Run the tests that take long, and those of properties with more examples
 	TEST_EXAMPLES=30 $(BIN)/pytest -q -n 3 --dist loadgroup -m "(nightly or property) and not alone"
