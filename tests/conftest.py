@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from chat_store.database.engine import Database, open_database
+from tests.harness import compiled_statements
 from tests.harness.canary_plugin import (  # noqa: F401 - hooks
     pytest_configure,
     pytest_runtest_makereport,
@@ -22,6 +23,8 @@ os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 # Each commit waits 1 to 4 ms for a disk. Memory keeps as much of a process that is killed.
 if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= MEMORY_BYTES:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+compiled_statements.share()
 
 settings.register_profile(
     "herald",

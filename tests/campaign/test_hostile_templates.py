@@ -37,7 +37,15 @@ def test_a_template_that_reaches_outside_or_asks_for_too_much_is_refused(source:
         compile_json([source])
 
 
-@pytest.mark.parametrize("depth", [17, 40, 80, 160])
+@pytest.mark.parametrize(
+    "depth",
+    [
+        17,
+        pytest.param(40, marks=pytest.mark.nightly),
+        pytest.param(80, marks=pytest.mark.nightly),
+        160,
+    ],
+)
 @pytest.mark.parametrize(
     ("opening", "middle", "closing"),
     [
