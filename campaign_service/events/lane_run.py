@@ -145,12 +145,13 @@ class LaneRun:
         bodies: list[bytes] = []
         size = 0
         for event in self._events:
+            if self._batch_end is None and len(chosen) == most:
+                break
             if self._batch_end is not None and event.place >= self._batch_end:
                 break
             body = orjson.dumps(event.payload)
             size += len(body) + 1
-            is_full = len(chosen) == most or size > MAX_BATCH_BYTES
-            if chosen and self._batch_end is None and is_full:
+            if chosen and self._batch_end is None and size > MAX_BATCH_BYTES:
                 break
             chosen.append(event)
             bodies.append(body)

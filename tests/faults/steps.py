@@ -27,6 +27,8 @@ def module_of(step: str) -> str:
 def _names() -> Iterator[str]:
     for package in _PACKAGES:
         for source in _sources(resources.files(package)):
+            if "transaction(" not in source:
+                continue
             for node in _nodes(ast.parse(source)):
                 if _is_write(node):
                     yield _text(next(iter(node.args), None))
@@ -61,4 +63,8 @@ def _is_write(node: ast.AST) -> TypeGuard[ast.Call]:
 
 
 def _is_write_all(node: ast.AST) -> TypeGuard[ast.Call]:
-    return isinstance(node, ast.Call) and ast.unparse(node.func) == "execute_in_transaction"
+    return (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "execute_in_transaction"
+    )
