@@ -1,6 +1,7 @@
 """What nobody can do with templates, neither to others nor to the server."""
 
 import re
+import sys
 import time
 import tracemalloc
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -148,7 +149,9 @@ def test_a_render_that_failed_leaves_the_next_one_its_whole_budget() -> None:
 
 def assert_bounded(work: Callable[[], None]) -> None:
     """Within 100 ms and 50 MB. Others' load is no part of a thread's time, but slows it, too."""
-    assert any(thread_seconds(work) < 0.1 for _ in range(3))
+    # the tracer of `make coverage` makes each line slower
+    most = 0.1 if sys.gettrace() is None else 1.0
+    assert any(thread_seconds(work) < most for _ in range(3))
 
     tracemalloc.start()
     try:
