@@ -83,7 +83,7 @@ def anybody_runs(program: str) -> bool:
 
 @pytest.mark.nightly
 @pytest.mark.timeout(900)
-def test_the_tour_works_for_an_unprivileged_user_with_a_read_only_home(
+def test_the_tour_and_the_commands_work_for_an_unprivileged_user_with_a_read_only_home(
     wheel: Path, bare_bin: Path
 ) -> None:
     pip = [sys.executable, "-m", "pip", "--python", str(bare_bin / "python")]
@@ -102,9 +102,37 @@ def test_the_tour_works_for_an_unprivileged_user_with_a_read_only_home(
         "HOME": "/proc",
     }
 
+    def started(*words: str) -> subprocess.Popen[str]:
+        outer = {name: text for name, text in os.environ.items() if not name.startswith("HERALD_")}
+        return subprocess.Popen(
+            [*before, str(bare_bin / "herald"), *words],
+            cwd=work,
+            env={**outer, **settings, "HERALD_SEGMENT_TARGET": segment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def output(*words: str) -> str:
+        with started(*words) as command:
+            text, _ = command.communicate(timeout=60)
+        assert command.returncode == 0, text
+        return text
+
     with running_dev(work, settings, bare_bin / "herald", *before) as process:
         readme_tour.walk(segment, campaign)
+        (work / "users.jsonl").write_text('{"type": "user", "data": {"id": "anna"}}\n')
+        output("migrate", "--check")
+        assert "1 user" in output("import", "users.jsonl")
+        assert "completed" in output("watch", "hello", "--target", campaign)
+        output("verify", "hello")
+        with started("send") as senders:
+            assert senders.stdout
+            assert any("sending" in line for line in senders.stdout)
+            senders.terminate()
+            assert senders.wait(60) == 0
         process.terminate()
         assert process.wait(60) == 0
 
     assert (work / "data" / "herald.db").exists()
+    output("migrate")
