@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -25,6 +25,7 @@ from tests.harness.parent_death import die_with_parent
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 60.0
+_ABORT_SECONDS = 5.0
 _TAIL_LINES = 40
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -141,6 +142,10 @@ class Server:
         try:
             return process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
+            # it leaves the stacks of its threads in the log, unless it is stopped
+            process.send_signal(signal.SIGABRT)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_ABORT_SECONDS)
             process.send_signal(signal.SIGKILL)
             process.wait()
             raise self._error("did not end on SIGTERM") from None
