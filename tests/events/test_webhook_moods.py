@@ -136,7 +136,8 @@ async def test_an_endpoint_that_hangs_delays_twenty_others_by_less_than_a_second
         arrivals.clear()
         began = monotonic()
         await a_sent_campaign(database, campaign_id, PEOPLE[:2])
-        await healthy.until(lambda: len(arrivals) == 20 * 5)
+        # an event may come twice
+        await healthy.until(lambda: len(arrivals) >= 20 * 5)
         return [arrival - began for arrival in arrivals]
 
     arrivals: list[float] = []
