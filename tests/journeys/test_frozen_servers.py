@@ -4,8 +4,6 @@ Frozen is not gone: its connections stay open, and its system acknowledges all t
 """
 
 import asyncio
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -26,6 +24,7 @@ from herald.segment.v1 import segment_service_pb2 as pb
 from herald.segment.v1.segment_service_pb2_grpc import SegmentServiceStub
 from herald_rpc.client.channels import open_channels
 from tests.harness import forkserver, hello_campaign
+from tests.harness.freezing import frozen_between_writes
 from tests.harness.processes import Pair, Server, free_address, running_pair
 from tests.harness.reconciliation import assert_everyone_has_one_outcome
 from tests.journeys.test_outages import (
@@ -70,18 +69,6 @@ def segment_servers(how_many: int, database_url: str, logs: Path) -> Iterator[li
             )
             for number, address in enumerate(free_address() for _ in range(how_many))
         ]
-
-
-@contextmanager
-def frozen(server: Server) -> Iterator[None]:
-    processes = server.processes()
-    for pid in processes:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in processes:
-            os.kill(pid, signal.SIGCONT)
 
 
 async def fill(server: Server) -> None:
@@ -185,7 +172,7 @@ async def test_a_frozen_segment_server_is_left_within_seconds(
             calls = [asyncio.create_task(in_time(ask(client))) for ask, _ in all_calls()]
             # they are on their way
             await asyncio.sleep(0)
-        with frozen(servers[-1]):
+        with frozen_between_writes(servers[-1]):
             if when != "in the middle of calls":
                 calls = [asyncio.create_task(in_time(ask(client))) for ask, _ in all_calls()]
             rests = [asyncio.create_task(stream.rest()) for stream in streams]
@@ -219,7 +206,7 @@ def counted(pair: Pair, campaign: campaign_pb2.Campaign) -> None:
     )
 
 
-def test_start_campaign_is_not_held_up_by_one_of_two_that_is_frozen(
+def test_start_campaign_is_not_held_up_by_one_of_two_that_is_frozen_between_writes(
     sqlite_url: str, tmp_path: Path
 ) -> None:
     with two_segment_servers(sqlite_url, tmp_path / "logs") as (pair, second):
@@ -228,7 +215,7 @@ def test_start_campaign_is_not_held_up_by_one_of_two_that_is_frozen(
         for campaign in campaigns:
             counted(pair, campaign)
         start = [campaign_service_pb2.StartCampaignRequest(id=each.id) for each in campaigns]
-        with frozen(second):
+        with frozen_between_writes(second):
             began = time.monotonic()
             for request in start:
                 pair.campaigns.StartCampaign(request, timeout=2 * LEFT_SECONDS)
@@ -237,7 +224,7 @@ def test_start_campaign_is_not_held_up_by_one_of_two_that_is_frozen(
     assert took < LEFT_SECONDS
 
 
-def test_a_campaign_waits_for_its_only_segment_server_while_it_is_frozen(
+def test_a_campaign_waits_for_its_only_segment_server_while_it_is_frozen_between_writes(
     sqlite_url: str, tmp_path: Path
 ) -> None:
     with running_pair(sqlite_url, tmp_path / "logs", SLOW, forkserver.run) as pair:
@@ -245,7 +232,7 @@ def test_a_campaign_waits_for_its_only_segment_server_while_it_is_frozen(
         draft, campaign = create_campaign(pair), started(pair)
         counted(pair, draft)
         counted(pair, campaign)
-        with frozen(pair.segment):
+        with frozen_between_writes(pair.segment):
             waiting = hello_campaign.wait_until(
                 pair, campaign, lambda state: bool(state.status_reason), 2 * LEFT_SECONDS
             )
@@ -270,7 +257,7 @@ def test_watch_leaves_a_frozen_campaign_server_and_comes_back(
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
             assert watching.stdout
             assert "draft" in watching.stdout.readline()
-            with frozen(pair.campaign):
+            with frozen_between_writes(pair.campaign):
                 late = subprocess.run(
                     command, timeout=2 * LEFT_SECONDS, check=False, capture_output=True, text=True
                 )

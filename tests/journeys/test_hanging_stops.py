@@ -15,6 +15,7 @@ from sqlalchemy.engine import make_url
 from herald.campaign.v1 import campaign_pb2
 from herald.chat.v1 import chat_pb2, chat_service_pb2
 from tests.harness import forkserver, hello_campaign
+from tests.harness.freezing import frozen
 from tests.harness.postgres import FAST_AND_UNSAFE, Postgres, temporary_postgres
 from tests.harness.processes import Pair, Server, running_pair, servers
 from tests.harness.reconciliation import assert_everyone_has_one_outcome, lease_owners
@@ -69,20 +70,6 @@ class Case:
     @property
     def senders(self) -> str:
         return f"{self.settings['HERALD_SENDER_PROCESSES']} sender processes"
-
-
-@contextmanager
-def frozen(pids: list[int]) -> Iterator[None]:
-    """Takes all their time from the processes, and gives it back to those that are left."""
-    processes = [psutil.Process(pid) for pid in pids]
-    for process in processes:
-        process.suspend()
-    try:
-        yield
-    finally:
-        for process in processes:
-            if process.is_running():
-                process.resume()
 
 
 def a_frozen_sender(running: Running) -> AbstractContextManager[None]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sqlalchemy.engine import make_url
@@ -21,6 +20,7 @@ from herald.chat.v1.chat_service_pb2_grpc import ChatServiceStub
 from herald.event.v1.event_service_pb2_grpc import EventServiceStub
 from herald.segment.v1.segment_service_pb2_grpc import SegmentServiceStub
 from tests.harness import forkserver, hello_campaign
+from tests.harness.freezing import frozen_between_writes
 from tests.harness.postgres import Postgres
 from tests.harness.processes import Pair, Server, free_address, open_channel, running_pair
 from tests.harness.reconciliation import assert_everyone_has_one_outcome
@@ -324,11 +324,6 @@ def two_segment_servers(
         )
 
 
-def process_of(server: Server) -> psutil.Process:
-    assert server._process
-    return psutil.Process(server._process.pid)
-
-
 @pytest.mark.nightly
 @pytest.mark.parametrize("hosts", ["127.0.0.1", "localhost"])
 def test_a_run_goes_on_as_long_as_one_of_the_segment_servers_is_there(
@@ -337,19 +332,18 @@ def test_a_run_goes_on_as_long_as_one_of_the_segment_servers_is_there(
     with two_segment_servers(sqlite_url, tmp_path / "logs", hosts) as (pair, second):
         upsert_people(pair)
         # a server that hangs gets no calls, so that the stream is with the first one
-        process_of(second).suspend()
-        draft, campaign = create_campaign(pair), started(pair)
-        sent = under_way(pair, campaign, 100).stats.messages_sent
-        process_of(second).resume()
+        with frozen_between_writes(second):
+            draft, campaign = create_campaign(pair), started(pair)
+            sent = under_way(pair, campaign, 100).stats.messages_sent
 
         pair.segment.kill()
         start_anew(pair.campaign)
         with_one = under_way(pair, campaign, sent + 200)
 
         start = campaign_service_pb2.StartCampaignRequest(id=draft.id)
-        process_of(second).suspend()
-        while_it_hangs = refusal(pair.campaigns.StartCampaign, start, 3)
-        second.kill()
+        with frozen_between_writes(second):
+            while_it_hangs = refusal(pair.campaigns.StartCampaign, start, 3)
+            second.kill()
         start_anew(pair.campaign)
         with_none = hello_campaign.wait_until(
             pair, campaign, lambda state: bool(state.status_reason), BACK_SECONDS
