@@ -225,7 +225,7 @@ def _log_refusal(error: grpc.aio.AioRpcError) -> None:
         logger.warning(
             "the segment service refuses HERALD_TOKEN",
             reason=_info(error).reason,
-            error=error.details(),
+            error=error.details() or "",
         )
 
 

@@ -154,7 +154,7 @@ class ServerProcess:
     def said_of_disk(self) -> int:
         """How many writes the disk had no room for, as far as it has told."""
         return sum(
-            any(words in line.get("error", "") for words in _FULL) for line in self._lines(0)
+            any(words in (line.get("error") or "") for words in _FULL) for line in self._lines(0)
         )
 
     def tail(self) -> str:
