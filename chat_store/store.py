@@ -250,6 +250,15 @@ class ImportBatch:
     messages: list[Message] = field(default_factory=list)
 
     @property
+    def cids(self) -> AbstractSet[str]:
+        """The CIDs of all channels whose records or counts it changes."""
+        return {
+            *(channel.cid for channel in self.channels),
+            *(member.cid for member in self.members),
+            *(message.cid for message in self.messages),
+        }
+
+    @property
     def records(self) -> int:
         """How many there are."""
         of_users = len(self.users) + len(self.devices)

@@ -25,7 +25,9 @@ from campaign_service.storage.webhook_backlog import count_events, events_in
 from campaign_service.storage.webhooks import load_webhook
 from chat_store.audit.entries import AuditedChange
 from chat_store.audit.recording import record
-from chat_store.database.columns import JsonValue
+from chat_store.database.bulk.row_locks import lock_rows
+from chat_store.database.bulk.row_sources import inline_rows
+from chat_store.database.columns import JsonValue, Key
 from chat_store.database.engine import Database
 from chat_store.paging import Page, PageRequest
 from chat_store.sql.filters import Binding
@@ -158,10 +160,14 @@ class SqlAttemptStore:
         table = webhook_attempts.c
         old = select(table.id).where(table.attempted_at < before).limit(most)
         async with self._database.transaction("webhook.forget") as connection:
-            gone = await connection.execute(delete(webhook_attempts).where(table.id.in_(old)))
-            await connection.execute(
-                delete(webhook_replays).where(webhook_replays.c.created_at < before)
-            )
+            ids = (await connection.scalars(old)).all()
+            given = inline_rows(self._database.dialect, {"id": Key}, {"id": ids})
+            chosen = table.id.in_(select(given.c["id"]).select_from(given.source))
+            await lock_rows(connection, webhook_attempts, chosen)
+            gone = await connection.execute(delete(webhook_attempts).where(chosen))
+            forgotten = webhook_replays.c.created_at < before
+            await lock_rows(connection, webhook_replays, forgotten)
+            await connection.execute(delete(webhook_replays).where(forgotten))
             return gone.rowcount
 
 

@@ -30,6 +30,7 @@ from campaign_service.storage.locks import is_held
 from campaign_service.storage.traces import trace_of
 from campaign_service.storage.webhooks import disable, distribute
 from chat_store.database.bulk.inserts import insert_rows
+from chat_store.database.bulk.row_locks import lock_rows
 from chat_store.database.engine import Database
 from chat_store.models import Values
 
@@ -90,13 +91,16 @@ class SqlLaneStore:
             .where(ranked.c.due, ranked.c.rank <= most_of_webhook)
             .order_by(ranked.c.rank)
             .limit(most)
+            .subquery()
         )
+        # locks them in the order of `row_locks`
+        in_order = select(chosen).order_by(*chosen.c)
         lanes = []
         async with self._database.transaction("webhook.claim") as connection:
             if self._database.dialect == "postgresql":
                 # one sender at a time claims, so that together they keep the limit of each webhook
                 await connection.execute(select(_CLAIMS))
-            for key in (await connection.execute(chosen)).all():
+            for key in (await connection.execute(in_order)).all():
                 lease = f"{owner}:{uuid4()}"
                 claimed = (
                     update(webhook_lanes)
@@ -104,18 +108,19 @@ class SqlLaneStore:
                     .values(lease=lease, lease_until=until)
                     .returning(*_lanes)
                 )
-                lanes.append(_lane((await connection.execute(claimed)).one()))
+                # none if its webhook has just been deleted
+                if row := (await connection.execute(claimed)).one_or_none():
+                    lanes.append(_lane(row))
         return lanes
 
     async def trace_of(self, campaign_id: str) -> str:
         return await trace_of(self._database, campaign_id)
 
     async def renew(self, lanes: Collection[Lane], until: datetime) -> None:
-        leases = [lane.lease for lane in lanes]
+        leased = _lanes.lease.in_([lane.lease for lane in lanes])
         async with self._database.transaction("webhook.renew") as connection:
-            await connection.execute(
-                update(webhook_lanes).where(_lanes.lease.in_(leases)).values(lease_until=until)
-            )
+            await lock_rows(connection, webhook_lanes, leased)
+            await connection.execute(update(webhook_lanes).where(leased).values(lease_until=until))
 
     async def begin_batch(self, lane: Lane, end: Place) -> None:
         await self._change(lane, {"batch_position": end.position, "batch_number": end.number})
@@ -190,14 +195,14 @@ class SqlLaneStore:
         repeated = [each.event_id for each in attempts if each.attempt > 1]
         if repeated:
             table = webhook_attempts.c
+            announced = and_(
+                table.webhook_id == attempts[0].webhook_id,
+                table.event_id.in_(repeated),
+                table.next_attempt_at.is_not(None),
+            )
+            await lock_rows(connection, webhook_attempts, announced)
             await connection.execute(
-                update(webhook_attempts)
-                .where(
-                    table.webhook_id == attempts[0].webhook_id,
-                    table.event_id.in_(repeated),
-                    table.next_attempt_at.is_not(None),
-                )
-                .values(next_attempt_at=None)
+                update(webhook_attempts).where(announced).values(next_attempt_at=None)
             )
         rows: Values = {
             "id": [each.id for each in attempts],

@@ -24,6 +24,7 @@ from chat_store.audit.callers import current_principal_id
 from chat_store.audit.entries import AuditedChange
 from chat_store.audit.recording import record
 from chat_store.database.bulk.inserts import insert_from, insert_rows
+from chat_store.database.bulk.row_locks import lock_rows
 from chat_store.database.engine import Database, DialectName
 from chat_store.paging import Page, PageRequest
 from chat_store.sql.filters import Binding
@@ -99,7 +100,9 @@ class SqlWebhookStore:
         async with self._database.transaction("webhook.delete") as connection:
             await load_webhook(connection, webhook_id, lock=True)
             for table in (webhook_lanes, webhook_attempts, webhook_replays):
-                await connection.execute(delete(table).where(table.c.webhook_id == webhook_id))
+                of_webhook = table.c.webhook_id == webhook_id
+                await lock_rows(connection, table, of_webhook)
+                await connection.execute(delete(table).where(of_webhook))
             await connection.execute(delete(webhooks).where(webhooks.c.id == webhook_id))
             await record(connection, AuditedChange(f"webhooks/{webhook_id}"))
 
@@ -141,6 +144,8 @@ async def distribute(
         )
         .where(behind, ~log.skip_webhook)
         .group_by(webhooks.c.id, log.campaign_id)
+        # locks the lanes in the order of `row_locks`
+        .order_by(webhooks.c.id, log.campaign_id)
     )
     names = [str(column.key) for column in new.selected_columns]
     await connection.execute(

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Row,
     Select,
     Text,
+    and_,
     any_,
     bindparam,
     case,
@@ -33,6 +34,7 @@ from chat_store.audit.recording import record
 from chat_store.database.bulk.arrays import prepared_columns, tuples_of
 from chat_store.database.bulk.inserts import insert_rows
 from chat_store.database.bulk.prepared import prepared_once
+from chat_store.database.bulk.row_locks import lock_rows, locking
 from chat_store.database.bulk.row_sources import Parameters, in_keys, inline_rows, key_parameters
 from chat_store.database.coalescing import MAX_SMALL, Coalescer
 from chat_store.database.columns import Key
@@ -105,6 +107,9 @@ class SqlChannelStore:
             if draft.channel.distinct and not draft.named_by_members
         ]
         async with self._database.transaction("channels.upsert") as connection:
+            if len(drafts) > 1:
+                # the existing ones are written after the new ones
+                await lock_channels(connection, dialect, drafts)
             await _require_known(connection, dialect, nameless)
             created = await write_channels(
                 connection, dialect, [draft.channel for draft in drafts.values()], now, mode
@@ -188,13 +193,13 @@ class SqlChannelStore:
 
     async def delete(self, cids: Sequence[str], now: datetime) -> int:
         given = inline_rows(self._database.dialect, {"cid": Key}, {"cid": list(cids)})
-        statement = (
-            update(channels)
-            .where(channels.c.cid.in_(select(given.c["cid"]).select_from(given.source)))
-            .where(channels.c.deleted_at.is_(None))
-            .values(deleted_at=now, updated_at=now)
+        chosen = and_(
+            channels.c.cid.in_(select(given.c["cid"]).select_from(given.source)),
+            channels.c.deleted_at.is_(None),
         )
+        statement = update(channels).where(chosen).values(deleted_at=now, updated_at=now)
         async with self._database.transaction("channels.delete") as connection:
+            await lock_rows(connection, channels, chosen)
             deleted = (await connection.execute(statement)).rowcount
             if deleted:
                 await record(connection, AuditedChange(resource_of("channels", cids)))
@@ -203,6 +208,7 @@ class SqlChannelStore:
     async def add_members(self, cid: str, given: Sequence[Member], now: datetime) -> int:
         dialect = self._database.dialect
         async with self._database.transaction("members.add") as connection:
+            await lock_channels(connection, dialect, [cid])
             await require_channel(connection, cid)
             await require_users(connection, dialect, [member.user_id for member in given])
             added = await write_members(connection, dialect, given, now, WriteMode.INSERT)
@@ -213,13 +219,15 @@ class SqlChannelStore:
     async def remove_members(self, cid: str, user_ids: Sequence[str]) -> int:
         dialect = self._database.dialect
         given = inline_rows(dialect, {"user_id": Key}, {"user_id": list(user_ids)})
-        statement = delete(members).where(
+        chosen = and_(
             members.c.cid == cid,
             members.c.user_id.in_(select(given.c["user_id"]).select_from(given.source)),
         )
         async with self._database.transaction("members.remove") as connection:
+            await lock_channels(connection, dialect, [cid])
             await require_channel(connection, cid)
-            removed = (await connection.execute(statement)).rowcount
+            await lock_rows(connection, members, chosen)
+            removed = (await connection.execute(delete(members).where(chosen))).rowcount
             await count_members(connection, dialect, {cid: -removed})
             if removed:
                 await record(connection, AuditedChange(f"channels/{cid}"))
@@ -247,8 +255,7 @@ async def write_channels(
     mode: WriteMode,
 ) -> set[str]:
     """Returns the CIDs of new channels. Existing ones stay as they are, or are replaced."""
-    unique = {channel.cid: channel for channel in given}
-    rows = [unique[cid] for cid in sorted(unique)]
+    rows = list({channel.cid: channel for channel in given}.values())
     created = set(await connection.scalars(*_insert(dialect, rows, now, returning=["cid"])))
     known = [channel for channel in rows if channel.cid not in created]
     if known and mode is WriteMode.REPLACE:
@@ -285,6 +292,20 @@ async def known_channels(
         given.source, channels, channels.c.cid == given.c["cid"]
     )
     return set(await connection.scalars(statement))
+
+
+async def lock_channels(
+    connection: AsyncConnection, dialect: DialectName, cids: Iterable[str]
+) -> None:
+    """Locks them for a transaction whose members or messages change the channels' counts."""
+    if dialect == "postgresql":
+        await connection.execute(locking_channels(), key_parameters(dialect, cids))
+
+
+@cache
+def locking_channels() -> Select[int]:
+    """Selects the number of channels that it locks, for PostgreSQL, by `key_parameters`."""
+    return locking(channels, in_keys("postgresql", channels.c.cid))
 
 
 async def require_channel(

@@ -7,12 +7,13 @@ from functools import cache
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Row, Select, bindparam, delete, select, tuple_, update
+from sqlalchemy import Row, Select, and_, bindparam, delete, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chat_store.audit.entries import AuditedChange, resource_of
 from chat_store.audit.recording import record
 from chat_store.database.bulk.inserts import insert_records
+from chat_store.database.bulk.row_locks import lock_rows
 from chat_store.database.bulk.row_sources import in_keys, inline_rows, key_parameters
 from chat_store.database.columns import Count, Key, PlainText
 from chat_store.database.engine import Database, DialectName
@@ -46,11 +47,10 @@ class SqlDeviceStore:
 
     async def delete(self, ids: Sequence[str]) -> int:
         given = inline_rows(self._database.dialect, {"id": Key}, {"id": list(ids)})
-        statement = delete(devices).where(
-            devices.c.id.in_(select(given.c["id"]).select_from(given.source))
-        )
+        chosen = devices.c.id.in_(select(given.c["id"]).select_from(given.source))
         async with self._database.transaction("devices.delete") as connection:
-            deleted = (await connection.execute(statement)).rowcount
+            await lock_rows(connection, devices, chosen)
+            deleted = (await connection.execute(delete(devices).where(chosen))).rowcount
             if deleted:
                 await record(connection, AuditedChange(resource_of("devices", ids)))
             return deleted
@@ -75,9 +75,7 @@ class SqlDeviceStore:
 
     async def disable(self, reasons: Mapping[str, str]) -> int:
         types = {"id": Key, "reason": PlainText}
-        # locked in the order of ids, as other writers do
-        ids = sorted(reasons)
-        values = {"id": ids, "reason": [reasons[id_] for id_ in ids]}
+        values = {"id": list(reasons), "reason": list(reasons.values())}
         given = inline_rows(self._database.dialect, types, values)
         reason = (
             select(given.c["reason"])
@@ -85,15 +83,12 @@ class SqlDeviceStore:
             .where(given.c["id"] == devices.c.id)
             .scalar_subquery()
         )
-        statement = (
-            update(devices)
-            .where(
-                devices.c.id.in_(select(given.c["id"]).select_from(given.source)),
-                ~devices.c.disabled,
-            )
-            .values(disabled=True, disabled_reason=reason)
+        chosen = and_(
+            devices.c.id.in_(select(given.c["id"]).select_from(given.source)), ~devices.c.disabled
         )
+        statement = update(devices).where(chosen).values(disabled=True, disabled_reason=reason)
         async with self._database.transaction("devices.disable") as connection:
+            await lock_rows(connection, devices, chosen)
             return (await connection.execute(statement)).rowcount
 
 
@@ -105,9 +100,7 @@ async def write_devices(
     mode: WriteMode,
 ) -> None:
     """Writes devices. Existing ones stay as they are, or are replaced."""
-    unique = {device.id: device for device in given}
-    # all writers lock rows in the same order, so that no two wait for each other
-    rows = [unique[id_] for id_ in sorted(unique)]
+    rows = list({device.id: device for device in given}.values())
     await connection.execute(
         *insert_records(
             dialect,

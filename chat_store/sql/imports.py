@@ -7,7 +7,7 @@ from chat_store.audit.entries import AuditedChange
 from chat_store.audit.recording import record
 from chat_store.database.engine import Database
 from chat_store.models import WriteMode
-from chat_store.sql.channels import known_channels, write_channels
+from chat_store.sql.channels import known_channels, lock_channels, write_channels
 from chat_store.sql.devices import write_devices
 from chat_store.sql.members import write_members, write_reads
 from chat_store.sql.messages import write_messages
@@ -42,6 +42,7 @@ class SqlImportStore:
                 )
             if batch.devices:
                 await write_devices(connection, dialect, batch.devices, now, mode)
+            await lock_channels(connection, dialect, batch.cids)
             if batch.channels:
                 await write_channels(connection, dialect, batch.channels, now, mode)
             await write_members(connection, dialect, batch.members, now, mode)

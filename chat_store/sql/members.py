@@ -87,7 +87,7 @@ async def write_members(
     unique = {(member.cid, member.user_id): member for member in given}
     if not unique:
         return 0
-    rows = [unique[key] for key in sorted(unique)]
+    rows = list(unique.values())
     insert = insert_records(dialect, members, _NAMES, rows, now, returning=("cid", "user_id"))
     added = {(row.cid, row.user_id) for row in await connection.execute(*insert)}
     known = [member for member in rows if (member.cid, member.user_id) not in added]
@@ -106,11 +106,10 @@ async def count_members(
     """Adds differences to the channels' `member_count`, so that concurrent writers' add up."""
     if not differences:
         return
-    cids = sorted(differences)
     given = inline_rows(
         dialect,
         {"cid": Key, "difference": Count},
-        {"cid": cids, "difference": [differences[cid] for cid in cids]},
+        {"cid": list(differences), "difference": list(differences.values())},
     )
     await connection.execute(
         update(channels)
@@ -128,7 +127,7 @@ async def write_reads(
     """Moves read positions by (CID, user id), never back. None means `now` if there is none yet."""
     if not positions:
         return
-    keys = sorted(positions)
+    keys = list(positions)
     given = inline_rows(
         dialect,
         {name: reads.c[name].type for name in ("cid", "user_id", "read_at")},
@@ -155,6 +154,7 @@ async def write_reads(
             )
         )
         .where(text("true"))
+        .order_by(given.c["cid"], given.c["user_id"])
     )
     insert = sqlite.insert(reads) if dialect == "sqlite" else postgresql.insert(reads)
     insert = insert.from_select(["cid", "user_id", "read_at"], rows)

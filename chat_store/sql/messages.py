@@ -39,7 +39,7 @@ from chat_store.errors import MemberNotFoundError
 from chat_store.filters.fields import Field, Kind
 from chat_store.models import Message, Values, WriteMode
 from chat_store.paging import NEWEST_FIRST, Cursor, Page, PageRequest, Sort, page_of
-from chat_store.sql.channels import require_channel
+from chat_store.sql.channels import lock_channels, require_channel
 from chat_store.sql.filters import MESSAGE_BINDING
 from chat_store.sql.members import later, write_reads
 from chat_store.sql.paging import fetch_page
@@ -66,8 +66,10 @@ class SqlMessageStore:
     async def upsert(
         self, given: Sequence[Message], now: datetime, mode: WriteMode = WriteMode.REPLACE
     ) -> None:
+        dialect = self._database.dialect
         async with self._database.transaction("messages.upsert") as connection:
-            await write_messages(connection, self._database.dialect, given, now, mode)
+            await lock_channels(connection, dialect, {message.cid for message in given})
+            await write_messages(connection, dialect, given, now, mode)
 
     async def in_channel(self, cid: str, page: PageRequest) -> Page[Message]:
         async with self._database.snapshot() as connection:
@@ -175,7 +177,7 @@ async def write_messages(
 ) -> None:
     """Writes messages and updates the counts of their channels."""
     unique = {message.id: message for message in given}
-    rows = [unique[id_] for id_ in sorted(unique)]
+    rows = list(unique.values())
     insert = insert_records(dialect, messages, _NAMES, rows, now, returning=["id"])
     arrived = set(await connection.scalars(*insert))
     arrivals: dict[str, _NewMessages] = {}
@@ -191,7 +193,7 @@ async def write_messages(
         for message in known:
             arrivals.setdefault(message.cid, _NewMessages()).add(message.created_at, 1)
             arrivals.setdefault(before[message.id], _NewMessages()).add(None, -1)
-    cids = sorted(arrivals)
+    cids = list(arrivals)
     await count_arrivals(
         connection,
         dialect,
@@ -210,6 +212,7 @@ async def _cids(
     statement = (
         select(messages.c.id, messages.c.cid)
         .join_from(given.source, messages, messages.c.id == given.c["id"])
+        .order_by(messages.c.id)
         .with_for_update(of=messages)
     )
     return {row.id: row.cid for row in await connection.execute(statement)}

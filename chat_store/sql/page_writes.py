@@ -18,6 +18,7 @@ from chat_store.database.columns import Count, Key
 from chat_store.database.engine import DialectName
 from chat_store.errors import StalePageError
 from chat_store.page_rows import PageRows
+from chat_store.sql.channels import locking_channels
 from chat_store.sql.members import later
 from chat_store.sql.tables import channels, members, messages
 
@@ -35,6 +36,9 @@ def page_writes(dialect: DialectName, page: PageRows) -> Iterator[Write]:
 
     Their execution raises `StalePageError` if a channel or message to create exists by now.
     """
+    changed = {*page.messages_per_channel, *page.sender_joins, *page.unhidden.get("cid", ())}
+    if changed and dialect == "postgresql":
+        yield Write(locking_channels(), key_parameters(dialect, changed))
     if page.channels:
         constants = page.channel_constants
         new = insert_rows(

@@ -14,6 +14,7 @@ from chat_store.audit.recording import record
 from chat_store.database.bulk.arrays import prepared_columns, tuples_of
 from chat_store.database.bulk.inserts import insert_rows
 from chat_store.database.bulk.prepared import prepared_once
+from chat_store.database.bulk.row_locks import lock_rows
 from chat_store.database.bulk.row_sources import in_keys, inline_rows, key_parameters
 from chat_store.database.coalescing import MAX_SMALL, Coalescer
 from chat_store.database.columns import Key
@@ -152,9 +153,10 @@ class SqlUserStore:
         values: Mapping[str, datetime | None],
     ) -> int:
         given = inline_rows(self._database.dialect, {"id": Key}, {"id": list(ids)})
-        named = users.c.id.in_(select(given.c["id"]).select_from(given.source))
-        statement = update(users).where(named, *only).values(values)
+        chosen = and_(users.c.id.in_(select(given.c["id"]).select_from(given.source)), *only)
+        statement = update(users).where(chosen).values(values)
         async with self._database.transaction("users.mark") as connection:
+            await lock_rows(connection, users, chosen)
             marked = (await connection.execute(statement)).rowcount
             if marked:
                 await record(connection, AuditedChange(resource_of("users", ids)))
@@ -186,9 +188,7 @@ async def write_users(
         for name in _NAMES
         if name != "updated_at" and (with_lifecycle_times or name not in _LIFECYCLE_TIMES)
     ]
-    unique = {user.id: user for user in given}
-    # all writers lock rows in the same order, so that no two wait for each other
-    rows = [unique[id_] for id_ in sorted(unique)]
+    rows = list({user.id: user for user in given}.values())
     await connection.execute(
         *insert_rows(
             dialect,

@@ -1,0 +1,180 @@
+"""Dispatchers don't wait for each other in a circle: all lock lanes and attempts in one order.
+
+As `chat_store/test_row_locks.py` shows it for the chat store.
+"""
+
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import ColumnElement, insert
+
+from campaign_service.campaigns.events import Place
+from campaign_service.campaigns.webhooks import Attempt, AttemptOutcome, Lane, Webhook
+from campaign_service.storage.event_tables import webhook_attempts, webhook_lanes
+from campaign_service.storage.webhook_attempts import SqlAttemptStore
+from campaign_service.storage.webhook_lanes import SqlLaneStore
+from campaign_service.storage.webhooks import SqlWebhookStore
+from chat_store.database.engine import Database, open_database
+from tests.events.dispatching import SECRET, a_sent_campaign
+from tests.events.reading import a_reader
+from tests.harness.lock_order import locked_before
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+LATER = NOW + timedelta(hours=1)
+# stored with the last key first, so that the order of the table is not that of the keys
+STORED = [f"k{number}" for number in reversed(range(9))]
+MIDDLE = "k4"
+UP_TO_THE_MIDDLE = {"k0", "k1", "k2", "k3", MIDDLE}
+NO_LEASE: dict[str, Any] = {"lease": None, "lease_until": None}
+
+
+def a_lane(webhook_id: str, campaign_id: str) -> dict[str, Any]:
+    return {
+        "webhook_id": webhook_id,
+        "campaign_id": campaign_id,
+        "replay_id": "",
+        "position": 1,
+        "number": 0,
+        "end_position": 2,
+        "end_number": 0,
+        "attempts": 0,
+        "lease": f"of {webhook_id} {campaign_id}",
+        "lease_until": LATER,
+    }
+
+
+def leased(webhook_id: str) -> Lane:
+    return Lane(
+        webhook_id=webhook_id,
+        campaign_id="spring",
+        replay_id="",
+        place=Place(1),
+        end=Place(2),
+        types=None,
+        not_before=None,
+        not_after=None,
+        batch_end=None,
+        failed=None,
+        attempts=0,
+        first_attempt_at=None,
+        lease=f"of {webhook_id} spring",
+    )
+
+
+def an_attempt(id_: str, number: int) -> Attempt:
+    return Attempt(
+        id=id_ if number == 1 else f"again-{id_}",
+        webhook_id="crm",
+        campaign_id="spring",
+        event_id=f"event-{id_}",
+        event_type="message.new",
+        events=1,
+        attempt=number,
+        attempted_at=NOW,
+        response_status=500,
+        error="",
+        outcome=AttemptOutcome.RETRYING,
+        next_attempt_at=LATER if number == 1 else None,
+        start=Place(1),
+        end=Place(2),
+        types=(),
+    )
+
+
+async def store_lanes(database: Database, lanes: list[dict[str, Any]]) -> None:
+    async with database.transaction() as connection:
+        for lane in lanes:
+            await connection.execute(insert(webhook_lanes).values(lane))
+
+
+async def store_attempts(database: Database) -> None:
+    await store_lanes(database, [a_lane("crm", "spring")])
+    for id_ in STORED:
+        await SqlLaneStore(database).advance(leased("crm"), Place(1), [an_attempt(id_, 1)])
+
+
+async def distribution(database: Database) -> Coroutine[Any, Any, object]:
+    await a_sent_campaign(database, "spring", ["anna"])
+    await store_lanes(database, [a_lane(id_, "spring") for id_ in STORED])
+    end = (await a_reader(database).ends()).next
+    return SqlLaneStore(database).distribute(end)
+
+
+async def claim(database: Database) -> Coroutine[Any, Any, object]:
+    await store_lanes(database, [a_lane(id_, "spring") | NO_LEASE for id_ in STORED])
+    return SqlLaneStore(database).claim("one", NOW, LATER, most=9, most_of_webhook=4)
+
+
+async def renewal(database: Database) -> Coroutine[Any, Any, object]:
+    await store_lanes(database, [a_lane(id_, "spring") for id_ in STORED])
+    return SqlLaneStore(database).renew([leased(id_) for id_ in STORED], LATER)
+
+
+async def deletion_of_lanes(database: Database) -> Coroutine[Any, Any, object]:
+    await store_lanes(database, [a_lane("crm", id_) for id_ in STORED])
+    return SqlWebhookStore(database).delete("crm")
+
+
+async def deletion_of_attempts(database: Database) -> Coroutine[Any, Any, object]:
+    await store_attempts(database)
+    return SqlWebhookStore(database).delete("crm")
+
+
+async def retention(database: Database) -> Coroutine[Any, Any, object]:
+    await store_attempts(database)
+    return SqlAttemptStore(database).forget(LATER, 100)
+
+
+async def repetition(database: Database) -> Coroutine[Any, Any, object]:
+    """Several attempts that had been announced are stored together."""
+    await store_attempts(database)
+    attempts = [an_attempt(id_, 2) for id_ in STORED]
+    return SqlLaneStore(database).advance(leased("crm"), Place(2), attempts)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """`key` is the column in which the rows of its table differ."""
+
+    key: ColumnElement[str]
+    write: Callable[[Database], Coroutine[Any, Any, Coroutine[Any, Any, object]]]
+
+    def __str__(self) -> str:
+        return f"{self.key} by {self.write.__name__}"
+
+
+CASES = [
+    Case(webhook_lanes.c.webhook_id, distribution),
+    Case(webhook_lanes.c.webhook_id, claim),
+    Case(webhook_lanes.c.webhook_id, renewal),
+    Case(webhook_lanes.c.campaign_id, deletion_of_lanes),
+    Case(webhook_attempts.c.id, deletion_of_attempts),
+    Case(webhook_attempts.c.id, retention),
+    Case(webhook_attempts.c.id, repetition),
+]
+
+
+@pytest.fixture
+async def database(postgres_url: str) -> AsyncIterator[Database]:
+    """With webhooks that begin at the first event."""
+    opened = open_database(postgres_url)
+    for id_ in (*STORED, "crm"):
+        await SqlWebhookStore(opened).create(
+            Webhook(id=id_, url="https://example.com", secret=SECRET), NOW
+        )
+    yield opened
+    await opened.close()
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+async def test_several_rows_of_a_table_are_locked_in_the_order_of_their_key(
+    case: Case, database: Database
+) -> None:
+    write = await case.write(database)
+
+    locked = await locked_before(database, case.key == MIDDLE, case.key, write)
+
+    assert locked == UP_TO_THE_MIDDLE

@@ -1,0 +1,47 @@
+"""Finds out which rows a transaction has locked before another. PostgreSQL only."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from sqlalchemy import ColumnElement, select, text
+
+from chat_store.database.engine import Database
+
+_WAITING = text(
+    "SELECT count(*) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+)
+
+
+async def locked_before(
+    database: Database,
+    held: ColumnElement[bool],
+    key: ColumnElement[str],
+    write: Coroutine[Any, Any, object],
+) -> set[str]:
+    """Returns the keys of the rows that are locked when `write` waits for the row `held`.
+
+    If that is a row of the same table, its key is among them.
+    """
+    async with database.transaction() as holder:
+        assert await holder.scalar(select(text("1")).where(held).with_for_update())
+        writing = asyncio.create_task(write)
+        await _waits(database, writing)
+        async with database.transaction() as connection:
+            every_key = set(await connection.scalars(select(key)))
+            free = select(key).with_for_update(skip_locked=True)
+            locked = every_key - set(await connection.scalars(free))
+    await writing
+    return locked
+
+
+async def _waits(database: Database, writing: "asyncio.Task[object]") -> None:
+    """The test's own time-out is its bound."""
+    while not writing.done():
+        async with database.autocommit() as connection:
+            if await connection.scalar(_WAITING):
+                return
+        await asyncio.sleep(0.01)
+    await writing
+    raise AssertionError("it waited for nothing")
