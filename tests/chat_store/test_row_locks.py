@@ -4,16 +4,18 @@ PostgreSQL would end one of them after a second. One row is held here, and the w
 it must have locked the rows before, and none behind.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, update
 
 from chat_store.database.bulk.batches import execute_in_transaction
 from chat_store.database.engine import Database, open_database
+from chat_store.errors import StoreUnavailableError
 from chat_store.models import Channel, Device, Member, Message, PushProvider, User, WriteMode
 from chat_store.page_rows import PageRows
 from chat_store.sql.page_writes import page_writes
@@ -21,6 +23,7 @@ from chat_store.sql.stores import sql_chat_store
 from chat_store.sql.tables import channels, devices, members, messages, reads, users
 from chat_store.store import ChannelDraft, ChatStore, ImportBatch
 from tests.harness.lock_order import locked_before
+from tests.harness.postgres import FAST_AND_UNSAFE, Postgres, PostgresError, temporary_postgres
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 LATER = NOON + timedelta(hours=1)
@@ -215,3 +218,33 @@ async def test_channels_are_locked_before_their_members_and_messages(
     locked = await locked_before(database, held, later, write(database, store))
 
     assert not locked
+
+
+@pytest.mark.nightly
+async def test_the_tests_postgresql_fails_at_its_end_if_transactions_waited_for_each_other() -> (
+    None
+):
+    with (
+        pytest.raises(PostgresError, match="waits for ShareLock"),
+        temporary_postgres(FAST_AND_UNSAFE) as server,
+    ):
+        assert await errors_of_a_circle(server) == [StoreUnavailableError]
+
+
+async def errors_of_a_circle(server: Postgres) -> list[type[object]]:
+    database = open_database(server.url(server.fresh_database()))
+    store = sql_chat_store(database)
+    await store.users.upsert([User(id="anna"), User(id="bob")], NOON)
+    both_began = asyncio.Barrier(2)
+
+    async def rename(first: str, then: str) -> None:
+        async with database.transaction() as connection:
+            await connection.execute(update(users).where(users.c.id == first).values(name=""))
+            await both_began.wait()
+            await connection.execute(update(users).where(users.c.id == then).values(name=""))
+
+    outcomes = await asyncio.gather(
+        rename("anna", "bob"), rename("bob", "anna"), return_exceptions=True
+    )
+    await database.close()
+    return [type(outcome) for outcome in outcomes if outcome]

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -66,6 +66,10 @@ FAST_AND_UNSAFE = {
     "synchronous_commit": "off",
     "autovacuum": "off",
 }
+
+
+# in the details of a deadlock
+_WAITS_FOR_ROW = "waits for ShareLock on transaction"
 
 
 class PostgresError(Exception):
@@ -200,6 +204,11 @@ class Postgres:
             # at the end of its input it leaves, which rolls back
             yield
 
+    def deadlocks(self) -> Sequence[str]:
+        """Which transactions have waited for each other's rows, as the log tells; one line each."""
+        # for tables, only tests wait like that: they change them beside a server
+        return [line for line in self._log.read_text().splitlines() if _WAITS_FOR_ROW in line]
+
     def __enter__(self) -> Self:
         self.start()
         return self
@@ -227,7 +236,10 @@ class Postgres:
 
 @contextmanager
 def temporary_postgres(settings: dict[str, str] | None = None) -> Iterator[Postgres]:
-    """A running server in a temporary folder, which goes with it."""
+    """A running server in a temporary folder, which goes with it.
+
+    Raises `PostgresError` at the end if transactions have waited for each other's rows.
+    """
     # not below pytest's own: PostgreSQL runs as another user where this process is root's
     folder = Path(tempfile.mkdtemp(prefix="herald-postgres-"))
     if os.geteuid() == 0:
@@ -235,6 +247,8 @@ def temporary_postgres(settings: dict[str, str] | None = None) -> Iterator[Postg
     try:
         with Postgres(folder, settings) as postgres:
             yield postgres
+            if found := postgres.deadlocks():
+                raise PostgresError("transactions waited for each other:\n" + "\n".join(found))
     finally:
         shutil.rmtree(folder)
 
