@@ -14,7 +14,7 @@ from tests.faults.fault_runner import FaultRunner
 from tests.faults.run import Outcome
 from tests.faults.scenario import Dialect, chosen, crowded
 
-pytestmark = [pytest.mark.nightly, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(300)]
 
 
 @pytest.mark.xdist_group("faults on sqlite")
