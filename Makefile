@@ -39,7 +39,7 @@ test: $(DEV)  ## Run the tests, on SQLite and on a real PostgreSQL, but those th
 	$(BIN)/pytest -q -n 2 --dist loadgroup -m "not nightly"
 
 nightly: $(DEV)  ## Run the tests that take long, and those of properties with more examples
-	TEST_EXAMPLES=30 $(BIN)/pytest -q -n 3 --dist loadgroup -m "(nightly or property) and not alone"
+	TEST_EXAMPLES=30 $(BIN)/pytest -q -n 4 --dist loadgroup -m "(nightly or property) and not alone"
 	$(BIN)/pytest -q -m alone
 
 coverage: $(DEV)  ## Run the tests of make test, and print the branch coverage of each package

@@ -45,6 +45,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.nightly)
         if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
             item.add_marker(pytest.mark.property)
+    # so that no process has a long one left when the others are done
+    items.sort(key=_longest_seconds, reverse=True)
+
+
+def _longest_seconds(item: pytest.Item) -> float:
+    limit = item.get_closest_marker("timeout")
+    return limit.args[0] if limit else 0
 
 
 @pytest.hookimpl(wrapper=True)
