@@ -34,7 +34,7 @@ from chat_store.audit.recording import record
 from chat_store.database.bulk.arrays import prepared_columns, tuples_of
 from chat_store.database.bulk.inserts import insert_rows
 from chat_store.database.bulk.prepared import prepared_once
-from chat_store.database.bulk.row_locks import lock_rows, locking
+from chat_store.database.bulk.row_locks import lock_rows
 from chat_store.database.bulk.row_sources import Parameters, in_keys, inline_rows, key_parameters
 from chat_store.database.coalescing import MAX_SMALL, Coalescer
 from chat_store.database.columns import Key
@@ -298,14 +298,9 @@ async def lock_channels(
     connection: AsyncConnection, dialect: DialectName, cids: Iterable[str]
 ) -> None:
     """Locks them for a transaction whose members or messages change the channels' counts."""
-    if dialect == "postgresql":
-        await connection.execute(locking_channels(), key_parameters(dialect, cids))
-
-
-@cache
-def locking_channels() -> Select[int]:
-    """Selects the number of channels that it locks, for PostgreSQL, by `key_parameters`."""
-    return locking(channels, in_keys("postgresql", channels.c.cid))
+    given = inline_rows(dialect, {"cid": Key}, {"cid": list(cids)})
+    chosen = channels.c.cid.in_(select(given.c["cid"]).select_from(given.source))
+    await lock_rows(connection, channels, chosen)
 
 
 async def require_channel(

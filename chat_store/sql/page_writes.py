@@ -9,16 +9,16 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Insert, Update, bindparam, exists, select, text, update
+from sqlalchemy import Insert, Update, bindparam, exists, func, select, text, update
 
 from chat_store.database.bulk.batches import Write
 from chat_store.database.bulk.inserts import insert_from, insert_rows
+from chat_store.database.bulk.row_locks import locking
 from chat_store.database.bulk.row_sources import in_keys, key_parameters, row_parameters, row_source
 from chat_store.database.columns import Count, Key
 from chat_store.database.engine import DialectName
 from chat_store.errors import StalePageError
 from chat_store.page_rows import PageRows
-from chat_store.sql.channels import locking_channels
 from chat_store.sql.members import later
 from chat_store.sql.tables import channels, members, messages
 
@@ -29,6 +29,12 @@ _FIXED = {
     for name in ("user_id", "channel_role", "custom", "hidden", "archived_at")
 }
 _ONE_MORE = channels.c.member_count + 1
+_LOCK_CHANNELS = locking(channels, in_keys("postgresql", channels.c.cid))
+# until the end of the transaction
+_BY_INDEX = select(
+    func.set_config("enable_seqscan", "off", text("true")),
+    func.set_config("enable_bitmapscan", "off", text("true")),
+)
 
 
 def page_writes(dialect: DialectName, page: PageRows) -> Iterator[Write]:
@@ -36,9 +42,8 @@ def page_writes(dialect: DialectName, page: PageRows) -> Iterator[Write]:
 
     Their execution raises `StalePageError` if a channel or message to create exists by now.
     """
-    changed = {*page.messages_per_channel, *page.sender_joins, *page.unhidden.get("cid", ())}
-    if changed and dialect == "postgresql":
-        yield Write(locking_channels(), key_parameters(dialect, changed))
+    if dialect == "postgresql" and page.messages_per_channel:
+        yield from _lock_in_order(page)
     if page.channels:
         constants = page.channel_constants
         new = insert_rows(
@@ -60,6 +65,18 @@ def page_writes(dialect: DialectName, page: PageRows) -> Iterator[Write]:
         yield from _sender_entries(dialect, page)
     if page.unhidden.get("cid"):
         yield Write(_unhide(dialect), row_parameters(dialect, _UNHIDDEN, page.unhidden))
+
+
+def _lock_in_order(page: PageRows) -> Iterator[Write]:
+    """Has the page lock rows in the order of `row_locks`.
+
+    An UPDATE that finds rows by the index of their key goes through them in its order, and costs
+    a quarter less than one after a statement that locks them. That is needed where several
+    statements change channels, each other ones.
+    """
+    yield Write(_BY_INDEX, {})
+    if len(set(page.messages_per_channel.values())) > 1:
+        yield Write(_LOCK_CHANNELS, key_parameters("postgresql", page.messages_per_channel))
 
 
 def _new_members(dialect: DialectName, page: PageRows) -> Iterator[Write]:

@@ -50,6 +50,16 @@ def a_message(key: str, text: str = "") -> Message:
     return Message(id=key, cid=cid(key), user_id=key, text=text)
 
 
+def a_page() -> PageRows:
+    return PageRows(
+        moment=LATER,
+        messages_per_channel=dict.fromkeys(map(cid, GIVEN), 1),
+        sender_joins=list(map(cid, GIVEN)),
+        sender_id="k8",
+        unhidden={"cid": [TOGETHER], "user_id": ["k0"]},
+    )
+
+
 def an_import() -> ImportBatch:
     return ImportBatch(
         users=[User(id=key) for key in GIVEN],
@@ -121,14 +131,13 @@ async def add_members(_: Database, store: ChatStore) -> None:
 
 
 async def write_page(database: Database, _: ChatStore) -> None:
-    """Of a campaign: several statements change channels, each other ones."""
-    page = PageRows(
-        moment=LATER,
-        messages_per_channel={cid(key): 1 + int(key[1:]) % 3 for key in GIVEN[:6]},
-        sender_joins=[cid(key) for key in GIVEN[6:]],
-        sender_id="k8",
-        unhidden={"cid": [TOGETHER], "user_id": ["k0"]},
-    )
+    """Of a campaign, with a message for each channel, which the sender enters."""
+    await execute_in_transaction(database, "", page_writes(database.dialect, a_page()))
+
+
+async def write_page_of_several_messages(database: Database, _: ChatStore) -> None:
+    """Several statements count them, each those of other channels."""
+    page = replace(a_page(), messages_per_channel={cid(key): 1 + int(key[1:]) % 3 for key in GIVEN})
     await execute_in_transaction(database, "", page_writes(database.dialect, page))
 
 
@@ -159,6 +168,7 @@ CASES = [
             import_all,
             import_members,
             write_page,
+            write_page_of_several_messages,
         )
     ),
     *(Case(members.c.user_id, write) for write in (remove_members, import_all)),
