@@ -208,8 +208,7 @@ class SqlChannelStore:
     async def add_members(self, cid: str, given: Sequence[Member], now: datetime) -> int:
         dialect = self._database.dialect
         async with self._database.transaction("members.add") as connection:
-            await lock_channels(connection, dialect, [cid])
-            await require_channel(connection, cid)
+            await require_channel(connection, cid, lock=True)
             await require_users(connection, dialect, [member.user_id for member in given])
             added = await write_members(connection, dialect, given, now, WriteMode.INSERT)
             if added:
@@ -219,15 +218,13 @@ class SqlChannelStore:
     async def remove_members(self, cid: str, user_ids: Sequence[str]) -> int:
         dialect = self._database.dialect
         given = inline_rows(dialect, {"user_id": Key}, {"user_id": list(user_ids)})
-        chosen = and_(
+        statement = delete(members).where(
             members.c.cid == cid,
             members.c.user_id.in_(select(given.c["user_id"]).select_from(given.source)),
         )
         async with self._database.transaction("members.remove") as connection:
-            await lock_channels(connection, dialect, [cid])
-            await require_channel(connection, cid)
-            await lock_rows(connection, members, chosen)
-            removed = (await connection.execute(delete(members).where(chosen))).rowcount
+            await require_channel(connection, cid, lock=True)
+            removed = (await connection.execute(statement)).rowcount
             await count_members(connection, dialect, {cid: -removed})
             if removed:
                 await record(connection, AuditedChange(f"channels/{cid}"))
@@ -304,10 +301,15 @@ async def lock_channels(
 
 
 async def require_channel(
-    connection: AsyncConnection, cid: str, *, even_deleted: bool = False
+    connection: AsyncConnection, cid: str, *, even_deleted: bool = False, lock: bool = False
 ) -> None:
-    """Raises `ChannelNotFoundError` if it is missing or, unless `even_deleted`, deleted."""
+    """Raises `ChannelNotFoundError` if it is missing or, unless `even_deleted`, deleted.
+
+    `lock` is for a transaction that changes its members, and so its count of them.
+    """
     statement = select(channels.c.cid).where(channels.c.cid == cid)
+    if lock:
+        statement = statement.with_for_update()
     if not even_deleted:
         statement = statement.where(channels.c.deleted_at.is_(None))
     if await connection.scalar(statement) is None:

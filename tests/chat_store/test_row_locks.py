@@ -171,7 +171,7 @@ CASES = [
             write_page_of_several_messages,
         )
     ),
-    *(Case(members.c.user_id, write) for write in (remove_members, import_all)),
+    Case(members.c.user_id, import_all),
     Case(reads.c.user_id, import_all),
     *(Case(messages.c.id, write) for write in (change_messages, import_all)),
 ]
