@@ -86,15 +86,6 @@ class Example:
 
 @cache
 def _build(example: Example) -> None:
-    try:
-        _make(example)
-    except AssertionError:
-        # Once in some thirty builds, Node did not find a module that npm had just installed. What is
-        # tested is the example, and not the tools that build it.
-        _make(example)
-
-
-def _make(example: Example) -> None:
     # a make that runs these tests has no say in this one
     outer = {name: text for name, text in os.environ.items() if not name.startswith("MAKE")}
     try:
