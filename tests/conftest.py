@@ -37,12 +37,8 @@ settings.register_profile(
 settings.load_profile("herald")
 
 
-@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        in_group = item.get_closest_marker("xdist_group") and "PYTEST_XDIST_WORKER" in os.environ
-        if in_group and "@" not in item.nodeid:
-            raise pytest.UsageError("several processes need --dist loadgroup, which keeps groups")
         words = {word for mark in item.iter_markers("nightly_on") for word in mark.args}
         case = item.name.removeprefix(getattr(item, "originalname", item.name))
         if any(word in case for word in words) or item.get_closest_marker("alone"):
@@ -56,6 +52,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _longest_seconds(item: pytest.Item) -> float:
     limit = item.get_closest_marker("timeout")
     return limit.args[0] if limit else 0
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    grouped = [item for item in session.items if item.get_closest_marker("xdist_group")]
+    if "PYTEST_XDIST_WORKER" in os.environ and any("@" not in item.nodeid for item in grouped):
+        raise pytest.UsageError("several processes need --dist loadgroup, which keeps groups")
 
 
 @pytest.hookimpl(wrapper=True)
