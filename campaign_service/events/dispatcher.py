@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
+from math import inf
 from time import monotonic
 
 import structlog
@@ -159,6 +160,8 @@ class Dispatcher:
             most=_MOST_LANES - len(self._running),
             most_of_webhook=_MOST_OF_WEBHOOK,
         )
+        if lanes:
+            self._settings.expire()
         if lanes and not self._running:
             self._leased_until = began + self._lease.total_seconds() * _SURE
         self._running.update(lanes)
@@ -186,15 +189,17 @@ class Dispatcher:
 
 
 class _Settings:
-    """Webhooks, read at most `SETTINGS_SECONDS` ago.
+    """Webhooks, read at most `SETTINGS_SECONDS` ago, and after the latest claim of lanes.
 
-    A call that changes a webhook with a leased lane returns when this can no longer be used.
+    A call that changes a webhook with a leased lane returns when this can no longer be used. Where
+    no lane is leased, the next claim comes after the change.
     """
 
     def __init__(self, webhooks: WebhookStore) -> None:
         self._webhooks = webhooks
         self._by_id: Mapping[str, Webhook] = {}
-        self._good_until = 0.0
+        # by the monotonic clock: when they were read, and since when they must have been
+        self._read_at = self._wanted_from = -inf
         self._reading = asyncio.Lock()
 
     async def of(self, webhook_id: str) -> Webhook | None:
@@ -207,10 +212,14 @@ class _Settings:
         await self._refresh()
         return any(webhook.enabled for webhook in self._by_id.values())
 
+    def expire(self) -> None:
+        """Has them read again before they are used next."""
+        self._wanted_from = monotonic()
+
     async def _refresh(self) -> None:
         async with self._reading:
-            if monotonic() < self._good_until:
+            if self._read_at > max(self._wanted_from, monotonic() - SETTINGS_SECONDS):
                 return
             read_at = monotonic()
             self._by_id = {webhook.id: webhook for webhook in await self._webhooks.all()}
-            self._good_until = read_at + SETTINGS_SECONDS
+            self._read_at = read_at

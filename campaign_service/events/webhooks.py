@@ -81,9 +81,7 @@ class Webhooks:
 
     async def delete(self, webhook_id: str) -> None:
         """Deletes the webhook. No attempt begins after the return. Raises `WebhookNotFoundError`."""
-        is_busy = await self._store.is_being_sent_to(webhook_id, self._now())
-        await self._store.delete(webhook_id)
-        if is_busy:
+        if await self._store.delete(webhook_id, self._now()):
             await asyncio.sleep(_SETTLED_SECONDS)
 
     async def _settled(self, webhook_id: str) -> None:

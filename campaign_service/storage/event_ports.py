@@ -84,7 +84,11 @@ class WebhookStore(Protocol):
     ) -> Webhook:
         """Changes the webhook. Events during its disabled time are not sent; earlier ones are kept."""
 
-    async def delete(self, webhook_id: str) -> None: ...
+    async def delete(self, webhook_id: str, now: datetime) -> bool:
+        """Returns whether a sender had the lease of one of its lanes.
+
+        Raises `WebhookNotFoundError`.
+        """
 
     async def is_being_sent_to(self, webhook_id: str, now: datetime) -> bool:
         """Returns whether a sender has the lease of one of its lanes."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, and_, delete, func, literal, select, update
+from sqlalchemy import Row, Select, and_, delete, func, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from campaign_service.campaigns.events import EventType, pack_details
@@ -96,22 +96,25 @@ class SqlWebhookStore:
                 await _begin_at_end(connection, webhook_id)
         return changed
 
-    async def delete(self, webhook_id: str) -> None:
+    async def delete(self, webhook_id: str, now: datetime) -> bool:
         async with self._database.transaction("webhook.delete") as connection:
             await load_webhook(connection, webhook_id, lock=True)
-            for table in (webhook_lanes, webhook_attempts, webhook_replays):
-                of_webhook = table.c.webhook_id == webhook_id
-                await lock_rows(connection, table, of_webhook)
-                await connection.execute(delete(table).where(of_webhook))
+            lanes = webhook_lanes.c.webhook_id == webhook_id
+            await lock_rows(connection, webhook_lanes, lanes)
+            # under the lock, so that none is claimed unnoticed
+            is_busy = (await connection.execute(_leased(webhook_id, now))).first() is not None
+            await connection.execute(delete(webhook_lanes).where(lanes))
+            for table in (webhook_attempts, webhook_replays):
+                rows = table.c.webhook_id == webhook_id
+                await lock_rows(connection, table, rows)
+                await connection.execute(delete(table).where(rows))
             await connection.execute(delete(webhooks).where(webhooks.c.id == webhook_id))
             await record(connection, AuditedChange(f"webhooks/{webhook_id}"))
+        return is_busy
 
     async def is_being_sent_to(self, webhook_id: str, now: datetime) -> bool:
-        leased = select(webhook_lanes.c.lease).where(
-            webhook_lanes.c.webhook_id == webhook_id, webhook_lanes.c.lease_until > now
-        )
         async with self._database.autocommit() as connection:
-            return (await connection.execute(leased.limit(1))).first() is not None
+            return (await connection.execute(_leased(webhook_id, now))).first() is not None
 
     async def backlogs(self, given: Collection[Webhook]) -> Mapping[str, Backlog]:
         return await backlogs(self._database, given)
@@ -210,6 +213,12 @@ async def load_webhook(
     if row is None:
         raise WebhookNotFoundError(webhook_id)
     return _webhook(row)
+
+
+def _leased(webhook_id: str, now: datetime) -> Select[str]:
+    lanes = webhook_lanes.c
+    statement = select(lanes.lease).where(lanes.webhook_id == webhook_id, lanes.lease_until > now)
+    return statement.limit(1)
 
 
 def _columns(webhook: Webhook) -> dict[str, Any]:

@@ -115,12 +115,12 @@ async def renewal(database: Database) -> Coroutine[Any, Any, object]:
 
 async def deletion_of_lanes(database: Database) -> Coroutine[Any, Any, object]:
     await store_lanes(database, [a_lane("crm", id_) for id_ in STORED])
-    return SqlWebhookStore(database).delete("crm")
+    return SqlWebhookStore(database).delete("crm", NOW)
 
 
 async def deletion_of_attempts(database: Database) -> Coroutine[Any, Any, object]:
     await store_attempts(database)
-    return SqlWebhookStore(database).delete("crm")
+    return SqlWebhookStore(database).delete("crm", NOW)
 
 
 async def retention(database: Database) -> Coroutine[Any, Any, object]:

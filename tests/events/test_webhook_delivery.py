@@ -74,6 +74,28 @@ async def test_every_event_arrives_in_order_and_signed(
     assert len(attempts) == len(logged_ids)
 
 
+async def test_what_a_change_says_holds_for_all_that_is_sent_after_it(
+    database: Database, deliveries: Deliveries, receiver: Receiver
+) -> None:
+    """The dispatcher reads its webhooks only now and then; here it has just done so."""
+    await deliveries.create(receiver.url)
+    await a_sent_campaign(database, "spring", PEOPLE[:1])
+    await deliveries.deliver()
+    before = len(receiver.requests)
+
+    rotated = await deliveries.webhooks.rotate_secret("crm", "", timedelta(0))
+    await a_sent_campaign(database, "summer", PEOPLE[:1])
+    await deliveries.deliver()
+    receiver.requests[:before] = []
+    verify(receiver, rotated.secret)
+
+    await deliveries.webhooks.update("crm", lambda webhook: replace(webhook, enabled=False))
+    sent = len(receiver.requests)
+    await a_sent_campaign(database, "autumn", PEOPLE[:1])
+    await deliveries.deliver()
+    assert len(receiver.requests) == sent
+
+
 async def test_a_held_database_sends_no_events_until_it_is_released(
     database: Database, deliveries: Deliveries, receiver: Receiver
 ) -> None:
