@@ -22,17 +22,13 @@ from chat_store.sql.page_writes import page_writes
 from chat_store.sql.stores import sql_chat_store
 from chat_store.sql.tables import channels, devices, members, messages, reads, users
 from chat_store.store import ChannelDraft, ChatStore, ImportBatch
-from tests.harness.lock_order import locked_before
+from tests.harness.lock_order import MIDDLE, STORED, UP_TO_THE_MIDDLE, locked_before
 from tests.harness.postgres import FAST_AND_UNSAFE, Postgres, PostgresError, temporary_postgres
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 LATER = NOON + timedelta(hours=1)
-# stored with the last key first, so that the order of the table is not that of the keys
-STORED = [f"k{number}" for number in reversed(range(9))]
 # each writer gets them in a third order
 GIVEN = [*STORED[4:], *STORED[:4]]
-MIDDLE = "k4"
-UP_TO_THE_MIDDLE = {"k0", "k1", "k2", "k3", MIDDLE}
 TOGETHER = "messaging:together"
 
 Write = Callable[[Database, ChatStore], Coroutine[Any, Any, None]]

@@ -20,14 +20,10 @@ from campaign_service.storage.webhooks import SqlWebhookStore
 from chat_store.database.engine import Database, open_database
 from tests.events.dispatching import SECRET, a_sent_campaign
 from tests.events.reading import a_reader
-from tests.harness.lock_order import locked_before
+from tests.harness.lock_order import MIDDLE, STORED, UP_TO_THE_MIDDLE, locked_before
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
-# stored with the last key first, so that the order of the table is not that of the keys
-STORED = [f"k{number}" for number in reversed(range(9))]
-MIDDLE = "k4"
-UP_TO_THE_MIDDLE = {"k0", "k1", "k2", "k3", MIDDLE}
 NO_LEASE: dict[str, Any] = {"lease": None, "lease_until": None}
 
 
@@ -104,8 +100,10 @@ async def distribution(database: Database) -> Coroutine[Any, Any, object]:
 
 
 async def claim(database: Database) -> Coroutine[Any, Any, object]:
-    await store_lanes(database, [a_lane(id_, "spring") | NO_LEASE for id_ in STORED])
-    return SqlLaneStore(database).claim("one", NOW, LATER, most=9, most_of_webhook=4)
+    """Of two webhooks, whose lanes are chosen in turns."""
+    lanes = [a_lane("crm" if id_ <= MIDDLE else "shop", id_) for id_ in STORED]
+    await store_lanes(database, [lane | NO_LEASE for lane in lanes])
+    return SqlLaneStore(database).claim("one", NOW, LATER, most=9, most_of_webhook=9)
 
 
 async def renewal(database: Database) -> Coroutine[Any, Any, object]:
@@ -148,7 +146,7 @@ class Case:
 
 CASES = [
     Case(webhook_lanes.c.webhook_id, distribution),
-    Case(webhook_lanes.c.webhook_id, claim),
+    Case(webhook_lanes.c.campaign_id, claim),
     Case(webhook_lanes.c.webhook_id, renewal),
     Case(webhook_lanes.c.campaign_id, deletion_of_lanes),
     Case(webhook_attempts.c.id, deletion_of_attempts),
@@ -161,7 +159,7 @@ CASES = [
 async def database(postgres_url: str) -> AsyncIterator[Database]:
     """With webhooks that begin at the first event."""
     opened = open_database(postgres_url)
-    for id_ in (*STORED, "crm"):
+    for id_ in (*STORED, "crm", "shop"):
         await SqlWebhookStore(opened).create(
             Webhook(id=id_, url="https://example.com", secret=SECRET), NOW
         )

@@ -8,6 +8,12 @@ from sqlalchemy import ColumnElement, select, text
 
 from chat_store.database.engine import Database
 
+# The keys of the rows to lock, the last one first: stored in this order, the table's is not that of
+# the keys.
+STORED = [f"k{number}" for number in reversed(range(9))]
+MIDDLE = "k4"
+UP_TO_THE_MIDDLE = {"k0", "k1", "k2", "k3", MIDDLE}
+
 _WAITING = text(
     "SELECT count(*) FROM pg_stat_activity"
     " WHERE datname = current_database() AND wait_event_type = 'Lock'"
@@ -24,6 +30,9 @@ async def locked_before(
 
     If that is a row of the same table, its key is among them.
     """
+    async with database.autocommit() as connection:
+        # the planner then knows that the table is small, and reads it in its own order if it may
+        await connection.execute(text(f"ANALYZE {key.table.name}"))
     async with database.transaction() as holder:
         assert await holder.scalar(select(text("1")).where(held).with_for_update())
         writing = asyncio.create_task(write)
