@@ -70,9 +70,9 @@ def page_writes(dialect: DialectName, page: PageRows) -> Iterator[Write]:
 def _lock_in_order(page: PageRows) -> Iterator[Write]:
     """Has the page lock rows in the order of `row_locks`.
 
-    An UPDATE that finds rows by the index of their key goes through them in its order, and costs
-    a quarter less than one after a statement that locks them. That is needed where several
-    statements change channels, each other ones.
+    An UPDATE that finds rows by the index of their key locks them in that order by itself, which
+    is cheaper than a statement that locks them beforehand. Only a page whose statements change
+    different channels needs such a statement.
     """
     yield Write(_BY_INDEX, {})
     if len(set(page.messages_per_channel.values())) > 1:

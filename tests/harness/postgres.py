@@ -206,7 +206,7 @@ class Postgres:
 
     def deadlocks(self) -> Sequence[str]:
         """Which transactions have waited for each other's rows, as the log tells; one line each."""
-        # for tables, only tests wait like that: they change them beside a server
+        # circles of whole tables are left out: only tests that change a schema under load make them
         return [line for line in self._log.read_text().splitlines() if _WAITS_FOR_ROW in line]
 
     def __enter__(self) -> Self:
