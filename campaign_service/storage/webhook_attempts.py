@@ -6,6 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import Row, and_, delete, func, insert, literal, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from campaign_service.campaigns.events import EventType, Place
 from campaign_service.campaigns.webhooks import (
@@ -20,6 +21,7 @@ from campaign_service.storage.event_tables import (
     webhook_attempts,
     webhook_lanes,
     webhook_replays,
+    webhooks,
 )
 from campaign_service.storage.webhook_backlog import count_events, events_in
 from campaign_service.storage.webhooks import load_webhook
@@ -55,16 +57,9 @@ class SqlAttemptStore:
             )
 
     async def redeliver(self, attempt_id: str, now: datetime) -> Attempt:
-        table = webhook_attempts.c
-        of_id = table.id == attempt_id
+        of_id = webhook_attempts.c.id == attempt_id
         async with self._database.transaction("webhook.redeliver") as connection:
-            found = await connection.execute(
-                select(webhook_attempts).where(of_id).with_for_update()
-            )
-            row = found.one_or_none()
-            if row is None:
-                raise AttemptNotFoundError(attempt_id)
-            attempt = _attempt(row)
+            attempt = await _locked(connection, attempt_id)
             if attempt.outcome is not AttemptOutcome.DEAD:
                 raise AttemptNotDeadError(attempt_id, attempt.outcome)
             await connection.execute(
@@ -169,6 +164,20 @@ class SqlAttemptStore:
             await lock_rows(connection, webhook_replays, forgotten)
             await connection.execute(delete(webhook_replays).where(forgotten))
             return gone.rowcount
+
+
+async def _locked(connection: AsyncConnection, attempt_id: str) -> Attempt:
+    """Locks the webhook first, or one that is just being deleted would leave the new lane behind."""
+    of_id = webhook_attempts.c.id == attempt_id
+    webhook_id = select(webhook_attempts.c.webhook_id).where(of_id).scalar_subquery()
+    await connection.execute(
+        select(webhooks.c.id).where(webhooks.c.id == webhook_id).with_for_update()
+    )
+    found = await connection.execute(select(webhook_attempts).where(of_id).with_for_update())
+    row = found.one_or_none()
+    if row is None:
+        raise AttemptNotFoundError(attempt_id)
+    return _attempt(row)
 
 
 def _attempt(row: Row[Any]) -> Attempt:

@@ -5,85 +5,22 @@ As `chat_store/test_row_locks.py` shows it for the chat store.
 
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import ColumnElement, insert
+from sqlalchemy import ColumnElement
 
 from campaign_service.campaigns.events import Place
-from campaign_service.campaigns.webhooks import Attempt, AttemptOutcome, Lane, Webhook
+from campaign_service.campaigns.webhooks import Webhook
 from campaign_service.storage.event_tables import webhook_attempts, webhook_lanes
 from campaign_service.storage.webhook_attempts import SqlAttemptStore
 from campaign_service.storage.webhook_lanes import SqlLaneStore
 from campaign_service.storage.webhooks import SqlWebhookStore
 from chat_store.database.engine import Database, open_database
 from tests.events.dispatching import SECRET, a_sent_campaign
+from tests.events.lanes import LATER, NO_LEASE, NOW, a_lane, an_attempt, leased, store_lanes
 from tests.events.reading import a_reader
 from tests.harness.lock_order import MIDDLE, STORED, UP_TO_THE_MIDDLE, locked_before
-
-NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
-LATER = NOW + timedelta(hours=1)
-NO_LEASE: dict[str, Any] = {"lease": None, "lease_until": None}
-
-
-def a_lane(webhook_id: str, campaign_id: str) -> dict[str, Any]:
-    return {
-        "webhook_id": webhook_id,
-        "campaign_id": campaign_id,
-        "replay_id": "",
-        "position": 1,
-        "number": 0,
-        "end_position": 2,
-        "end_number": 0,
-        "attempts": 0,
-        "lease": f"of {webhook_id} {campaign_id}",
-        "lease_until": LATER,
-    }
-
-
-def leased(webhook_id: str) -> Lane:
-    return Lane(
-        webhook_id=webhook_id,
-        campaign_id="spring",
-        replay_id="",
-        place=Place(1),
-        end=Place(2),
-        types=None,
-        not_before=None,
-        not_after=None,
-        batch_end=None,
-        failed=None,
-        attempts=0,
-        first_attempt_at=None,
-        lease=f"of {webhook_id} spring",
-    )
-
-
-def an_attempt(id_: str, number: int) -> Attempt:
-    return Attempt(
-        id=id_ if number == 1 else f"again-{id_}",
-        webhook_id="crm",
-        campaign_id="spring",
-        event_id=f"event-{id_}",
-        event_type="message.new",
-        events=1,
-        attempt=number,
-        attempted_at=NOW,
-        response_status=500,
-        error="",
-        outcome=AttemptOutcome.RETRYING,
-        next_attempt_at=LATER if number == 1 else None,
-        start=Place(1),
-        end=Place(2),
-        types=(),
-    )
-
-
-async def store_lanes(database: Database, lanes: list[dict[str, Any]]) -> None:
-    async with database.transaction() as connection:
-        for lane in lanes:
-            await connection.execute(insert(webhook_lanes).values(lane))
 
 
 async def store_attempts(database: Database) -> None:

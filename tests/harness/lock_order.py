@@ -36,7 +36,7 @@ async def locked_before(
     async with database.transaction() as holder:
         assert await holder.scalar(select(text("1")).where(held).with_for_update())
         writing = asyncio.create_task(write)
-        await _waits(database, writing)
+        await waits(database, writing)
         async with database.transaction() as connection:
             every_key = set(await connection.scalars(select(key)))
             free = select(key).with_for_update(skip_locked=True)
@@ -45,11 +45,11 @@ async def locked_before(
     return locked
 
 
-async def _waits(database: Database, writing: "asyncio.Task[object]") -> None:
-    """The test's own time-out is its bound."""
+async def waits(database: Database, writing: "asyncio.Task[object]", others: int = 0) -> None:
+    """Returns when this many others and `writing` wait for locks. The test's time-out bounds it."""
     while not writing.done():
         async with database.autocommit() as connection:
-            if await connection.scalar(_WAITING):
+            if await connection.scalar(_WAITING) > others:
                 return
         await asyncio.sleep(0.01)
     await writing
