@@ -10,7 +10,7 @@ from chat_store.models import WriteMode
 from chat_store.sql.channels import known_channels, lock_channels, write_channels
 from chat_store.sql.devices import write_devices
 from chat_store.sql.members import write_members, write_reads
-from chat_store.sql.messages import write_messages
+from chat_store.sql.messages import channels_left, write_messages
 from chat_store.sql.users import known_users, write_users
 from chat_store.store import ImportBatch
 
@@ -42,7 +42,8 @@ class SqlImportStore:
                 )
             if batch.devices:
                 await write_devices(connection, dialect, batch.devices, now, mode)
-            await lock_channels(connection, dialect, batch.cids)
+            left = await channels_left(connection, dialect, batch.messages, mode)
+            await lock_channels(connection, dialect, batch.cids | left)
             if batch.channels:
                 await write_channels(connection, dialect, batch.channels, now, mode)
             await write_members(connection, dialect, batch.members, now, mode)

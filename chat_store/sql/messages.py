@@ -68,7 +68,8 @@ class SqlMessageStore:
     ) -> None:
         dialect = self._database.dialect
         async with self._database.transaction("messages.upsert") as connection:
-            await lock_channels(connection, dialect, {message.cid for message in given})
+            left = await channels_left(connection, dialect, given, mode)
+            await lock_channels(connection, dialect, {message.cid for message in given} | left)
             await write_messages(connection, dialect, given, now, mode)
 
     async def in_channel(self, cid: str, page: PageRequest) -> Page[Message]:
@@ -203,6 +204,20 @@ async def write_messages(
             "latest": [arrivals[cid].latest for cid in cids],
         },
     )
+
+
+async def channels_left(
+    connection: AsyncConnection, dialect: DialectName, given: Collection[Message], mode: WriteMode
+) -> set[str]:
+    """Returns the CIDs of channels whose counts change because messages may move out of them.
+
+    Empty on SQLite, where nobody has to lock them.
+    """
+    if dialect == "sqlite" or mode is not WriteMode.REPLACE or not given:
+        return set()
+    ids = inline_rows(dialect, {"id": Key}, {"id": [message.id for message in given]})
+    statement = select(messages.c.cid).join_from(ids.source, messages, messages.c.id == ids.c["id"])
+    return set(await connection.scalars(statement))
 
 
 async def _cids(

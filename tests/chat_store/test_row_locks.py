@@ -118,6 +118,17 @@ async def change_messages(_: Database, store: ChatStore) -> None:
     await store.messages.upsert([a_message(key, "again") for key in GIVEN], LATER)
 
 
+async def move_messages(_: Database, store: ChatStore) -> None:
+    """All into one channel: the others have fewer."""
+    moved = [replace(a_message(key), cid=TOGETHER) for key in GIVEN]
+    await store.messages.upsert(moved, LATER)
+
+
+async def import_moved_messages(_: Database, store: ChatStore) -> None:
+    batch = ImportBatch(messages=[replace(a_message(key), cid=TOGETHER) for key in GIVEN])
+    await store.imports.write(batch, LATER, WriteMode.REPLACE)
+
+
 async def remove_members(_: Database, store: ChatStore) -> None:
     await store.channels.remove_members(TOGETHER, GIVEN)
 
@@ -161,8 +172,10 @@ CASES = [
             delete_channels,
             add_messages,
             change_messages,
+            move_messages,
             import_all,
             import_members,
+            import_moved_messages,
             write_page,
             write_page_of_several_messages,
         )
