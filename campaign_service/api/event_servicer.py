@@ -6,13 +6,13 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from campaign_service.campaigns.errors import FuturePlaceError
+from campaign_service.campaigns.errors import FutureOffsetError
 from campaign_service.campaigns.webhooks import Backlog, Webhook
 from campaign_service.events.reader import Selection
 from campaign_service.events.tail import EventTail
 from campaign_service.events.webhooks import Webhooks
 from campaign_service.storage.event_ports import AttemptStore, WebhookStore
-from campaign_service.wire.event import place_from_token, stream_responses, types_from_proto
+from campaign_service.wire.event import offset_from_token, stream_responses, types_from_proto
 from campaign_service.wire.webhook import (
     attempt_to_proto,
     change_from_proto,
@@ -153,14 +153,14 @@ class EventServicer(pb_grpc.EventServiceServicer):
     async def StreamEvents(
         self, request: pb.StreamEventsRequest, context: Any
     ) -> AsyncIterator[pb.StreamEventsResponse]:
-        start = place_from_token(request.after, "after")
+        start = offset_from_token(request.after, "after")
         selection = Selection(types=types_from_proto(request.types, "types"))
         try:
             async with aclosing(self._tail.follow(start, selection)) as pages:
                 async for page in pages:
-                    for response in stream_responses(page.events, page.place):
+                    for response in stream_responses(page.events, page.offset):
                         yield response
-        except FuturePlaceError as error:
+        except FutureOffsetError as error:
             raise InvalidTokenError("after", str(error)) from error
 
     async def _message(self, webhook: Webhook, *, with_secret: bool = False) -> event_pb2.Webhook:

@@ -153,14 +153,14 @@ class SegmentServiceUnavailableError(CampaignError):
 
 
 class EventsExpiredError(CampaignError):
-    """Events behind the place have been deleted, because they were older than the retention."""
+    """Events after the offset have been deleted, because they were older than the retention."""
 
     def __init__(self) -> None:
         super().__init__("events after this token have been deleted: begin without one")
 
 
-class FuturePlaceError(CampaignError):
-    """The place is behind the end of the log: it is of another database."""
+class FutureOffsetError(CampaignError):
+    """The offset is after the end of the log: it is of another database."""
 
     def __init__(self) -> None:
         super().__init__("is of no event of this database")

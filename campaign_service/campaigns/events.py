@@ -38,8 +38,8 @@ OF_PAGES = (
 """The types of events that pages cause, in the order in which each target causes them."""
 
 
-class Place(NamedTuple):
-    """A place between two events: after all entries before `position`, and `number` events of it."""
+class Offset(NamedTuple):
+    """A point between two events: after all entries before `position`, and `number` events of it."""
 
     position: int
     number: int = 0
@@ -61,8 +61,8 @@ class LogEntry:
     shown: Sequence[str]
 
     @property
-    def place_behind(self) -> Place:
-        return Place(self.position + 1)
+    def next_offset(self) -> Offset:
+        return Offset(self.position + 1)
 
     @cached_property
     def details(self) -> Any:
@@ -110,12 +110,12 @@ class EventRef:
     target_id: str = ""
 
     @property
-    def place(self) -> Place:
-        return Place(self.entry.position, self.number)
+    def offset(self) -> Offset:
+        return Offset(self.entry.position, self.number)
 
     @property
-    def place_behind(self) -> Place:
-        return Place(self.entry.position, self.number + 1)
+    def next_offset(self) -> Offset:
+        return Offset(self.entry.position, self.number + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +127,8 @@ class Event:
     created_at: datetime
     campaign_id: str
     payload: Mapping[str, Any]
-    place: Place
-    place_behind: Place
+    offset: Offset
+    next_offset: Offset
 
 
 def event_id(type_: EventType, subject: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from campaign_service.campaigns.events import EventType, Place
+from campaign_service.campaigns.events import EventType, Offset
 
 DEFAULT_TIMEOUT = timedelta(seconds=6)
 MIN_TIMEOUT, MAX_TIMEOUT = timedelta(seconds=1), timedelta(seconds=30)
@@ -70,7 +70,7 @@ class Backlog:
 class Batch:
     """The events of one request; `body` is kept once an attempt has failed."""
 
-    end: Place
+    end: Offset
     event_id: str
     event_type: str
     events: int
@@ -87,12 +87,12 @@ class Lane:
     webhook_id: str
     campaign_id: str
     replay_id: str
-    place: Place
-    end: Place
+    offset: Offset
+    end: Offset
     types: tuple[str, ...] | None
     not_before: datetime | None
     not_after: datetime | None
-    batch_end: Place | None
+    batch_end: Offset | None
     failed: Batch | None
     attempts: int
     first_attempt_at: datetime | None
@@ -122,7 +122,7 @@ class AttemptOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """An attempt to send a batch. `start` and `end` are the places around its events."""
+    """An attempt to send a batch. `start` and `end` are the offsets around its events."""
 
     id: str
     webhook_id: str
@@ -136,8 +136,8 @@ class Attempt:
     error: str
     outcome: AttemptOutcome
     next_attempt_at: datetime | None
-    start: Place
-    end: Place
+    start: Offset
+    end: Offset
     types: Sequence[str]
 
 

@@ -14,8 +14,8 @@ import structlog
 from nats.aio.client import Client
 from nats.js import JetStreamContext, api, errors
 
-from campaign_service.campaigns.errors import FuturePlaceError
-from campaign_service.campaigns.events import Event, Place
+from campaign_service.campaigns.errors import FutureOffsetError
+from campaign_service.campaigns.events import Event, Offset
 from campaign_service.events.reader import EventReader, Selection
 from campaign_service.storage.event_ports import LogEnds
 from chat_store.errors import StoreUnavailableError
@@ -26,7 +26,8 @@ from herald_rpc.tracing import Kind
 logger = structlog.get_logger(__name__)
 
 SUBJECTS = "herald.events.>"
-PLACE_HEADER = "Herald-Place"
+# stored with each message of a stream, so its older name stays
+OFFSET_HEADER = "Herald-Place"
 
 # publishes that wait for their acknowledgement, and the time-out of each, because it may be lost
 _WINDOW = 200
@@ -34,7 +35,7 @@ _ACK_SECONDS = 5.0
 _CONNECT_SECONDS = 2
 _POLL_SECONDS = 0.1
 _PLAIN = re.compile(r"[\w-]+", re.ASCII)
-_NOTHING = Place(0)
+_NOTHING = Offset(0)
 
 
 class JetStreamPublisher:
@@ -59,7 +60,7 @@ class JetStreamPublisher:
         self._trace_of = trace_of or _no_trace
         self._client: Client | None = None
         # behind the last message of the stream, and that message's number
-        self._place = _NOTHING
+        self._offset = _NOTHING
         self._sequence: int | None = None
         self.on_published: Callable[[int], None] = lambda _: None
         """Called with the number of events that the stream has acknowledged."""
@@ -71,9 +72,9 @@ class JetStreamPublisher:
         )
 
     @property
-    def reached(self) -> Place | None:
-        """The place behind the last event of the stream, as far as this publisher knows."""
-        return self._place
+    def reached(self) -> Offset | None:
+        """The offset after the last event of the stream, as far as this publisher knows."""
+        return self._offset
 
     @property
     def is_well(self) -> bool:
@@ -93,19 +94,19 @@ class JetStreamPublisher:
         try:
             context = await self._connected()
             if self._sequence is None:
-                await self._find_place(context)
+                await self._find_offset(context)
             ends = await self._reader.ends()
             if ends.held:
                 return 0
-            self._place = _kept(self._place, ends)
-            events, reached = await self._reader.read(self._place, ends.next, Selection(), _WINDOW)
+            self._offset = _kept(self._offset, ends)
+            events, reached = await self._reader.read(self._offset, ends.next, Selection(), _WINDOW)
             with ExitStack() as spans:
                 await self._publish(context, events, await self._spanned(events, spans))
         except BaseException:
             self._sequence = None
             await self.close()
             raise
-        self._place = reached
+        self._offset = reached
         self.on_published(len(events))
         return len(events)
 
@@ -124,7 +125,7 @@ class JetStreamPublisher:
             )
         return self._client.jetstream(timeout=_ACK_SECONDS)
 
-    async def _find_place(self, context: JetStreamContext) -> None:
+    async def _find_offset(self, context: JetStreamContext) -> None:
         try:
             info = await context.stream_info(self._stream)
         except errors.NotFoundError:
@@ -132,8 +133,8 @@ class JetStreamPublisher:
         self._sequence = info.state.last_seq
         if info.state.messages:
             last = await context.get_msg(self._stream, seq=info.state.last_seq)
-            position, _, number = (last.headers or {})[PLACE_HEADER].partition(".")
-            self._place = Place(int(position), int(number))
+            position, _, number = (last.headers or {})[OFFSET_HEADER].partition(".")
+            self._offset = Offset(int(position), int(number))
 
     async def _spanned(self, events: Sequence[Event], spans: ExitStack) -> Mapping[str, str]:
         """Begins a span for each campaign; returns what its messages carry as `traceparent`."""
@@ -164,7 +165,7 @@ class JetStreamPublisher:
                 api.Header.MSG_ID.value: event.id,
                 api.Header.EXPECTED_LAST_SEQUENCE.value: str(sequence),
                 api.Header.EXPECTED_STREAM.value: self._stream,
-                PLACE_HEADER: f"{event.place_behind.position}.{event.place_behind.number}",
+                OFFSET_HEADER: f"{event.next_offset.position}.{event.next_offset.number}",
             }
             if traceparent := traceparents.get(event.campaign_id):
                 headers[tracing.HEADER] = traceparent
@@ -194,12 +195,12 @@ def subject_of(event: Event) -> str:
     return f"herald.events.{event.type}.{campaign}"
 
 
-def _kept(place: Place, ends: LogEnds) -> Place:
-    if place > ends.next:
-        raise FuturePlaceError
-    if _NOTHING < place < ends.first:
-        logger.warning("events that were not published are older than the retention", place=place)
-    return max(place, ends.first)
+def _kept(offset: Offset, ends: LogEnds) -> Offset:
+    if offset > ends.next:
+        raise FutureOffsetError
+    if _NOTHING < offset < ends.first:
+        logger.warning("events that were not published are older than the retention", offset=offset)
+    return max(offset, ends.first)
 
 
 async def _no_trace(_: str) -> str:

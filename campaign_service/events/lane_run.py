@@ -10,7 +10,7 @@ from uuid import uuid4
 import orjson
 import structlog
 
-from campaign_service.campaigns.events import Event, Place
+from campaign_service.campaigns.events import Event, Offset
 from campaign_service.campaigns.webhooks import (
     MAX_BATCH_BYTES,
     Attempt,
@@ -68,8 +68,8 @@ class LaneRun:
         self._lane = lane
         self._delivery = delivery
         self._is_stopping = is_stopping
-        self._place = lane.place
-        self._read_to = lane.place
+        self._offset = lane.offset
+        self._read_to = lane.offset
         self._events: deque[Event] = deque()
         self._types: Sequence[str] | None = None
         self._unwritten: list[Attempt] = []
@@ -95,7 +95,7 @@ class LaneRun:
                 raise LaneLostError
             if not await self._attempt(webhook, batch):
                 return
-        await self._write(self._place)
+        await self._write(self._offset)
         await self._delivery.lanes.release(self._lane)
 
     async def _next_batch(self, webhook: Webhook) -> Batch | None:
@@ -104,7 +104,7 @@ class LaneRun:
             # the webhook has changed, and events that were read ahead may be of other types
             self._types = types
             self._events.clear()
-            self._read_to = self._place
+            self._read_to = self._offset
         most = 1 if self._batch_end is None else _EVENTS_AT_ONCE
         if self._batch_end is None:
             most = webhook.max_batch_events
@@ -116,9 +116,9 @@ class LaneRun:
                 self._batch_end = None
                 return await self._next_batch(webhook)
             return None
-        end = self._batch_end or chosen[-1].place_behind
+        end = self._batch_end or chosen[-1].next_offset
         if webhook.max_batch_events > 1 and self._batch_end is None:
-            await self._write(self._place)
+            await self._write(self._offset)
             await self._delivery.lanes.begin_batch(self._lane, end)
         is_list = webhook.max_batch_events > 1 or len(chosen) > 1
         return Batch(
@@ -147,7 +147,7 @@ class LaneRun:
         for event in self._events:
             if self._batch_end is None and len(chosen) == most:
                 break
-            if self._batch_end is not None and event.place >= self._batch_end:
+            if self._batch_end is not None and event.offset >= self._batch_end:
                 break
             body = orjson.dumps(event.payload)
             size += len(body) + 1
@@ -185,8 +185,8 @@ class LaneRun:
             await self._delivery.lanes.retry(self._lane, batch, attempt, first, before)
             return False
         self._unwritten.append(attempt)
-        self._place = batch.end
-        while self._events and self._events[0].place < batch.end:
+        self._offset = batch.end
+        while self._events and self._events[0].offset < batch.end:
             self._events.popleft()
         self._read_to = max(self._read_to, batch.end)
         self._batch_end, self._failed = None, None
@@ -194,13 +194,13 @@ class LaneRun:
         if verdict is Verdict.GONE:
             written, self._unwritten = self._unwritten, []
             await self._delivery.lanes.disable_webhook(
-                self._lane, self._place, written, _GONE_REASON, self._delivery.now()
+                self._lane, self._offset, written, _GONE_REASON, self._delivery.now()
             )
             await self._delivery.lanes.release(self._lane)
             return False
         is_late = monotonic() - self._written_at > _UNWRITTEN_SECONDS
         if is_late or len(self._unwritten) >= _MOST_UNWRITTEN or webhook.max_batch_events > 1:
-            await self._write(self._place)
+            await self._write(self._offset)
         return True
 
     def _types_for(self, webhook: Webhook) -> Sequence[str]:
@@ -234,14 +234,14 @@ class LaneRun:
             error=answer.error,
             outcome=outcome,
             next_attempt_at=due,
-            start=self._place,
+            start=self._offset,
             end=batch.end,
             types=self._types_for(webhook),
         )
 
-    async def _write(self, place: Place) -> None:
+    async def _write(self, offset: Offset) -> None:
         """Stores the progress."""
-        if self._unwritten or place != self._lane.place:
+        if self._unwritten or offset != self._lane.offset:
             written, self._unwritten = self._unwritten, []
-            await self._delivery.lanes.advance(self._lane, place, written)
+            await self._delivery.lanes.advance(self._lane, offset, written)
         self._written_at = monotonic()

@@ -9,7 +9,7 @@ from functools import partial
 
 import structlog
 
-from campaign_service.campaigns.events import EventRef, EventType, Place
+from campaign_service.campaigns.events import EventRef, EventType, Offset
 from campaign_service.campaigns.pushes import (
     EXPIRED,
     NO_ANSWER,
@@ -51,7 +51,7 @@ class _Taken:
 
 
 class Pusher:
-    """Pushes each message at most once: its place in the log is stored before it is posted.
+    """Pushes each message at most once: its offset in the log is stored before it is posted.
 
     Several pushers may run: each message is taken by one. While the gateway takes nothing, what
     was taken waits for it, until it is older than the time to live.
@@ -73,8 +73,8 @@ class Pusher:
         self._url = url
         self._ttl = ttl
         self._now = now
-        # there is nothing to push before this place that is not taken
-        self._done = Place(0)
+        # everything to push before this offset is taken
+        self._done = Offset(0)
         self._taken: _Taken | None = None
         # results that are to be stored: counts, and the reasons of devices that are dead
         self._counts: Counter[tuple[str, PushResult]] = Counter()
@@ -88,8 +88,8 @@ class Pusher:
         return not self._outages
 
     @property
-    def reached(self) -> Place | None:
-        """The place before which nothing is left to push."""
+    def reached(self) -> Offset | None:
+        """The offset up to which everything is pushed."""
         return self._done
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -119,14 +119,14 @@ class Pusher:
         ends = await self._reader.ends()
         if ends.next < self._done:
             # the database has lost its last transactions in a failover
-            self._done = Place(0)
+            self._done = Offset(0)
         if ends.next == self._done:
             return False
-        place = await self._pushes.place()
-        begin = max(place, self._done, ends.first)
+        offset = await self._pushes.offset()
+        begin = max(offset, self._done, ends.first)
         refs, reached = await self._reader.refs(begin, ends.next, _PUSHED, _MESSAGES_AT_ONCE)
         if refs:
-            if not await self._pushes.advance(place, reached):
+            if not await self._pushes.advance(offset, reached):
                 return False
             self._taken = _Taken(refs)
         self._done = reached

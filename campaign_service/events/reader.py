@@ -12,7 +12,7 @@ from campaign_service.campaigns.events import (
     EventRef,
     EventType,
     LogEntry,
-    Place,
+    Offset,
     event_id,
 )
 from campaign_service.campaigns.ids import message_id, message_id_prefix
@@ -60,24 +60,24 @@ class EventReader:
         return await self._log.ends()
 
     async def read(
-        self, start: Place, end: Place, selection: Selection, most: int
-    ) -> tuple[Sequence[Event], Place]:
-        """Returns the next `most` events between the places, and the place behind the entries read.
+        self, start: Offset, end: Offset, selection: Selection, most: int
+    ) -> tuple[Sequence[Event], Offset]:
+        """Returns the next `most` events between the offsets, and the offset after the entries read.
 
-        That place is `end` if there are no more.
+        That offset is `end` if there are no more.
         """
         refs, reached = await self.refs(start, end, selection, most)
         return await self._events(refs), reached
 
     async def refs(
-        self, start: Place, end: Place, selection: Selection, most: int
-    ) -> tuple[Sequence[EventRef], Place]:
+        self, start: Offset, end: Offset, selection: Selection, most: int
+    ) -> tuple[Sequence[EventRef], Offset]:
         """Does as `read`, without the payloads."""
         found: list[EventRef] = []
-        place = start
+        offset = start
         while True:
             entries = await self._log.entries(
-                place,
+                offset,
                 end,
                 _ENTRIES_AT_ONCE,
                 types=selection.types,
@@ -86,13 +86,13 @@ class EventReader:
             )
             for entry in filter(selection.takes, entries):
                 for ref in entry.events(selection.types):
-                    if place <= ref.place < end:
+                    if offset <= ref.offset < end:
                         found.append(ref)
                         if len(found) == most:
-                            return found, ref.place_behind
+                            return found, ref.next_offset
             if len(entries) < _ENTRIES_AT_ONCE:
                 return found, end
-            place = entries[-1].place_behind
+            offset = entries[-1].next_offset
 
     async def _events(self, refs: Sequence[EventRef]) -> Sequence[Event]:
         generated = [ref for ref in refs if ref.type in OF_PAGES]
@@ -125,8 +125,8 @@ class EventReader:
                     created_at=entry.created_at,
                     campaign_id=entry.campaign_id,
                     payload={"id": id_, **payload},
-                    place=ref.place,
-                    place_behind=ref.place_behind,
+                    offset=ref.offset,
+                    next_offset=ref.next_offset,
                 )
             )
         return events

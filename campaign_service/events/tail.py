@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from campaign_service.campaigns.errors import (
     EventsExpiredError,
-    FuturePlaceError,
+    FutureOffsetError,
     ShuttingDownError,
 )
-from campaign_service.campaigns.events import Event, Place
+from campaign_service.campaigns.events import Event, Offset
 from campaign_service.events.reader import EventReader, Selection
 from campaign_service.storage.event_ports import LogEnds
 from chat_store.errors import StoreUnavailableError
@@ -24,17 +24,17 @@ _EVENTS_AT_ONCE = 200
 
 @dataclass(frozen=True, slots=True)
 class NextEvents:
-    """Events, and the place behind them. Without events it is a bookmark."""
+    """Events, and the offset after them. Without events it is a bookmark."""
 
     events: Sequence[Event]
-    place: Place
+    offset: Offset
 
 
 @dataclass(eq=False, slots=True)
 class _Follower:
-    """A stream; its client has taken everything before the place."""
+    """A stream; its client has taken everything before the offset."""
 
-    place: Place
+    offset: Offset
 
 
 class EventTail:
@@ -47,7 +47,7 @@ class EventTail:
         self._reader = reader
         self._bookmark_seconds = bookmark_seconds
         self._followers: list[_Follower] = []
-        self._end = Place(0)
+        self._end = Offset(0)
         self._moved = asyncio.Event()
         self._followed = asyncio.Event()
         self._ended = False
@@ -58,9 +58,9 @@ class EventTail:
         return not self._outages
 
     @property
-    def reached(self) -> Place | None:
-        """The place of the stream that is the farthest behind; None without a stream."""
-        return min((follower.place for follower in self._followers), default=None)
+    def reached(self) -> Offset | None:
+        """The smallest offset of a stream; None without a stream."""
+        return min((follower.offset for follower in self._followers), default=None)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Polls until `stop` is set; then all streams end with `ShuttingDownError`."""
@@ -81,52 +81,52 @@ class EventTail:
             self._notify()
 
     async def follow(
-        self, start: Place | None, selection: Selection
+        self, start: Offset | None, selection: Selection
     ) -> AsyncGenerator[NextEvents, None]:
-        """Yields the events from the place on, or all that are kept, and then new ones without end.
+        """Yields the events from the offset on, or all that are kept, and then new ones without end.
 
-        Raises `EventsExpiredError`, `FuturePlaceError` and `ShuttingDownError`.
+        Raises `EventsExpiredError`, `FutureOffsetError` and `ShuttingDownError`.
         """
         ends = await self._reader.ends()
-        place = ends.first if start is None else start
-        if place > ends.next:
-            raise FuturePlaceError
-        last_yielded = place
-        with self._following(place) as follower:
+        offset = ends.first if start is None else start
+        if offset > ends.next:
+            raise FutureOffsetError
+        last_yielded = offset
+        with self._following(offset) as follower:
             while not self._ended:
-                if place == ends.next:
-                    is_idle = not await self._new_end(place)
+                if offset == ends.next:
+                    is_idle = not await self._new_end(offset)
                     ends = await self._reader.ends()
-                    _check(place, ends)
-                    if is_idle and place == ends.next:
-                        last_yielded = place
-                        yield NextEvents((), place)
+                    _check(offset, ends)
+                    if is_idle and offset == ends.next:
+                        last_yielded = offset
+                        yield NextEvents((), offset)
                     continue
-                begin = place
-                events, place = await self._reader.read(
-                    place, ends.next, selection, _EVENTS_AT_ONCE
+                begin = offset
+                events, offset = await self._reader.read(
+                    offset, ends.next, selection, _EVENTS_AT_ONCE
                 )
                 ends = await self._reader.ends()
                 # checked after reading, because entries may have been deleted meanwhile
                 _check(begin, ends)
-                if events or (place == ends.next and last_yielded != place):
-                    last_yielded = place
-                    yield NextEvents(events, place)
-                follower.place = place
+                if events or (offset == ends.next and last_yielded != offset):
+                    last_yielded = offset
+                    yield NextEvents(events, offset)
+                follower.offset = offset
         raise ShuttingDownError
 
-    async def _new_end(self, place: Place) -> bool:
-        """Returns whether the log grows beyond the place before a bookmark is due."""
+    async def _new_end(self, offset: Offset) -> bool:
+        """Returns whether the log grows beyond the offset before a bookmark is due."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self._bookmark_seconds):
-                while self._end <= place and not self._ended:
+                while self._end <= offset and not self._ended:
                     await self._moved.wait()
                 return True
         return False
 
     @contextmanager
-    def _following(self, place: Place) -> "Iterator[_Follower]":
-        follower = _Follower(place)
+    def _following(self, offset: Offset) -> "Iterator[_Follower]":
+        follower = _Follower(offset)
         self._followers.append(follower)
         self._followed.set()
         try:
@@ -146,6 +146,6 @@ class EventTail:
         return _POLL_SECONDS
 
 
-def _check(place: Place, ends: LogEnds) -> None:
-    if place < ends.first:
+def _check(offset: Offset, ends: LogEnds) -> None:
+    if offset < ends.first:
         raise EventsExpiredError

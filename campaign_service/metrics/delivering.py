@@ -5,7 +5,7 @@ from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter
 
-from campaign_service.campaigns.events import Place
+from campaign_service.campaigns.events import Offset
 from campaign_service.campaigns.pushes import PushOutcome, PushResult
 from campaign_service.campaigns.webhooks import Attempt, AttemptOutcome, Batch, Lane, LaneLostError
 from campaign_service.storage.pushes import SqlPushStore
@@ -59,18 +59,18 @@ class MeasuredLanes(SqlLaneStore):
         super().__init__(database)
         self._metrics = metrics
 
-    async def advance(self, lane: Lane, place: Place, attempts: Sequence[Attempt]) -> None:
+    async def advance(self, lane: Lane, offset: Offset, attempts: Sequence[Attempt]) -> None:
         try:
-            await super().advance(lane, place, attempts)
+            await super().advance(lane, offset, attempts)
         except LaneLostError:
             self._metrics.lost_lanes.inc()
             raise
         self._metrics.attempted(attempts)
 
     async def disable_webhook(
-        self, lane: Lane, place: Place, attempts: Sequence[Attempt], reason: str, now: datetime
+        self, lane: Lane, offset: Offset, attempts: Sequence[Attempt], reason: str, now: datetime
     ) -> None:
-        await super().disable_webhook(lane, place, attempts, reason, now)
+        await super().disable_webhook(lane, offset, attempts, reason, now)
         self._metrics.attempted(attempts)
 
     async def retry(

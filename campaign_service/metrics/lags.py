@@ -7,7 +7,7 @@ from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Gauge
 
-from campaign_service.campaigns.events import Place
+from campaign_service.campaigns.events import Offset
 from campaign_service.storage.measures import SqlMeasures
 from chat_store.errors import StoreUnavailableError
 from herald_rpc.process.outages import RepeatingWorker
@@ -19,8 +19,8 @@ READ_SECONDS = 3.0
 
 class Sink(Protocol):
     @property
-    def reached(self) -> Place | None:
-        """The place in the log of events from which on it still has to read; None: it has all."""
+    def reached(self) -> Offset | None:
+        """The offset in the log of events that it has reached; None: it has read all."""
 
 
 class LagMetrics(RepeatingWorker):
@@ -80,5 +80,5 @@ class LagMetrics(RepeatingWorker):
             self._seconds.labels(name).set(seconds)
 
 
-def _position(place: Place | None) -> int | None:
-    return None if place is None else place.position
+def _position(offset: Offset | None) -> int | None:
+    return None if offset is None else offset.position

@@ -93,13 +93,13 @@ class Sender:
             stopping.cancel()
 
     async def run_once(self, stop: asyncio.Event) -> bool:
-        """Claims one shard and walks it as far as it goes; false when there was none to claim."""
+        """Claims one shard and sends to it as far as it goes; false when there was none to claim."""
         if lease := await self._claim():
             await self._process_shard(lease, stop, release_slot=lambda: None)
         return lease is not None
 
     async def _next_lease(self, stop: asyncio.Event) -> Lease | None:
-        """A shard to walk and a slot for it, as soon as there are both; none when it is time to stop."""
+        """A shard to send to and a slot for it, as soon as there are both; none when it is time to stop."""
         async with self._coordinator.poll_lock:
             await self._coordinator.slots.acquire()
             if self._coordinator.active_leases:
@@ -107,7 +107,7 @@ class Sender:
             while not stop.is_set():
                 try:
                     lease = await self._claim()
-                except Exception as error:  # noqa: BLE001 - the turn and the slot are kept
+                except Exception as error:  # noqa: BLE001 - the lock and the slot are kept
                     await wait_at_most(stop, self._outages.failed(_LEASES, error))
                     continue
                 self._outages.over(_LEASES)

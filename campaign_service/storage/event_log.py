@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from campaign_service.campaigns.events import OF_PAGES, PAGE, LogEntry, Place
+from campaign_service.campaigns.events import OF_PAGES, PAGE, LogEntry, Offset
 from campaign_service.campaigns.model import Campaign
 from campaign_service.storage.event_ports import LogEnds
 from campaign_service.storage.event_tables import event_log, event_log_ends
@@ -60,12 +60,12 @@ class SqlEventLog:
                 pass
             async with self._database.autocommit() as connection:
                 found = (await connection.execute(_ends_and_news())).one()
-        return LogEnds(Place(found.first_position), Place(found.next_position), found.held)
+        return LogEnds(Offset(found.first_position), Offset(found.next_position), found.held)
 
     async def entries(
         self,
-        start: Place,
-        end: Place,
+        start: Offset,
+        end: Offset,
         limit: int,
         *,
         types: Collection[str] = (),
@@ -149,11 +149,11 @@ async def give_positions(connection: AsyncConnection) -> int:
     return given.rowcount
 
 
-async def end_of_log(connection: AsyncConnection) -> Place:
-    """Returns the place behind all committed entries. Locks out other assignments until the commit."""
+async def end_of_log(connection: AsyncConnection) -> Offset:
+    """Returns the offset after all committed entries. Locks out other assignments until the commit."""
     while await give_positions(connection) == _MOST_AT_ONCE:
         pass
-    return Place((await _lock_ends(connection)).next_position)
+    return Offset((await _lock_ends(connection)).next_position)
 
 
 async def _lock_ends(connection: AsyncConnection) -> Any:
@@ -170,7 +170,7 @@ async def _lock_ends(connection: AsyncConnection) -> Any:
     return found
 
 
-def _is_before(end: Place) -> ColumnElement[bool]:
+def _is_before(end: Offset) -> ColumnElement[bool]:
     last = end.position if end.number else end.position - 1
     return event_log.c.position <= last
 

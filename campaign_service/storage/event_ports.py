@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from campaign_service.campaigns.events import EventType, LogEntry, Place
+from campaign_service.campaigns.events import EventType, LogEntry, Offset
 from campaign_service.campaigns.model import Campaign
 from campaign_service.campaigns.pushes import PushCounts, PushResult
 from campaign_service.campaigns.webhooks import (
@@ -21,13 +21,13 @@ from chat_store.paging import Page, PageRequest
 
 @dataclass(frozen=True, slots=True)
 class LogEnds:
-    """The first entry that is kept, and the place behind the last one.
+    """The first entry that is kept, and the offset after the last one.
 
     While the database is `held`, nothing may be delivered.
     """
 
-    first: Place
-    next: Place
+    first: Offset
+    next: Offset
     held: bool
 
 
@@ -42,8 +42,8 @@ class EventLog(Protocol):
 
     async def entries(
         self,
-        start: Place,
-        end: Place,
+        start: Offset,
+        end: Offset,
         limit: int,
         *,
         types: Collection[str] = (),
@@ -103,7 +103,7 @@ class LaneStore(Protocol):
     Methods that change a lane raise `LaneLostError` if the sender has lost its lease.
     """
 
-    async def distribute(self, end: Place) -> None:
+    async def distribute(self, end: Offset) -> None:
         """Adds the events before `end` in the log to the lanes of enabled webhooks."""
 
     async def claim(
@@ -121,14 +121,14 @@ class LaneStore(Protocol):
     async def renew(self, lanes: Collection[Lane], until: datetime) -> None:
         """Extends the leases that the sender still has."""
 
-    async def begin_batch(self, lane: Lane, end: Place) -> None:
+    async def begin_batch(self, lane: Lane, end: Offset) -> None:
         """Stores the end of the batch, so that it is the same after a crash."""
 
-    async def advance(self, lane: Lane, place: Place, attempts: Sequence[Attempt]) -> None:
-        """Stores that everything before the place is done, and ends the batch."""
+    async def advance(self, lane: Lane, offset: Offset, attempts: Sequence[Attempt]) -> None:
+        """Stores that everything before the offset is done, and ends the batch."""
 
     async def disable_webhook(
-        self, lane: Lane, place: Place, attempts: Sequence[Attempt], reason: str, now: datetime
+        self, lane: Lane, offset: Offset, attempts: Sequence[Attempt], reason: str, now: datetime
     ) -> None:
         """Does as `advance`, and in the same transaction disables the lane's webhook.
 
@@ -190,13 +190,13 @@ class PushStore(Protocol):
     async def begin(self) -> None:
         """Lets pushes begin at the end of the log; no effect if they have begun before."""
 
-    async def place(self) -> Place:
-        """Returns the place behind the events that have been taken for pushing."""
+    async def offset(self) -> Offset:
+        """Returns the offset after the events that have been taken for pushing."""
 
-    async def advance(self, place: Place, reached: Place) -> bool:
-        """Takes the events between the places. Returns whether the caller may push them.
+    async def advance(self, offset: Offset, reached: Offset) -> bool:
+        """Takes the events between the offsets. Returns whether the caller may push them.
 
-        False if another process has taken events from `place` on, or the database is held.
+        False if another process has taken events from `offset` on, or the database is held.
         """
 
     async def count(self, counts: Mapping[tuple[str, PushResult], int]) -> None:

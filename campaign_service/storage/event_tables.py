@@ -96,7 +96,7 @@ webhooks = Table(
     Index("webhooks_by_created_at", "created_at", "id"),
 )
 
-# The events of a campaign, or of a replay, that one webhook still has to get: from one place to
+# The events of a campaign, or of a replay, that one webhook still has to get: from one offset to
 # another. One sender at a time has the lease of a lane, so its events are sent in order.
 webhook_lanes = Table(
     "webhook_lanes",
@@ -108,14 +108,14 @@ webhook_lanes = Table(
     # the next event: how many events of the entry at `position` are done
     Column("position", Count, nullable=False),
     Column("number", Count, nullable=False),
-    # the place behind the last event
+    # the offset after the last event
     Column("end_position", Count, nullable=False),
     Column("end_number", Count, nullable=False),
     # the limits of a replay
     Column("types", JsonValue),
     Column("not_before", UtcTime),
     Column("not_after", UtcTime),
-    # The place behind the batch in progress. After a failed attempt also its bytes, its first event
+    # The offset after the batch in progress. After a failed attempt also its bytes, its first event
     # and its number of events.
     Column("batch_position", Count),
     Column("batch_number", Count),
@@ -148,7 +148,7 @@ webhook_attempts = Table(
     Column("error", PlainText, nullable=False),
     Column("outcome", String(16), nullable=False),
     Column("next_attempt_at", UtcTime),
-    # from the place of the first event to the place behind the last one
+    # from the offset of the first event to the offset after the last one
     Column("position", Count, nullable=False),
     Column("number", Count, nullable=False),
     Column("end_position", Count, nullable=False),
@@ -170,7 +170,7 @@ webhook_replays = Table(
     PrimaryKeyConstraint("webhook_id", "request_id"),
 )
 
-# One row, from the first server with a push gateway on: what is before this place has been taken
+# One row, from the first server with a push gateway on: what is before this offset has been taken
 # for pushing, whether it was pushed or not.
 push_place = Table(
     "push_place",

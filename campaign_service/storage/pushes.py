@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from sqlalchemy import func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from campaign_service.campaigns.events import Place
+from campaign_service.campaigns.events import Offset
 from campaign_service.campaigns.pushes import PushCounts, PushOutcome, PushResult
 from campaign_service.storage.event_log import end_of_log
 from campaign_service.storage.event_tables import campaign_pushes, push_place
@@ -14,7 +14,7 @@ from chat_store.database.bulk.inserts import insert_rows
 from chat_store.database.bulk.row_sources import in_keys, key_parameters
 from chat_store.database.engine import Database
 
-_place = push_place.c
+_offset = push_place.c
 _pushes = campaign_pushes.c
 
 
@@ -26,22 +26,22 @@ class SqlPushStore:
 
     async def begin(self) -> None:
         async with self._database.autocommit() as connection:
-            if (await connection.execute(select(_place.id))).first() is not None:
+            if (await connection.execute(select(_offset.id))).first() is not None:
                 return
         async with self._database.transaction("push.begin") as connection:
             end = await end_of_log(connection)
             row = {"id": [1], "position": [end.position], "number": [end.number]}
             await connection.execute(*insert_rows(self._database.dialect, push_place, row))
 
-    async def place(self) -> Place:
+    async def offset(self) -> Offset:
         async with self._database.autocommit() as connection:
-            found = await connection.execute(select(_place.position, _place.number))
-            return Place(*found.one())
+            found = await connection.execute(select(_offset.position, _offset.number))
+            return Offset(*found.one())
 
-    async def advance(self, place: Place, reached: Place) -> bool:
+    async def advance(self, offset: Offset, reached: Offset) -> bool:
         statement = (
             update(push_place)
-            .where(_place.position == place.position, _place.number == place.number, ~is_held())
+            .where(_offset.position == offset.position, _offset.number == offset.number, ~is_held())
             .values(position=reached.position, number=reached.number)
         )
         async with self._database.transaction("push.advance") as connection:

@@ -246,7 +246,7 @@ class SqlRunStore:
         return not goes_on
 
     async def set_status_reason(self, lease: Lease, reason: str) -> None:
-        async with self._database.transaction("run.explain") as connection:
+        async with self._database.transaction("run.set-reason") as connection:
             changed = await connection.execute(
                 update(campaigns)
                 .where(

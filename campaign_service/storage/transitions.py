@@ -136,7 +136,7 @@ class SqlTransitionStore:
             return [DueTransition(*row) for row in await connection.execute(_due(), {"now": now})]
 
     async def set_status_reason(self, campaign_id: str, reason: str, revision: int) -> None:
-        async with self._database.transaction("campaign.explain") as connection:
+        async with self._database.transaction("campaign.set-reason") as connection:
             await connection.execute(
                 update(campaigns)
                 .where(

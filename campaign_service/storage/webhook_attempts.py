@@ -8,7 +8,7 @@ from uuid import uuid4
 from sqlalchemy import Row, and_, delete, func, insert, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from campaign_service.campaigns.events import EventType, Place
+from campaign_service.campaigns.events import EventType, Offset
 from campaign_service.campaigns.webhooks import (
     Attempt,
     AttemptNotDeadError,
@@ -194,7 +194,7 @@ def _attempt(row: Row[Any]) -> Attempt:
         error=row.error,
         outcome=AttemptOutcome(row.outcome),
         next_attempt_at=row.next_attempt_at,
-        start=Place(row.position, row.number),
-        end=Place(row.end_position, row.end_number),
+        start=Offset(row.position, row.number),
+        end=Offset(row.end_position, row.end_number),
         types=tuple(row.types or ()),
     )

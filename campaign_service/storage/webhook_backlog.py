@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, Select, and_, case, func, literal, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from campaign_service.campaigns.events import OF_PAGES, PAGE, EventType, Place
+from campaign_service.campaigns.events import OF_PAGES, PAGE, EventType, Offset
 from campaign_service.campaigns.webhooks import Backlog, Webhook
 from campaign_service.storage.event_log import ENTRY_COLUMNS, entry_from_row
 from campaign_service.storage.event_tables import event_log, webhook_lanes
@@ -98,10 +98,10 @@ def _count(events: ColumnElement[int]) -> Select[Any]:
 
 
 def _parts() -> Select[Any]:
-    places = (_lanes.position, _lanes.number, _lanes.end_position, _lanes.end_number)
+    offsets = (_lanes.position, _lanes.number, _lanes.end_position, _lanes.end_number)
     return select(
         *ENTRY_COLUMNS,
-        *(column.label(f"lane_{column.name}") for column in places),
+        *(column.label(f"lane_{column.name}") for column in offsets),
         _lanes.types.label("lane_types"),
         _lanes.not_before,
         _lanes.not_after,
@@ -119,12 +119,12 @@ def _counted_in(rows: Iterable[Row[Any]], types: Sequence[str]) -> list[Backlog]
     for row in rows:
         values = row._asdict()
         entry = entry_from_row({name: values[name] for name in names})
-        start = Place(row.lane_position, row.lane_number)
-        end = Place(row.lane_end_position, row.lane_end_number)
+        start = Offset(row.lane_position, row.lane_number)
+        end = Offset(row.lane_end_position, row.lane_end_number)
         if not _is_between(entry.created_at, row.not_before, row.not_after):
             continue
         wanted = types if row.lane_types is None else row.lane_types
-        count = sum(start <= ref.place < end for ref in entry.events(wanted))
+        count = sum(start <= ref.offset < end for ref in entry.events(wanted))
         counted.append(Backlog(count, entry.created_at))
     return counted
 

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from campaign_service.campaigns.events import Place
+from campaign_service.campaigns.events import Offset
 from campaign_service.campaigns.webhooks import Attempt, Batch, Lane, LaneLostError
 from campaign_service.storage.event_tables import webhook_attempts, webhook_lanes, webhooks
 from campaign_service.storage.locks import is_held
@@ -62,7 +62,7 @@ class SqlLaneStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def distribute(self, end: Place) -> None:
+    async def distribute(self, end: Offset) -> None:
         behind = select(webhooks.c.id).where(webhooks.c.enabled, webhooks.c.position < end.position)
         async with self._database.autocommit() as connection:
             if (await connection.execute(behind.limit(1))).first() is None:
@@ -122,19 +122,19 @@ class SqlLaneStore:
             await lock_rows(connection, webhook_lanes, leased)
             await connection.execute(update(webhook_lanes).where(leased).values(lease_until=until))
 
-    async def begin_batch(self, lane: Lane, end: Place) -> None:
+    async def begin_batch(self, lane: Lane, end: Offset) -> None:
         await self._change(lane, {"batch_position": end.position, "batch_number": end.number})
 
-    async def advance(self, lane: Lane, place: Place, attempts: Sequence[Attempt]) -> None:
-        await self._change(lane, _done(place), attempts)
+    async def advance(self, lane: Lane, offset: Offset, attempts: Sequence[Attempt]) -> None:
+        await self._change(lane, _done(offset), attempts)
 
     async def disable_webhook(
-        self, lane: Lane, place: Place, attempts: Sequence[Attempt], reason: str, now: datetime
+        self, lane: Lane, offset: Offset, attempts: Sequence[Attempt], reason: str, now: datetime
     ) -> None:
         async with self._database.transaction("webhook.disable") as connection:
             # locks the webhook before the lane, as `distribute` does
             await disable(connection, self._database.dialect, lane.webhook_id, reason, now)
-            await self._change_in(connection, lane, _done(place), attempts)
+            await self._change_in(connection, lane, _done(offset), attempts)
 
     async def retry(
         self,
@@ -226,9 +226,9 @@ class SqlLaneStore:
         await connection.execute(*insert_rows(self._database.dialect, webhook_attempts, rows))
 
 
-def _done(place: Place) -> Mapping[str, Any]:
-    """Returns the values of a lane of which everything before the place is done."""
-    return {"position": place.position, "number": place.number, **_NO_BATCH}
+def _done(offset: Offset) -> Mapping[str, Any]:
+    """Returns the values of a lane of which everything before the offset is done."""
+    return {"position": offset.position, "number": offset.number, **_NO_BATCH}
 
 
 def _due(now: datetime) -> ColumnElement[bool]:
@@ -252,7 +252,7 @@ def _is_mine(lane: Lane) -> ColumnElement[bool]:
 
 
 def _lane(row: Row[Any]) -> Lane:
-    batch_end = None if row.batch_position is None else Place(row.batch_position, row.batch_number)
+    batch_end = None if row.batch_position is None else Offset(row.batch_position, row.batch_number)
     failed = None
     if batch_end is not None and row.body is not None:
         failed = Batch(
@@ -266,8 +266,8 @@ def _lane(row: Row[Any]) -> Lane:
         webhook_id=row.webhook_id,
         campaign_id=row.campaign_id,
         replay_id=row.replay_id,
-        place=Place(row.position, row.number),
-        end=Place(row.end_position, row.end_number),
+        offset=Offset(row.position, row.number),
+        end=Offset(row.end_position, row.end_number),
         types=None if row.types is None else tuple(row.types),
         not_before=row.not_before,
         not_after=row.not_after,

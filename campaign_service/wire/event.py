@@ -1,8 +1,8 @@
-"""Events as messages, and the places between them as tokens."""
+"""Events as messages, and the offsets between them as tokens."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from campaign_service.campaigns.events import Event, EventType, Place
+from campaign_service.campaigns.events import Event, EventType, Offset
 from chat_store.errors import InvalidInputError
 from herald.event.v1 import event_pb2 as pb
 from herald.event.v1 import event_service_pb2 as service_pb
@@ -27,11 +27,11 @@ def event_to_proto(event: Event) -> pb.Event:
 
 
 def stream_responses(
-    events: Sequence[Event], place: Place
+    events: Sequence[Event], offset: Offset
 ) -> Iterator[service_pb.StreamEventsResponse]:
-    """As many messages as it takes; the last one's token is of the place."""
+    """As many messages as it takes; the last one's token is of the offset."""
     response, size = service_pb.StreamEventsResponse(), 0
-    behind = place
+    behind = offset
     for event in events:
         message = event_to_proto(event)
         more = message.ByteSize()
@@ -41,19 +41,19 @@ def stream_responses(
             response, size = service_pb.StreamEventsResponse(), 0
         response.events.append(message)
         size += more
-        behind = event.place_behind
-    response.token = _token(place)
+        behind = event.next_offset
+    response.token = _token(offset)
     yield response
 
 
-def place_from_token(token: str, field: str) -> Place | None:
+def offset_from_token(token: str, field: str) -> Offset | None:
     """None for no token. Raises `InvalidTokenError`."""
     if not token:
         return None
-    place = read_token(_KIND, [], token, field)
-    if len(place) != len(Place._fields) or not all(type(part) is int for part in place):
+    offset = read_token(_KIND, [], token, field)
+    if len(offset) != len(Offset._fields) or not all(type(part) is int for part in offset):
         raise InvalidTokenError(field, "is damaged, or belongs to another call")
-    return Place(*place)
+    return Offset(*offset)
 
 
 def types_from_proto(types: Iterable[str], field: str) -> tuple[EventType, ...]:
@@ -67,5 +67,5 @@ def types_from_proto(types: Iterable[str], field: str) -> tuple[EventType, ...]:
     return tuple(found)
 
 
-def _token(place: Place) -> str:
-    return page_tokens.encode(_KIND, [], list(place))
+def _token(offset: Offset) -> str:
+    return page_tokens.encode(_KIND, [], list(offset))

@@ -51,7 +51,7 @@ SAMPLES: list[tuple[Exception, grpc.StatusCode]] = [
 INTERNAL = {errors.NobodySentToError, errors.RunEndedError, errors.QuotaReachedError}
 
 # of EventService, whose package has reasons of its own: tests/events
-OF_EVENTS = {errors.EventsExpiredError, errors.FuturePlaceError}
+OF_EVENTS = {errors.EventsExpiredError, errors.FutureOffsetError}
 
 
 def all_errors(root: type[Exception] = errors.CampaignError) -> set[type[Exception]]:

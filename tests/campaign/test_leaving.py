@@ -27,7 +27,7 @@ from tests.harness.reconciliation import (
 pytestmark = pytest.mark.nightly_on("postgresql")
 
 RATE = 20
-# four seconds of messages, and then those who leave before it is their turn
+# four seconds of messages, and then those who leave before their page is written
 STAYING = [f"a{number:02}" for number in range(4 * RATE)]
 LEAVING = [f"b{number:02}" for number in range(2 * RATE)]
 LATE = "b-late"
@@ -35,7 +35,7 @@ COUNTRY = {"country": "USA"}
 
 
 @dataclass(frozen=True)
-class Place:
+class ChangingAudience:
     services: ServerPair
     database: Database
 
@@ -76,48 +76,50 @@ def _segment(**fields: Any) -> segment_pb2.Segment:
 
 
 CHANNELS = {"type": segment_pb2.SEGMENT_TYPE_CHANNEL}
-Leave = Callable[[Place, list[str]], Awaitable[None]]
+Leave = Callable[[ChangingAudience, list[str]], Awaitable[None]]
 WAYS: dict[str, tuple[segment_pb2.Segment, Leave]] = {
-    "removed from a list": (_segment(), Place.remove_targets),
+    "removed from a list": (_segment(), ChangingAudience.remove_targets),
     "match a filter no more": (
         _segment(filter=COUNTRY),
-        lambda place, ids: place.change_users(ids, "FR"),
+        lambda audience, ids: audience.change_users(ids, "FR"),
     ),
-    "another filter": (_segment(filter=COUNTRY), Place.change_filter),
-    "deactivated, of a filter": (_segment(filter=COUNTRY), Place.deactivate),
-    "deleted, of a filter": (_segment(filter=COUNTRY), Place.delete_users),
-    "deactivated, of all users": (_segment(all_users=True), Place.deactivate),
-    "deleted, of all users": (_segment(all_users=True), Place.delete_users),
-    "removed from a list of channels": (_segment(**CHANNELS), Place.remove_targets),
+    "another filter": (_segment(filter=COUNTRY), ChangingAudience.change_filter),
+    "deactivated, of a filter": (_segment(filter=COUNTRY), ChangingAudience.deactivate),
+    "deleted, of a filter": (_segment(filter=COUNTRY), ChangingAudience.delete_users),
+    "deactivated, of all users": (_segment(all_users=True), ChangingAudience.deactivate),
+    "deleted, of all users": (_segment(all_users=True), ChangingAudience.delete_users),
+    "removed from a list of channels": (_segment(**CHANNELS), ChangingAudience.remove_targets),
     "channels deleted": (
         _segment(**CHANNELS, filter={"type": "messaging"}),
-        Place.delete_channels,
+        ChangingAudience.delete_channels,
     ),
     "channels without the sender": (
         _segment(**CHANNELS, all_sender_channels=True),
-        Place.remove_sender,
+        ChangingAudience.remove_sender,
     ),
 }
 
 
-async def people(place: Place, ids: list[str]) -> None:
-    await place.change_users([SENDER_ID], "")
-    await place.change_users(ids, "USA")
+async def people(audience: ChangingAudience, ids: list[str]) -> None:
+    await audience.change_users([SENDER_ID], "")
+    await audience.change_users(ids, "USA")
 
 
-async def with_targets(place: Place, segment: segment_pb2.Segment) -> tuple[list[str], list[str]]:
+async def with_targets(
+    audience: ChangingAudience, segment: segment_pb2.Segment
+) -> tuple[list[str], list[str]]:
     """Those who stay and those who leave, in the segment."""
     if segment.type == segment_pb2.SEGMENT_TYPE_USER:
-        await people(place, [*STAYING, *LEAVING])
+        await people(audience, [*STAYING, *LEAVING])
         staying, leaving = STAYING, LEAVING
     else:
-        await people(place, [])
+        await people(audience, [])
         drafts = [ChannelDraft(a_channel(id_), [SENDER_ID]) for id_ in (*STAYING, *LEAVING)]
-        await sql_chat_store(place.database).channels.upsert(drafts, datetime.now(UTC))
+        await sql_chat_store(audience.database).channels.upsert(drafts, datetime.now(UTC))
         staying, leaving = ([f"messaging:{id_}" for id_ in ids] for ids in (STAYING, LEAVING))
-    await place.services.create_segment(segment)
+    await audience.services.create_segment(segment)
     if segment.WhichOneof("definition") is None:
-        await place.services.add_targets("s", [*staying, *leaving])
+        await audience.services.add_targets("s", [*staying, *leaving])
     if segment.all_users:
         staying = [*staying, SENDER_ID]
     return staying, leaving
@@ -148,11 +150,11 @@ async def test_who_has_left_before_a_page_is_written_has_no_outcome(
 ) -> None:
     segment, leave = WAYS[way]
     async with start_pair(database_url) as services:
-        place = Place(services, database)
-        staying, leaving = await with_targets(place, segment)
+        audience = ChangingAudience(services, database)
+        staying, leaving = await with_targets(audience, segment)
         await started(services, RATE, to_channels=segment.type != segment_pb2.SEGMENT_TYPE_USER)
 
-        await leave(place, leaving)
+        await leave(audience, leaving)
 
         # none of them can have been read in the last half second
         assert count_messages(database_url, "spring") < len(STAYING) - RATE
@@ -168,14 +170,14 @@ async def test_who_begins_to_match_ahead_of_the_run_is_reached(
     database: Database, database_url: str
 ) -> None:
     async with start_pair(database_url) as services:
-        place = Place(services, database)
-        await with_targets(place, _segment(filter=COUNTRY))
+        audience = ChangingAudience(services, database)
+        await with_targets(audience, _segment(filter=COUNTRY))
         # so slow that eight seconds are left, on a busy machine, too
         await started(services, RATE // 4)
         # time enough to have read all of them ahead
         await services.until_under_way(sent=len(STAYING) // 2)
 
-        await place.change_users([LATE], "USA")
+        await audience.change_users([LATE], "USA")
 
         await services.until_completed()
     assert set(outcomes(database_url, "spring")) == {*STAYING, LATE, *LEAVING}
@@ -188,8 +190,8 @@ async def test_a_segment_that_is_deleted_ends_the_run_at_the_next_page(
 ) -> None:
     ids = [f"p{number:04}" for number in range(5 * rate)]
     async with start_pair(database_url) as services:
-        place = Place(services, database)
-        await people(place, ids)
+        audience = ChangingAudience(services, database)
+        await people(audience, ids)
         await services.add_list("s", ids)
         await started(services, rate)
 
@@ -209,10 +211,10 @@ async def test_a_run_waits_for_the_answer_who_is_still_in_a_page(
 ) -> None:
     ids = STAYING[:4]
     async with start_pair(database_url) as services:
-        place = Place(services, database)
-        await people(place, ids)
+        audience = ChangingAudience(services, database)
+        await people(audience, ids)
         await services.add_list("s", ids)
-        # a page is as old as a second when it is its turn
+        # a page is as old as a second when it is written
         await started(services, 1)
 
         await services.segment.stop()
@@ -221,6 +223,6 @@ async def test_a_run_waits_for_the_answer_who_is_still_in_a_page(
         assert waiting.status == campaign_pb2.CAMPAIGN_STATUS_IN_PROGRESS
         assert waiting.status_reason == "waiting for the segment service"
         await services.restart_segment()
-        await place.remove_targets(ids[3:])
+        await audience.remove_targets(ids[3:])
         await services.until_completed()
     assert outcomes(database_url, "spring") == dict.fromkeys(ids[:3], "sent")

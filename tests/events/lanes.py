@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import insert
 
-from campaign_service.campaigns.events import Place
+from campaign_service.campaigns.events import Offset
 from campaign_service.campaigns.webhooks import Attempt, AttemptOutcome, Lane
 from campaign_service.storage.event_tables import webhook_lanes
 from chat_store.database.engine import Database
@@ -36,8 +36,8 @@ def leased(webhook_id: str) -> Lane:
         webhook_id=webhook_id,
         campaign_id="spring",
         replay_id="",
-        place=Place(1),
-        end=Place(2),
+        offset=Offset(1),
+        end=Offset(2),
         types=None,
         not_before=None,
         not_after=None,
@@ -66,8 +66,8 @@ def an_attempt(
         error="",
         outcome=outcome,
         next_attempt_at=LATER if number == 1 else None,
-        start=Place(1),
-        end=Place(2),
+        start=Offset(1),
+        end=Offset(2),
         types=(),
     )
 

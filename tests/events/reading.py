@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from campaign_service.campaigns.events import Event, Place
+from campaign_service.campaigns.events import Event, Offset
 from campaign_service.events.reader import EventReader, Selection
 from campaign_service.storage.event_log import SqlEventLog
 from chat_store.database.engine import Database
@@ -24,16 +24,16 @@ class Consumer:
         self._reader = a_reader(database)
         self._selection = selection
         self._at_once = at_once
-        self.place = Place(1)
+        self.offset = Offset(1)
         self.events: list[Event] = []
 
     async def drain(self) -> Sequence[Event]:
         """What is new."""
         end = (await self._reader.ends()).next
         before = len(self.events)
-        while self.place != end:
-            found, self.place = await self._reader.read(
-                self.place, end, self._selection, self._at_once
+        while self.offset != end:
+            found, self.offset = await self._reader.read(
+                self.offset, end, self._selection, self._at_once
             )
             self.events += found
         return self.events[before:]

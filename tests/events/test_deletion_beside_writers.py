@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Table, func, select, text
 
-from campaign_service.campaigns.events import Place
+from campaign_service.campaigns.events import Offset
 from campaign_service.campaigns.webhooks import (
     AttemptNotFoundError,
     AttemptOutcome,
@@ -39,7 +39,7 @@ from tests.events.reading import a_reader
 from tests.harness.lock_order import waits
 
 LANE = leased("crm")
-BATCH = Batch(end=Place(2), event_id="event", event_type="message.new", events=1, body=b"{}")
+BATCH = Batch(end=Offset(2), event_id="event", event_type="message.new", events=1, body=b"{}")
 
 Write = Callable[[Database], Coroutine[Any, Any, object]]
 
@@ -62,7 +62,7 @@ async def distribution(database: Database) -> None:
 
 
 async def progress(database: Database) -> None:
-    await SqlLaneStore(database).advance(LANE, Place(2), [an_attempt("second")])
+    await SqlLaneStore(database).advance(LANE, Offset(2), [an_attempt("second")])
 
 
 async def announcement_of_a_retry(database: Database) -> None:
@@ -71,7 +71,7 @@ async def announcement_of_a_retry(database: Database) -> None:
 
 async def disabling(database: Database) -> None:
     attempts = [an_attempt("second")]
-    await SqlLaneStore(database).disable_webhook(LANE, Place(2), attempts, "gone", NOW)
+    await SqlLaneStore(database).disable_webhook(LANE, Offset(2), attempts, "gone", NOW)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ async def database(postgres_url: str) -> AsyncIterator[Database]:
     )
     await store_lanes(opened, [a_lane("crm", "spring")])
     dead = an_attempt("dead", outcome=AttemptOutcome.DEAD)
-    await SqlLaneStore(opened).advance(LANE, Place(1), [dead])
+    await SqlLaneStore(opened).advance(LANE, Offset(1), [dead])
     await a_sent_campaign(opened, "autumn", ["anna"])
     yield opened
     await opened.close()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from campaign_service.campaigns.events import OF_PAGES, EventType, Place
+from campaign_service.campaigns.events import OF_PAGES, EventType, Offset
 from campaign_service.campaigns.model import SenderMode
 from campaign_service.events.reader import Selection
 from campaign_service.planning.page import PageBuilder
@@ -202,7 +202,7 @@ async def test_positions_have_no_gaps(database: Database) -> None:
             await log.ends()
     end = (await log.ends()).next
 
-    entries = await log.entries(Place(1), end, 100)
+    entries = await log.entries(Offset(1), end, 100)
 
     assert [entry.position for entry in entries] == list(range(1, end.position))
 
@@ -296,7 +296,7 @@ async def test_what_is_older_than_the_retention_is_forgotten_from_the_front(
     assert [await log.forget(before, 1) for _ in range(3)] == [1, 1, 0]
 
     ends = await log.ends()
-    assert (ends.first, ends.next) == (Place(3), Place(5))
+    assert (ends.first, ends.next) == (Offset(3), Offset(5))
     entries = await log.entries(ends.first, ends.next, 100)
     assert [entry.campaign_id for entry in entries] == ["day-2", "day-3"]
 

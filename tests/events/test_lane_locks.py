@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import ColumnElement
 
-from campaign_service.campaigns.events import Place
+from campaign_service.campaigns.events import Offset
 from campaign_service.campaigns.webhooks import Webhook
 from campaign_service.storage.event_tables import webhook_attempts, webhook_lanes
 from campaign_service.storage.webhook_attempts import SqlAttemptStore
@@ -26,7 +26,7 @@ from tests.harness.lock_order import MIDDLE, STORED, UP_TO_THE_MIDDLE, locked_be
 async def store_attempts(database: Database) -> None:
     await store_lanes(database, [a_lane("crm", "spring")])
     for id_ in STORED:
-        await SqlLaneStore(database).advance(leased("crm"), Place(1), [an_attempt(id_, 1)])
+        await SqlLaneStore(database).advance(leased("crm"), Offset(1), [an_attempt(id_, 1)])
 
 
 async def distribution(database: Database) -> Coroutine[Any, Any, object]:
@@ -67,7 +67,7 @@ async def repetition(database: Database) -> Coroutine[Any, Any, object]:
     """Several attempts that had been announced are stored together."""
     await store_attempts(database)
     attempts = [an_attempt(id_, 2) for id_ in STORED]
-    return SqlLaneStore(database).advance(leased("crm"), Place(2), attempts)
+    return SqlLaneStore(database).advance(leased("crm"), Offset(2), attempts)
 
 
 @dataclass(frozen=True, slots=True)

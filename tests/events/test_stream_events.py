@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from campaign_service.campaigns.errors import EventsExpiredError
-from campaign_service.campaigns.events import Place
+from campaign_service.campaigns.events import Offset
 from campaign_service.events.tail import EventTail
 from campaign_service.storage.campaigns import SqlCampaignStore
 from campaign_service.storage.event_log import SqlEventLog
@@ -170,7 +170,7 @@ async def test_who_does_not_read_on_holds_up_nobody(services: ServerPair) -> Non
         (pb.StreamEventsRequest(types=[""]), "INVALID_FIELD", "types[0]"),
     ],
 )
-async def test_what_is_no_place_or_no_type_is_refused(
+async def test_what_is_no_offset_or_no_type_is_refused(
     refusing_services: ServerPair, request_: pb.StreamEventsRequest, reason: str, field: str
 ) -> None:
     refusal = await refusal_of(refusing_services.events.StreamEvents(request_).read())
@@ -236,4 +236,4 @@ async def test_an_idle_stream_gets_bookmarks(database: Database) -> None:
     await pages.aclose()
 
     assert (len(first.events), second.events, third.events) == (1, (), ())
-    assert first.place == second.place == third.place == Place(2)
+    assert first.offset == second.offset == third.offset == Offset(2)

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from campaign_service.campaigns.events import Place
+from campaign_service.campaigns.events import Offset
 from campaign_service.campaigns.pushes import PushOutcome, PushReason, PushResult
 from campaign_service.campaigns.webhooks import LaneLostError
 from campaign_service.events.dispatcher import Dispatcher
@@ -139,7 +139,7 @@ async def test_pushes_are_counted_by_their_outcome(database: Database) -> None:
 
 @dataclass
 class StuckSink:
-    reached: Place | None
+    reached: Offset | None
 
 
 async def test_the_lag_of_a_webhook_grows_until_its_events_have_arrived(
@@ -158,7 +158,7 @@ async def test_the_lag_of_a_webhook_grows_until_its_events_have_arrived(
     assert waiting == (ENTRIES, (lags.now - MOMENT).total_seconds())
 
 
-async def test_the_lag_of_a_sink_of_this_process_is_from_the_place_that_it_has_reached(
+async def test_the_lag_of_a_sink_of_this_process_is_from_the_offset_that_it_has_reached(
     database: Database,
 ) -> None:
     stuck = StuckSink(None)
@@ -166,8 +166,8 @@ async def test_the_lag_of_a_sink_of_this_process_is_from_the_place_that_it_has_r
     await a_sent_campaign(database, "spring", PEOPLE)
     end = (await a_reader(database).ends()).next
     found = []
-    for place in (None, Place(1), Place(2, 1), end):
-        stuck.reached = place
+    for offset in (None, Offset(1), Offset(2, 1), end):
+        stuck.reached = offset
         found.append((await lags.of("own"))[0])
 
     assert found == [0, ENTRIES, ENTRIES - 1, 0]
