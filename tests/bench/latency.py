@@ -17,7 +17,7 @@ from herald.campaign.v1 import campaign_pb2, campaign_service_pb2
 from herald.chat.v1 import chat_pb2, chat_service_pb2
 from herald.segment.v1 import segment_pb2, segment_service_pb2
 from tests.bench.databases import BenchDatabase, Line
-from tests.bench.runs import assert_exact, patience
+from tests.bench.runs import assert_exact, completion_timeout
 from tests.harness import hello_campaign
 from tests.harness.processes import Pair, running_pair
 
@@ -81,7 +81,7 @@ def _measure(bench_database: BenchDatabase, found: _Latencies, names: Collection
             threading.Event().wait(_IDLE_SECONDS)
         hello_campaign.start(pair, campaign)
         with _probing(calls, found.meanwhile):
-            assert completed.wait(patience(bench_database)), "the campaign is stuck"
+            assert completed.wait(completion_timeout(bench_database)), "the campaign is stuck"
         campaign = hello_campaign.get(pair, campaign)
     assert_exact(url, campaign, bench_database.users, channels_created=bench_database.users)
 

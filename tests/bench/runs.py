@@ -95,12 +95,12 @@ def states(
     Not as fast as it goes: that would cost the campaign a good part of a core.
     """
     never = threading.Event()
-    for state in hello_campaign.progress(pair, campaign, patience(bench_database)):
+    for state in hello_campaign.progress(pair, campaign, completion_timeout(bench_database)):
         yield state
         never.wait(every)
 
 
-def patience(bench_database: BenchDatabase) -> float:
+def completion_timeout(bench_database: BenchDatabase) -> float:
     """How many seconds a campaign to all users may take."""
     return _START_SECONDS + bench_database.users / _TARGETS_PER_SECOND
 

@@ -232,7 +232,7 @@ COLUMNS_WITH_AUTHORS = ("created_by", "updated_by")
 async def test_a_campaign_in_progress_at_the_upgrade_reaches_everybody_and_nobody_twice(
     world: Environment,
 ) -> None:
-    """Before it, versions were times; targets may have been added since the walk began."""
+    """Before it, versions were times; targets may have been added since the pass began."""
     runs = SqlRunStore(world.database)
     await _walked(runs)
     await world.create_list("deleted")

@@ -216,10 +216,10 @@ async def test_every_target_of_a_run_has_its_delivery(
     ]
     await chat.users.upsert(people, MOMENT)
     await chat.users.delete(["gone"], MOMENT)
-    places = [a_channel("cold-acme", frozen=True), a_channel("lost-acme"), a_channel("bob-acme")]
-    places.append(a_channel("away-acme"))
+    channels = [a_channel("cold-acme", frozen=True), a_channel("lost-acme"), a_channel("bob-acme")]
+    channels.append(a_channel("away-acme"))
     await chat.channels.upsert(
-        [ChannelDraft(place, [SENDER_ID, "bob"]) for place in places], MOMENT
+        [ChannelDraft(channel, [SENDER_ID, "bob"]) for channel in channels], MOMENT
     )
     await chat.channels.delete(["messaging:lost-acme"], MOMENT)
     template = {"text": "{% if receiver.id == 'late' %}{{ 'x' * 20001 }}{% endif %}"}

@@ -71,10 +71,10 @@ def test_the_help_lists_each_command_and_no_argument_shows_it() -> None:
 def test_a_misspelt_variable_ends_each_command_with_the_nearest_name(
     name: str, tmp_path: Path
 ) -> None:
-    told = herald(*arguments(name, tmp_path), HERALD_DATABSE_URL="sqlite:///other.db")
+    result = herald(*arguments(name, tmp_path), HERALD_DATABSE_URL="sqlite:///other.db")
 
-    assert (told.exit_code, told.stdout) == (2, "")
-    assert told.stderr == (
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
         "HERALD_DATABSE_URL: there is no such setting; is HERALD_DATABASE_URL meant?\n"
     )
 
@@ -114,12 +114,12 @@ def test_a_database_that_is_no_use_is_told_by_each_command(
     monkeypatch.chdir(tmp_path)
     before = set(tmp_path.iterdir())
 
-    told = herald(*given, HERALD_DATABASE_URL=at)
+    result = herald(*given, HERALD_DATABASE_URL=at)
 
-    assert told.exit_code == 2
-    assert complaint in told.stderr
-    assert 1 <= len(told.stderr.splitlines()) <= 8, "at most the box that typer draws"
-    assert "Traceback" not in told.stderr
+    assert result.exit_code == 2
+    assert complaint in result.stderr
+    assert 1 <= len(result.stderr.splitlines()) <= 8, "at most the box that typer draws"
+    assert "Traceback" not in result.stderr
     made = {file.name for file in set(tmp_path.iterdir()) - before}
     assert made <= {"newer.db-turn", "newer.db-turn-waiting"}, (
         "at most the lock of SQLite's writers"
@@ -131,15 +131,15 @@ def test_a_command_makes_no_database_by_mistake(name: str, tmp_path: Path) -> No
     given = arguments(name, tmp_path)
     given += ["--check"] if name == "migrate" else []
 
-    told = herald(*given, HERALD_DATABASE_URL=f"sqlite:///{tmp_path}/none.db")
+    result = herald(*given, HERALD_DATABASE_URL=f"sqlite:///{tmp_path}/none.db")
 
-    assert told.exit_code == 2
-    assert "none.db" in told.stderr
+    assert result.exit_code == 2
+    assert "none.db" in result.stderr
     assert not list(tmp_path.glob("none.db*"))
 
 
 @pytest.mark.parametrize(
-    ("revision", "code", "told"),
+    ("revision", "code", "message"),
     [
         (schema.expected_revision(), 0, "the database is at schema revision"),
         ("0001", 1, "run `herald migrate`"),
@@ -148,7 +148,7 @@ def test_a_command_makes_no_database_by_mistake(name: str, tmp_path: Path) -> No
     ],
 )
 def test_migrate_checks_the_schema_by_its_exit_code_and_changes_nothing(
-    revision: str | None, code: int, told: str, sqlite_url: str
+    revision: str | None, code: int, message: str, sqlite_url: str
 ) -> None:
     file = sqlite_url.removeprefix("sqlite+aiosqlite:///")
     with closing(sqlite3.connect(file)) as connection:
@@ -161,7 +161,7 @@ def test_migrate_checks_the_schema_by_its_exit_code_and_changes_nothing(
 
         (kept,) = connection.execute("SELECT max(version_num) FROM alembic_version").fetchone()
     assert (checked.exit_code, checked.stderr) == (code, "")
-    assert told in checked.stdout
+    assert message in checked.stdout
     assert len(checked.stdout.splitlines()) == 1
     assert kept == revision
 

@@ -52,8 +52,8 @@ async def test_the_longest_cids_are_targets_that_tell_their_ends_apart(database_
     database = open_database(database_url)
     chat = sql_chat_store(database)
     await chat.users.upsert([a_user(SENDER_ID)], MOMENT)
-    places = [a_channel(cid.partition(":")[2], type="t" * MAX_CHANNEL_TYPE) for cid in cids]
-    await chat.channels.upsert([ChannelDraft(place) for place in places], MOMENT)
+    channels = [a_channel(cid.partition(":")[2], type="t" * MAX_CHANNEL_TYPE) for cid in cids]
+    await chat.channels.upsert([ChannelDraft(channel) for channel in channels], MOMENT)
     await database.close()
     async with start_pair(database_url) as services:
         await services.add_list("rooms", cids, segment_pb2.SEGMENT_TYPE_CHANNEL)

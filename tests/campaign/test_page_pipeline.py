@@ -1,4 +1,4 @@
-"""One walk through a shard, and an audience that does not hold still meanwhile."""
+"""One pass through a shard, and an audience that changes meanwhile."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence

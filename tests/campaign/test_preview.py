@@ -60,7 +60,7 @@ ALL = PageRequest(1_000)
 CROWD = [f"u{number:03}" for number in range(100)]
 MORE = [f"v{number:03}" for number in range(20)]
 PEOPLE = ["acme", "ann", "bob", "carl", "dora", "emil", "Zoe", "nobody"]
-PLACES = [
+CHANNELS = [
     a_channel("bob-acme", custom={"topic": "tea"}, name="Bob's"),
     a_channel("emil-acme", frozen=True),
     a_channel("away"),
@@ -129,7 +129,7 @@ async def populate(database: Database) -> None:
     await chat.users.deactivate(["carl"], now)
     await chat.users.delete(["dora"], now)
     members = {"bob-acme": ["bob", "acme"], "away": ["bob"]}
-    drafts = [ChannelDraft(place, members.get(place.id, ["acme"])) for place in PLACES]
+    drafts = [ChannelDraft(channel, members.get(channel.id, ["acme"])) for channel in CHANNELS]
     await chat.channels.upsert(drafts, now)
     # the id that Zoe's message would get
     id_ = message_id(message_id_prefix("spring"), "Zoe")
@@ -139,7 +139,7 @@ async def populate(database: Database) -> None:
 
 async def make_segments(services: ServerPair) -> None:
     await services.add_list("people", PEOPLE)
-    cids = [*(place.cid for place in PLACES), "messaging:never"]
+    cids = [*(channel.cid for channel in CHANNELS), "messaging:never"]
     await services.add_list("rooms", cids, segment_pb2.SEGMENT_TYPE_CHANNEL)
     named = segment_pb2.Segment(id="named", type=segment_pb2.SEGMENT_TYPE_USER)
     named.filter.update({"id": {"$in": PEOPLE}})

@@ -96,7 +96,7 @@ async def contents(database: Database) -> dict[str, Any]:
 # --- claims
 
 
-async def test_a_claim_takes_a_shard_with_its_place(database: Database) -> None:
+async def test_a_claim_takes_a_shard_with_its_cursor(database: Database) -> None:
     await started(database, shards=2)
     runs = SqlRunStore(database)
 
@@ -726,15 +726,15 @@ async def test_the_sender_joins_a_page_of_existing_channels_once(database: Datab
     """Two messages of a page may go to one channel, and the sender may be in it already."""
     chat = sql_chat_store(database)
     await chat.users.upsert([a_user(SENDER_ID), a_user("ann")], MOMENT)
-    place = a_channel("room")
-    await chat.channels.upsert([ChannelDraft(place, ["ann"])], MOMENT)
+    channel = a_channel("room")
+    await chat.channels.upsert([ChannelDraft(channel, ["ann"])], MOMENT)
     await started(database)
     runs = SqlRunStore(database)
     lease = await claimed(runs)
-    rows = replace(a_page().rows, sender_joins=[place.cid], sender_id=SENDER_ID)
+    rows = replace(a_page().rows, sender_joins=[channel.cid], sender_id=SENDER_ID)
 
     for cursor in ("a", "b"):
         await runs.commit_page(lease, replace(a_page(), rows=rows), cursor)
 
-    assert (await chat.channels.get(place.cid)).member_count == 2
+    assert (await chat.channels.get(channel.cid)).member_count == 2
     assert (await contents(database))["members"] == 2

@@ -61,7 +61,7 @@ class Segments(segment_service_pb2_grpc.SegmentServiceServicer):
         if len(self.streams) == 1:
             raise FullError
         if not request.resume_token:
-            yield pb.StreamTargetsResponse(target_ids=["ann"], resume_token="ann")  # noqa: S106 - a place
+            yield pb.StreamTargetsResponse(target_ids=["ann"], resume_token="ann")  # noqa: S106 - a cursor
 
 
 class Answering(segment_service_pb2_grpc.SegmentServiceServicer):
@@ -135,8 +135,8 @@ async def test_a_call_that_one_host_can_not_answer_goes_to_another_one(method: s
 
 
 async def streamed(client: SegmentClient, waiting: Waiting) -> Sequence[str]:
-    place = AudienceCursor(("s",), "", 0, 1, "")
-    return [id_ async for page in client.stream(place, 10, waiting) for id_ in page.target_ids]
+    cursor = AudienceCursor(("s",), "", 0, 1, "")
+    return [id_ async for page in client.stream(cursor, 10, waiting) for id_ in page.target_ids]
 
 
 async def sifted(client: SegmentClient, waiting: Waiting) -> Sequence[str]:

@@ -385,7 +385,7 @@ async def test_an_unknown_campaign_is_not_there(watching: Watching) -> None:
         await heard
 
 
-async def test_a_place_of_the_future_is_refused(watching: Watching) -> None:
+async def test_a_position_of_the_future_is_refused(watching: Watching) -> None:
     heard = watching.watcher(WatchPosition(7, "0:0")).next()
     await watching.poll()
     with pytest.raises(InvalidTokenError):

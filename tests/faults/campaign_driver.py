@@ -188,14 +188,14 @@ class CampaignDriver:
         A campaign whose segment was deleted may end STOPPED, and then sends nothing more.
         """
         campaign = campaign_pb2.Campaign()
-        patience, sent = FairTimeout(seconds), 0
+        timeout, sent = FairTimeout(seconds), 0
         while campaign.status != campaign_pb2.CAMPAIGN_STATUS_COMPLETED:
             await asyncio.sleep(_POLL_SECONDS)
             stopped = self._stopped
             campaign = await self.get()
             if campaign.stats.messages_sent > sent:
                 # on a busy machine, servers that are killed every second send little
-                patience, sent = FairTimeout(seconds), campaign.stats.messages_sent
+                timeout, sent = FairTimeout(seconds), campaign.stats.messages_sent
             by_itself = campaign.status == campaign_pb2.CAMPAIGN_STATUS_STOPPED
             if by_itself and self.deleted:
                 await self._ended_by_deletion(campaign)
@@ -203,7 +203,7 @@ class CampaignDriver:
             if by_itself and not stopped and not self._stopped:
                 raise CampaignDriverError(f"stopped by itself: {campaign.status_reason}")
             try:
-                patience.spend()
+                timeout.spend()
             except TimeoutError:
                 raise CampaignDriverError(
                     f"nobody sent to for {seconds:.0f} s: {campaign}"

@@ -18,7 +18,7 @@ from tests.faults.fair_timeout import FairTimeout
 _CALL_SECONDS = 4.0
 _PAUSE_SECONDS = 0.05
 # a fault may last for seconds, and the way back from it, too
-_PATIENCE_SECONDS = 45.0
+_TIMEOUT_SECONDS = 45.0
 _MAY_BE_BETTER_LATER = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -61,14 +61,14 @@ class Client:
         assert answer.failed == 0, answer
 
     async def call(self, method: Any, request: Any) -> Any:
-        patience = FairTimeout(_PATIENCE_SECONDS)
+        timeout = FairTimeout(_TIMEOUT_SECONDS)
         while True:
             try:
                 return await method(request, timeout=_CALL_SECONDS)
             except grpc.aio.AioRpcError as error:
                 if error.code() not in _MAY_BE_BETTER_LATER:
                     raise
-            patience.spend()
+            timeout.spend()
             await asyncio.sleep(_PAUSE_SECONDS)
 
 

@@ -1,4 +1,4 @@
-"""A database with the crowd in it for each run, copied from one that was filled once."""
+"""A database with the users of the suite in it for each run, copied from one that was filled once."""
 
 import shutil
 from collections.abc import Iterator

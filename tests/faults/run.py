@@ -61,7 +61,7 @@ class Outcome:
 async def play(
     scenario: Scenario, database_url: str, folder: Path, postgres: RestartablePostgres | None
 ) -> Outcome:
-    """On a database with the crowd in it, which nobody else uses.
+    """On a database with the users of the suite in it, which nobody else uses.
 
     Never raises for what the servers do: that is in the outcome.
     """

@@ -75,9 +75,9 @@ REACHABLE = frozenset(steps_in_source()) - LIBRARY_STEPS - UNREACHABLE
 # the fault that makes a run take the step; the others are taken anyway, or by an errand
 NEEDS = {
     "campaign.stop": "stop-and-go",
-    "campaign.explain": "start-without-segments",
+    "campaign.set-reason": "start-without-segments",
     "campaign.schedule": "start-without-segments",
-    "run.explain": "refuse-segment",
+    "run.set-reason": "refuse-segment",
     "run.release": "drain",
 }
 # a campaign without a limit is over before it has to

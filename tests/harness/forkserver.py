@@ -40,7 +40,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 class ForkedProcess:
-    """A process out of the nursery, waited for as a `subprocess.Popen` is."""
+    """A process of the fork server, waited for as a `subprocess.Popen` is."""
 
     def __init__(self, process: ForkServerProcess) -> None:
         self._process = process

@@ -65,7 +65,7 @@ def large_postgres_url(postgres: Postgres, large_postgres_database: str) -> Iter
 # one worker makes the crowd of a database, and has all the tests that want it
 @pytest.fixture(
     params=[
-        pytest.param(kind, marks=pytest.mark.xdist_group(f"crowd in {kind}"))
+        pytest.param(kind, marks=pytest.mark.xdist_group(f"large user base in {kind}"))
         for kind in ("sqlite", "postgres")
     ]
 )
