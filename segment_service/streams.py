@@ -75,12 +75,12 @@ class TargetStreams:
                 finally:
                     self._waiting_bytes -= size
 
-    async def _read(self, place: TargetCursor, most: int) -> TargetPage:
+    async def _read(self, cursor: TargetCursor, most: int) -> TargetPage:
         async with self._reads:
             if self._stopping.is_set():
                 raise ShuttingDownError
             return await self._targets.ids_after(
-                place.segment_ids, place.sender_id, place.shard, place.after, most
+                cursor.segment_ids, cursor.sender_id, cursor.shard, cursor.after, most
             )
 
     def _room(self) -> int:

@@ -113,9 +113,9 @@ class ListFilters:
         reverse: bool = False,  # noqa: FBT001, FBT002 - as above
     ) -> list[Any]:
         items = self.read(value).items() if isinstance(value, Mapping) else ()
-        place = 0 if by == "key" else 1
+        part = 0 if by == "key" else 1
         plain = _same if case_sensitive else in_lower_case
-        return sorted(items, key=lambda item: order_key(plain(item[place])), reverse=reverse)
+        return sorted(items, key=lambda item: order_key(plain(item[part])), reverse=reverse)
 
     def _join(self, value: Any, separator: Any = "", attribute: Path = None) -> str:
         return self._texts.concatenated(

@@ -85,8 +85,8 @@ class Stream:
 
     def __init__(self, client: SegmentClient) -> None:
         self.waited = asyncio.Event()
-        place = AudienceCursor((LIST,), "", 0, 1, "")
-        self._pages = client.stream(place, PAGE_SIZE, self._wait)
+        cursor = AudienceCursor((LIST,), "", 0, 1, "")
+        self._pages = client.stream(cursor, PAGE_SIZE, self._wait)
         self._read: list[str] = []
 
     async def _wait(self, _reason: str) -> None:

@@ -1,4 +1,4 @@
-"""StreamTargets: the union of its segments, each target once, in order, from any place on."""
+"""StreamTargets: the union of its segments, each target once, in order, from any cursor on."""
 
 import asyncio
 from contextlib import AsyncExitStack, aclosing
@@ -138,15 +138,15 @@ async def test_pages_that_wait_for_slow_readers_are_bounded_in_all(
     everyone = [f"user-{number:05}-{'x' * 240}" for number in range(10_000)]
     id_ = await sqlite_service.listing(*everyone)
     streams = TargetStreams(SqlTargetStore(sqlite_service.database), asyncio.Event())
-    place = TargetCursor((id_,), "", segments.Shard(), "")
+    cursor = TargetCursor((id_,), "", segments.Shard(), "")
 
     async with AsyncExitStack() as stack:
         unread = [
-            await stack.enter_async_context(aclosing(streams.pages(place, 10_000)))
+            await stack.enter_async_context(aclosing(streams.pages(cursor, 10_000)))
             for _ in range(100)
         ]
         waiting = [(await anext(pages))[0] for pages in unread]
-    at_last = [target async for page, _ in streams.pages(place, 10_000) for target in page]
+    at_last = [target async for page, _ in streams.pages(cursor, 10_000) for target in page]
 
     sizes = [sum(map(len, page)) for page in waiting]
     assert sum(sizes) <= 32 * MIB + len(sizes) * 64 * 1024
