@@ -5,8 +5,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Self
 
 import structlog
@@ -17,7 +17,8 @@ from herald_rpc.process.waiting import wait_at_most
 logger = structlog.get_logger(__name__)
 
 _WAKE, _STOP = b"n", b"s"
-_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_TERMINAL_SIGNALS = (signal.SIGINT, signal.SIGHUP)
+_STOP_SIGNALS = (signal.SIGTERM, *_TERMINAL_SIGNALS)
 # a process that lived this long has started: importing everything takes 1 to 4 s
 _SETTLED_SECONDS = 10.0
 _STOPPED = {0, *(-number for number in _STOP_SIGNALS)}
@@ -104,7 +105,7 @@ class WorkerProcess:
         # if the socket is full, enough orders are waiting
         orders.settimeout(0)
         self._orders = orders
-        with theirs:
+        with theirs, _inherited_block_of(_TERMINAL_SIGNALS):
             self._process = await asyncio.create_subprocess_exec(
                 *self._command, stdin=theirs.fileno()
             )
@@ -154,6 +155,7 @@ async def follow_orders(stop: asyncio.Event, woken: asyncio.Event) -> None:
     """
     for number in _STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _TERMINAL_SIGNALS)
 
     def read() -> None:
         order = b""
@@ -167,6 +169,20 @@ async def follow_orders(stop: asyncio.Event, woken: asyncio.Event) -> None:
 
     asyncio.get_running_loop().add_reader(_STANDARD_INPUT, read)
     await woken.wait()
+
+
+@contextmanager
+def _inherited_block_of(signals: Sequence[signal.Signals]) -> Iterator[None]:
+    """Lets processes that are started inside begin without these signals.
+
+    A terminal sends them to the whole group, and Python ends with 1 if SIGINT arrives before its
+    first line of code. This process gets them a moment later.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:

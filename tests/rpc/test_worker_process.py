@@ -86,6 +86,23 @@ async def test_one_that_has_not_begun_ends_at_once_when_it_is_to_stop() -> None:
         await worker.run(stop)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
+async def test_one_that_starts_does_not_end_by_the_signal_of_a_terminal(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    """Whenever it comes: Python itself has not started yet, imports, or takes orders."""
+    log, stop = tmp_path / "log", asyncio.Event()
+    async with a_worker(log) as worker:
+        (child,) = children()
+        running = asyncio.create_task(worker.run(stop))
+        while not log.exists() or log.read_text().split() != ["started", "begun"]:
+            child.send_signal(number)
+            await asyncio.sleep(0.001)
+
+        stop.set()
+        await running
+
+
 class LateWatcher(asyncio.ThreadedChildWatcher):
     """Learns that a process has ended no sooner than it may."""
 
