@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import grpc
@@ -25,6 +26,7 @@ from tests.events.reading import EVERYTHING, a_reader
 
 pytestmark = pytest.mark.nightly_on("postgresql")
 
+MOST_BYTES = 4 * 1024 * 1024
 EVERYONE = [f"u{number:02}" for number in range(20)]
 
 
@@ -134,6 +136,29 @@ async def test_only_events_of_the_given_types_are_streamed(services: ServerPair)
     await services.create(a_campaign_message({"id": "next"}))
     events, _ = await events_until(stream(services, token), "campaign.updated")
     assert [event.campaign_id for event in events] == ["next"]
+
+
+async def test_large_events_come_in_several_answers_that_can_each_be_resumed(
+    services: ServerPair,
+) -> None:
+    """Twenty messages of 80 kB, which are read from the log together."""
+    text = {"text": "{{ '\U0001f98a' * 20000 }}"}
+    large = {"id": "large", "user_ids": EVERYONE, "message_template": text}
+    await services.create(a_campaign_message(large))
+    await services.start("large")
+    await services.until_completed("large")
+
+    call = stream(services, types=("message.new",))
+    answers: list[pb.StreamEventsResponse] = []
+    while sum(len(answer.events) for answer in answers) < len(EVERYONE):
+        answers.append(await call.read())
+
+    assert len(answers) > 1
+    assert max(answer.ByteSize() for answer in answers) < MOST_BYTES
+    assert sorted(messaged([event for answer in answers for event in answer.events])) == EVERYONE
+    for answer, following in pairwise(answers):
+        resumed = await stream(services, answer.token, types=("message.new",)).read()
+        assert resumed.events[0] == following.events[0]
 
 
 async def test_a_stream_ends_with_its_server(services: ServerPair) -> None:

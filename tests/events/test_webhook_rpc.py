@@ -2,10 +2,11 @@
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
+from aiohttp import web
 from google.protobuf import duration_pb2, field_mask_pb2, timestamp_pb2
 from standardwebhooks import Webhook as Verifier
 
@@ -153,6 +154,7 @@ SECONDS = duration_pb2.Duration
         ({"timeout": SECONDS(nanos=999_000_000)}, "INVALID_FIELD", "webhook.timeout"),
         ({"timeout": SECONDS(seconds=31)}, "INVALID_FIELD", "webhook.timeout"),
         ({"timeout": SECONDS(seconds=10**12)}, "INVALID_FIELD", "webhook.timeout"),
+        ({"timeout": SECONDS(seconds=10**15)}, "INVALID_FIELD", "webhook.timeout"),
         ({"max_batch_events": 501}, "INVALID_FIELD", "webhook.max_batch_events"),
         ({"max_batch_events": -1}, "INVALID_FIELD", "webhook.max_batch_events"),
     ],
@@ -197,6 +199,11 @@ async def test_bad_webhooks_are_refused_at_their_field(
         (pb.RotateWebhookSecretRequest(id="crm", secret=NO_SECRET), "INVALID_FIELD", "secret"),
         (pb.QueryWebhooksRequest(page_size=-1), "INVALID_FIELD", "page_size"),
         (pb.QueryWebhooksRequest(page_token=NO_SECRET), "INVALID_PAGE_TOKEN", "page_token"),
+        (
+            pb.QueryWebhookAttemptsRequest(webhook_id="crm", outcome=cast("Any", 99)),
+            "INVALID_FIELD",
+            "outcome",
+        ),
         (pb.ReplayEventsRequest(webhook_id="crm", types=["x"]), "INVALID_FIELD", "types[0]"),
         (
             pb.ReplayEventsRequest(webhook_id="crm", after=timestamp_pb2.Timestamp(seconds=10**15)),
@@ -328,3 +335,32 @@ async def test_attempts_are_paged_the_latest_first(
                 break
 
     assert sorted(ids) == sorted(request.id for request in receiver.requests)
+
+
+async def test_attempts_are_found_by_their_outcome(
+    services: ServerPair, receiver: Receiver
+) -> None:
+    statuses = iter([400, 404])
+
+    async def refuse_two(_: web.Request) -> web.StreamResponse | None:
+        status = next(statuses, 200)
+        return None if status == 200 else web.Response(status=status)
+
+    receiver.answer = refuse_two
+    await create(services, url=receiver.url)
+    await services.create(a_campaign_message())
+    await services.start()
+    await services.until_completed()
+
+    async def statuses_of(outcome: "event_pb2.WebhookAttemptOutcome.ValueType") -> list[int]:
+        request = pb.QueryWebhookAttemptsRequest(webhook_id="crm", outcome=outcome)
+        found = (await call(services, request)).attempts
+        assert all(attempt.outcome == outcome for attempt in found)
+        return sorted(attempt.response_status for attempt in found)
+
+    delivered = event_pb2.WEBHOOK_ATTEMPT_OUTCOME_DELIVERED
+    while len(await statuses_of(delivered)) < 5:
+        await receiver.until(lambda: len(receiver.requests) == 7)
+    assert await statuses_of(delivered) == [200] * 5
+    assert await statuses_of(event_pb2.WEBHOOK_ATTEMPT_OUTCOME_DEAD) == [400, 404]
+    assert await statuses_of(event_pb2.WEBHOOK_ATTEMPT_OUTCOME_RETRYING) == []
