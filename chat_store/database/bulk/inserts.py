@@ -111,8 +111,10 @@ def _insert(
         kept = [stored.c[name]] if name in keep_if_none else []
         columns[name] = func.coalesce(given.c[name], *kept, same[name], type_=table.c[name].type)
     rows = select(*columns.values()).select_from(source).where(text("true"))
-    if dialect == "postgresql":
-        # in the order of `row_locks`: rows wait for others of the same key
+    # PostgreSQL: in the order of `row_locks`, because rows wait for others of the same key. SQLite
+    # stores records in this order, in which targets are read: 1,000 users lie on 100 pages of the
+    # file then, and not on 800.
+    if dialect == "postgresql" or keep_if_none:
         key = [column.name for column in table.primary_key.columns]
         rows = rows.order_by(*(given.c[name] for name in key if name in given.c))
     insert: Insert
