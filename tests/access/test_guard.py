@@ -263,7 +263,8 @@ async def test_while_a_server_starts_it_looks_up_no_token(database: Database, cl
         async with grpc.aio.insecure_channel(server.address) as channel:
             for method in (f"/{NAME}/Ask", f"/{SERVICE_NAMES[0]}/ServerReflectionInfo"):
                 call: Any = channel.stream_stream(method, None, None)
-                answers.append(await answer_to(call(iter([b""]), metadata=bearing(text))))
+                # without a message: gRPC's client fails if it sends one when the status arrives
+                answers.append(await answer_to(call(metadata=bearing(text))))
 
     async with serving(
         address="127.0.0.1:0",

@@ -177,7 +177,7 @@ async def test_reflection_needs_any_token(server: str, pair: GuardedPair) -> Non
     stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
     request = reflection_pb2.ServerReflectionRequest(list_services="")
 
-    denied = await answer_to(stub.ServerReflectionInfo(iter([request])))
+    denied = await answer_to(stub.ServerReflectionInfo())
     text = await pair.issue(Scope.EVENTS_READ)
     call = stub.ServerReflectionInfo(iter([request]), metadata=bearing(text))
     found = {service.name for service in (await call.read()).list_services_response.service}

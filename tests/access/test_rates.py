@@ -346,13 +346,17 @@ async def test_a_campaign_whose_server_reaches_its_limit_waits_and_completes(
 
 
 async def _repeated(call: Callable[[], Any]) -> None:
-    """As a caller does that is refused for a while, because its server is."""
+    """As a caller does that is refused for a while, because its server is.
+
+    It waits for a second, in which the server's token is good for two calls again: StartCampaign
+    makes two, and a caller that repeats it at each chance would use up the first one for ever.
+    """
     while True:
         answer = await answer_to(call())
         if answer.code is grpc.StatusCode.OK:
             return
         assert answer.code in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(1.0)
 
 
 @pytest.mark.parametrize(
