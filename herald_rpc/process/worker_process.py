@@ -178,11 +178,12 @@ def _inherited_block_of(signals: Sequence[signal.Signals]) -> Iterator[None]:
     A terminal sends them to the whole group, and Python ends with 1 if SIGINT arrives before its
     first line of code. This process gets them a moment later.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        # not the mask from before: of two that overlap, the second began with the signals blocked
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
 
 
 def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:

@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,18 @@ async def test_one_that_starts_does_not_end_by_the_signal_of_a_terminal(
 
         stop.set()
         await running
+
+
+async def test_several_that_start_at_once_leave_this_process_the_signals_of_its_terminal(
+    tmp_path: Path,
+) -> None:
+    async with AsyncExitStack() as stack:
+        workers = [a_worker(tmp_path / str(number)) for number in range(4)]
+        await asyncio.gather(*map(stack.enter_async_context, workers))
+
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+    assert not {signal.SIGINT, signal.SIGHUP} & blocked
 
 
 class LateWatcher(asyncio.ThreadedChildWatcher):
