@@ -22,7 +22,7 @@ from tests.campaign.builders import MOMENT
 from tests.campaign.test_runs import a_page, claimed, started
 from tests.events.dispatching import SECRET, Deliveries, a_sent_campaign
 from tests.events.reading import Consumer
-from tests.harness.webhook_receiver import Receiver, receiving
+from tests.harness.webhook_receiver import Receiver, answering, receiving
 
 pytestmark = pytest.mark.nightly_on("postgresql")
 
@@ -248,13 +248,7 @@ async def test_what_is_not_worth_repeating_is_dead_and_can_be_redelivered(
 async def test_what_is_redelivered_is_what_was_sent_and_nothing_beside_it(
     database: Database, deliveries: Deliveries, receiver: Receiver
 ) -> None:
-    statuses = iter([503, 400])
-
-    async def refuse(_: web.Request) -> web.StreamResponse | None:
-        status = next(statuses, 200)
-        return None if status == 200 else web.Response(status=status)
-
-    receiver.answer = refuse
+    receiver.answer = answering(503, 400)
     await deliveries.create(receiver.url, event_types=("message.new",), max_batch_events=500)
     await started(database, "spring", shards=1)
     runs = SqlRunStore(database)

@@ -6,7 +6,6 @@ from typing import Any, cast
 
 import grpc
 import pytest
-from aiohttp import web
 from google.protobuf import duration_pb2, field_mask_pb2, timestamp_pb2
 from standardwebhooks import Webhook as Verifier
 
@@ -18,7 +17,7 @@ from tests.campaign.builders import SENDER_ID, a_campaign_message, a_user
 from tests.campaign.refusals import refusal_of
 from tests.campaign.server_pair import ServerPair, start_pair
 from tests.events.dispatching import SECRET
-from tests.harness.webhook_receiver import Receiver, receiving
+from tests.harness.webhook_receiver import Receiver, answering, receiving
 
 pytestmark = pytest.mark.nightly_on("postgresql")
 
@@ -340,13 +339,7 @@ async def test_attempts_are_paged_the_latest_first(
 async def test_attempts_are_found_by_their_outcome(
     services: ServerPair, receiver: Receiver
 ) -> None:
-    statuses = iter([400, 404])
-
-    async def refuse_two(_: web.Request) -> web.StreamResponse | None:
-        status = next(statuses, 200)
-        return None if status == 200 else web.Response(status=status)
-
-    receiver.answer = refuse_two
+    receiver.answer = answering(400, 404)
     await create(services, url=receiver.url)
     await services.create(a_campaign_message())
     await services.start()

@@ -35,6 +35,17 @@ async def accept(_: web.Request) -> web.StreamResponse | None:
     return None
 
 
+def answering(*first: int, then: int = 200) -> Answering:
+    """Answers with these statuses, one a request, and then with another for ever."""
+    statuses = iter(first)
+
+    async def answer(_: web.Request) -> web.StreamResponse | None:
+        status = next(statuses, then)
+        return None if status == 200 else web.Response(status=status)
+
+    return answer
+
+
 @dataclass
 class Receiver:
     """`answer` gives the response, or None for 200."""

@@ -7,14 +7,13 @@ from typing import Any
 
 import grpc
 import pytest
-from aiohttp import web
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from herald.event.v1 import event_pb2
 from herald.event.v1 import event_service_pb2 as pb
 from tests.harness import forkserver
 from tests.harness.processes import Pair, running_pair
-from tests.harness.webhook_receiver import Receiver, receiving
+from tests.harness.webhook_receiver import Receiver, answering, receiving
 from tests.journeys.test_events import CALL_SECONDS, add_users, in_thread, start_campaign
 
 KEY = b"canary-of-the-key-0123456789"
@@ -58,14 +57,8 @@ class Answers:
 async def test_the_secrets_of_webhooks_are_in_no_log_no_error_and_no_other_answer(
     sqlite_url: str, tmp_path: Path
 ) -> None:
-    statuses = iter([500, 400])
-
-    async def refuse(_: web.Request) -> web.StreamResponse | None:
-        status = next(statuses, 410)
-        return web.Response(status=status)
-
     logs = tmp_path / "logs"
-    async with receiving(refuse) as receiver:
+    async with receiving(answering(500, 400, then=410)) as receiver:
         with running_pair(sqlite_url, logs, SETTINGS, forkserver.run) as pair:
             answers = Answers(pair)
             await in_thread(use_webhooks, answers, receiver.url)
